@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# kiln. `make` builds into build/; DEVELOPER=1 turns warnings into errors; SANITIZE=1 builds with ASan and UBSan into build-asan/.
+
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+CC        ?= gcc
+CFLAGS    ?= -O2 -g
+O         := $(if $(SANITIZE),build-asan,build)
+
+PACKAGES  := glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib sqlite3 ext2fs com_err mpfr gmp libguestfs
+KCFLAGS   := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -fPIC -Wall -Wextra -Wno-unused-parameter \
+             -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 $(shell pkg-config --cflags $(PACKAGES))
+LIBS      := $(shell pkg-config --libs $(PACKAGES)) -pthread -lm
+ifdef DEVELOPER
+KCFLAGS   += -Werror
+endif
+ifdef SANITIZE
+KCFLAGS   += -fsanitize=address,undefined -fno-omit-frame-pointer
+LIBS      += -fsanitize=address,undefined
+endif
+
+ROOMS     := base store templates templates/language provisioner baker
+PLUGIN_C  := store/nbd-plugin.c
+LIB_C     := $(filter-out $(PLUGIN_C),$(foreach r,$(ROOMS),$(wildcard $(r)/*.c)))
+CLI_C     := $(wildcard baker/cli/*.c)
+TEST_C    := $(filter-out tests/unit/%-support.c,$(wildcard tests/unit/*.c))
+TESTSUP_C := $(wildcard tests/unit/*-support.c)
+RUNNER_C  := $(wildcard provisioner/runner/*.c)
+
+LIB_O     := $(LIB_C:%.c=$O/%.o)
+CLI_O     := $(CLI_C:%.c=$O/%.o)
+PLUGIN_O  := $(PLUGIN_C:%.c=$O/%.o)
+TESTS     := $(TEST_C:tests/unit/%.c=$O/tests/%)
+
+all: $O/kiln $O/kiln-runner $O/kiln-nbd-plugin.so
+
+$O/libkiln.a: $(LIB_O)
+	@rm -f $@
+	@ar rcs $@ $^
+
+$O/kiln: $(CLI_O) $O/libkiln.a
+	@echo "  LINK  $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(CLI_O) $O/libkiln.a $(LIBS)
+
+$O/kiln-nbd-plugin.so: $(PLUGIN_O) $O/libkiln.a
+	@echo "  LINK  $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $(PLUGIN_O) $O/libkiln.a -Wl,--exclude-libs,ALL $(LIBS)
+
+# Runs inside any guest, so it needs nothing of the guest: static, plain libc.
+$O/kiln-runner: $(RUNNER_C) $(wildcard provisioner/runner/*.h)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) -O2 -Wall -Wextra $(if $(DEVELOPER),-Werror) -D_GNU_SOURCE -I. -static -o $@ $(RUNNER_C)
+
+$O/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(KCFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$O/tests/%: tests/unit/%.c $(TESTSUP_C) $O/libkiln.a
+	@mkdir -p $(@D)
+	@echo "  TEST  $@"
+	@$(CC) $(KCFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(TESTSUP_C) $O/libkiln.a $(LIBS)
+
+-include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(PLUGIN_O:.o=.d)
+
+deps:
+	@packaging/deps/install build run test
+
+check-unit: all $(TESTS)
+	@prove --timer -e '' $(TESTS) :: --tap
+
+clean:
+	rm -rf build build-asan
+
+.PHONY: all deps check-unit clean

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sources: what a bake starts from, one file each, listed in source-table.c.
+ *
+ * check (arguments only) -> identify (what exactly it is, as canonical JSON: the key of the first state) -> prepare (makes the
+ * first working-disk state in the store; only when no state with that key is cached).
+ */
+#ifndef KILN_BAKER_SOURCE_H
+#define KILN_BAKER_SOURCE_H
+
+#include "base/json.h"
+#include "store/store.h"
+
+typedef enum DiskLayout { LAYOUT_NONE, LAYOUT_RENDERED, LAYOUT_INPLACE } DiskLayout;
+
+typedef struct SourceContext {
+    Store *store;
+    const char *template_dir;
+    const char *name;       /* set name: seeds UUIDs */
+    int64_t epoch;          /* template's or the environment's SOURCE_DATE_EPOCH; -1 unknown */
+    bool offline;
+} SourceContext;
+
+/* The first state. Saved in the store as a StoreState whose info holds layout, epoch and OCI parent. */
+typedef struct SourceState {
+    DiskLayout layout;
+    int64_t epoch;          /* resolved SOURCE_DATE_EPOCH */
+    Digest content;         /* tree digest, or block content where the root cannot be read */
+    Digest map;             /* the first working disk */
+    TreeStored tree;        /* base tree (none for a disk whose root could not be read) */
+    uint64_t size;          /* of the working disk */
+    json_t *info;           /* owned: anything the outputs need: {"oci_parent": {...}} */
+} SourceState;
+void source_state_clear(SourceState *state);
+
+typedef struct SourceOps {
+    const char *type;
+    const char *const *arguments;
+    bool (*check)(const json_t *args, const char **ret_argument, GError **error);
+    bool (*identify)(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error);
+    bool (*prepare)(const SourceContext *context, const json_t *args, const json_t *identity, SourceState *ret, GError **error);
+    const char *default_output; /* "disk" or "oci" */
+} SourceOps;
+
+const SourceOps *source_find(const char *type);
+const char *const *source_types(void);
+
+#endif

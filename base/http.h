@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Downloads: resumable, bounded, checked. The door to libcurl.
+ *
+ * A URL is first held against the --url-map list: "PREFIX=DIR" answers every
+ * URL that starts with PREFIX from the file DIR/REST; checksums still apply.
+ * file:// URLs are read as files. Redirects stay within http and https.
+ */
+#ifndef KILN_BASE_HTTP_H
+#define KILN_BASE_HTTP_H
+
+#include "base/digest.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Adds one PREFIX=DIR; wrong syntax is KILN_ERROR_USAGE. Also reads KILN_URL_MAP (space-separated) once. */
+bool http_url_map_add(const char *prefix_and_dir, GError **error);
+
+typedef struct HttpDownload {
+    const char *url;
+    uint64_t max_size;       /* refuse more; 0 is no limit */
+    const char *title;       /* progress bar; NULL for none */
+    const char *etag;        /* not fetched again when unchanged; may be NULL */
+} HttpDownload;
+
+/*
+ * Fetches into (dirfd, name). If the file exists it is a partial earlier
+ * download and is continued with a Range request when the server allows it
+ * (and its validator still holds), else started again. Retries transient
+ * failures a few times with backoff. The file is complete when this returns true.
+ */
+bool http_download(const HttpDownload *request, int dirfd, const char *name, GError **error);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ctrl-C, made polite: the first SIGINT, SIGTERM or SIGHUP sets a flag that long work asks
+ * for; the caller unwinds, so every cleanup runs. A second one ends the
+ * program at once (children die with us, see process.h).
+ */
+#ifndef KILN_BASE_INTERRUPT_H
+#define KILN_BASE_INTERRUPT_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+void interrupt_install(void);
+bool interrupt_requested(void);
+
+/* A descriptor that becomes readable when the flag is set; for poll(). */
+int interrupt_fd(void);
+
+/* False with KILN_ERROR_INTERRUPTED when the user asked us to stop, else true. */
+bool interrupt_check(GError **error);
+
+#endif

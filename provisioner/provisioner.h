@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The face of the provisioners: what can be done to a guest, one file each, listed in provisioner-table.c.
+ *
+ * Life of a step: check (arguments only, at plan time; no guest) -> inputs
+ * (every file of the host it reads, with digests, for the step's key) -> run.
+ */
+#ifndef KILN_PROVISIONER_PROVISIONER_H
+#define KILN_PROVISIONER_PROVISIONER_H
+
+#include "base/digest.h"
+#include "base/json.h"
+#include "provisioner/guest.h"
+#include "provisioner/host.h"
+
+/* One thing a step depends on. */
+typedef struct ProvisionerInput {
+    char *name;      /* as the user wrote it, e.g. "files/app.conf" */
+    uint32_t mode;   /* st_mode of the file */
+    Digest digest;   /* of the content, or of the link text */
+} ProvisionerInput;
+void provisioner_input_free(ProvisionerInput *input);
+
+typedef struct ProvisionerOps {
+    const char *type;                  /* "shell" */
+    const char *const *arguments;      /* every argument it takes, NULL-terminated */
+    bool needs_guest;                  /* false: runs on the host only (shell-local) */
+    bool (*wants_network)(const json_t *args); /* default when the template does not say; NULL: no */
+    /* Types, required and exclusive arguments. *ret_argument: the argument at fault (borrowed, may be NULL). */
+    bool (*check)(const json_t *args, const char **ret_argument, GError **error);
+    /* Appends ProvisionerInput*; a missing file is an error naming it. NULL: no inputs. */
+    bool (*inputs)(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
+    /* Runs between guest begin and end. @guest is NULL for host-only ones. */
+    bool (*run)(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error);
+    bool always_runs;                  /* shell-local: never taken from the cache */
+    bool volatile_with_network;        /* result depends on the outside when it has network (shell, packages) */
+} ProvisionerOps;
+
+/* NULL when unknown. */
+const ProvisionerOps *provisioner_find(const char *type);
+const char *const *provisioner_types(void); /* NULL-terminated, for "did you mean" */
+
+/* The seal's cleaning, in the guest: nothing is running any more. Knows the lists of facts of cloud images: machine-id, host keys, seeds, logs, caches. */
+bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **error);
+
+/*
+ * The same knowledge for trees read on the host: what a path of a sealed root becomes.
+ * KEEP as it is; DROP the entry (folders: with everything below); EMPTY: a regular file of size 0; EMPTY_DIR: the folder stays, its contents go.
+ */
+typedef enum SysprepVerdict { SYSPREP_KEEP, SYSPREP_DROP, SYSPREP_EMPTY, SYSPREP_EMPTY_DIR } SysprepVerdict;
+SysprepVerdict provisioner_sysprep_verdict(const char *path /* no leading slash */, char type);
+
+#endif

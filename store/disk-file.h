@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disk images as files: raw and qcow2, in and out; partition tables.
+ */
+#ifndef KILN_STORE_DISK_FILE_H
+#define KILN_STORE_DISK_FILE_H
+
+#include "store/map.h"
+
+/*
+ * Reads a raw or qcow2 file (told by its bytes, never by its name) into a map of @writer. A qcow2 with a
+ * backing file, an external data file, encryption or unknown incompatible features is refused before any tool opens it; so is a file that
+ * holds no partition table and no file system we know ("is no disk image").
+ */
+bool disk_import_file(Store *store, StoreWriter *writer, const char *path, MapWriter **ret, GError **error);
+
+/* @fd must be seekable and empty for a sparse raw file; a pipe gets every byte. Progress bar "export". */
+bool disk_export_raw(StoreMap *map, int fd, GError **error);
+/* Deterministic qcow2 v3 with zstd-compressed 64 KiB clusters, made by kiln; equal maps give equal files. */
+bool disk_export_qcow2(StoreMap *map, int fd, GError **error);
+
+typedef struct DiskPartition {
+    unsigned number;      /* 1-based; 0 for a disk without partition table */
+    uint64_t offset, size;
+    char type[40];        /* GPT type GUID in lower case, or "mbr:83" */
+    char fs[16];          /* "ext4", "vfat", "xfs", "btrfs", "swap", "lvm", "luks" or "" when not recognised */
+} DiskPartition;
+/* GPT (primary header, CRCs checked) or MBR with logical partitions; bounded. Array of DiskPartition. */
+bool disk_partitions(StoreMap *map, GArray **ret, GError **error);
+
+/*
+ * Makes an in-place disk fit to publish: a public map of @disk in which free blocks, the journal's old contents and unused inodes of
+ * every ext4 file system are zero. Other file systems are taken as they are (the guest has trimmed them).
+ */
+bool disk_publishable(Store *store, StoreWriter *writer, StoreMap *disk, MapWriter **ret, GError **error);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The face of the store. Outsiders include this file (or the ports named in
+ * HACKING.md) and nothing else of this folder. The parts, in reading order:
+ *
+ *   store/pool.h          opening, classes, writers, blobs, leases
+ *   store/map.h           disks: maps of 4 KiB blocks, read and written
+ *   store/tree.h          root file systems as canonical trees
+ *   store/layer.h         container layers: recipes that come back bit-exact
+ *   store/image.h         artifacts, sets, names, references, bake states
+ *   store/upkeep.h        gc, fsck, stats
+ *   store/working-disk.h  the block device a bake runs on
+ *   store/disk-file.h     raw and qcow2 files in and out
+ *   store/oci.h           OCI layouts and archives in and out
+ */
+#ifndef KILN_STORE_STORE_H
+#define KILN_STORE_STORE_H
+
+#include "store/pool.h"
+
+#include "store/disk-file.h"
+#include "store/image.h"
+#include "store/layer.h"
+#include "store/map.h"
+#include "store/oci.h"
+#include "store/tree.h"
+#include "store/upkeep.h"
+#include "store/working-disk.h"
+
+#endif

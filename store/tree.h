@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Trees: the canonical list of a root file system's entries.
+ *
+ * Entries are sorted by path bytes; "" is the root folder itself, other paths
+ * have no leading or trailing slash. Contents of regular files live in the *file space*: one Map in which
+ * every distinct file of the tree starts on a 4 KiB boundary (data_offset), zero-padded. So a
+ * file's blocks are the very blocks a disk uses for it.
+ *
+ * The tree's identity is the SHA-256 of its canonical text; the text says nothing of
+ * where the bytes are stored. Text form, one line per entry, fields separated
+ * by one space, paths and targets percent-encoded (bytes <= 0x20, '%', >= 0x7f):
+ *
+ *   kiln-tree 1
+ *   d 0755 0 0 1700000000 etc
+ *   f 0644 0 0 1700000000 etc/hostname size=5 sha256=<hex> x:security.capability=<hex>
+ *   l 0777 0 0 1700000000 bin target=usr/bin
+ *   h etc/b leader=etc/a          (further name of a hard-link group; leader = first path)
+ *   b|c 0660 0 6 1700000000 dev/sda major=8 minor=0
+ *   p 0600 ... fifo               s 0600 ... socket
+ */
+#ifndef KILN_STORE_TREE_H
+#define KILN_STORE_TREE_H
+
+#include "store/map.h"
+
+typedef struct TreeXattr {
+    char *name; /* "user.x", "security.capability", "system.posix_acl_access" (Linux xattr bytes, not ext4's) */
+    GBytes *value;
+} TreeXattr;
+
+typedef struct TreeEntry {
+    char *path;
+    char type;           /* 'f' 'd' 'l' 'h' 'b' 'c' 'p' 's' */
+    uint16_t mode;       /* 12 bits */
+    uint32_t uid, gid;
+    int64_t mtime;       /* seconds */
+    char *target;        /* 'l': link text; 'h': path of the leader */
+    uint32_t major, minor;
+    uint64_t size;       /* 'f' */
+    Digest sha256;       /* 'f' */
+    uint64_t data_offset; /* 'f': start in the file space; not part of the identity */
+    GPtrArray *xattrs;   /* of TreeXattr*, sorted by name; NULL for none */
+} TreeEntry;
+
+typedef struct Tree Tree; /* entries are owned by the tree */
+
+Tree *tree_new(void);
+void tree_free(Tree *tree);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Tree, tree_free)
+
+TreeEntry *tree_entry_new(const char *path, char type);
+TreeEntry *tree_entry_copy(const TreeEntry *entry);
+void tree_entry_free(TreeEntry *entry);
+void tree_entry_set_xattr(TreeEntry *entry, const char *name, const void *value, size_t size);
+const GBytes *tree_entry_xattr(const TreeEntry *entry, const char *name);
+bool tree_entry_equal(const TreeEntry *a, const TreeEntry *b); /* all that the identity covers */
+
+/* Adds or replaces; takes the entry. Order of adding is free. */
+void tree_put(Tree *tree, TreeEntry *entry);
+/* Removes the entry and, if a folder, everything below. A removed hard-link leader hands over to the next name. */
+void tree_remove(Tree *tree, const char *path);
+const TreeEntry *tree_find(const Tree *tree, const char *path); /* NULL when absent */
+TreeEntry *tree_find_mutable(Tree *tree, const char *path);
+size_t tree_count(Tree *tree);
+const TreeEntry *tree_nth(Tree *tree, size_t index); /* sorted order */
+/* Entry that holds the content of @entry: itself, or its leader for 'h'. */
+const TreeEntry *tree_content_entry(const Tree *tree, const TreeEntry *entry);
+
+/* Checks what readers may rely on: parents exist and are folders, no "." or "..", leaders exist. Error names the path. */
+bool tree_check(Tree *tree, GError **error);
+
+char *tree_to_text(Tree *tree, size_t *ret_size);
+void tree_digest(Tree *tree, Digest *ret);
+bool tree_from_text(const char *text, size_t size, Tree **ret, GError **error); /* recomputes data_offset, in entry order */
+
+/*
+ * Reads and writes trees in the store. tree_store lays out the file space in entry order (content of
+ * equal sha256 once), taking bytes from @files (the file space that the entries' data_offset refer to), into @writer
+ * as one map; afterwards entries refer to the new space. After the writer's commit use tree_stored_result.
+ */
+typedef struct TreeStored {
+    Digest tree;  /* blob of the canonical text */
+    Digest files; /* map of the file space */
+} TreeStored;
+bool tree_store(Store *store, StoreWriter *writer, Tree *tree, StoreMap *files, MapWriter **ret_space, GError **error);
+bool tree_load(Store *store, const TreeStored *stored, Tree **ret_tree, StoreMap **ret_files, GError **error);
+
+/* Whole content of a file of at most @max bytes. */
+bool tree_read_file(const Tree *tree, StoreMap *files, const char *path, size_t max, GBytes **ret, GError **error);
+
+/*
+ * Collects a tree while contents stream in: for tar readers and tests. The file space is written to @writer.
+ *   b = tree_builder_new(writer); tree_builder_begin(b, entry); tree_builder_data(...)*; tree_builder_end(b); ...
+ *   tree_builder_finish(b, &tree, &space); store_writer_commit(writer); map_writer_result(space, ...)
+ */
+typedef struct TreeBuilder TreeBuilder;
+bool tree_builder_new(StoreWriter *writer, TreeBuilder **ret, GError **error);
+bool tree_builder_add(TreeBuilder *builder, TreeEntry *entry /* taken */, GError **error); /* no content */
+bool tree_builder_begin(TreeBuilder *builder, TreeEntry *entry /* taken; type 'f' */, GError **error);
+bool tree_builder_data(TreeBuilder *builder, const void *data, size_t size, GError **error);
+bool tree_builder_end(TreeBuilder *builder, GError **error);
+bool tree_builder_finish(TreeBuilder *builder, Tree **ret_tree, MapWriter **ret_space, GError **error);
+void tree_builder_free(TreeBuilder *builder);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(TreeBuilder, tree_builder_free)
+
+/*
+ * Reads a tar stream (any format libarchive reads, also compressed) from @fd into @builder. @skip may be NULL; true leaves the path out.
+ * @whiteouts: OCI layer semantics; ".wh.x" and ".wh..wh..opq" are reported through @on_whiteout (path to delete; opaque: delete below) and not added.
+ * Hostile archives: absolute and ".." paths, sockets, over-long names and sizes are bounded or refused.
+ */
+typedef bool TreeSkipFn(const char *path, void *arg);
+typedef void TreeWhiteoutFn(const char *path, bool opaque, void *arg);
+bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutFn *on_whiteout, void *arg, GError **error);
+
+/*
+ * Reads the ext4 file system at [@offset, @offset+@size) of @disk in user space (libext2fs, read-only), without a mount.
+ * With @writer the contents become a file space in it (blocks taken over from the disk's map, copied only where the class or the grid demands);
+ * with @writer NULL only the tree with its digests is made. Contents beyond the end of a file are never taken over.
+ */
+bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size, StoreWriter *writer, Tree **ret_tree,
+                    MapWriter **ret_space, GError **error);
+
+/* What differs, in path order: '+' only in @b, '-' only in @a, '~' in both and different. Walk stops when fn returns false. */
+typedef bool TreeDiffFn(char what, const TreeEntry *a, const TreeEntry *b, void *arg);
+void tree_diff(Tree *a, Tree *b, TreeDiffFn *fn, void *arg);
+
+#endif

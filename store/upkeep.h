@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Upkeep: gc, fsck, stats. gc runs beside writers (leases, grace period); fsck reads.
+ */
+#ifndef KILN_STORE_UPKEEP_H
+#define KILN_STORE_UPKEEP_H
+
+#include "base/json.h"
+#include "store/pool.h"
+
+typedef struct StoreGcOptions {
+    bool dry_run;
+    double grace;         /* seconds; younger unreachable things stay. Negative: the default, one hour */
+    bool drop_states;     /* also forget the whole bake cache */
+    uint64_t state_quota; /* bytes of private data to keep at most; 0: the default (20 GiB) */
+} StoreGcOptions;
+typedef struct StoreGcReport {
+    uint64_t segments_removed, segments_repacked, blobs_removed, bytes_freed;
+} StoreGcReport;
+bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, GError **error);
+
+/* Every problem is one sentence naming the object; true with an empty list means clean. */
+bool store_fsck(Store *store, bool read_data, GPtrArray **ret_problems /* of char* */, GError **error);
+
+/* Derived index from the segments, for fsck --rebuild-index. */
+bool store_rebuild_index(Store *store, GError **error);
+
+/* {path, bytes{segments,blobs,databases,total}, segments, frames, blocks, images, sets, logical_bytes, states...} */
+bool store_stats(Store *store, json_t **ret, GError **error);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The working disk: the block device a bake runs on.
+ *
+ * nbdkit with kiln's plugin serves parent blocks from the store; writes, zeroes
+ * and trims go into a *generation*: a sparse delta file and a bitmap with a bit per 4 KiB
+ * block, both in a temporary folder of the store and mapped by kiln too. Reads look in the newest generation
+ * first. At most two are open: the one written and one sealed that is being captured.
+ *
+ *   open -> (guest writes) -> seal -> capture -> ... -> close
+ *                          \-> drop
+ *
+ * seal: call it while the guest's file systems are frozen; returns at once.
+ * capture: puts the sealed generation's dirty blocks into the store as a map on top of the parent; the parent is then this map.
+ * drop: forgets everything written since the last seal; the guest must have unmounted.
+ */
+#ifndef KILN_STORE_WORKING_DISK_H
+#define KILN_STORE_WORKING_DISK_H
+
+#include "store/map.h"
+
+typedef struct WorkingDisk WorkingDisk;
+
+/* @size >= the parent's. The nbdkit process dies with the calling process. */
+bool working_disk_open(Store *store, const Digest *parent, uint64_t size, WorkingDisk **ret, GError **error);
+const char *working_disk_socket(const WorkingDisk *disk); /* unix socket path, short */
+bool working_disk_seal(WorkingDisk *disk, GError **error);
+bool working_disk_dirty_bytes(WorkingDisk *disk, uint64_t *ret); /* of the sealed generation */
+/* Private class. *ret_map equals the parent when nothing was dirty. May run in another thread while the guest writes on. */
+bool working_disk_capture(WorkingDisk *disk, Digest *ret_map, uint64_t *ret_new_bytes, GError **error);
+bool working_disk_drop(WorkingDisk *disk, GError **error);
+void working_disk_close(WorkingDisk *disk); /* ends nbdkit, removes the folder */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(WorkingDisk, working_disk_close)
+
+#endif

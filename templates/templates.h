@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The face of the templates: text in, checked structs out.
+ *
+ *   template_load -> every value known, as JSON -> template_free
+ *
+ * The language (HCL2 native syntax) lives in templates/language/ and knows nothing of baking; this file knows
+ * Packer's schema with kiln's additions (kiln-template(5)). Arguments of sources, provisioners,
+ * outputs and post-processors are evaluated per (build, source) and handed on as JSON objects; whoever owns a block type checks its
+ * arguments and reports a mistake with template_complain(), which knows the place in the file.
+ */
+#ifndef KILN_TEMPLATES_TEMPLATES_H
+#define KILN_TEMPLATES_TEMPLATES_H
+
+#include "base/json.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct Template Template;
+
+typedef struct TemplateOptions {
+    const char *const *vars;      /* "name=value", in order; may be NULL */
+    const char *const *var_files; /* may be NULL */
+    const char *const *only;      /* globs on BUILD.TYPE.NAME / TYPE.NAME; may be NULL */
+    const char *const *except;
+    bool allow_unset;             /* variables without value become unknown instead of an error (validate -syntax-only) */
+} TemplateOptions;
+
+/* Any block with a type and arguments: source, provisioner, output, post-processor. */
+typedef struct TemplateBlock {
+    char *type;     /* "shell" */
+    char *name;     /* source name, or provisioner's `name`, may be NULL */
+    json_t *args;   /* evaluated; nested blocks are arrays of objects under their type */
+    void *place;    /* opaque: for template_complain */
+    /* generic options already taken out of args (provisioners and post-processors): */
+    double pause_before, timeout;
+    int max_retries;
+    bool continue_on_error;
+    int network;           /* -1 not said, 0, 1 */
+    char *refresh;         /* NULL not said */
+    char **inputs;         /* NULL not said */
+    char **only_output;    /* NULL: all */
+} TemplateBlock;
+
+/* One (build, source) pair: what one bake makes. */
+typedef struct TemplateBuild {
+    char *name;                 /* set name: build's name, BUILD.SOURCE with several sources, else the source's name */
+    char *build_name;           /* PACKER_BUILD_NAME: the source's name */
+    TemplateBlock *source;
+    GPtrArray *provisioners;    /* TemplateBlock*, in order, only/except/override already applied */
+    GPtrArray *outputs;         /* TemplateBlock*; empty when none was declared */
+    GPtrArray *post_processors; /* of GPtrArray* chains of TemplateBlock* */
+    int64_t source_date_epoch;  /* -1 when not given */
+    char **volatile_paths;      /* may be NULL */
+} TemplateBuild;
+
+/*
+ * Loads a file (.pkr.hcl) or a folder of them. All mistakes found are in the error's
+ * message, each as "FILE:LINE:COLUMN: sentence", the line, and a caret; code KILN_ERROR_USAGE.
+ */
+bool template_load(const char *path, const TemplateOptions *options, Template **ret, GError **error);
+void template_free(Template *template);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Template, template_free)
+
+GPtrArray *template_builds(Template *template);          /* of TemplateBuild*, borrowed */
+const char *template_dir(const Template *template);      /* path.root */
+/* Files that were read: template and var files, file(), templatefile(): absolute path -> Digest*. Borrowed. */
+GHashTable *template_files(Template *template);
+
+/* Sets KILN_ERROR_USAGE with place, line and caret for @argument of @block (NULL or unknown: its header). Returns false. */
+bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
+    G_GNUC_PRINTF(4, 5);
+
+#endif
