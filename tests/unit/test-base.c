@@ -103,7 +103,7 @@ static void test_json_is_strict_and_canonical(void)
     g_autofree char *text = NULL;
     json_t *none = NULL;
 
-    g_assert_true(json_parse("{\"b\":1,\"a\":[true,\"x\"]}", 23, 100, "doc", &value, NULL));
+    g_assert_true(json_parse("{\"b\":1,\"a\":[true,\"x\"]}", 22, 100, "doc", &value, NULL));
     text = json_canonical(value);
     g_assert_cmpstr(text, ==, "{\"a\":[true,\"x\"],\"b\":1}");
     g_assert_false(json_parse("{\"a\":1,\"a\":2}", 13, 100, "doc", &none, NULL));
