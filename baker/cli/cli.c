@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Options in Packer's spelling (one dash or two, value after a space or '='),
+ * which GOption does not read; and where the store is.
+ */
+#include "baker/cli/cli.h"
+
+#include "base/file.h"
+#include "base/units.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CONF_MAX (64 * 1024)
+
+static const CliOption *find_option(const CliOption *options, const char *name, size_t size)
+{
+    for (; options->name; options++)
+        if (strlen(options->name) == size && strncmp(options->name, name, size) == 0)
+            return options;
+    return NULL;
+}
+
+static bool unknown_option(const CliOption *options, const char *argument, const char *usage, GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    const char *near;
+
+    for (; options->name; options++)
+        g_ptr_array_add(names, (char *)options->name);
+    g_ptr_array_add(names, NULL);
+    near = units_nearest(argument + strspn(argument, "-"), (const char *const *)names->pdata);
+    if (near)
+        return fail_code(error, KILN_ERROR_USAGE, "unknown option '%s', did you mean '-%s'?", argument, near);
+    return fail_code(error, KILN_ERROR_USAGE, "unknown option '%s'; usage: kiln %s", argument, usage);
+}
+
+static bool set_flag(const CliOption *option, const char *value, GError **error)
+{
+    if (value && strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+        return fail_code(error, KILN_ERROR_USAGE, "option '-%s' takes true or false, not '%s'", option->name, value);
+    *(bool *)option->target = !value || strcmp(value, "true") == 0;
+    return true;
+}
+
+/* Handles argv[*at]; steps over a value that stands apart. */
+static bool take_option(const CliOption *options, const char *usage, int argc, char **argv, int *at, GError **error)
+{
+    const char *name = argv[*at] + strspn(argv[*at], "-");
+    const char *equals = strchr(name, '=');
+    const CliOption *option = find_option(options, name, equals ? (size_t)(equals - name) : strlen(name));
+    const char *value = equals ? equals + 1 : NULL;
+
+    if (!option)
+        return unknown_option(options, argv[*at], usage, error);
+    if (option->kind == CLI_FLAG)
+        return set_flag(option, value, error);
+    if (!value && *at + 1 >= argc)
+        return fail_code(error, KILN_ERROR_USAGE, "option '-%s' needs a value", option->name);
+    if (!value)
+        value = argv[++*at];
+    if (option->kind == CLI_STRING)
+        *(const char **)option->target = value;
+    else
+        g_ptr_array_add(option->target, (char *)value);
+    return true;
+}
+
+bool cli_parse(const CliOption *options, const char *usage, int argc, char **argv, int min, int max,
+               char ***ret_arguments, GError **error)
+{
+    g_autoptr(GPtrArray) arguments = g_ptr_array_new();
+    bool only_arguments = false;
+
+    for (int i = 1; i < argc; i++) {
+        if (only_arguments || argv[i][0] != '-' || argv[i][1] == '\0')
+            g_ptr_array_add(arguments, argv[i]);
+        else if (strcmp(argv[i], "--") == 0)
+            only_arguments = true;
+        else if (!take_option(options, usage, argc, argv, &i, error))
+            return false;
+    }
+    if ((int)arguments->len < min || (max >= 0 && (int)arguments->len > max))
+        return fail_code(error, KILN_ERROR_USAGE, "%s; usage: kiln %s",
+                         (int)arguments->len < min ? "something is missing" : "too many arguments", usage);
+    g_ptr_array_add(arguments, NULL);
+    *ret_arguments = (char **)g_ptr_array_free(g_steal_pointer(&arguments), FALSE);
+    return true;
+}
+
+/* kiln.conf: lines "key = value", '#' comments; of its keys only `store` matters here. */
+static char *store_from_conf(const char *path)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (!file_load(AT_FDCWD, path, CONF_MAX, &bytes, NULL))
+        return NULL;
+    lines = g_strsplit(g_bytes_get_data(bytes, NULL), "\n", -1);
+    for (char **line = lines; *line; line++) {
+        char *equals = strchr(*line, '=');
+
+        if (!equals || **line == '#')
+            continue;
+        *equals = '\0';
+        if (strcmp(g_strstrip(*line), "store") == 0 && *g_strstrip(equals + 1))
+            return g_strdup(g_strstrip(equals + 1));
+    }
+    return NULL;
+}
+
+static char *default_store(void)
+{
+    g_autofree char *user_conf = g_build_filename(g_get_user_config_dir(), "kiln", "kiln.conf", NULL);
+    const char *env = g_getenv("KILN_STORE");
+    char *dir;
+
+    if (env && *env)
+        return g_strdup(env);
+    if ((dir = store_from_conf(user_conf)) || (dir = store_from_conf("/etc/kiln/kiln.conf")))
+        return dir;
+    return geteuid() == 0 ? g_strdup("/var/lib/kiln") : g_build_filename(g_get_user_data_dir(), "kiln", NULL);
+}
+
+bool cli_open_store(CliContext *cli, unsigned flags, Store **ret, GError **error)
+{
+    g_autofree char *dir = cli->store_dir ? g_strdup(cli->store_dir) : default_store();
+
+    return store_open(dir, flags, ret, error);
+}
+
+int cli_fail(CliContext *cli, const GError *error)
+{
+    int status = error_exit_status(error);
+
+    fprintf(stderr, "kiln: %s\n", error ? error->message : "failed without a reason (please report this)");
+    if (cli->json)
+        (void)cli_print_json(json_pack("{s:s, s:i}", "error", error ? error->message : "", "exit", status));
+    return status;
+}
+
+int cli_print_json(json_t *document)
+{
+    g_autofree char *text = json_pretty(document);
+
+    fputs(text, stdout);
+    json_decref(document);
+    return fflush(stdout) == 0 ? 0 : 1;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every verb shares: global flags, option parsing, the way errors and results are printed.
+ *
+ * A verb is `int verb_NAME(CliContext *cli, int argc, char **argv)`: argv[0] is
+ * the verb, global flags are already taken out. It returns the exit status; errors go
+ * through `return cli_fail(cli, error)`, which prints one sentence (with --json also an object on stdout).
+ * Results go to stdout, everything else to stderr.
+ */
+#ifndef KILN_BAKER_CLI_H
+#define KILN_BAKER_CLI_H
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "store/store.h"
+
+typedef struct CliContext {
+    const char *store_dir; /* --store, or NULL */
+    bool json;
+    const char *verb;
+} CliContext;
+
+typedef int CliVerbFn(CliContext *cli, int argc, char **argv);
+
+typedef enum CliOptionKind {
+    CLI_FLAG,   /* bool *        -name, -name=true|false */
+    CLI_STRING, /* const char ** -name VALUE, -name=VALUE; the last one wins */
+    CLI_LIST,   /* GPtrArray *   of char *, in order */
+} CliOptionKind;
+
+typedef struct CliOption {
+    const char *name; /* without dashes; "-name" and "--name" both work */
+    CliOptionKind kind;
+    void *target;
+} CliOption;
+
+/*
+ * Takes the options (ended by a NULL name) out of argv and leaves the arguments in @ret_arguments (borrowed, NULL-terminated
+ * array to free with g_free). Fewer than @min or more than @max (-1: any) arguments are a usage error naming @usage.
+ */
+bool cli_parse(const CliOption *options, const char *usage, int argc, char **argv, int min, int max,
+               char ***ret_arguments, GError **error);
+
+/* The store of this call: --store, $KILN_STORE, kiln.conf's `store = DIR`, or the default place. @flags as store_open. */
+bool cli_open_store(CliContext *cli, unsigned flags, Store **ret, GError **error);
+
+/* Prints the error once and returns its exit status. */
+int cli_fail(CliContext *cli, const GError *error);
+
+/* Prints a document for --json; 0. Takes @document. */
+int cli_print_json(json_t *document);
+
+CliVerbFn verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_rm, verb_show, verb_stats,
+    verb_validate;
+
+#endif

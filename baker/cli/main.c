@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The `kiln` program: takes the global flags out of the command line, wherever
+ * they stand, and calls one verb.
+ */
+#include "baker/cli/cli.h"
+
+#include "base/http.h"
+#include "base/interrupt.h"
+#include "base/units.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#ifndef KILN_VERSION
+#define KILN_VERSION "0.1.0"
+#endif
+
+static const struct {
+    const char *name;
+    CliVerbFn *run;
+    const char *usage;
+    const char *summary;
+} verbs[] = {
+    {"bake", verb_bake, "bake [-var K=V] [-var-file F] [-only G] [-except G] [--offline] [--refresh] [--no-cache] TEMPLATE...",
+     "bake templates into images"},
+    {"build", verb_bake, "build TEMPLATE...", "the same as bake"},
+    {"validate", verb_validate, "validate [-var K=V] [-var-file F] TEMPLATE...", "check templates without baking"},
+    {"boot", verb_boot, "boot REF [--forward HOSTPORT:GUESTPORT] [--check URL] [--timeout T]",
+     "boot a throw-away overlay of a disk"},
+    {"images", verb_images, "images [--all] [NAME]", "list images"},
+    {"show", verb_show, "show REF", "everything known about an image"},
+    {"export", verb_export, "export REF FILE [--format=raw|qcow2|oci-archive|oci-dir]", "write an image to a file"},
+    {"rm", verb_rm, "rm REF...", "remove images"},
+    {"gc", verb_gc, "gc [--dry-run] [--grace T] [--drop-states] [--state-quota SIZE]",
+     "remove what nothing refers to"},
+    {"fsck", verb_fsck, "fsck [--read-data] [--rebuild-index]", "check the store"},
+    {"stats", verb_stats, "stats", "what the store holds"},
+    {"doctor", verb_doctor, "doctor", "check that this machine can bake"},
+};
+
+static int usage(FILE *out, int status)
+{
+    fputs("usage: kiln [--store DIR] [--json] [--quiet|--verbose] [--url-map PREFIX=DIR] VERB ...\n\n", out);
+    for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++)
+        fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
+    fputs("  version   print the version\n\nkiln VERB --help shows a verb's usage; the manual is kiln(1).\n", out);
+    return status;
+}
+
+/* True when argv[*at] is --NAME or -NAME; *ret_value is set when @takes_value. */
+static bool global_is(const char *name, bool takes_value, int argc, char **argv, int *at, const char **ret_value)
+{
+    const char *text = argv[*at] + (g_str_has_prefix(argv[*at], "--") ? 2 : 1);
+    size_t size = strlen(name);
+
+    if (argv[*at][0] != '-' || strncmp(text, name, size) != 0)
+        return false;
+    if (!takes_value)
+        return text[size] == '\0';
+    if (text[size] == '=') {
+        *ret_value = text + size + 1;
+        return true;
+    }
+    if (text[size] != '\0' || *at + 1 >= argc)
+        return false;
+    *ret_value = argv[++*at];
+    return true;
+}
+
+typedef struct Globals {
+    bool help, version;
+    GPtrArray *rest;
+} Globals;
+
+static bool take_globals(CliContext *cli, Globals *globals, int argc, char **argv, GError **error)
+{
+    const char *value = NULL;
+    bool only_arguments = false;
+
+    for (int i = 1; i < argc; i++) {
+        if (only_arguments || argv[i][0] != '-')
+            g_ptr_array_add(globals->rest, argv[i]);
+        else if (strcmp(argv[i], "--") == 0) {
+            only_arguments = true;
+            g_ptr_array_add(globals->rest, argv[i]);
+        } else if (global_is("store", true, argc, argv, &i, &value))
+            cli->store_dir = value;
+        else if (global_is("url-map", true, argc, argv, &i, &value)) {
+            if (!http_url_map_add(value, error))
+                return false;
+        } else if (global_is("json", false, argc, argv, &i, NULL))
+            cli->json = true;
+        else if (global_is("quiet", false, argc, argv, &i, NULL))
+            log_set_level(LOG_QUIET);
+        else if (global_is("verbose", false, argc, argv, &i, NULL))
+            log_set_level(LOG_VERBOSE);
+        else if (global_is("help", false, argc, argv, &i, NULL) || global_is("h", false, argc, argv, &i, NULL))
+            globals->help = true;
+        else if (global_is("version", false, argc, argv, &i, NULL))
+            globals->version = true;
+        else
+            g_ptr_array_add(globals->rest, argv[i]);
+    }
+    return true;
+}
+
+static int unknown_verb(CliContext *cli, const char *name)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+    const char *near;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++)
+        g_ptr_array_add(names, (char *)verbs[i].name);
+    g_ptr_array_add(names, NULL);
+    near = units_nearest(name, (const char *const *)names->pdata);
+    if (near)
+        fail_code(&error, KILN_ERROR_USAGE, "unknown verb '%s', did you mean '%s'?", name, near);
+    else
+        fail_code(&error, KILN_ERROR_USAGE, "unknown verb '%s'; kiln --help lists them", name);
+    return cli_fail(cli, error);
+}
+
+int main(int argc, char **argv)
+{
+    CliContext cli = {0};
+    g_autoptr(GPtrArray) rest = g_ptr_array_new();
+    Globals globals = {.rest = rest};
+    g_autoptr(GError) error = NULL;
+    const char *verb;
+
+    interrupt_install();
+    if (!take_globals(&cli, &globals, argc, argv, &error))
+        return cli_fail(&cli, error);
+    verb = rest->len ? rest->pdata[0] : NULL;
+    if (globals.version || g_strcmp0(verb, "version") == 0) {
+        puts("kiln " KILN_VERSION);
+        return 0;
+    }
+    if (!verb || strcmp(verb, "help") == 0)
+        return usage(globals.help || verb ? stdout : stderr, globals.help || verb ? 0 : 2);
+    cli.verb = verb;
+    g_ptr_array_add(rest, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++) {
+        if (strcmp(verbs[i].name, verb) != 0)
+            continue;
+        if (globals.help) {
+            printf("usage: kiln %s\n\n%s\n", verbs[i].usage, verbs[i].summary);
+            return 0;
+        }
+        return verbs[i].run(&cli, (int)rest->len - 1, (char **)rest->pdata);
+    }
+    return unknown_verb(&cli, verb);
+}
