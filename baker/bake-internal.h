@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the bake engine share: one chain (a source, its steps, its outputs) on its way through
+ * bake-plan.c, bake-run.c and bake-seal.c.
+ */
+#ifndef KILN_BAKER_BAKE_INTERNAL_H
+#define KILN_BAKER_BAKE_INTERNAL_H
+
+#include "baker/bake.h"
+#include "baker/source.h"
+#include "provisioner/provisioner.h"
+
+/* Raised by hand when the same inputs would give another result: it is part of every key. */
+#define BAKE_ENGINE 1
+
+/* One step of a chain: a provisioner, or (block NULL) the seal's cleaning in the guest. */
+typedef struct BakeStep {
+    const TemplateBlock *block;
+    const ProvisionerOps *ops;
+    char *label;       /* "shell", or the block's name */
+    bool network;
+    bool is_volatile;  /* its result depends on the network and on nothing declared */
+    Digest key;        /* known when the content before it is */
+    Digest content;    /* after the step; none until known */
+    Digest map;        /* working disk after the step */
+    bool cached;
+    double seconds;
+} BakeStep;
+
+typedef struct BakeChain {
+    Store *store;
+    Template *template;
+    const TemplateBuild *build;
+    const BakeOptions *options;
+    const char *output;      /* "disk" or "oci" when this chain serves one kind only, else NULL */
+    const SourceOps *source;
+    json_t *identity;
+    Digest source_key;
+    SourceState state;       /* the source's first state */
+    int64_t epoch;
+    char **env;              /* base environment of every step */
+    GPtrArray *steps;        /* of BakeStep* */
+    size_t hits;             /* length of the cached prefix */
+    bool source_cached;
+    uint64_t new_bytes;      /* private bytes that steps added */
+} BakeChain;
+
+BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
+                          const char *output);
+void bake_chain_free(BakeChain *chain);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(BakeChain, bake_chain_free)
+
+/* bake-plan.c: identifies the source, makes its first state if needed, finds the cached prefix. */
+bool bake_plan(BakeChain *chain, GError **error);
+/* Content and map before step @index. */
+const Digest *bake_content_before(const BakeChain *chain, size_t index);
+const Digest *bake_map_before(const BakeChain *chain, size_t index);
+/* The key of step @index, once the content before it is known. */
+bool bake_step_key(BakeChain *chain, size_t index, GError **error);
+/* Looks step @index up in the cache; sets cached, content and map on a hit. */
+bool bake_step_lookup(BakeChain *chain, size_t index, GError **error);
+/* Host side of a step's environment, for inputs() and run(). */
+ProvisionerHost bake_host(const BakeChain *chain, const BakeStep *step);
+
+/* bake-run.c: runs steps from chain->hits on in one guest session; every good state enters the cache. */
+bool bake_run(BakeChain *chain, GError **error);
+
+/* bake-tree.c: the content of a working disk, and what a sealed root looks like. */
+bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **error);
+/* The root's partition in a working disk; false without error when there is no ext4 root. */
+bool bake_find_root(BakeChain *chain, StoreMap *disk, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_found,
+                    GError **error);
+void bake_normalise(BakeChain *chain, Tree *tree);
+
+/* bake-seal.c: outputs from the last state; appends StoreImage* to @images. */
+bool bake_seal(BakeChain *chain, GPtrArray *images, GError **error);
+/* Key of the published set: final content, outputs, layout, name. */
+void bake_final_key(const BakeChain *chain, Digest *ret);
+/* Does this chain make the output kind, and with which block (NULL: default arguments)? */
+bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateBlock **ret_block);
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The plan: what a bake depends on, as keys, and how much of it is known already.
+ *
+ * key[i] = SHA-256 of canonical JSON over (engine, content before, step type, arguments, digests and
+ * modes of every input file, base environment, network policy, appliance profile). `content` is the digest of the normalised tree,
+ * so a step that changes nothing keeps the keys behind it valid, and an edited step that gives the same tree does too.
+ */
+#include "baker/bake-internal.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/units.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+/* The appliance as far as it can change results: raised by hand, not by the host's own updates. */
+#define APPLIANCE_PROFILE "1"
+#define REFRESH_DEFAULT "24h"
+
+static void step_free(gpointer data)
+{
+    BakeStep *step = data;
+
+    g_free(step->label);
+    g_free(step);
+}
+
+static bool applies_to(const TemplateBlock *block, const char *output)
+{
+    return !output || !block->only_output || g_strv_contains((const char *const *)block->only_output, output);
+}
+
+static bool step_network(const TemplateBuild *build, const TemplateBlock *block, const ProvisionerOps *ops)
+{
+    if (block->network >= 0)
+        return block->network == 1;
+    if (ops->wants_network && ops->wants_network(block->args))
+        return true;
+    /* Packer's own sources boot with a network; their templates count on it. */
+    return g_str_equal(build->source->type, "qemu") || g_str_equal(build->source->type, "docker");
+}
+
+static void add_step(BakeChain *chain, const TemplateBlock *block)
+{
+    BakeStep *step = g_new0(BakeStep, 1);
+
+    step->block = block;
+    step->ops = provisioner_find(block->type);
+    step->label = g_strdup(block->name ? block->name : block->type);
+    step->network = step->ops->needs_guest && step_network(chain->build, block, step->ops);
+    step->is_volatile = step->network && step->ops->volatile_with_network && !block->inputs;
+    g_ptr_array_add(chain->steps, step);
+}
+
+static void add_sysprep(BakeChain *chain)
+{
+    BakeStep *step = g_new0(BakeStep, 1);
+
+    step->label = g_strdup("seal");
+    g_ptr_array_add(chain->steps, step);
+}
+
+BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
+                          const char *output)
+{
+    BakeChain *chain = g_new0(BakeChain, 1);
+
+    chain->store = store;
+    chain->template = template;
+    chain->build = build;
+    chain->options = options;
+    chain->output = output;
+    chain->source = source_find(build->source->type);
+    chain->steps = g_ptr_array_new_with_free_func(step_free);
+    for (guint i = 0; i < build->provisioners->len; i++)
+        if (applies_to(build->provisioners->pdata[i], output))
+            add_step(chain, build->provisioners->pdata[i]);
+    return chain;
+}
+
+void bake_chain_free(BakeChain *chain)
+{
+    if (!chain)
+        return;
+    json_decref(chain->identity);
+    source_state_clear(&chain->state);
+    g_strfreev(chain->env);
+    g_ptr_array_unref(chain->steps);
+    g_free(chain);
+}
+
+const Digest *bake_content_before(const BakeChain *chain, size_t index)
+{
+    return index == 0 ? &chain->state.content : &((BakeStep *)chain->steps->pdata[index - 1])->content;
+}
+
+const Digest *bake_map_before(const BakeChain *chain, size_t index)
+{
+    return index == 0 ? &chain->state.map : &((BakeStep *)chain->steps->pdata[index - 1])->map;
+}
+
+static void set_hex(json_t *object, const char *key, const Digest *digest)
+{
+    char hex[DIGEST_HEX_SIZE];
+
+    json_object_set_new(object, key, json_string(digest_to_hex(digest, hex)));
+}
+
+static char **base_environment(const BakeChain *chain)
+{
+    GPtrArray *env = g_ptr_array_new();
+
+    g_ptr_array_add(env, g_strdup_printf("SOURCE_DATE_EPOCH=%" G_GINT64_FORMAT, chain->epoch));
+    g_ptr_array_add(env, g_strdup("TZ=UTC"));
+    g_ptr_array_add(env, g_strdup("LC_ALL=C.UTF-8"));
+    g_ptr_array_add(env, g_strdup("PYTHONHASHSEED=0"));
+    g_ptr_array_add(env, g_strdup_printf("PACKER_BUILD_NAME=%s", chain->build->build_name));
+    g_ptr_array_add(env, g_strdup_printf("PACKER_BUILDER_TYPE=%s", chain->build->source->type));
+    g_ptr_array_add(env, NULL);
+    return (char **)g_ptr_array_free(env, FALSE);
+}
+
+static const char *working_folder(void)
+{
+    static char *cwd;
+
+    if (!cwd)
+        cwd = g_get_current_dir();
+    return cwd;
+}
+
+ProvisionerHost bake_host(const BakeChain *chain, const BakeStep *step)
+{
+    return (ProvisionerHost){
+        .template_dir = template_dir(chain->template),
+        .cwd = working_folder(),
+        .build_name = chain->build->build_name,
+        .builder_type = chain->build->source->type,
+        .env = (const char *const *)chain->env,
+        .epoch = chain->epoch,
+        .network = step ? step->network : false,
+    };
+}
+
+static bool add_inputs(BakeChain *chain, BakeStep *step, json_t *key, GError **error)
+{
+    g_autoptr(GPtrArray) inputs =
+        g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
+    ProvisionerHost host = bake_host(chain, step);
+    json_t *list = json_array();
+
+    json_object_set_new(key, "inputs", list);
+    if (!step->ops || !step->ops->inputs)
+        return true;
+    if (!step->ops->inputs(step->block->args, &host, inputs, error))
+        return fail_prefix(error, "%s", step->label);
+    for (guint i = 0; i < inputs->len; i++) {
+        const ProvisionerInput *input = inputs->pdata[i];
+        json_t *one = json_object();
+
+        json_object_set_new(one, "name", json_string_nocheck(input->name));
+        json_object_set_new(one, "mode", json_integer(input->mode));
+        set_hex(one, "digest", &input->digest);
+        json_array_append_new(list, one);
+    }
+    return true;
+}
+
+bool bake_step_key(BakeChain *chain, size_t index, GError **error)
+{
+    BakeStep *step = chain->steps->pdata[index];
+    g_autoptr(json_t) key = json_object();
+    json_t *env = json_array();
+
+    json_object_set_new(key, "engine", json_integer(BAKE_ENGINE));
+    json_object_set_new(key, "profile", json_string(APPLIANCE_PROFILE));
+    set_hex(key, "content", bake_content_before(chain, index));
+    json_object_set_new(key, "step", json_string(step->block ? step->block->type : "seal"));
+    json_object_set_new(key, "layout", json_integer(chain->state.layout));
+    if (step->block)
+        json_object_set(key, "args", step->block->args);
+    json_object_set_new(key, "network", json_boolean(step->network));
+    for (char **e = chain->env; *e; e++)
+        json_array_append_new(env, json_string_nocheck(*e));
+    json_object_set_new(key, "env", env);
+    if (!add_inputs(chain, step, key, error))
+        return false;
+    json_digest(key, &step->key);
+    return true;
+}
+
+static bool may_use_cache(const BakeChain *chain, const BakeStep *step)
+{
+    if (chain->options->no_cache || (step->ops && step->ops->always_runs))
+        return false;
+    return !(step->is_volatile && chain->options->refresh);
+}
+
+bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
+{
+    BakeStep *step = chain->steps->pdata[index];
+    g_autoptr(StoreState) state = NULL;
+
+    if (!bake_step_key(chain, index, error))
+        return false;
+    if (!may_use_cache(chain, step))
+        return true;
+    if (!store_state_get(chain->store, &step->key, &state, error))
+        return false;
+    if (state) {
+        step->cached = true;
+        step->content = state->content;
+        step->map = state->map;
+    }
+    return true;
+}
+
+static int64_t environment_epoch(void)
+{
+    const char *text = g_getenv("SOURCE_DATE_EPOCH");
+    char *end;
+    int64_t value;
+
+    if (!text || !*text)
+        return -1;
+    value = g_ascii_strtoll(text, &end, 10);
+    return *end || value < 0 ? -1 : value;
+}
+
+/* The first state of a source as the cache keeps it. */
+static char *pack_source_state(const SourceState *state)
+{
+    g_autoptr(json_t) info = json_object();
+
+    json_object_set_new(info, "layout", json_integer(state->layout));
+    json_object_set_new(info, "epoch", json_integer(state->epoch));
+    json_object_set_new(info, "size", json_integer((json_int_t)state->size));
+    if (state->info)
+        json_object_set(info, "info", state->info);
+    return json_canonical(info);
+}
+
+static bool unpack_source_state(const StoreState *cached, SourceState *ret, GError **error)
+{
+    g_autoptr(json_t) info = NULL;
+    int64_t layout, size;
+
+    if (!cached->info ||
+        !json_parse(cached->info, strlen(cached->info), 64 << 20, "a cached source state", &info, error) ||
+        !json_get_int(info, "layout", LAYOUT_NONE, &layout, error) ||
+        !json_get_int(info, "epoch", 0, &ret->epoch, error) || !json_get_int(info, "size", 0, &size, error))
+        return false;
+    ret->layout = (DiskLayout)layout;
+    ret->size = (uint64_t)size;
+    ret->content = cached->content;
+    ret->map = cached->map;
+    ret->tree = cached->tree;
+    ret->info = json_incref(json_object_get(info, "info"));
+    return true;
+}
+
+static bool remember_source(BakeChain *chain, GError **error)
+{
+    g_autoptr(StoreState) state = store_state_new();
+
+    state->key = chain->source_key;
+    state->content = chain->state.content;
+    state->map = chain->state.map;
+    state->tree = chain->state.tree;
+    state->info = pack_source_state(&chain->state);
+    return store_state_put(chain->store, state, error);
+}
+
+static void source_key(BakeChain *chain, const SourceContext *context)
+{
+    g_autoptr(json_t) key = json_object();
+
+    json_object_set_new(key, "engine", json_integer(BAKE_ENGINE));
+    json_object_set_new(key, "name", json_string(chain->build->name));
+    json_object_set_new(key, "epoch", json_integer(context->epoch));
+    json_object_set(key, "source", chain->identity);
+    json_object_set(key, "args", chain->build->source->args);
+    json_digest(key, &chain->source_key);
+}
+
+static bool plan_source(BakeChain *chain, GError **error)
+{
+    const TemplateBuild *build = chain->build;
+    SourceContext context = {.store = chain->store,
+                             .template_dir = template_dir(chain->template),
+                             .name = build->name,
+                             .epoch = build->source_date_epoch >= 0 ? build->source_date_epoch : environment_epoch(),
+                             .offline = chain->options->offline};
+    g_autoptr(StoreState) cached = NULL;
+
+    if (!chain->source->identify(&context, build->source->args, &chain->identity, error))
+        return fail_prefix(error, "source '%s'", build->source->type);
+    source_key(chain, &context);
+    if (!chain->options->no_cache && !store_state_get(chain->store, &chain->source_key, &cached, error))
+        return false;
+    if (cached) {
+        chain->source_cached = true;
+        return unpack_source_state(cached, &chain->state, error);
+    }
+    if (!chain->source->prepare(&context, build->source->args, chain->identity, &chain->state, error))
+        return fail_prefix(error, "source '%s'", build->source->type);
+    return remember_source(chain, error);
+}
+
+bool bake_plan(BakeChain *chain, GError **error)
+{
+    if (!plan_source(chain, error))
+        return false;
+    chain->epoch = chain->state.epoch;
+    chain->env = base_environment(chain);
+    /* Without steps a rendered root was never touched by a guest: the host's own cleaning is enough. */
+    if (chain->steps->len > 0 || chain->state.layout == LAYOUT_INPLACE)
+        add_sysprep(chain);
+    for (chain->hits = 0; chain->hits < chain->steps->len; chain->hits++) {
+        if (!bake_step_lookup(chain, chain->hits, error))
+            return false;
+        if (!((BakeStep *)chain->steps->pdata[chain->hits])->cached)
+            break;
+    }
+    return true;
+}

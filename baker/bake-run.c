@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The run: one guest session for all steps behind the cached prefix.
+ *
+ * After every good step the working disk is sealed, captured into the store and its content digest
+ * taken, so that a failed or killed bake starts again after its last good step. When what is
+ * left turns out to be cached (a step gave the tree it always gave), the session ends there.
+ */
+#include "baker/bake-internal.h"
+
+#include "baker/guest-open.h"
+#include "baker/render.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/units.h"
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct Session {
+    BakeChain *chain;
+    WorkingDisk *disk;
+    Guest *guest;
+    char *tmpdir;
+    BakeStep *step; /* the one that runs */
+} Session;
+
+static void say(const char *line, bool is_stderr, void *arg)
+{
+    Session *session = arg;
+    g_autofree char *clean = log_printable(line);
+
+    log_info("    %s: %s", session->step->label, clean);
+}
+
+static bool read_tree_path(const char *path, size_t max, GBytes **ret, void *arg, GError **error)
+{
+    Session *session = arg;
+    g_autofree char *name = NULL;
+    int fd = g_file_open_tmp(NULL, &name, NULL);
+    bool ok;
+
+    if (fd < 0)
+        return fail_errno(error, "make a temporary file");
+    *ret = NULL;
+    ok = session->guest->ops->get(session->guest, path, fd, max, error);
+    if (ok)
+        ok = file_load(AT_FDCWD, name, max, ret, error);
+    (void)close(fd);
+    (void)unlink(name);
+    return ok;
+}
+
+static bool needs_guest(const BakeStep *step)
+{
+    return !step->ops || step->ops->needs_guest;
+}
+
+static bool any_left(const BakeChain *chain, bool (*test)(const BakeStep *))
+{
+    for (guint i = (guint)chain->hits; i < chain->steps->len; i++)
+        if (test(chain->steps->pdata[i]))
+            return true;
+    return false;
+}
+
+static bool has_network(const BakeStep *step)
+{
+    return step->network;
+}
+
+static bool open_session(Session *session, GError **error)
+{
+    BakeChain *chain = session->chain;
+    GuestOpenSpec spec = {.inspect = chain->state.layout == LAYOUT_INPLACE,
+                          .network = any_left(chain, has_network)};
+    uint64_t root_size;
+    gint64 start = g_get_monotonic_time();
+    g_autofree char *took = NULL;
+
+    if (!store_make_tmpdir(chain->store, &session->tmpdir, error))
+        return false;
+    if (!working_disk_open(chain->store, bake_map_before(chain, chain->hits), chain->state.size, &session->disk, error))
+        return fail_prefix(error, "working disk");
+    if (!spec.inspect)
+        render_root_extent(chain->state.size, &spec.root_offset, &root_size);
+    spec.nbd_socket = working_disk_socket(session->disk);
+    spec.tmpdir = session->tmpdir;
+    log_info("==> %s: starting the appliance", chain->build->name);
+    if (!guest_libguestfs_open(&spec, &session->guest, error))
+        return false;
+    took = units_format_duration((double)(g_get_monotonic_time() - start) / 1e6);
+    log_info("    appliance ready in %s", took);
+    return true;
+}
+
+static void close_session(Session *session)
+{
+    if (session->guest)
+        session->guest->ops->kill(session->guest);
+    session->guest = NULL;
+    g_clear_pointer(&session->disk, working_disk_close);
+    if (session->tmpdir)
+        (void)file_remove_tree(AT_FDCWD, session->tmpdir, NULL); /* recovery would remove it too */
+    g_clear_pointer(&session->tmpdir, g_free);
+}
+
+static bool run_once(Session *session, GError **error)
+{
+    BakeStep *step = session->step;
+    Guest *guest = session->guest;
+    ProvisionerHost host = bake_host(session->chain, step);
+    GuestStep begin = {.name = step->label, .network = step->network, .clock = session->chain->epoch,
+                       .timeout = step->block ? step->block->timeout : 0, .on_line = say, .arg = session};
+    g_autoptr(GError) ending = NULL;
+    bool ok;
+
+    host.say = say;
+    host.arg = session;
+    host.read_tree = guest ? read_tree_path : NULL;
+    if (!needs_guest(step))
+        return step->ops->run(step->block->args, &host, NULL, error);
+    if (!guest->ops->begin(guest, &begin, error))
+        return false;
+    ok = step->block ? step->ops->run(step->block->args, &host, guest, error)
+                     : provisioner_sysprep(&host, guest, error);
+    if (!guest->ops->end(guest, &ending) && ok) {
+        g_propagate_error(error, g_steal_pointer(&ending));
+        return false;
+    }
+    return ok;
+}
+
+static bool seal_disk(void *arg, GError **error)
+{
+    return working_disk_seal(arg, error);
+}
+
+static bool drop_writes(void *arg, GError **error)
+{
+    return working_disk_drop(arg, error);
+}
+
+static bool pause_for(double seconds, GError **error)
+{
+    gint64 until = g_get_monotonic_time() + (gint64)(seconds * 1e6);
+
+    while (g_get_monotonic_time() < until) {
+        if (!interrupt_check(error))
+            return false;
+        g_usleep(50000);
+    }
+    return true;
+}
+
+/* A retry starts from the state before the step, not from what the failed try left. */
+static bool try_again(Session *session, int attempt, GError **error)
+{
+    const TemplateBlock *block = session->step->block;
+
+    log_warning("%s: %s; trying again (%d of %d)", session->step->label, (*error)->message, attempt,
+                block->max_retries);
+    g_clear_error(error);
+    if (!session->guest)
+        return true;
+    return session->guest->ops->rollback(session->guest, drop_writes, session->disk, error);
+}
+
+static bool run_with_retries(Session *session, GError **error)
+{
+    const TemplateBlock *block = session->step->block;
+    int retries = block ? block->max_retries : 0;
+    g_autoptr(GError) problem = NULL;
+
+    if (block && block->pause_before > 0 && !pause_for(block->pause_before, error))
+        return false;
+    for (int attempt = 1;; attempt++) {
+        if (run_once(session, &problem))
+            return true;
+        if (interrupt_requested() || attempt > retries)
+            break;
+        if (!try_again(session, attempt, &problem))
+            break;
+    }
+    if (block && block->continue_on_error && !interrupt_requested()) {
+        log_warning("%s: %s; going on as the template says", session->step->label, problem->message);
+        return !session->guest ||
+               session->guest->ops->rollback(session->guest, drop_writes, session->disk, error);
+    }
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
+static int64_t expiry(const BakeStep *step)
+{
+    const char *refresh = step->block && step->block->refresh ? step->block->refresh : "24h";
+    double seconds;
+
+    if (!step->is_volatile || g_str_equal(refresh, "never") || !units_parse_duration(refresh, &seconds, NULL))
+        return 0;
+    return (int64_t)time(NULL) + (int64_t)seconds;
+}
+
+static bool remember(BakeChain *chain, const BakeStep *step, GError **error)
+{
+    g_autoptr(StoreState) state = store_state_new();
+
+    state->key = step->key;
+    state->content = step->content;
+    state->map = step->map;
+    state->expires = expiry(step);
+    return store_state_put(chain->store, state, error);
+}
+
+static bool capture(Session *session, size_t index, GError **error)
+{
+    BakeChain *chain = session->chain;
+    BakeStep *step = session->step;
+    uint64_t added = 0;
+
+    if (!needs_guest(step)) {
+        step->content = *bake_content_before(chain, index);
+        step->map = *bake_map_before(chain, index);
+        return true;
+    }
+    if (!session->guest->ops->checkpoint(session->guest, seal_disk, session->disk, error) ||
+        !working_disk_capture(session->disk, &step->map, &added, error))
+        return fail_prefix(error, "keep the state after '%s'", step->label);
+    chain->new_bytes += added;
+    if (digest_equal(&step->map, bake_map_before(chain, index)))
+        step->content = *bake_content_before(chain, index);
+    else if (!bake_content(chain, &step->map, &step->content, error))
+        return fail_prefix(error, "read the root after '%s'", step->label);
+    return remember(chain, step, error);
+}
+
+static bool run_step(Session *session, size_t index, GError **error)
+{
+    BakeChain *chain = session->chain;
+    gint64 start = g_get_monotonic_time();
+    g_autofree char *took = NULL;
+
+    session->step = chain->steps->pdata[index];
+    if (!interrupt_check(error))
+        return false;
+    if (needs_guest(session->step) && !session->guest && !open_session(session, error))
+        return false;
+    log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
+    start = g_get_monotonic_time();
+    if (!run_with_retries(session, error))
+        return fail_prefix(error, "%s: step %zu (%s)", chain->build->name, index + 1, session->step->label);
+    if (!capture(session, index, error))
+        return false;
+    session->step->seconds = (double)(g_get_monotonic_time() - start) / 1e6;
+    took = units_format_duration(session->step->seconds);
+    log_info("    %s done in %s", session->step->label, took);
+    return true;
+}
+
+/* After a step the next one's key is known: is everything from @index on in the cache? */
+static bool rest_is_cached(BakeChain *chain, size_t index, bool *ret, GError **error)
+{
+    *ret = false;
+    for (size_t i = index; i < chain->steps->len; i++) {
+        if (!bake_step_lookup(chain, i, error))
+            return false;
+        if (!((BakeStep *)chain->steps->pdata[i])->cached)
+            return true;
+    }
+    *ret = true;
+    return true;
+}
+
+static bool run_steps(Session *session, GError **error)
+{
+    BakeChain *chain = session->chain;
+    bool done = false;
+
+    for (size_t i = chain->hits; i < chain->steps->len && !done; i++) {
+        BakeStep *step = chain->steps->pdata[i];
+
+        step->cached = false;
+        if (!bake_step_key(chain, i, error) || !run_step(session, i, error))
+            return false;
+        if (i + 1 < chain->steps->len && !rest_is_cached(chain, i + 1, &done, error))
+            return false;
+    }
+    return true;
+}
+
+bool bake_run(BakeChain *chain, GError **error)
+{
+    Session session = {.chain = chain};
+    bool ok = run_steps(&session, error);
+
+    if (ok && session.guest) {
+        /* All that counts is captured; a failing shutdown would still hide a guest that could not write. */
+        ok = session.guest->ops->shutdown(session.guest, error);
+        session.guest = NULL;
+    }
+    close_session(&session);
+    return ok;
+}

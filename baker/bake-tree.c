@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The root of a working disk as a tree: the content that keys are made of,
+ * and the normalised form that outputs are made of.
+ */
+#include "baker/bake-internal.h"
+
+#include "baker/render.h"
+#include "base/error.h"
+#include "base/log.h"
+
+#include <fnmatch.h>
+#include <string.h>
+
+/* What the renderer adds to a root: made again at each render, so no part of the tree. */
+static const char *const rendered_paths[] = {"boot/grub/grub.cfg", "lost+found", NULL};
+
+static bool looks_like_root(Tree *tree)
+{
+    return (tree_find(tree, "etc/os-release") || tree_find(tree, "etc/fstab") || tree_find(tree, "usr/lib/os-release")) &&
+           tree_find(tree, "etc");
+}
+
+static bool try_root(BakeChain *chain, StoreMap *disk, const DiskPartition *partition)
+{
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(GError) ignored = NULL;
+
+    return tree_read_ext4(chain->store, disk, partition->offset, partition->size, NULL, &tree, NULL, &ignored) &&
+           looks_like_root(tree);
+}
+
+bool bake_find_root(BakeChain *chain, StoreMap *disk, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_found,
+                    GError **error)
+{
+    g_autoptr(GArray) partitions = NULL;
+    bool found = chain->state.layout == LAYOUT_RENDERED;
+
+    if (found) {
+        render_root_extent(chain->state.size, ret_offset, ret_size);
+    } else {
+        if (!disk_partitions(disk, &partitions, error))
+            return false;
+        for (guint i = 0; i < partitions->len && !found; i++) {
+            const DiskPartition *partition = &g_array_index(partitions, DiskPartition, i);
+
+            if (!g_str_equal(partition->fs, "ext4") || !try_root(chain, disk, partition))
+                continue;
+            *ret_offset = partition->offset;
+            *ret_size = partition->size;
+            found = true;
+        }
+    }
+    *ret_found = found;
+    return true;
+}
+
+static void drop_paths(Tree *tree, const char *const *paths)
+{
+    for (; *paths; paths++)
+        tree_remove(tree, *paths);
+}
+
+static bool matches_volatile(const TemplateBuild *build, const char *path)
+{
+    for (char **glob = build->volatile_paths; glob && *glob; glob++)
+        if (fnmatch(**glob == '/' ? *glob + 1 : *glob, path, 0) == 0)
+            return true;
+    return false;
+}
+
+static void empty_file(Tree *tree, const char *path)
+{
+    TreeEntry *entry = tree_find_mutable(tree, path);
+
+    if (entry->type == 'h')
+        return;
+    entry->size = 0;
+    digest_of("", 0, &entry->sha256);
+}
+
+/* Verdicts are collected first: removing while walking would move what is walked. */
+static void clean(BakeChain *chain, Tree *tree)
+{
+    g_autoptr(GPtrArray) drop = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) empty = g_ptr_array_new_with_free_func(g_free);
+    const char *inside = NULL; /* folder whose contents go */
+
+    for (size_t i = 0; i < tree_count(tree); i++) {
+        const TreeEntry *entry = tree_nth(tree, i);
+        SysprepVerdict verdict = provisioner_sysprep_verdict(entry->path, entry->type);
+
+        if (inside && g_str_has_prefix(entry->path, inside) && entry->path[strlen(inside)] == '/') {
+            g_ptr_array_add(drop, g_strdup(entry->path));
+            continue;
+        }
+        inside = verdict == SYSPREP_EMPTY_DIR ? entry->path : NULL;
+        if (verdict == SYSPREP_DROP || (*entry->path && matches_volatile(chain->build, entry->path)))
+            g_ptr_array_add(drop, g_strdup(entry->path));
+        else if (verdict == SYSPREP_EMPTY && entry->type == 'f')
+            g_ptr_array_add(empty, g_strdup(entry->path));
+    }
+    for (guint i = 0; i < empty->len; i++)
+        empty_file(tree, empty->pdata[i]);
+    for (guint i = 0; i < drop->len; i++)
+        tree_remove(tree, drop->pdata[i]);
+}
+
+/* Times later than the bake's own are the host's or the guest's clock showing through. */
+static void clamp_times(Tree *tree, int64_t epoch)
+{
+    for (size_t i = 0; i < tree_count(tree); i++) {
+        const TreeEntry *entry = tree_nth(tree, i);
+
+        if (entry->mtime > epoch)
+            tree_find_mutable(tree, entry->path)->mtime = epoch;
+    }
+}
+
+void bake_normalise(BakeChain *chain, Tree *tree)
+{
+    drop_paths(tree, rendered_paths);
+    clean(chain, tree);
+    clamp_times(tree, chain->epoch);
+}
+
+bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **error)
+{
+    g_autoptr(StoreMap) disk = NULL;
+    g_autoptr(Tree) tree = NULL;
+    uint64_t offset, size;
+    bool found;
+
+    if (!store_map_open(chain->store, map, &disk, error) ||
+        !bake_find_root(chain, disk, &offset, &size, &found, error))
+        return false;
+    if (!found)
+        return store_map_content(disk, ret, error);
+    if (!tree_read_ext4(chain->store, disk, offset, size, NULL, &tree, NULL, error))
+        return false;
+    drop_paths(tree, rendered_paths);
+    clamp_times(tree, chain->epoch);
+    tree_digest(tree, ret);
+    return true;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The bake engine: one build of a template becomes one published set.
+ *
+ *   plan (arguments, keys, cached prefix) -> run (guest session for the rest) -> seal (tree, disk, layers) -> publish
+ *
+ * A step's key covers the content it starts from and everything that can change its result; its state is kept in the
+ * store as a private map. A bake starts at its longest cached prefix; when every step is cached and the
+ * outputs were published before, it starts no appliance and answers with the known image IDs.
+ *
+ * Steps with `only_output` make a branch: each output kind is then its own chain over the same cache, so the
+ * common prefix runs once.
+ */
+#ifndef KILN_BAKER_BAKE_H
+#define KILN_BAKER_BAKE_H
+
+#include "base/json.h"
+#include "store/store.h"
+#include "templates/templates.h"
+
+typedef struct BakeOptions {
+    bool offline;  /* nothing is asked from the network by kiln itself */
+    bool refresh;  /* volatile results are made again */
+    bool no_cache; /* every step runs; results still enter the cache */
+} BakeOptions;
+
+typedef struct BakeResult {
+    GPtrArray *images;   /* of StoreImage* */
+    json_t *steps;       /* [{type, cached, seconds}] */
+    double seconds;
+    uint64_t new_bytes;  /* compressed bytes this bake added to the store */
+    bool cached;         /* nothing ran */
+} BakeResult;
+void bake_result_clear(BakeResult *result);
+
+/* Checks every argument of every block of @build without running anything; errors carry file, line and caret. */
+bool bake_check(const TemplateBuild *build, GError **error);
+
+/* Bakes and publishes. Call from a thread that lives as long as the bake (children are tied to it). */
+bool bake_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
+                BakeResult *ret, GError **error);
+
+#endif
