@@ -149,3 +149,26 @@ int cli_print_json(json_t *document)
     json_decref(document);
     return fflush(stdout) == 0 ? 0 : 1;
 }
+
+json_t *cli_image_json(const StoreImage *image)
+{
+    char id[DIGEST_OCI_SIZE], tree[DIGEST_OCI_SIZE], manifest[DIGEST_OCI_SIZE];
+    json_t *object = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name", image->name, "kind", image->kind, "id",
+                               digest_to_oci(&image->id, id), "size", (json_int_t)image->size, "new_bytes",
+                               (json_int_t)image->new_bytes, "created",
+                               (json_int_t)image->created, "set", (json_int_t)image->set);
+
+    if (!digest_is_none(&image->tree.tree))
+        json_object_set_new(object, "tree", json_string(digest_to_oci(&image->tree.tree, tree)));
+    if (!digest_is_none(&image->manifest))
+        json_object_set_new(object, "manifest", json_string(digest_to_oci(&image->manifest, manifest)));
+    return object;
+}
+
+const char *const *cli_strings(GPtrArray *list)
+{
+    if (list->len == 0)
+        return NULL;
+    g_ptr_array_add(list, NULL);
+    return (const char *const *)list->pdata;
+}

@@ -51,6 +51,12 @@ int cli_fail(CliContext *cli, const GError *error);
 /* Prints a document for --json; 0. Takes @document. */
 int cli_print_json(json_t *document);
 
+/* An image as every --json shows it. */
+json_t *cli_image_json(const StoreImage *image);
+
+/* A CLI_LIST's values as a NULL-terminated vector that @list owns; NULL when empty. Call once. */
+const char *const *cli_strings(GPtrArray *list);
+
 CliVerbFn verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_rm, verb_show, verb_stats,
     verb_validate;
 

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The bake engine's front: checks a build, runs its chains, publishes the set.
+ */
+#include "baker/bake-internal.h"
+
+#include "baker/layers.h"
+#include "baker/post-manifest.h"
+#include "baker/provenance.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/units.h"
+
+#include <string.h>
+
+static const char *const output_kinds[] = {"disk", "oci", NULL};
+static const char *const post_processor_types[] = {"manifest", NULL};
+
+void bake_result_clear(BakeResult *result)
+{
+    g_clear_pointer(&result->images, g_ptr_array_unref);
+    g_clear_pointer(&result->steps, json_decref);
+}
+
+static bool unknown_type(const TemplateBlock *block, const char *what, const char *const *known, GError **error)
+{
+    const char *near = units_nearest(block->type, known);
+    g_autofree char *list = g_strjoinv(", ", (char **)known);
+
+    if (near)
+        return template_complain(block, NULL, error, "unknown %s \"%s\", did you mean \"%s\"?", what, block->type,
+                                 near);
+    return template_complain(block, NULL, error, "unknown %s \"%s\"; there are: %s", what, block->type, list);
+}
+
+/* Names first, so that a typo is told as a typo; then what the arguments' owner says. */
+static bool check_arguments(const TemplateBlock *block, const char *what, const char *const *known,
+                            bool (*check)(const json_t *, const char **, GError **), GError **error)
+{
+    const char *bad = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    if (known && !json_only_keys(block->args, known, &bad)) {
+        const char *near = units_nearest(bad, known);
+
+        return near ? template_complain(block, bad, error, "%s \"%s\" has no argument '%s', did you mean '%s'?", what,
+                                        block->type, bad, near)
+                    : template_complain(block, bad, error, "%s \"%s\" has no argument '%s'", what, block->type, bad);
+    }
+    bad = NULL;
+    if (check && !check(block->args, &bad, &problem))
+        return template_complain(block, bad, error, "%s", problem->message);
+    return true;
+}
+
+static bool check_source(const TemplateBuild *build, GError **error)
+{
+    const SourceOps *ops = source_find(build->source->type);
+
+    if (!ops)
+        return unknown_type(build->source, "source", source_types(), error);
+    return check_arguments(build->source, "source", ops->arguments, ops->check, error);
+}
+
+static bool check_provisioners(const TemplateBuild *build, GError **error)
+{
+    for (guint i = 0; i < build->provisioners->len; i++) {
+        const TemplateBlock *block = build->provisioners->pdata[i];
+        const ProvisionerOps *ops = provisioner_find(block->type);
+
+        if (!ops)
+            return unknown_type(block, "provisioner", provisioner_types(), error);
+        if (!check_arguments(block, "provisioner", ops->arguments, ops->check, error))
+            return false;
+        for (char **kind = block->only_output; kind && *kind; kind++)
+            if (!g_strv_contains(output_kinds, *kind))
+                return template_complain(block, "only_output", error,
+                                         "only_output takes \"disk\" and \"oci\", not \"%s\"", *kind);
+    }
+    return true;
+}
+
+static bool check_disk_output(const json_t *args, const char **ret_argument, GError **error)
+{
+    (void)args;
+    (void)ret_argument;
+    (void)error;
+    return true;
+}
+
+static bool check_outputs(const TemplateBuild *build, GError **error)
+{
+    static const char *const no_arguments[] = {NULL};
+    unsigned seen[2] = {0};
+
+    for (guint i = 0; i < build->outputs->len; i++) {
+        const TemplateBlock *block = build->outputs->pdata[i];
+        bool disk = g_str_equal(block->type, "disk");
+
+        if (!g_strv_contains(output_kinds, block->type))
+            return unknown_type(block, "output", output_kinds, error);
+        if (seen[disk]++)
+            return template_complain(block, NULL, error, "a build has at most one output \"%s\"", block->type);
+        if (!check_arguments(block, "output", disk ? no_arguments : NULL,
+                             disk ? check_disk_output : layers_check_output_args, error))
+            return false;
+    }
+    return true;
+}
+
+static bool check_post_processors(const TemplateBuild *build, GError **error)
+{
+    for (guint i = 0; i < build->post_processors->len; i++) {
+        const GPtrArray *chain = build->post_processors->pdata[i];
+
+        for (guint j = 0; j < chain->len; j++) {
+            const TemplateBlock *block = chain->pdata[j];
+
+            if (!g_strv_contains(post_processor_types, block->type))
+                return unknown_type(block, "post-processor", post_processor_types, error);
+            if (!check_arguments(block, "post-processor", post_manifest_arguments, post_manifest_check, error))
+                return false;
+        }
+    }
+    return true;
+}
+
+bool bake_check(const TemplateBuild *build, GError **error)
+{
+    return check_source(build, error) && check_provisioners(build, error) && check_outputs(build, error) &&
+           check_post_processors(build, error);
+}
+
+bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateBlock **ret_block)
+{
+    const GPtrArray *outputs = chain->build->outputs;
+
+    *ret_block = NULL;
+    if (chain->output && !g_str_equal(chain->output, kind))
+        return false;
+    for (guint i = 0; i < outputs->len; i++)
+        if (g_str_equal(((TemplateBlock *)outputs->pdata[i])->type, kind)) {
+            *ret_block = outputs->pdata[i];
+            return true;
+        }
+    return outputs->len == 0 && g_str_equal(chain->source->default_output, kind);
+}
+
+/* Kinds that need a chain of their own: all outputs, when some step is for one of them only. */
+static GPtrArray *chains_of(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options)
+{
+    GPtrArray *chains = g_ptr_array_new_with_free_func((GDestroyNotify)bake_chain_free);
+    bool branches = false;
+
+    for (guint i = 0; i < build->provisioners->len; i++)
+        branches |= ((TemplateBlock *)build->provisioners->pdata[i])->only_output != NULL;
+    for (guint i = 0; branches && i < build->outputs->len; i++)
+        g_ptr_array_add(chains, bake_chain_new(store, template, build, options,
+                                               ((TemplateBlock *)build->outputs->pdata[i])->type));
+    if (chains->len == 0)
+        g_ptr_array_add(chains, bake_chain_new(store, template, build, options, NULL));
+    return chains;
+}
+
+static void combined_key(GPtrArray *chains, Digest *ret)
+{
+    g_autoptr(DigestStream) stream = digest_stream_new();
+
+    for (guint i = 0; i < chains->len; i++) {
+        Digest key;
+
+        bake_final_key(chains->pdata[i], &key);
+        digest_stream_update(stream, key.bytes, sizeof(key.bytes));
+    }
+    digest_stream_final(stream, ret);
+}
+
+static void add_steps(json_t *list, const BakeChain *chain)
+{
+    for (guint i = 0; i < chain->steps->len; i++) {
+        const BakeStep *step = chain->steps->pdata[i];
+        char key[DIGEST_HEX_SIZE], content[DIGEST_HEX_SIZE];
+
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:b, s:f, s:b, s:s, s:s}", "step", step->label, "type",
+                            step->block ? step->block->type : "seal", "cached", step->cached, "seconds", step->seconds,
+                            "network", step->network, "key", digest_to_hex(&step->key, key), "content",
+                            digest_to_hex(&step->content, content)));
+    }
+}
+
+static bool publish(Store *store, Template *template, const TemplateBuild *build, GPtrArray *chains,
+                    const Digest *key, BakeResult *result, GError **error)
+{
+    const BakeChain *first = chains->pdata[0];
+    g_autoptr(GHashTable) inputs = NULL;
+    g_autoptr(json_t) provenance = provenance_make(build, first->identity, first->epoch, result->steps);
+    StoreSet set = {.name = build->name, .images = result->images, .key = *key, .provenance = provenance};
+
+    if (!provenance_keep_inputs(store, template, &inputs, error))
+        return false;
+    set.inputs = inputs;
+    return store_publish(store, &set, error);
+}
+
+static bool run_chains(GPtrArray *chains, BakeResult *result, GError **error)
+{
+    for (guint i = 0; i < chains->len; i++) {
+        BakeChain *chain = chains->pdata[i];
+
+        if (chain->hits < chain->steps->len) {
+            result->cached = false;
+            if (!bake_run(chain, error))
+                return false;
+        }
+        result->new_bytes += chain->new_bytes;
+        result->cached &= chain->source_cached;
+        add_steps(result->steps, chain);
+    }
+    return true;
+}
+
+static bool seal_chains(GPtrArray *chains, BakeResult *result, GError **error)
+{
+    for (guint i = 0; i < chains->len; i++)
+        if (!bake_seal(chains->pdata[i], result->images, error))
+            return false;
+    for (guint i = 0; i < result->images->len; i++)
+        result->new_bytes += ((StoreImage *)result->images->pdata[i])->new_bytes;
+    return true;
+}
+
+static bool run_post_processors(Template *template, const TemplateBuild *build, BakeResult *result, GError **error)
+{
+    for (guint i = 0; i < build->post_processors->len; i++) {
+        const GPtrArray *chain = build->post_processors->pdata[i];
+
+        for (guint j = 0; j < chain->len; j++) {
+            const TemplateBlock *block = chain->pdata[j];
+
+            if (!post_manifest_run(block->args, build->name, build->build_name, build->source->type, result->images,
+                                   error))
+                return fail_prefix(error, "post-processor '%s'", block->type);
+        }
+    }
+    return true;
+}
+
+static bool bake_chains(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
+                        GPtrArray *chains, BakeResult *result, GError **error)
+{
+    Digest key;
+
+    for (guint i = 0; i < chains->len; i++)
+        if (!bake_plan(chains->pdata[i], error))
+            return false;
+    result->cached = true;
+    if (!run_chains(chains, result, error))
+        return false;
+    combined_key(chains, &key);
+    g_clear_pointer(&result->images, g_ptr_array_unref);
+    if (!options->no_cache && !store_find_set_by_key(store, &key, build->name, &result->images, error))
+        return false;
+    if (!result->images) {
+        result->cached = false;
+        result->images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
+        if (!seal_chains(chains, result, error))
+            return false;
+    }
+    /* Published again when nothing changed, too: the set becomes the newest of its name. */
+    return publish(store, template, build, chains, &key, result, error);
+}
+
+bool bake_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
+                BakeResult *ret, GError **error)
+{
+    g_autoptr(StoreLease) lease = NULL;
+    g_autoptr(GPtrArray) chains = NULL;
+    gint64 start = g_get_monotonic_time();
+    BakeResult result = {.steps = json_array()};
+    g_autofree char *why = g_strdup_printf("bake of %s", build->name);
+
+    if (!bake_check(build, error) || !store_name_check(build->name, error) ||
+        !store_lease_take(store, why, &lease, error)) {
+        bake_result_clear(&result);
+        return false;
+    }
+    chains = chains_of(store, template, build, options);
+    if (!bake_chains(store, template, build, options, chains, &result, error) ||
+        !run_post_processors(template, build, &result, error)) {
+        bake_result_clear(&result);
+        return false;
+    }
+    result.seconds = (double)(g_get_monotonic_time() - start) / 1e6;
+    *ret = result;
+    return true;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kiln doctor: can this machine bake? One line per thing that must be there.
+ */
+#include "baker/cli/cli.h"
+
+#include "base/process.h"
+
+#include <glob.h>
+#include <stdio.h>
+#include <unistd.h>
+
+typedef struct Finding {
+    const char *what;
+    bool good;
+    bool needed;
+    const char *advice;
+} Finding;
+
+static bool readable_kernel(void)
+{
+    glob_t found = {0};
+    bool good = false;
+
+    if (glob("/boot/vmlinuz-*", 0, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            good |= access(found.gl_pathv[i], R_OK) == 0;
+    globfree(&found);
+    return good;
+}
+
+int verb_doctor(CliContext *cli, int argc, char **argv)
+{
+    const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
+    g_autofree char **arguments = NULL;
+    g_autoptr(GError) error = NULL;
+    const Finding findings[] = {
+        {"a kernel in /boot for the appliance", readable_kernel(), true, "install linux-image-cloud-amd64; as a user: chmod +r it"},
+        {"supermin", process_have("supermin"), true, "install supermin"},
+        {"qemu-system-x86_64", process_have("qemu-system-x86_64"), true, "install qemu-system-x86"},
+        {"qemu-img", process_have("qemu-img"), true, "install qemu-utils"},
+        {"nbdkit", process_have("nbdkit"), true, "install nbdkit"},
+        {"mmdebstrap", process_have("mmdebstrap"), true, "install mmdebstrap"},
+        {"newuidmap", process_have("newuidmap"), true, "install uidmap"},
+        {"grub-mkimage", process_have("grub-mkimage"), true, "install grub-common"},
+        {"GRUB for BIOS", access("/usr/lib/grub/i386-pc/boot.img", R_OK) == 0, true, "install grub-pc-bin"},
+        {"/dev/kvm (without it steps run 4-16 times slower)", access("/dev/kvm", R_OK | W_OK) == 0, false, "enable virtualisation"},
+    };
+    json_t *list = json_array();
+    int bad = 0;
+
+    if (!cli_parse(options, "doctor", argc, argv, 0, 0, &arguments, &error))
+        return cli_fail(cli, error);
+    for (size_t i = 0; i < G_N_ELEMENTS(findings); i++) {
+        const Finding *f = &findings[i];
+
+        bad += f->needed && !f->good;
+        json_array_append_new(list, json_pack("{s:s, s:b, s:b}", "what", f->what, "found", f->good, "needed", f->needed));
+        if (!cli->json)
+            printf("%-7s %s%s%s\n", f->good ? "ok" : f->needed ? "MISSING" : "absent", f->what, f->good ? "" : ": ",
+                   f->good ? "" : f->advice);
+    }
+    if (cli->json)
+        (void)cli_print_json(json_pack("{s:o, s:b}", "findings", list, "good", bad == 0));
+    else
+        json_decref(list);
+    return bad ? 1 : 0;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kiln show: everything known about one image.
+ */
+#include "baker/cli/cli.h"
+
+#include "base/units.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CONFIG_MAX (16u << 20)
+
+static void set_digest(json_t *object, const char *key, const Digest *digest)
+{
+    char oci[DIGEST_OCI_SIZE];
+
+    if (!digest_is_none(digest))
+        json_object_set_new(object, key, json_string(digest_to_oci(digest, oci)));
+}
+
+static bool add_config(Store *store, const StoreImage *image, json_t *document, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    json_t *config = NULL;
+    gsize size;
+    const char *text;
+
+    if (!store_blob_get(store, &image->id, CONFIG_MAX, &bytes, error))
+        return false;
+    text = g_bytes_get_data(bytes, &size);
+    if (!json_parse(text, size, CONFIG_MAX, "the image's config", &config, error))
+        return false;
+    json_object_set_new(document, "config", config);
+    return true;
+}
+
+static bool describe(Store *store, const StoreImage *image, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) document = json_object();
+    json_t *layers = json_array(), *provenance = NULL;
+
+    json_object_set_new(document, "name", json_string(image->name));
+    json_object_set_new(document, "kind", json_string(image->kind));
+    set_digest(document, "id", &image->id);
+    set_digest(document, "manifest", &image->manifest);
+    set_digest(document, "map", &image->map);
+    set_digest(document, "tree", &image->tree.tree);
+    json_object_set_new(document, "size", json_integer((json_int_t)image->size));
+    json_object_set_new(document, "new_bytes", json_integer((json_int_t)image->new_bytes));
+    json_object_set_new(document, "created", json_integer(image->created));
+    json_object_set_new(document, "layers", layers);
+    for (guint i = 0; image->layers && i < image->layers->len; i++) {
+        const StoreLayerRef *layer = image->layers->pdata[i];
+        json_t *one = json_object();
+
+        set_digest(one, "digest", &layer->blob);
+        json_object_set_new(one, "kept", json_string(digest_is_none(&layer->recipe) ? "verbatim" : "recipe"));
+        json_array_append_new(layers, one);
+    }
+    if (!add_config(store, image, document, error) || !store_image_provenance(store, image, &provenance, error))
+        return false;
+    if (provenance)
+        json_object_set_new(document, "provenance", provenance);
+    *ret = g_steal_pointer(&document);
+    return true;
+}
+
+static void print_text(const json_t *document)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach ((json_t *)document, key, value) {
+        if (json_is_string(value)) {
+            printf("%-12s %s\n", key, json_string_value(value));
+        } else if (json_is_integer(value) && strcmp(key, "created") != 0) {
+            g_autofree char *size = units_format_size((uint64_t)json_integer_value(value));
+
+            printf("%-12s %s\n", key, size);
+        } else {
+            g_autofree char *text = json_pretty(value);
+
+            printf("%-12s %s", key, text);
+        }
+    }
+}
+
+int verb_show(CliContext *cli, int argc, char **argv)
+{
+    const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
+    g_autoptr(Store) store = NULL;
+    g_autoptr(StoreImage) image = NULL;
+    g_autoptr(json_t) document = NULL;
+    g_autofree char **refs = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!cli_parse(options, "show REF", argc, argv, 1, 1, &refs, &error) ||
+        !cli_open_store(cli, 0, &store, &error) || !store_resolve(store, refs[0], NULL, &image, &error) ||
+        !describe(store, image, &document, &error))
+        return cli_fail(cli, error);
+    if (cli->json)
+        return cli_print_json(g_steal_pointer(&document));
+    print_text(document);
+    return 0;
+}
