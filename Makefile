@@ -67,10 +67,27 @@ $O/tests/%: tests/unit/%.c $(TESTSUP_C) $O/libkiln.a
 deps:
 	@packaging/deps/install build run test
 
+# Everything below installs what it needs by itself, as root or through sudo.
 check-unit: all $(TESTS)
 	@prove --timer -e '' $(TESTS) :: --tap
+
+check: deps
+	@$(MAKE) --no-print-directory all $(TESTS) lint hdr-check
+	@prove --timer -e '' $(TESTS) :: --tap
+	@prove --timer --verbose tests/cli/*.sh
+
+check-long: deps
+	@$(MAKE) --no-print-directory all $(TESTS)
+	@KILN_TEST_LONG=1 prove --timer --verbose tests/cli/*.sh tests/long/*.sh
+
+demo:
+	@packaging/deps/install build run
+	@$(MAKE) --no-print-directory all
+	@packaging/demo
 
 clean:
 	rm -rf build build-asan
 
-.PHONY: all deps check-unit clean
+.PHONY: all deps check-unit check check-long demo clean
+
+include $(wildcard packaging/make/*.mk)

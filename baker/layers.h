@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Layers: a sealed tree becomes a container image.
+ *
+ * From disk and bootstrap sources layers are cut by rule: base, operating-system packages, rest. From an oci
+ * source the parent's layers stay byte for byte and one layer with the difference is added.
+ *
+ *   layers_check_output_args (plan time) -> layers_build -> commit of the StoreWriter -> layers_finish
+ */
+#ifndef KILN_BAKER_LAYERS_H
+#define KILN_BAKER_LAYERS_H
+
+#include "base/json.h"
+#include "store/store.h"
+
+/* Arguments of `output "oci"`: entrypoint, cmd, env, expose, workdir, user, labels, volumes, stop_signal. */
+bool layers_check_output_args(const json_t *args, const char **ret_argument, GError **error);
+
+typedef struct LayersSpec {
+    Tree *tree;            /* final, normalised */
+    StoreMap *files;       /* its file space, public */
+    Tree *base;            /* the source's first tree; NULL for vendor disks */
+    StoreMap *base_files;
+    const json_t *parent;  /* {"config": {...}, "layers": [{"blob", "recipe"}], "manifest"} of an oci source, else NULL */
+    const json_t *args;    /* of the output block */
+    int64_t epoch;
+} LayersSpec;
+
+typedef struct LayersResult LayersResult;
+
+/* Writes the layers into @writer. */
+bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, LayersResult **ret, GError **error);
+
+/* After the writer's commit: config and manifest as blobs; fills @image's id, manifest, size and layers. */
+bool layers_finish(Store *store, LayersResult *result, StoreImage *image, GError **error);
+void layers_result_free(LayersResult *result);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayersResult, layers_result_free)
+
+#endif
