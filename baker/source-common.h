@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What several sources need: checked arguments, trees put into the store, small files added to a tree, the first
+ * working disk. For the source-*.c files only; the face is baker/source.h.
+ */
+#ifndef KILN_BAKER_SOURCE_COMMON_H
+#define KILN_BAKER_SOURCE_COMMON_H
+
+#include "baker/render.h"
+#include "baker/source.h"
+
+/* Every string argument in @names (NULL-terminated) is a string, where given. */
+bool source_check_strings(const json_t *args, const char *const *names, const char **ret_argument, GError **error);
+/* `size` as bytes; absent gives @otherwise. Between 64 MiB and 16 TiB. */
+bool source_size_argument(const json_t *args, const char *otherwise, uint64_t *ret, const char **ret_argument,
+                          GError **error);
+
+/* A path as templates mean it: absolute, or below the template's folder, or else below the working directory. */
+char *source_find_file(const SourceContext *context, const char *path);
+
+/* SHA-256 of a regular file; remembered in the store for as long as the file's inode, size and times stay the same. */
+bool source_file_digest(const SourceContext *context, const char *path, Digest *ret, GError **error);
+
+/* Memos that are JSON objects. *ret is NULL when absent or unreadable. */
+bool source_memo_get(Store *store, const char *key, json_t **ret, GError **error);
+bool source_memo_put(Store *store, const char *key, const json_t *value, const TreeStored *keeps, GError **error);
+
+/* Lays @tree out anew as public blocks and stores its text; @tree refers to the new file space afterwards. */
+bool source_store_tree(Store *store, Tree *tree, StoreMap *files, TreeStored *ret, StoreMap **ret_files, GError **error);
+
+/* A file, link or folder that kiln adds to a tree, owned by root. */
+typedef struct SourceAddition {
+    const char *path;
+    char type;        /* 'f', 'l' or 'd' */
+    const char *text; /* content, or link target */
+} SourceAddition;
+/* Adds (or replaces) @count entries with their parent folders; *ret_files holds the old contents and the new ones. */
+bool source_add_files(Store *store, Tree *tree, StoreMap *files, const SourceAddition *additions, size_t count,
+                      int64_t epoch, StoreMap **ret_files, GError **error);
+
+/* Renders @state->tree as the first working disk and fills map, size, content and layout. */
+bool source_render(const SourceContext *context, const RenderSpec *spec, SourceState *state, GError **error);
+
+/* "2024-05-01T10:00:00Z" as seconds; -1 when it is no such text. */
+int64_t source_parse_time(const char *text);
+
+extern const SourceOps source_bootstrap_ops;
+extern const SourceOps source_disk_ops;
+extern const SourceOps source_oci_ops;
+
+#endif
