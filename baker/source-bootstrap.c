@@ -393,6 +393,7 @@ static bool bootstrap_identify(const SourceContext *context, const json_t *args,
 /* The tar of a bootstrap on its way into the store. */
 typedef struct Reading {
     Store *store;
+    int64_t epoch;
     StoreWriter *writer;
     TreeBuilder *builder;
     Tree *tree;
@@ -412,16 +413,6 @@ static bool skip_path(const char *path, void *arg)
 {
     return g_str_has_prefix(path, "dev/") || strcmp(path, "etc/resolv.conf") == 0 || strcmp(path, "etc/hostname") == 0 ||
            (provisioner_sysprep_verdict(path, 'f') == SYSPREP_DROP && provisioner_sysprep_verdict(path, 'd') == SYSPREP_DROP);
-}
-
-static bool read_root(int fd, void *arg, GError **error)
-{
-    Reading *reading = arg;
-
-    return store_writer_open(reading->store, BLOCK_PUBLIC, &reading->writer, error) &&
-           tree_builder_new(reading->writer, &reading->builder, error) &&
-           tree_read_tar(reading->builder, fd, skip_path, NULL, reading, error) &&
-           tree_builder_finish(reading->builder, &reading->tree, &reading->space, error);
 }
 
 static void make_empty(Tree *tree, const char *path)
@@ -477,23 +468,33 @@ static void clean_root(Tree *tree, int64_t epoch)
     }
 }
 
+/* Cleaned before it is laid out: what goes never reaches the store. */
+static bool finish_reading(Reading *reading, GError **error)
+{
+    clean_root(tree_builder_tree(reading->builder), reading->epoch);
+    return tree_builder_finish(reading->builder, &reading->tree, &reading->space, error) &&
+           tree_check(reading->tree, error);
+}
+
+static bool read_root(int fd, void *arg, GError **error)
+{
+    Reading *reading = arg;
+
+    return store_writer_open(reading->store, BLOCK_PUBLIC, &reading->writer, error) &&
+           tree_builder_new(reading->writer, &reading->builder, error) &&
+           tree_read_tar(reading->builder, fd, skip_path, NULL, reading, error) && finish_reading(reading, error);
+}
+
 static bool bootstrap_root(const SourceContext *context, const json_t *request, int64_t epoch, TreeStored *ret,
                            GError **error)
 {
-    Reading reading = {.store = context->store};
-    g_autoptr(StoreMap) files = NULL;
+    Reading reading = {.store = context->store, .epoch = epoch};
     Command command;
-    MapResult result;
     bool ok;
 
     command_init(&command, request, epoch);
-    ok = mmdebstrap_run(&command.spec, read_root, &reading, error) && store_writer_commit(reading.writer, error);
-    if (ok) {
-        map_writer_result(reading.space, &result);
-        clean_root(reading.tree, epoch);
-        ok = store_map_open(context->store, &result.digest, &files, error) &&
-             source_store_tree(context->store, reading.tree, files, ret, NULL, error);
-    }
+    ok = mmdebstrap_run(&command.spec, read_root, &reading, error) && store_writer_commit(reading.writer, error) &&
+         tree_stored_result(context->store, reading.tree, reading.space, ret, error);
     command_clear(&command);
     reading_clear(&reading);
     return ok;

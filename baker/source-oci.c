@@ -155,9 +155,7 @@ static bool scratch_tree(const SourceContext *context, int64_t epoch, TreeStored
     g_autoptr(TreeBuilder) builder = NULL;
     g_autoptr(MapWriter) space = NULL;
     g_autoptr(Tree) tree = NULL;
-    g_autoptr(StoreMap) files = NULL;
     TreeEntry *root = tree_entry_new("", 'd');
-    MapResult result;
 
     root->mode = 0755;
     root->mtime = epoch;
@@ -165,12 +163,8 @@ static bool scratch_tree(const SourceContext *context, int64_t epoch, TreeStored
         tree_entry_free(root);
         return false;
     }
-    if (!tree_builder_add(builder, root, error) || !tree_builder_finish(builder, &tree, &space, error) ||
-        !store_writer_commit(writer, error))
-        return false;
-    map_writer_result(space, &result);
-    return store_map_open(context->store, &result.digest, &files, error) &&
-           source_store_tree(context->store, tree, files, ret, NULL, error);
+    return tree_builder_add(builder, root, error) && tree_builder_finish(builder, &tree, &space, error) &&
+           store_writer_commit(writer, error) && tree_stored_result(context->store, tree, space, ret, error);
 }
 
 /* Image archives need not list the root folder. */
