@@ -33,12 +33,17 @@ typedef struct ProvisionerOps {
     /* Runs between guest begin and end. @guest is NULL for host-only ones. */
     bool (*run)(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error);
     bool always_runs;                  /* shell-local: never taken from the cache */
+    /* True when these arguments change something outside of the guest (file with direction = "download"); NULL: never. */
+    bool (*has_effects)(const json_t *args);
     bool volatile_with_network;        /* result depends on the outside when it has network (shell, packages) */
 } ProvisionerOps;
 
 /* NULL when unknown. */
 const ProvisionerOps *provisioner_find(const char *type);
 const char *const *provisioner_types(void); /* NULL-terminated, for "did you mean" */
+
+/* The step must run even if its result is known: always_runs, or has_effects() of @args. */
+bool provisioner_always_runs(const ProvisionerOps *ops, const json_t *args);
 
 /* The seal's cleaning, in the guest: nothing is running any more. Knows the lists of facts of cloud images: machine-id, host keys, seeds, logs, caches. */
 bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **error);
@@ -48,6 +53,18 @@ bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **err
  * KEEP as it is; DROP the entry (folders: with everything below); EMPTY: a regular file of size 0; EMPTY_DIR: the folder stays, its contents go.
  */
 typedef enum SysprepVerdict { SYSPREP_KEEP, SYSPREP_DROP, SYSPREP_EMPTY, SYSPREP_EMPTY_DIR } SysprepVerdict;
-SysprepVerdict provisioner_sysprep_verdict(const char *path /* no leading slash */, char type);
+SysprepVerdict provisioner_sysprep_verdict(const char *path /* no leading slash */, char type /* as in GuestOps.stat, 'l' for links */);
+
+/*
+ * What a sealed root gains: each entry is added when all of @needs are there and nothing stands at @path. Root's, 0644, time SOURCE_DATE_EPOCH; parents are
+ * made. Ends with path NULL.
+ */
+typedef struct SysprepExtra {
+    const char *path;     /* no leading slash */
+    char type;            /* 'f': @text is the content; 'l': the link's target */
+    const char *text;
+    const char *needs[3]; /* paths, NULL-terminated; an item "a|b" is met by either */
+} SysprepExtra;
+const SysprepExtra *provisioner_sysprep_extras(void);
 
 #endif

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Provisioner "test": what must be true of the guest, checked before anything is published.
+ *
+ *     provisioner "test" {
+ *       packages = ["nginx-light"]             installed, by the guest's package database
+ *       enabled  = ["nginx"]                   a unit that systemd would start at boot (or an init script's link)
+ *       files    = ["/etc/nginx/nginx.conf"]   there
+ *       command  = "nginx -t"                  exits 0; also a list
+ *     }
+ *
+ * Packages and units are read from their files, not by running the guest's tools: that works in guests without them, and costs a command less.
+ * All that fails is told before the step fails, one line each: a test that stops at its first finding is run many times.
+ */
+#include "base/error.h"
+#include "provisioner/arguments.h"
+#include "provisioner/guest-file.h"
+#include "provisioner/members.h"
+
+#include <string.h>
+
+#define DATABASE_MAX (256u << 20)
+
+#define TEST_ARGUMENTS(X) X(packages, TEXTS) X(enabled, TEXTS) X(files, TEXTS) X(command, TEXTS)
+ARGUMENTS_DEFINE(TEST_ARGUMENTS);
+
+static bool test_check(const json_t *args, const char **ret_argument, GError **error)
+{
+    g_auto(GStrv) files = argument_texts(args, "files");
+    bool any = false;
+
+    if (!arguments_check(args, argument_specs, ret_argument, error))
+        return false;
+    for (const char *const *name = argument_names; *name; name++)
+        any = any || argument_given(args, *name);
+    if (!any)
+        return fail_code(error, KILN_ERROR_USAGE, "one of packages, enabled, files, command is needed");
+    for (char **file = files; *file; file++)
+        if (**file != '/') {
+            *ret_argument = "files";
+            return fail_code(error, KILN_ERROR_USAGE, "'files': \"%s\" is no absolute path", *file);
+        }
+    return true;
+}
+
+typedef struct Findings {
+    const ProvisionerHost *host;
+    Guest *guest;
+    unsigned count;
+    char *first;
+} Findings;
+
+static void G_GNUC_PRINTF(2, 3) finding(Findings *f, const char *format, ...)
+{
+    g_autofree char *text = NULL, *line = NULL;
+    va_list ap;
+
+    va_start(ap, format);
+    text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    line = g_strconcat("test: ", text, NULL);
+    f->host->say(line, true, f->host->arg);
+    if (f->count++ == 0)
+        f->first = g_steal_pointer(&text);
+}
+
+/* ---- packages ---- */
+
+/* Names (and name:arch) of dpkg's packages whose state is "install ok installed" or hold. */
+static void read_dpkg(const char *text, GHashTable *names)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    const char *name = NULL, *arch = NULL;
+    bool installed = false;
+
+    for (char **line = lines;; line++) {
+        if (!*line || !**line) {
+            if (name && installed) {
+                g_hash_table_add(names, g_strdup(name));
+                g_hash_table_add(names, g_strconcat(name, ":", arch ? arch : "", NULL));
+            }
+            name = arch = NULL;
+            installed = false;
+            if (!*line)
+                return;
+        } else if (g_str_has_prefix(*line, "Package: ")) {
+            name = *line + strlen("Package: ");
+        } else if (g_str_has_prefix(*line, "Architecture: ")) {
+            arch = *line + strlen("Architecture: ");
+        } else if (g_str_has_prefix(*line, "Status: ")) {
+            installed = g_str_has_suffix(*line, " ok installed");
+        }
+    }
+}
+
+static void read_apk(const char *text, GHashTable *names)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    for (char **line = lines; *line; line++)
+        if (g_str_has_prefix(*line, "P:"))
+            g_hash_table_add(names, g_strdup(*line + 2));
+}
+
+/* *ret is NULL for guests whose database only rpm can read. */
+static bool installed_packages(Guest *guest, GHashTable **ret, GError **error)
+{
+    g_autoptr(GHashTable) names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GBytes) dpkg = NULL, apk = NULL;
+
+    if (!guest_get_bytes(guest, "/var/lib/dpkg/status", DATABASE_MAX, &dpkg, error) ||
+        (!dpkg && !guest_get_bytes(guest, "/lib/apk/db/installed", DATABASE_MAX, &apk, error)))
+        return false;
+    if (dpkg)
+        read_dpkg(g_bytes_get_data(dpkg, NULL), names);
+    if (apk)
+        read_apk(g_bytes_get_data(apk, NULL), names);
+    *ret = dpkg || apk ? g_steal_pointer(&names) : NULL;
+    return true;
+}
+
+static bool rpm_has(Findings *f, const char *name, bool *ret, GError **error)
+{
+    const char *const args[] = { name, NULL };
+    int code = 0;
+
+    if (!guest_sh(f->guest, f->host, "rpm -q -- \"$1\" >/dev/null 2>&1", args, NULL, &code, error))
+        return false;
+    *ret = code == 0;
+    return true;
+}
+
+static bool test_packages(const json_t *args, Findings *f, GError **error)
+{
+    g_auto(GStrv) wanted = argument_texts(args, "packages");
+    g_autoptr(GHashTable) names = NULL;
+
+    if (!*wanted)
+        return true;
+    if (!installed_packages(f->guest, &names, error))
+        return false;
+    for (char **name = wanted; *name; name++) {
+        bool there = names && g_hash_table_contains(names, *name);
+        if (!names && !rpm_has(f, *name, &there, error))
+            return false;
+        if (!there)
+            finding(f, "package '%s' is not installed", *name);
+    }
+    return true;
+}
+
+/* ---- units ---- */
+
+static bool add_links(Guest *guest, const char *folder, GHashTable *units, GError **error)
+{
+    g_auto(GStrv) names = NULL;
+
+    if (!guest->ops->list(guest, folder, &names, error))
+        return false;
+    for (char **name = names; *name; name++)
+        g_hash_table_add(units, g_strdup(*name));
+    return true;
+}
+
+/* Every link in *.wants and *.requires of /etc/systemd/system, the aliases beside them, and S-links of the usual runlevels. */
+static bool enabled_units(Guest *guest, GHashTable *units, GError **error)
+{
+    static const char systemd[] = "/etc/systemd/system", runlevel[] = "/etc/rc2.d";
+    g_auto(GStrv) folders = NULL;
+    char type;
+
+    if (!guest_type(guest, systemd, &type, error) || (type == 'd' && !guest->ops->list(guest, systemd, &folders, error)))
+        return false;
+    for (char **name = folders; name && *name; name++) {
+        g_autofree char *path = g_build_filename(systemd, *name, NULL);
+        if ((g_str_has_suffix(*name, ".wants") || g_str_has_suffix(*name, ".requires")) && !add_links(guest, path, units, error))
+            return false;
+    }
+    return !guest_type(guest, runlevel, &type, error) ? false : type != 'd' || add_links(guest, runlevel, units, error);
+}
+
+static bool unit_is_enabled(GHashTable *units, const char *name)
+{
+    g_autofree char *service = strchr(name, '.') ? g_strdup(name) : g_strconcat(name, ".service", NULL);
+    GHashTableIter iter;
+    gpointer key;
+
+    if (g_hash_table_contains(units, service))
+        return true;
+    g_hash_table_iter_init(&iter, units);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) { /* S01nginx */
+        const char *link = key;
+        if (link[0] == 'S' && g_ascii_isdigit(link[1]) && g_ascii_isdigit(link[2]) && strcmp(link + 3, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool test_enabled(const json_t *args, Findings *f, GError **error)
+{
+    g_auto(GStrv) wanted = argument_texts(args, "enabled");
+    g_autoptr(GHashTable) units = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    if (!*wanted)
+        return true;
+    if (!enabled_units(f->guest, units, error))
+        return false;
+    for (char **name = wanted; *name; name++)
+        if (!unit_is_enabled(units, *name))
+            finding(f, "service '%s' is not enabled", *name);
+    return true;
+}
+
+/* ---- files and commands ---- */
+
+static bool test_files(const json_t *args, Findings *f, GError **error)
+{
+    g_auto(GStrv) wanted = argument_texts(args, "files");
+    char type;
+
+    for (char **file = wanted; *file; file++) {
+        if (!guest_type(f->guest, *file, &type, error))
+            return false;
+        if (!type)
+            finding(f, "'%s' does not exist", *file);
+    }
+    return true;
+}
+
+static bool test_commands(const json_t *args, Findings *f, GError **error)
+{
+    g_auto(GStrv) commands = argument_texts(args, "command");
+    int code = 0;
+
+    for (char **command = commands; *command; command++) {
+        g_autofree char *expanded = NULL;
+        if (!argument_expand(*command, f->host, NULL, &expanded, error) ||
+            !guest_sh(f->guest, f->host, expanded, NULL, NULL, &code, error))
+            return false;
+        if (code)
+            finding(f, "command \"%s\" exited with %d", *command, code);
+    }
+    return true;
+}
+
+static bool test_run(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error)
+{
+    Findings f = { .host = host, .guest = guest };
+    bool ok = test_packages(args, &f, error) && test_enabled(args, &f, error) && test_files(args, &f, error) &&
+              test_commands(args, &f, error);
+    g_autofree char *first = f.first;
+
+    if (!ok)
+        return false;
+    if (f.count == 1)
+        return fail(error, "test failed: %s", first);
+    return f.count ? fail(error, "test failed: %s, and %u more", first, f.count - 1) : true;
+}
+
+const ProvisionerOps provisioner_test = {
+    .type = "test",
+    .arguments = argument_names,
+    .needs_guest = true,
+    .check = test_check,
+    .run = test_run,
+};
