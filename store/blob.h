@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blobs in two steps, for commits that place several files in one transaction. The face is in pool.h.
+ */
+#ifndef KILN_STORE_BLOB_H
+#define KILN_STORE_BLOB_H
+
+#include "store/catalog.h"
+
+typedef struct StagedBlob {
+    int dirfd;
+    char *name; /* in our tmp folder; NULL once placed */
+    Digest digest;
+    uint64_t size, stored;
+    bool packed;
+} StagedBlob;
+
+/* Writes and syncs the file in tmp. */
+bool blob_stage(Store *store, const void *data, size_t size, StagedBlob *ret, GError **error);
+/* In a catalog transaction: final name, folder synced, row. */
+bool blob_place(Store *store, Database *db, StagedBlob *staged, int64_t created, GError **error);
+void blob_unstage(StagedBlob *staged);
+
+/* A file, not a recipe. */
+bool blob_file_exists(Store *store, const Digest *digest);
+bool blob_file_remove(Store *store, const Digest *digest, GError **error);
+/* Reads all of it and compares the digest. */
+bool blob_file_verify(Store *store, const Digest *digest, uint64_t *ret_size, uint64_t *ret_stored, GError **error);
+
+#endif

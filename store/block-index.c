@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The block index: an open-addressing table in a mapped file, 16 bytes an entry.
+ *
+ *   +-------------------------------------------------------------------------------+
+ *   | "KILNBIX1" | version 4 | 0 4 | capacity 8 | used 8 | last segment 8 |     |
+ *   | boot id 40 | zeroes up to 4096                                                 |
+ *   +-------------------------------------------------------------------------------+
+ *   | entry: first 8 bytes of the hash 8 | segment number 4 (0: free) | position 4  |
+ *   +-------------------------------------------------------------------------------+
+ *   in the machine's byte order: the file never leaves it
+ *
+ * Entries come from catalogued segments only, in the order of their numbers, up to "last segment", under the lock
+ * on index/lock. So a writer killed before it told the index loses nothing: the next one catches up. Readers take no lock; a torn
+ * entry fails its confirmation. Growing writes a new file and renames it; who has the old one mapped misses the newer
+ * entries until its next refresh. A table
+ * written before this boot may have been torn by a power cut and is made again (a head read per frame: cheap).
+ */
+#include "store/block-index.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/scope.h"
+#include "store/io.h"
+#include "store/store-private.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define INDEX_MAGIC "KILNBIX1"
+#define INDEX_VERSION 1
+#define INDEX_HEAD 4096
+#define INDEX_MIN (64 * 1024)
+
+typedef struct IndexHead {
+    char magic[8];
+    uint32_t version, zero;
+    uint64_t capacity, used, last_segment;
+    char boot[40];
+} IndexHead;
+
+typedef struct IndexEntry {
+    uint64_t fingerprint;
+    uint32_t segment, position;
+} IndexEntry;
+
+typedef struct KnownSegment {
+    Digest digest;
+    uint8_t class;
+    bool alive;
+} KnownSegment;
+
+struct BlockIndex {
+    Store *store;
+    void *map;
+    size_t map_size;
+    ino_t inode;
+    GArray *known; /* of KnownSegment, by number */
+};
+
+static IndexHead *head_of(const BlockIndex *index)
+{
+    return index->map;
+}
+
+static IndexEntry *entries_of(const BlockIndex *index)
+{
+    return (IndexEntry *)((uint8_t *)index->map + INDEX_HEAD);
+}
+
+static uint64_t fingerprint_of(const Digest *hash)
+{
+    uint64_t value;
+
+    memcpy(&value, hash->bytes, sizeof(value));
+    return value;
+}
+
+static void read_boot_id(char ret[40])
+{
+    g_autoptr(GBytes) bytes = NULL;
+
+    memset(ret, 0, 40);
+    if (file_load(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &bytes, NULL))
+        memcpy(ret, g_bytes_get_data(bytes, NULL), MIN(g_bytes_get_size(bytes), 36));
+}
+
+static void unmap(BlockIndex *index)
+{
+    if (index->map)
+        (void)munmap(index->map, index->map_size);
+    index->map = NULL;
+}
+
+static bool head_is_good(const BlockIndex *index)
+{
+    const IndexHead *head = head_of(index);
+    char boot[40];
+
+    if (memcmp(head->magic, INDEX_MAGIC, 8) || head->version != INDEX_VERSION || head->capacity < INDEX_MIN ||
+        (head->capacity & (head->capacity - 1)) || head->capacity > (index->map_size - INDEX_HEAD) / sizeof(IndexEntry) ||
+        head->used > head->capacity)
+        return false;
+    read_boot_id(boot);
+    return !memcmp(boot, head->boot, sizeof(boot));
+}
+
+/* False without an error: there is none that can be used. */
+static bool map_file(BlockIndex *index, int dirfd)
+{
+    auto_fd int fd = io_open(dirfd, "blocks", O_RDWR, 0);
+    struct stat st;
+
+    unmap(index);
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_size < INDEX_HEAD + (off_t)(INDEX_MIN * sizeof(IndexEntry)))
+        return false;
+    index->map_size = (size_t)st.st_size;
+    index->map = mmap(NULL, index->map_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (index->map == MAP_FAILED) {
+        index->map = NULL;
+        return false;
+    }
+    index->inode = st.st_ino;
+    (void)madvise(index->map, index->map_size, MADV_RANDOM);
+    if (head_is_good(index))
+        return true;
+    unmap(index);
+    return false;
+}
+
+/* Room is allocated for real: a hole in a mapped file would be a SIGBUS on a full disk. */
+static bool make_file(BlockIndex *index, int dirfd, uint64_t capacity, GError **error)
+{
+    size_t size = INDEX_HEAD + capacity * sizeof(IndexEntry);
+    IndexHead head = { .magic = INDEX_MAGIC, .version = INDEX_VERSION, .capacity = capacity };
+    auto_fd int fd = -1;
+    int rc;
+
+    (void)io_unlink(dirfd, "blocks.new", 0);
+    read_boot_id(head.boot);
+    fd = io_open(dirfd, "blocks.new", O_RDWR | O_CREAT | O_EXCL, 0644);
+    rc = fd < 0 ? errno : posix_fallocate(fd, 0, (off_t)size);
+    errno = rc;
+    if (rc || !io_pwrite_full(fd, &head, sizeof(head), 0)) {
+        (void)store_fail_errno(index->store, error, "make the block index of");
+        (void)io_unlink(dirfd, "blocks.new", 0);
+        return false;
+    }
+    return true;
+}
+
+static bool use_new_file(BlockIndex *index, int dirfd, GError **error)
+{
+    if (io_rename(dirfd, "blocks.new", dirfd, "blocks") < 0)
+        return store_fail_errno(index->store, error, "make the block index of");
+    return map_file(index, dirfd) || fail(error, "the new block index of store '%s' cannot be read", index->store->path);
+}
+
+static void insert_raw(IndexEntry *entries, uint64_t capacity, const IndexEntry *entry)
+{
+    uint64_t at = entry->fingerprint & (capacity - 1);
+
+    while (entries[at].segment)
+        at = (at + 1) & (capacity - 1);
+    entries[at] = *entry;
+}
+
+static bool grow(BlockIndex *index, int dirfd, uint64_t want, GError **error)
+{
+    BlockIndex old = *index;
+    uint64_t capacity = head_of(index)->capacity;
+    bool ok;
+
+    while (capacity / 5 * 4 < want)
+        capacity *= 2;
+    if (capacity == head_of(index)->capacity)
+        return true;
+    if (!make_file(index, dirfd, capacity, error))
+        return false;
+    index->map = NULL;
+    ok = use_new_file(index, dirfd, error);
+    if (ok) {
+        for (uint64_t i = 0; i < head_of(&old)->capacity; i++)
+            if (entries_of(&old)[i].segment)
+                insert_raw(entries_of(index), capacity, &entries_of(&old)[i]);
+        head_of(index)->used = head_of(&old)->used;
+        head_of(index)->last_segment = head_of(&old)->last_segment;
+    }
+    unmap(&old);
+    return ok;
+}
+
+static const KnownSegment *known_segment(const BlockIndex *index, uint32_t number)
+{
+    if (number >= index->known->len)
+        return NULL;
+    return &g_array_index(index->known, KnownSegment, number);
+}
+
+/* One entry per fingerprint: a public place beats a private one, a living one a dead one. */
+static void insert(BlockIndex *index, uint32_t segment, uint32_t position, const Digest *hash)
+{
+    IndexHead *head = head_of(index);
+    IndexEntry *entries = entries_of(index), entry = { fingerprint_of(hash), segment, position };
+    uint64_t mask = head->capacity - 1, at = entry.fingerprint & mask;
+    const KnownSegment *ours = known_segment(index, segment), *other;
+
+    for (; entries[at].segment; at = (at + 1) & mask) {
+        if (entries[at].fingerprint != entry.fingerprint)
+            continue;
+        other = known_segment(index, entries[at].segment);
+        if (!other || !other->alive || (ours && ours->class > other->class))
+            entries[at] = entry;
+        return;
+    }
+    entries[at] = entry;
+    head->used++;
+}
+
+/* A segment that cannot be read is left out here; fsck tells of it. */
+static bool add_segment(BlockIndex *index, int dirfd, uint32_t number, GError **error)
+{
+    Digest hashes[FRAME_MAX_BLOCKS];
+    Segment *segment;
+    uint64_t want;
+    unsigned blocks;
+
+    if (!segment_get(index->store, &known_segment(index, number)->digest, &segment, NULL))
+        return true;
+    want = head_of(index)->used + (uint64_t)segment_frames(segment) * FRAME_MAX_BLOCKS;
+    if (want > head_of(index)->capacity / 5 * 4 && !grow(index, dirfd, want, error))
+        return false;
+    for (uint32_t frame = 0; frame < segment_frames(segment); frame++) {
+        if (!segment_hashes(segment, frame, hashes, &blocks, NULL))
+            continue;
+        for (unsigned i = 0; i < blocks; i++)
+            insert(index, number, position_of(frame, i), &hashes[i]);
+    }
+    return true;
+}
+
+static bool load_known(BlockIndex *index, GError **error)
+{
+    g_autoptr(Query) query = NULL;
+    Database *db;
+    int rc;
+
+    if (!store_catalog(index->store, &db, error) ||
+        !(query = database_query(db, error, "SELECT number, digest, class, dead FROM segment ORDER BY number", "")))
+        return false;
+    g_array_set_size(index->known, 0);
+    while ((rc = query_step(query, error)) > 0) {
+        int64_t number = query_int(query, 0);
+        KnownSegment *known;
+
+        if (number <= 0 || number > UINT32_MAX)
+            continue;
+        g_array_set_size(index->known, (guint)number + 1); /* cleared: gaps are not alive */
+        known = &g_array_index(index->known, KnownSegment, number);
+        query_digest(query, 1, &known->digest);
+        known->class = (uint8_t)query_int(query, 2);
+        known->alive = query_int(query, 3) == 0;
+    }
+    return rc == 0;
+}
+
+static bool open_table(BlockIndex *index, int dirfd, bool fresh, GError **error)
+{
+    struct stat st;
+
+    if (!fresh && index->map && fstatat(dirfd, "blocks", &st, 0) == 0 && st.st_ino == index->inode)
+        return true;
+    if (!fresh && map_file(index, dirfd))
+        return true;
+    unmap(index);
+    return make_file(index, dirfd, INDEX_MIN, error) && use_new_file(index, dirfd, error);
+}
+
+static bool catch_up(BlockIndex *index, int dirfd, GError **error)
+{
+    IndexHead *head = head_of(index);
+
+    /* The catalog was made again with fewer segments: its numbers mean other things now. */
+    if (head->last_segment >= MAX(index->known->len, 1) && !open_table(index, dirfd, true, error))
+        return false;
+    for (uint32_t number = (uint32_t)head_of(index)->last_segment + 1; number < index->known->len; number++) {
+        if (known_segment(index, number)->alive && !add_segment(index, dirfd, number, error))
+            return false;
+        head_of(index)->last_segment = number;
+    }
+    return true;
+}
+
+static bool with_lock(Store *store, bool fresh, GError **error)
+{
+    auto_fd int dirfd = io_open(store->dirfd, "index", O_RDONLY | O_DIRECTORY, 0);
+    auto_fd int lock = -1;
+
+    if (dirfd < 0 && errno == ENOENT && io_mkdir(store->dirfd, "index", 0755) == 0)
+        dirfd = io_open(store->dirfd, "index", O_RDONLY | O_DIRECTORY, 0);
+    lock = dirfd < 0 ? -1 : io_open(dirfd, "lock", O_RDWR | O_CREAT, 0644);
+    if (lock < 0 || flock(lock, LOCK_EX) < 0)
+        return store_fail_errno(store, error, "lock the block index of");
+    if (!store->index) {
+        store->index = g_new0(BlockIndex, 1);
+        store->index->store = store;
+        store->index->known = g_array_new(FALSE, TRUE, sizeof(KnownSegment));
+    }
+    /* After the lock, so that what another process catalogued and indexed is known to us as well. */
+    return load_known(store->index, error) && open_table(store->index, dirfd, fresh, error) &&
+           catch_up(store->index, dirfd, error);
+}
+
+bool block_index_refresh(Store *store, GError **error)
+{
+    AUTO_LOCK(&store->index_lock);
+    return with_lock(store, false, error);
+}
+
+bool block_index_rebuild(Store *store, GError **error)
+{
+    AUTO_LOCK(&store->index_lock);
+    return with_lock(store, true, error);
+}
+
+static bool confirm(BlockIndex *index, const IndexEntry *entry, const Digest *hash, BlockClass class, Segment **ret)
+{
+    const KnownSegment *known = known_segment(index, entry->segment);
+    Digest hashes[FRAME_MAX_BLOCKS];
+    unsigned blocks;
+
+    if (!known || !known->alive || known->class < class)
+        return false;
+    if (!segment_get(index->store, &known->digest, ret, NULL) || (BlockClass)segment_class(*ret) < class)
+        return false;
+    if (!segment_hashes(*ret, position_frame(entry->position), hashes, &blocks, NULL))
+        return false;
+    return position_block(entry->position) < blocks && digest_equal(&hashes[position_block(entry->position)], hash);
+}
+
+bool block_index_find(Store *store, const Digest *hash, BlockClass class, Segment **ret_segment, uint32_t *ret_position)
+{
+    uint64_t fingerprint = fingerprint_of(hash), mask, at;
+    BlockIndex *index;
+
+    AUTO_LOCK(&store->index_lock);
+    index = store->index;
+    if (!index || !index->map)
+        return false;
+    mask = head_of(index)->capacity - 1;
+    at = fingerprint & mask;
+    /* Bounded, because a damaged table may have no free entry. */
+    for (uint64_t steps = 0; steps <= mask; steps++, at = (at + 1) & mask) {
+        IndexEntry entry = entries_of(index)[at];
+
+        if (!entry.segment)
+            return false;
+        if (entry.fingerprint == fingerprint && confirm(index, &entry, hash, class, ret_segment)) {
+            *ret_position = entry.position;
+            return true;
+        }
+    }
+    return false;
+}
+
+void block_index_counts(Store *store, uint64_t *ret_entries, uint64_t *ret_capacity)
+{
+    AUTO_LOCK(&store->index_lock);
+    *ret_entries = store->index && store->index->map ? head_of(store->index)->used : 0;
+    *ret_capacity = store->index && store->index->map ? head_of(store->index)->capacity : 0;
+}
+
+void block_index_close(BlockIndex *index)
+{
+    if (!index)
+        return;
+    unmap(index);
+    g_array_unref(index->known);
+    g_free(index);
+}

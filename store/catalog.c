@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Schema of the two databases, and the rows about bytes.
+ *
+ * catalog.db can be made again from segments and blobs but for what only it records (which image was published
+ * when); state.db is precious. Digests are 32-byte blobs, times are microseconds since 1970, "dead" is the
+ * generation in which gc found the row unreachable (0: alive); a dead segment is no longer offered for
+ * deduplication.
+ */
+#include "store/catalog.h"
+
+#include "base/error.h"
+#include "base/scope.h"
+#include "store/store-private.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#define CATALOG_APPLICATION 0x4B494C43u /* "KILC" */
+#define STATE_APPLICATION 0x4B494C53u   /* "KILS" */
+
+static const char catalog_schema[] =
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+    "INSERT INTO meta VALUES ('generation', 1);"
+    "CREATE TABLE segment (number INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, class INTEGER NOT NULL,"
+    " size INTEGER NOT NULL, frames INTEGER NOT NULL, blocks INTEGER NOT NULL, created INTEGER NOT NULL,"
+    " dead INTEGER NOT NULL DEFAULT 0);"
+    "CREATE TABLE frame (segment INTEGER NOT NULL, number INTEGER NOT NULL, offset INTEGER NOT NULL, size INTEGER NOT NULL,"
+    " blocks INTEGER NOT NULL, encoding INTEGER NOT NULL, PRIMARY KEY (segment, number)) WITHOUT ROWID;"
+    "CREATE TABLE blob (digest BLOB PRIMARY KEY, size INTEGER NOT NULL, stored INTEGER NOT NULL, created INTEGER NOT NULL,"
+    " dead INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+    "CREATE TABLE map (digest BLOB PRIMARY KEY, class INTEGER NOT NULL, size INTEGER NOT NULL, data INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE map_segment (map BLOB NOT NULL, segment BLOB NOT NULL, PRIMARY KEY (map, segment)) WITHOUT ROWID;"
+    "CREATE INDEX map_segment_back ON map_segment (segment);"
+    "CREATE TABLE recipe (layer BLOB PRIMARY KEY, recipe BLOB NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE bake (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, parent BLOB, key BLOB, provenance BLOB,"
+    " created INTEGER NOT NULL);"
+    "CREATE INDEX bake_key ON bake (key);"
+    "CREATE TABLE image (number INTEGER PRIMARY KEY AUTOINCREMENT, bake INTEGER NOT NULL, kind TEXT NOT NULL, id BLOB NOT NULL,"
+    " name TEXT NOT NULL, manifest BLOB, map BLOB, tree BLOB, files BLOB, size INTEGER NOT NULL, new_bytes INTEGER NOT NULL,"
+    " created INTEGER NOT NULL, parent TEXT, UNIQUE (bake, kind));"
+    "CREATE INDEX image_id ON image (id);"
+    "CREATE TABLE image_layer (image INTEGER NOT NULL, place INTEGER NOT NULL, layer BLOB NOT NULL, recipe BLOB,"
+    " PRIMARY KEY (image, place)) WITHOUT ROWID;"
+    "CREATE TABLE reference (bake INTEGER NOT NULL, role TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,"
+    " PRIMARY KEY (bake, role, name, digest)) WITHOUT ROWID;"
+    "CREATE TABLE state (key BLOB PRIMARY KEY, content BLOB, map BLOB, tree BLOB, files BLOB, info TEXT, created INTEGER NOT NULL,"
+    " expires INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE memo (key TEXT PRIMARY KEY, value TEXT NOT NULL, blob BLOB, map BLOB, used INTEGER NOT NULL) WITHOUT ROWID;";
+
+static const char state_schema[] =
+    "CREATE TABLE name (name TEXT NOT NULL, kind TEXT NOT NULL, image BLOB NOT NULL, bake INTEGER NOT NULL, at INTEGER NOT NULL,"
+    " PRIMARY KEY (name, kind)) WITHOUT ROWID;"
+    "CREATE TABLE channel_log (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, kind TEXT NOT NULL,"
+    " channel TEXT NOT NULL, image BLOB NOT NULL, at INTEGER NOT NULL, who TEXT, previous BLOB, hash BLOB NOT NULL);";
+
+static void fill_spec(const char *dir, bool state, DatabaseSpec *ret, char **ret_path)
+{
+    *ret = (DatabaseSpec){
+        .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
+        .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
+        .version = 1,
+        .schema = state ? state_schema : catalog_schema,
+        .full = state,
+    };
+    *ret_path = g_build_filename(dir, state ? "state.db" : "catalog.db", NULL);
+}
+
+static bool open_one(const char *dir, bool state, DatabaseMode mode, Database **ret, GError **error)
+{
+    g_autofree char *path = NULL;
+    DatabaseSpec spec;
+    bool ok;
+
+    fill_spec(dir, state, &spec, &path);
+    ok = database_open(path, mode, &spec, ret, error);
+    g_free((char *)spec.what);
+    return ok;
+}
+
+bool catalog_create(const char *dir, GError **error)
+{
+    Database *db = NULL;
+
+    for (int state = 0; state < 2; state++) {
+        if (!open_one(dir, state, DATABASE_CREATE, &db, error))
+            return false;
+        database_close(db);
+    }
+    return true;
+}
+
+static bool open_lazily(Store *store, bool state, Database **slot, Database **ret, GError **error)
+{
+    DatabaseMode mode = DATABASE_WRITE;
+
+    if (store->flags & STORE_OPEN_NO_CATALOG)
+        return fail(error, "store '%s' was opened without its catalog", store->path);
+    /* A read-only store on a writable disk may be in use, and its newest rows in the WAL; immutable would not see them. */
+    if (store->flags & STORE_OPEN_READONLY)
+        mode = faccessat(store->dirfd, ".", W_OK, AT_EACCESS) == 0 ? DATABASE_READ : DATABASE_IMMUTABLE;
+
+    AUTO_LOCK(&store->database_lock);
+    if (!*slot && !open_one(store->path, state, mode, slot, error))
+        return false;
+    *ret = *slot;
+    return true;
+}
+
+bool store_catalog(Store *store, Database **ret, GError **error)
+{
+    return open_lazily(store, false, &store->catalog, ret, error);
+}
+
+bool store_state_db(Store *store, Database **ret, GError **error)
+{
+    return open_lazily(store, true, &store->state, ret, error);
+}
+
+/* --- segments --- */
+
+static bool revive_segment(Database *db, const Digest *digest, int64_t created, bool *ret_known, GError **error)
+{
+    if (!database_run(db, error, "UPDATE segment SET created = ?1, dead = 0 WHERE digest = ?2", "id", created, digest))
+        return false;
+    *ret_known = database_changes(db) > 0;
+    return true;
+}
+
+static bool add_segment_row(Database *db, const Digest *digest, BlockClass class, uint64_t size, uint32_t frames, int64_t created,
+                            int64_t *ret_number, GError **error)
+{
+    if (!database_run(db, error, "INSERT INTO segment (digest, class, size, frames, blocks, created) VALUES (?1,?2,?3,?4,0,?5)",
+                      "diiii", digest, (int64_t)class, (int64_t)size, (int64_t)frames, created))
+        return false;
+    *ret_number = database_last_id(db);
+    return true;
+}
+
+static bool add_frame_row(Database *db, int64_t segment, uint32_t number, const SegmentEntry *e, GError **error)
+{
+    return database_run(db, error, "INSERT INTO frame VALUES (?1,?2,?3,?4,?5,?6)", "iiiiii", segment, (int64_t)number,
+                        (int64_t)e->offset, (int64_t)e->size, (int64_t)e->blocks, (int64_t)e->encoding);
+}
+
+static bool set_blocks(Database *db, int64_t segment, GError **error)
+{
+    return database_run(db, error,
+                        "UPDATE segment SET blocks = (SELECT coalesce(sum(blocks), 0) FROM frame WHERE segment = ?1) WHERE number = ?1",
+                        "i", segment);
+}
+
+bool catalog_add_segment(Database *db, const Segment *segment, int64_t created, GError **error)
+{
+    bool known = false;
+    int64_t number;
+
+    if (!revive_segment(db, segment_digest(segment), created, &known, error) || known)
+        return known;
+    if (!add_segment_row(db, segment_digest(segment), segment_class(segment), segment_file_size(segment),
+                         segment_frames(segment), created, &number, error))
+        return false;
+    for (uint32_t i = 0; i < segment_frames(segment); i++)
+        if (!add_frame_row(db, number, i, segment_entry(segment, i), error))
+            return false;
+    return set_blocks(db, number, error);
+}
+
+bool catalog_add_segment_file(Database *db, const SegmentFile *file, int64_t created, GError **error)
+{
+    bool known = false;
+    int64_t number;
+
+    if (!revive_segment(db, &file->digest, created, &known, error) || known)
+        return known;
+    if (!add_segment_row(db, &file->digest, file->class, file->size, file->entries->len, created, &number, error))
+        return false;
+    for (guint i = 0; i < file->entries->len; i++)
+        if (!add_frame_row(db, number, i, &g_array_index(file->entries, SegmentEntry, i), error))
+            return false;
+    return set_blocks(db, number, error);
+}
+
+/* --- blobs, maps, recipes --- */
+
+bool catalog_add_blob(Database *db, const Digest *digest, uint64_t size, uint64_t stored, int64_t created, GError **error)
+{
+    return database_run(db, error,
+                        "INSERT INTO blob (digest, size, stored, created) VALUES (?1,?2,?3,?4)"
+                        " ON CONFLICT (digest) DO UPDATE SET stored = ?3, created = ?4, dead = 0",
+                        "diii", digest, (int64_t)size, (int64_t)stored, created);
+}
+
+bool catalog_add_map(Database *db, const Digest *digest, BlockClass class, uint64_t size, uint64_t data_bytes,
+                     const Digest *segments, size_t count, GError **error)
+{
+    if (!database_run(db, error, "INSERT OR REPLACE INTO map VALUES (?1,?2,?3,?4)", "diii", digest, (int64_t)class, (int64_t)size,
+                      (int64_t)data_bytes))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!database_run(db, error, "INSERT OR IGNORE INTO map_segment VALUES (?1,?2)", "dd", digest, &segments[i]))
+            return false;
+    return true;
+}
+
+bool catalog_add_recipe(Database *db, const Digest *layer, const Digest *recipe, uint64_t size, GError **error)
+{
+    return database_run(db, error, "INSERT OR REPLACE INTO recipe VALUES (?1,?2,?3)", "ddi", layer, recipe, (int64_t)size);
+}
+
+/* --- generations --- */
+
+bool catalog_generation(Database *db, int64_t *ret, GError **error)
+{
+    return database_int(db, 1, ret, error, "SELECT value FROM meta WHERE key = 'generation'", "");
+}
+
+bool catalog_bump_generation(Database *db, int64_t *ret, GError **error)
+{
+    return database_run(db, error, "UPDATE meta SET value = value + 1 WHERE key = 'generation'", "") &&
+           catalog_generation(db, ret, error);
+}

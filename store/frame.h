@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames as bytes: 1 to 32 blocks, their hashes in front (drawing in format.h). No files here.
+ */
+#ifndef KILN_STORE_FRAME_H
+#define KILN_STORE_FRAME_H
+
+#include "store/compress.h"
+#include "store/format.h"
+#include "store/pool.h"
+
+typedef struct FrameHead {
+    uint8_t encoding;
+    uint8_t blocks;
+    uint32_t payload; /* length of what follows the head */
+    Digest hashes[FRAME_MAX_BLOCKS];
+} FrameHead;
+
+static inline uint32_t frame_head_size(unsigned blocks)
+{
+    return FRAME_FIXED_SIZE + blocks * DIGEST_SIZE;
+}
+
+/* Writes the stored form into @to (FRAME_MAX_STORED bytes); returns its length, @ret_encoding what it became. */
+uint32_t frame_encode(Compressor *compressor, const uint8_t *data, const Digest *hashes, unsigned blocks, uint8_t *to,
+                      uint8_t *ret_encoding);
+
+/* @size: bytes at hand from the frame's start, at least the head. False: this is no frame of ours. */
+bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret);
+
+/* Unpacks the payload into head->blocks * 4096 bytes and compares every block with its hash. */
+bool frame_decode(const FrameHead *head, const uint8_t *payload, uint8_t *to);
+
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The real member of the I/O table and the fault injection in front of whatever member is set.
+ */
+#include "store/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int real_open(int dirfd, const char *name, int flags, mode_t mode)
+{
+    return openat(dirfd, name, flags | O_CLOEXEC, mode);
+}
+
+static const StoreIo io_real = {
+    .open = real_open,
+    .pread = pread,
+    .pwrite = pwrite,
+    .fdatasync = fdatasync,
+    .fsync = fsync,
+    .rename = renameat,
+    .unlink = unlinkat,
+    .mkdir = mkdirat,
+};
+
+static const StoreIo *io_current = &io_real;
+
+void store_io_set(const StoreIo *io)
+{
+    io_current = io ? io : &io_real;
+}
+
+const StoreIo *store_io_real(void)
+{
+    return &io_real;
+}
+
+/* --- faults on demand --- */
+
+typedef struct Fault {
+    char call[16];
+    gint after;
+    int error; /* 0: kill */
+} Fault;
+
+static const struct {
+    const char *name;
+    int error;
+} fault_errors[] = {
+    { "ENOSPC", ENOSPC }, { "EIO", EIO },     { "EDQUOT", EDQUOT }, { "EACCES", EACCES },
+    { "EROFS", EROFS },   { "EMFILE", EMFILE }, { "KILL", 0 },
+};
+
+static const Fault *fault_wanted(void)
+{
+    static Fault fault;
+    static gsize once;
+
+    if (g_once_init_enter(&once)) {
+        const char *text = getenv("KILN_TEST_FAIL");
+        char name[16];
+
+        if (!text || sscanf(text, "%15[a-z]:%d:%15[A-Z]", fault.call, &fault.after, name) != 3)
+            fault.call[0] = '\0';
+        for (size_t i = 0; fault.call[0] && i < G_N_ELEMENTS(fault_errors); i++)
+            if (!strcmp(name, fault_errors[i].name))
+                fault.error = fault_errors[i].error;
+        g_once_init_leave(&once, 1);
+    }
+    return fault.call[0] ? &fault : NULL;
+}
+
+static bool fault_hits(const char *call)
+{
+    static gint seen;
+    const Fault *fault = fault_wanted();
+
+    if (!fault || strcmp(fault->call, call) || g_atomic_int_add(&seen, 1) + 1 < fault->after)
+        return false;
+    if (!fault->error)
+        (void)kill(getpid(), SIGKILL);
+    errno = fault->error;
+    return true;
+}
+
+int io_open(int dirfd, const char *name, int flags, mode_t mode)
+{
+    return fault_hits("open") ? -1 : io_current->open(dirfd, name, flags, mode);
+}
+
+int io_fdatasync(int fd)
+{
+    return fault_hits("fdatasync") ? -1 : io_current->fdatasync(fd);
+}
+
+int io_fsync(int fd)
+{
+    return fault_hits("fsync") ? -1 : io_current->fsync(fd);
+}
+
+int io_rename(int from_dirfd, const char *from, int to_dirfd, const char *to)
+{
+    return fault_hits("rename") ? -1 : io_current->rename(from_dirfd, from, to_dirfd, to);
+}
+
+int io_unlink(int dirfd, const char *name, int flags)
+{
+    return fault_hits("unlink") ? -1 : io_current->unlink(dirfd, name, flags);
+}
+
+int io_mkdir(int dirfd, const char *name, mode_t mode)
+{
+    return fault_hits("mkdir") ? -1 : io_current->mkdir(dirfd, name, mode);
+}
+
+bool io_pread_full(int fd, void *buf, size_t size, uint64_t offset)
+{
+    uint8_t *at = buf;
+
+    while (size > 0) {
+        ssize_t n = fault_hits("pread") ? -1 : io_current->pread(fd, at, size, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return false;
+        if (n == 0) {
+            errno = EIO;
+            return false;
+        }
+        at += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return true;
+}
+
+bool io_pwrite_full(int fd, const void *buf, size_t size, uint64_t offset)
+{
+    const uint8_t *at = buf;
+
+    while (size > 0) {
+        ssize_t n = fault_hits("pwrite") ? -1 : io_current->pwrite(fd, at, size, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return false;
+        at += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return true;
+}
+
+int io_open_fanout(int dirfd, const Digest *digest, bool create, char name[IO_NAME_SIZE])
+{
+    char hex[DIGEST_HEX_SIZE], fan[3];
+    int fd;
+
+    digest_to_hex(digest, hex);
+    (void)g_strlcpy(fan, hex, sizeof(fan));
+    (void)g_strlcpy(name, hex, IO_NAME_SIZE);
+    fd = io_open(dirfd, fan, O_RDONLY | O_DIRECTORY, 0);
+    if (fd >= 0 || errno != ENOENT || !create)
+        return fd;
+    if (io_mkdir(dirfd, fan, 0755) < 0 && errno != EEXIST)
+        return -1;
+    /* The new folder's own name must survive a power cut before a file in it counts. */
+    if (io_fsync(dirfd) < 0)
+        return -1;
+    return io_open(dirfd, fan, O_RDONLY | O_DIRECTORY, 0);
+}

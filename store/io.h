@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every byte the store writes to its folder (databases excepted) passes through this table, so
+ * that a test can record the calls, replay every prefix of them, and inject faults.
+ *
+ * KILN_TEST_FAIL=<call>:<n>:<errno name or KILL> makes the n-th call (from 1) of that kind and
+ * all later ones fail, or kills the process there. Calls are named as the table's members.
+ */
+#ifndef KILN_STORE_IO_H
+#define KILN_STORE_IO_H
+
+#include "base/digest.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+typedef struct StoreIo {
+    int (*open)(int dirfd, const char *name, int flags, mode_t mode);
+    ssize_t (*pread)(int fd, void *buf, size_t size, off_t offset);
+    ssize_t (*pwrite)(int fd, const void *buf, size_t size, off_t offset);
+    int (*fdatasync)(int fd);
+    int (*fsync)(int fd); /* folders */
+    int (*rename)(int from_dirfd, const char *from, int to_dirfd, const char *to);
+    int (*unlink)(int dirfd, const char *name, int flags);
+    int (*mkdir)(int dirfd, const char *name, mode_t mode);
+} StoreIo;
+
+/* NULL brings the real one back. Not while a store is open in another thread. */
+void store_io_set(const StoreIo *io);
+const StoreIo *store_io_real(void);
+
+int io_open(int dirfd, const char *name, int flags, mode_t mode);
+int io_fdatasync(int fd);
+int io_fsync(int fd);
+int io_rename(int from_dirfd, const char *from, int to_dirfd, const char *to);
+int io_unlink(int dirfd, const char *name, int flags);
+int io_mkdir(int dirfd, const char *name, mode_t mode);
+
+/* Loop over short transfers; false with errno (a read past the end is EIO). */
+bool io_pread_full(int fd, void *buf, size_t size, uint64_t offset);
+bool io_pwrite_full(int fd, const void *buf, size_t size, uint64_t offset);
+
+/*
+ * Opens the folder (dirfd, first two hex digits) for @digest, made when @create; fills @name (65 bytes and
+ * room for a suffix). -1 with errno.
+ */
+#define IO_NAME_SIZE 80
+int io_open_fanout(int dirfd, const Digest *digest, bool create, char name[IO_NAME_SIZE]);
+
+#endif

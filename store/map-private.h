@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Maps as runs, for the files of store/ that look inside: map writers, fsck, gc.
+ */
+#ifndef KILN_STORE_MAP_PRIVATE_H
+#define KILN_STORE_MAP_PRIVATE_H
+
+#include "store/map.h"
+#include "store/segment.h"
+
+/* Blocks [block, block+count) of the map are at @position.. of one segment. */
+typedef struct MapRun {
+    uint64_t block;
+    uint32_t count;
+    uint32_t segment; /* index into the map's table */
+    uint32_t position;
+} MapRun;
+
+typedef struct MapBody {
+    uint64_t size;
+    BlockClass class;
+    GArray *segments; /* of Digest */
+    GArray *runs;     /* of MapRun, ordered, not touching each other's blocks */
+} MapBody;
+MapBody *map_body_new(uint64_t size, BlockClass class);
+void map_body_free(MapBody *body);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MapBody, map_body_free)
+/* Appends one block, joining it to the last run where that goes on. */
+void map_body_append(MapBody *body, uint64_t block, uint32_t segment, uint32_t position);
+
+GByteArray *map_body_encode(const MapBody *body);
+/* Bounded; every number is checked but what only the segments can tell. */
+bool map_body_decode(const uint8_t *bytes, size_t size, MapBody **ret, GError **error);
+bool map_bytes_are_map(const void *bytes, size_t size);
+
+const MapBody *store_map_body(const StoreMap *map);
+bool store_map_segment(StoreMap *map, uint32_t index, Segment **ret, GError **error);
+/* The first run that ends after @block; runs->len when there is none. */
+guint map_body_find(const MapBody *body, uint64_t block);
+
+#endif

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading maps: runs in memory, blocks through the store's frame cache.
+ */
+#include "store/map-private.h"
+
+#include "base/error.h"
+#include "store/bytes.h"
+#include "store/store-private.h"
+
+struct StoreMap {
+    gint refs;
+    Store *store;
+    MapBody *body;
+    Segment **segments; /* opened when first needed; set atomically, all threads find the same */
+};
+
+bool store_map_open(Store *store, const Digest *digest, StoreMap **ret, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    MapBody *body;
+    char hex[DIGEST_HEX_SIZE];
+    StoreMap *map;
+
+    if (!store_blob_get(store, digest, MAP_MAX_BLOB, &bytes, error))
+        return fail_prefix(error, "map %.12s", digest_to_hex(digest, hex));
+    if (!map_body_decode(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &body, error))
+        return fail_prefix(error, "store '%s', blob %s", store->path, digest_to_hex(digest, hex));
+    map = g_new0(StoreMap, 1);
+    map->refs = 1;
+    map->store = store;
+    map->body = body;
+    map->segments = g_new0(Segment *, MAX(body->segments->len, 1));
+    *ret = map;
+    return true;
+}
+
+StoreMap *store_map_ref(StoreMap *map)
+{
+    g_atomic_int_inc(&map->refs);
+    return map;
+}
+
+void store_map_unref(StoreMap *map)
+{
+    if (!map || !g_atomic_int_dec_and_test(&map->refs))
+        return;
+    map_body_free(map->body);
+    g_free(map->segments);
+    g_free(map);
+}
+
+uint64_t store_map_size(const StoreMap *map)
+{
+    return map->body->size;
+}
+
+const MapBody *store_map_body(const StoreMap *map)
+{
+    return map->body;
+}
+
+bool store_map_segment(StoreMap *map, uint32_t index, Segment **ret, GError **error)
+{
+    Segment *segment = g_atomic_pointer_get(&map->segments[index]);
+
+    if (!segment) {
+        if (!segment_get(map->store, &g_array_index(map->body->segments, Digest, index), &segment, error))
+            return false;
+        if (map->body->class == BLOCK_PUBLIC && segment_class(segment) != BLOCK_PUBLIC)
+            return fail(error, "store '%s': a public map refers to a private segment; run kiln fsck", map->store->path);
+        g_atomic_pointer_set(&map->segments[index], segment);
+    }
+    *ret = segment;
+    return true;
+}
+
+/* Reads bytes [skip, skip+size) of what the run holds; a run may go on over several full frames. */
+static bool read_run(StoreMap *map, const MapRun *run, uint64_t skip, uint8_t *to, size_t size, GError **error)
+{
+    Segment *segment;
+
+    if (!store_map_segment(map, run->segment, &segment, error))
+        return false;
+    while (size > 0) {
+        uint32_t position = run->position + (uint32_t)(skip / STORE_BLOCK_SIZE);
+        uint32_t from = position_block(position) * STORE_BLOCK_SIZE + (uint32_t)(skip % STORE_BLOCK_SIZE);
+        uint32_t part = (uint32_t)MIN(size, (size_t)(FRAME_MAX_BYTES - from));
+
+        if (!segment_read(segment, position_frame(position), from, part, to, error))
+            return false;
+        to += part;
+        skip += part;
+        size -= part;
+    }
+    return true;
+}
+
+bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GError **error)
+{
+    const MapBody *body = map->body;
+    uint8_t *to = buf;
+
+    if (offset > body->size || size > body->size - offset)
+        return fail(error, "a read of %zu bytes at %" G_GUINT64_FORMAT " goes beyond the end of a map of %" G_GUINT64_FORMAT, size,
+                    offset, body->size);
+    for (guint i = map_body_find(body, offset / STORE_BLOCK_SIZE); size > 0; i++) {
+        const MapRun *run = i < body->runs->len ? &g_array_index(body->runs, MapRun, i) : NULL;
+        uint64_t start = run ? run->block * STORE_BLOCK_SIZE : body->size;
+        uint64_t end = run ? start + (uint64_t)run->count * STORE_BLOCK_SIZE : body->size;
+        size_t part;
+
+        if (offset < start) {
+            part = (size_t)MIN(size, start - offset);
+            memset(to, 0, part);
+            to += part;
+            offset += part;
+            size -= part;
+        }
+        if (size == 0)
+            break;
+        part = (size_t)MIN(size, end - offset);
+        if (!read_run(map, run, offset - start, to, part, error))
+            return false;
+        to += part;
+        offset += part;
+        size -= part;
+    }
+    return true;
+}
+
+void store_map_extent(const StoreMap *map, uint64_t offset, uint64_t *ret_end, bool *ret_zero)
+{
+    const MapBody *body = map->body;
+    guint i = map_body_find(body, offset / STORE_BLOCK_SIZE);
+    const MapRun *run = i < body->runs->len ? &g_array_index(body->runs, MapRun, i) : NULL;
+    uint64_t start = run ? run->block * STORE_BLOCK_SIZE : body->size;
+
+    *ret_zero = offset < start;
+    *ret_end = MIN(body->size, *ret_zero ? start : start + (uint64_t)run->count * STORE_BLOCK_SIZE);
+}
+
+/* Hashes of @count blocks of a run from its @skip-th on. */
+static bool run_hashes(StoreMap *map, const MapRun *run, uint32_t skip, size_t count, Digest *ret, GError **error)
+{
+    Segment *segment;
+
+    if (!store_map_segment(map, run->segment, &segment, error))
+        return false;
+    while (count > 0) {
+        Digest hashes[FRAME_MAX_BLOCKS];
+        uint32_t position = run->position + skip;
+        unsigned first = position_block(position), blocks;
+        size_t part = MIN(count, (size_t)(FRAME_MAX_BLOCKS - first));
+
+        if (!segment_hashes(segment, position_frame(position), hashes, &blocks, error))
+            return false;
+        if (first + part > blocks)
+            return fail(error, "store '%s': a map names blocks that frame %u does not have; run kiln fsck", map->store->path,
+                        position_frame(position));
+        memcpy(ret, hashes + first, part * sizeof(Digest));
+        ret += part;
+        skip += (uint32_t)part;
+        count -= part;
+    }
+    return true;
+}
+
+bool store_map_hashes(StoreMap *map, uint64_t first, size_t count, Digest *ret, GError **error)
+{
+    const MapBody *body = map->body;
+    uint64_t blocks = (body->size + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
+
+    if (first > blocks || count > blocks - first)
+        return fail(error, "block %" G_GUINT64_FORMAT " is beyond the end of a map", first + count);
+    memset(ret, 0, count * sizeof(Digest));
+    for (guint i = map_body_find(body, first); i < body->runs->len; i++) {
+        const MapRun *run = &g_array_index(body->runs, MapRun, i);
+        uint64_t from = MAX(run->block, first), to = MIN(run->block + run->count, first + count);
+
+        if (run->block >= first + count)
+            break;
+        if (!run_hashes(map, run, (uint32_t)(from - run->block), (size_t)(to - from), ret + (from - first), error))
+            return false;
+    }
+    return true;
+}
+
+#define CONTENT_STEP 1024
+
+static bool hash_run(StoreMap *map, const MapRun *run, DigestStream *stream, GError **error)
+{
+    g_autofree Digest *hashes = g_new(Digest, CONTENT_STEP);
+    g_autofree uint8_t *text = g_malloc(CONTENT_STEP * (8 + DIGEST_SIZE));
+
+    for (uint32_t done = 0; done < run->count;) {
+        uint32_t part = MIN(run->count - done, CONTENT_STEP);
+
+        if (!run_hashes(map, run, done, part, hashes, error))
+            return false;
+        for (uint32_t i = 0; i < part; i++) {
+            put_le64(text + (size_t)i * (8 + DIGEST_SIZE), run->block + done + i);
+            memcpy(text + (size_t)i * (8 + DIGEST_SIZE) + 8, hashes[i].bytes, DIGEST_SIZE);
+        }
+        digest_stream_update(stream, text, (size_t)part * (8 + DIGEST_SIZE));
+        done += part;
+    }
+    return true;
+}
+
+bool store_map_content(StoreMap *map, Digest *ret, GError **error)
+{
+    g_autoptr(DigestStream) stream = digest_stream_new();
+
+    for (guint i = 0; i < map->body->runs->len; i++)
+        if (!hash_run(map, &g_array_index(map->body->runs, MapRun, i), stream, error))
+            return false;
+    digest_stream_final(stream, ret);
+    return true;
+}
