@@ -169,6 +169,9 @@ static json_t *all_packages(const json_t *args)
 
     for (const char *const *name = base_packages; *name; name++)
         g_ptr_array_add(all, (gpointer)*name);
+    /* DHCP's name servers reach resolv.conf through resolved, a package of its own since Debian 12. */
+    if (!g_str_has_prefix(string_of(args, "suite", ""), "bullseye"))
+        g_ptr_array_add(all, (gpointer)"systemd-resolved");
     for (char **name = given; *name; name++)
         g_ptr_array_add(all, *name);
     g_ptr_array_sort(all, compare_words);
@@ -223,6 +226,7 @@ static bool fetch_release(const char *line, const char *suite, const char *tmpdi
     Digest digest;
 
     (void)unlink(path); /* of the entry before; else it would count as a download to go on with */
+    (void)unlinkat(dirfd, "InRelease.validator", 0);
     if (dirfd < 0)
         return fail_errno(error, "open '%s'", tmpdir);
     if (!http_download(&request, dirfd, "InRelease", error))
@@ -559,10 +563,13 @@ static bool finish_root(const SourceContext *context, Tree *tree, StoreMap *file
         {WANTS "sockets.target.wants/systemd-networkd.socket", 'l', UNITS "systemd-networkd.socket"},
         {WANTS "dbus-org.freedesktop.network1.service", 'l', UNITS "systemd-networkd.service"},
         {WANTS "getty.target.wants/serial-getty@ttyS0.service", 'l', UNITS "serial-getty@.service"},
+        {"etc/resolv.conf", 'l', "../run/systemd/resolve/stub-resolv.conf"}, /* last: only where resolved is */
     };
+    bool resolved = tree_find(tree, "usr/lib/systemd/system/systemd-resolved.service") != NULL;
+    size_t count = G_N_ELEMENTS(additions) - (resolved ? 0 : 1);
     g_autoptr(StoreMap) all = NULL;
 
-    return source_add_files(context->store, tree, files, additions, G_N_ELEMENTS(additions), epoch, &all, error) &&
+    return source_add_files(context->store, tree, files, additions, count, epoch, &all, error) &&
            source_store_tree(context->store, tree, all, ret, NULL, error);
 }
 

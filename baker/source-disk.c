@@ -101,10 +101,19 @@ static bool download_place(const SourceContext *context, const char *url, char *
     return true;
 }
 
+/* The file and what base/http.h keeps beside it. */
+static void download_forget(const char *path)
+{
+    g_autofree char *validator = g_strconcat(path, ".validator", NULL);
+
+    (void)unlink(path);
+    (void)unlink(validator);
+}
+
 static bool download(const SourceContext *context, const char *url, const Digest *wanted, char **ret_path,
                      Digest *ret_digest, GError **error)
 {
-    g_autofree char *folder = NULL, *name = NULL;
+    g_autofree char *folder = NULL, *name = NULL, *path = NULL;
     auto_fd int dirfd = -1;
     HttpDownload request = {.url = url, .title = "download"};
     uint64_t size;
@@ -113,19 +122,20 @@ static bool download(const SourceContext *context, const char *url, const Digest
         return fail(error, "'%s' is not in the store yet, and --offline forbids to fetch it", url);
     if (!download_place(context, url, &folder, &name, error))
         return false;
+    path = g_build_filename(folder, name, NULL);
     dirfd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
         return fail_errno(error, "open '%s'", folder);
     /* Without a checksum an old partial file may be the start of other bytes than today's. */
     if (digest_is_none(wanted))
-        (void)unlinkat(dirfd, name, 0);
+        download_forget(path);
     if (!http_download(&request, dirfd, name, error) || !digest_of_file(dirfd, name, ret_digest, &size, error))
         return false;
     if (!checksum_matches(url, wanted, ret_digest, error)) {
-        (void)unlinkat(dirfd, name, 0); /* going on with it could never succeed */
+        download_forget(path); /* going on with it could never succeed */
         return false;
     }
-    *ret_path = g_build_filename(folder, name, NULL);
+    *ret_path = g_steal_pointer(&path);
     return true;
 }
 
@@ -182,7 +192,7 @@ static bool identify_url(const SourceContext *context, const char *url, const Di
     if (!download(context, url, wanted, &path, ret, error))
         return false;
     ok = imported(context, ret, &map, &known, error) && (known || import_file(context, path, ret, &map, error));
-    (void)unlink(path); /* imported, or no disk image: in neither case worth its space */
+    download_forget(path); /* imported, or no disk image: in neither case worth its space */
     return ok;
 }
 
