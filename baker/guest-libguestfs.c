@@ -1,0 +1,764 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The real guest: a libguestfs appliance in qemu that mounts the working disk and runs kiln's runner. The door to libguestfs.
+ *
+ *     kiln --- libguestfs's own channel --- guestfsd    launch, mount, unmount, shutdown
+ *        \---- control socket ------------- runner      everything else (guest-channel.c)
+ *        \---- NBD (the store's nbdkit) --- /dev/sda
+ *
+ * libguestfs could run commands itself, but each would cost over a second without KVM, could not be stopped, and would
+ * show its output only at its end. So it is asked for what it does best, and is otherwise left alone.
+ *
+ * libguestfs calls cannot be interrupted either. A watcher thread does it from outside: it knows qemu by the peer of the control socket
+ * (qemu connects to us while it starts) and kills it when the user interrupts or a call passes its limit; the call then
+ * fails by itself. When kiln itself is killed, libguestfs's recovery process ends qemu.
+ */
+#include "baker/guest-channel.h"
+#include "baker/guest-open.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/scope.h"
+
+#include <fcntl.h>
+#include <glob.h>
+#include <guestfs.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#define DISK "/dev/sda"                       /* the first drive we add */
+#define RUNNER_IN_APPLIANCE "/tmp/kiln-runner" /* in the appliance's own memory, never on the guest's disk */
+#define CONTROL_PORT "org.kiln.control.0"
+#define SYSROOT "/sysroot"
+#define LAUNCH_LIMIT 600 /* seconds; building the appliance the first time included */
+#define CALL_LIMIT 300
+#define MEMORY_DEFAULT_MIB 2048
+#define MEMORY_MIN_MIB 512
+#define SOCKDIR_MAX 56   /* libguestfs adds up to 40 bytes, and a socket's name has room for 107 */
+#define CONSOLE_KEPT 4096
+
+/* What the watcher thread shares with us; guarded by the lock. */
+typedef struct Watcher {
+    GMutex lock;
+    GThread *thread;
+    int listen_fd, wake_fd;
+    int control_fd;      /* -1 until qemu connected, or after it was taken */
+    int qemu_pidfd;
+    bool accepted, stop, killed;
+    int64_t limit;       /* of the libguestfs call that runs; 0: none */
+    bool limit_passed;
+} Watcher;
+
+typedef struct GuestLibguestfs {
+    Guest base;
+    guestfs_h *g;
+    GuestChannel *channel;
+    Watcher watcher;
+    char *sockdir;       /* removed by us */
+    char *control_path;
+    bool inspect;
+    GPtrArray *mounts;   /* char *: device, folder, device, folder, ... */
+    GString *console;    /* the last of what the kernel said */
+} GuestLibguestfs;
+
+/* --- ending qemu from outside --- */
+
+static void kill_qemu_locked(Watcher *w)
+{
+    if (w->qemu_pidfd >= 0 && !w->killed)
+        (void)syscall(SYS_pidfd_send_signal, w->qemu_pidfd, SIGKILL, NULL, 0); /* it may be gone already */
+    w->killed = true;
+}
+
+static void kill_qemu(Watcher *w)
+{
+    AUTO_LOCK(&w->lock);
+    kill_qemu_locked(w);
+}
+
+static void accept_qemu_locked(Watcher *w)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    int fd = accept4(w->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd < 0 || w->accepted || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) {
+        scope_close_fd(&fd);
+        return;
+    }
+    w->qemu_pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+    w->control_fd = fd;
+    w->accepted = true;
+    if (w->killed && w->qemu_pidfd >= 0) /* the user was faster than qemu */
+        (void)syscall(SYS_pidfd_send_signal, w->qemu_pidfd, SIGKILL, NULL, 0);
+}
+
+static int watcher_wait_ms(const Watcher *w)
+{
+    int64_t left;
+
+    if (!w->limit || w->killed)
+        return -1;
+    left = w->limit - g_get_monotonic_time();
+    return left <= 0 ? 0 : (int)MIN(left / 1000 + 1, G_MAXINT);
+}
+
+static void watcher_look(Watcher *w, bool qemu_connects)
+{
+    uint64_t drained;
+
+    (void)!read(w->wake_fd, &drained, sizeof drained);
+    if (qemu_connects)
+        accept_qemu_locked(w);
+    if (interrupt_requested())
+        kill_qemu_locked(w);
+    if (w->limit && g_get_monotonic_time() >= w->limit) {
+        w->limit_passed = true;
+        kill_qemu_locked(w);
+    }
+}
+
+static gpointer watcher_main(gpointer arg)
+{
+    Watcher *w = arg;
+
+    g_mutex_lock(&w->lock);
+    while (!w->stop) {
+        struct pollfd fds[] = {
+            { .fd = w->wake_fd, .events = POLLIN },
+            { .fd = w->accepted ? -1 : w->listen_fd, .events = POLLIN },
+            { .fd = w->killed ? -1 : interrupt_fd(), .events = POLLIN },
+        };
+        int ms = watcher_wait_ms(w);
+
+        g_mutex_unlock(&w->lock);
+        (void)poll(fds, 3, ms);
+        g_mutex_lock(&w->lock);
+        watcher_look(w, fds[1].revents != 0);
+    }
+    g_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+static void watcher_wake(Watcher *w)
+{
+    uint64_t one = 1;
+
+    (void)!write(w->wake_fd, &one, sizeof one);
+}
+
+/* The next libguestfs call may take @seconds; 0 when it is over. */
+static void watcher_limit(Watcher *w, double seconds)
+{
+    g_mutex_lock(&w->lock);
+    w->limit = seconds > 0 ? g_get_monotonic_time() + (int64_t)(seconds * G_USEC_PER_SEC) : 0;
+    g_mutex_unlock(&w->lock);
+    watcher_wake(w);
+}
+
+static bool watcher_listen(Watcher *w, const char *path, GError **error)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    if (strlen(path) >= sizeof address.sun_path)
+        return fail(error, "the folder for sockets has a name that is too long: '%s'", path);
+    strcpy(address.sun_path, path);
+    w->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (w->listen_fd < 0 || bind(w->listen_fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(w->listen_fd, 1) < 0)
+        return fail_errno(error, "listen on the guest's control socket '%s'", path);
+    w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->wake_fd < 0)
+        return fail_errno(error, "make an event descriptor");
+    w->thread = g_thread_new("guest-watcher", watcher_main, w);
+    return true;
+}
+
+static void watcher_init(Watcher *w)
+{
+    *w = (Watcher){ .listen_fd = -1, .wake_fd = -1, .control_fd = -1, .qemu_pidfd = -1 };
+    g_mutex_init(&w->lock);
+}
+
+static void watcher_clear(Watcher *w)
+{
+    if (w->thread) {
+        g_mutex_lock(&w->lock);
+        w->stop = true;
+        g_mutex_unlock(&w->lock);
+        watcher_wake(w);
+        g_thread_join(w->thread);
+    }
+    scope_close_fd(&w->listen_fd);
+    scope_close_fd(&w->wake_fd);
+    scope_close_fd(&w->control_fd);
+    scope_close_fd(&w->qemu_pidfd);
+    g_mutex_clear(&w->lock);
+}
+
+/* --- errors --- */
+
+/* libguestfs explains itself in paragraphs; the first line says what happened. */
+static char *first_line(const char *text)
+{
+    g_auto(GStrv) lines = g_strsplit(text ? text : "no reason given", "\n", 2);
+    g_autofree char *line = g_strdup(lines[0] ? lines[0] : "");
+
+    return log_printable(g_strstrip(line));
+}
+
+/* A kernel that ran out of memory or crashed has said so on its console. */
+static const char *console_hint(const GuestLibguestfs *guest)
+{
+    if (strstr(guest->console->str, "Out of memory") || strstr(guest->console->str, "oom-kill"))
+        return " (it ran out of memory)";
+    return strstr(guest->console->str, "Kernel panic") ? " (its kernel crashed)" : "";
+}
+
+/* After a failed libguestfs call that should have done @what. Returns false. */
+static bool fail_call(GuestLibguestfs *guest, GError **error, const char *what)
+{
+    g_autofree char *reason = first_line(guestfs_last_error(guest->g));
+    bool limit_passed;
+
+    g_mutex_lock(&guest->watcher.lock);
+    limit_passed = guest->watcher.limit_passed;
+    g_mutex_unlock(&guest->watcher.lock);
+    if (!interrupt_check(error))
+        return false;
+    if (limit_passed)
+        return fail_code(error, KILN_ERROR_TIMEOUT, "cannot %s: the appliance did not answer in time%s", what,
+                         console_hint(guest));
+    return fail(error, "cannot %s: %s%s", what, reason, console_hint(guest));
+}
+
+/* CALL(guest, guestfs_x(...) < 0) is true when the call failed; it is given CALL_LIMIT seconds. */
+#define CALL(guest, failed)                              \
+    ({                                                   \
+        bool call_failed;                                \
+        watcher_limit(&(guest)->watcher, CALL_LIMIT);    \
+        call_failed = (failed);                          \
+        watcher_limit(&(guest)->watcher, 0);             \
+        call_failed;                                     \
+    })
+
+static void on_guest_dead(void *arg)
+{
+    GuestLibguestfs *guest = arg;
+
+    kill_qemu(&guest->watcher);
+}
+
+/* --- what must be there before it makes sense to launch --- */
+
+/* supermin takes the appliance's kernel from /boot; told in our words, because its own are about supermin. */
+static bool check_kernel(GError **error)
+{
+    g_autofree char *unreadable = NULL;
+    glob_t found = { 0 };
+    bool usable = false;
+
+    if (g_getenv("SUPERMIN_KERNEL") || g_getenv("LIBGUESTFS_PATH")) /* a fixed appliance brings its own */
+        return true;
+    (void)glob("/boot/vmlinu[xz]-*", 0, NULL, &found);
+    for (size_t i = 0; i < found.gl_pathc && !usable; i++) {
+        const char *path = found.gl_pathv[i];
+        g_autofree char *modules = g_build_filename("/lib/modules", strchr(path, '-') + 1, NULL);
+
+        if (access(modules, F_OK) < 0)
+            continue; /* a kernel without its modules drives no disk */
+        usable = access(path, R_OK) == 0;
+        if (!usable && !unreadable)
+            unreadable = g_strdup(path);
+    }
+    globfree(&found);
+    if (usable)
+        return true;
+    if (unreadable)
+        return fail(error, "the kernel '%s', which the bake appliance boots, cannot be read by this user; run 'chmod 0644 %s' as root",
+                    unreadable, unreadable);
+    return fail(error, "there is no kernel with modules in /boot for the bake appliance; install one, for example the package "
+                       "linux-image-cloud-amd64");
+}
+
+/* Beside the program (in the build folder, for tests one level up), or where it is installed. */
+static char *find_runner(GError **error)
+{
+    const char *env = g_getenv("KILN_LIBEXEC_DIR");
+    char *candidates[] = {
+        env ? g_build_filename(env, "kiln-runner", NULL) : NULL,
+        g_build_filename(file_program_dir(), "kiln-runner", NULL),
+        g_build_filename(file_program_dir(), "..", "kiln-runner", NULL),
+        g_build_filename(file_program_dir(), "..", "libexec", "kiln", "kiln-runner", NULL),
+        g_build_filename(file_program_dir(), "..", "lib", "kiln", "kiln-runner", NULL),
+    };
+    char *found = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(candidates); i++) {
+        if (candidates[i] && !found && access(candidates[i], R_OK) == 0)
+            found = g_steal_pointer(&candidates[i]);
+        g_free(candidates[i]);
+    }
+    if (!found)
+        (void)fail(error, "kiln-runner, which belongs beside the kiln program, is not there");
+    return found;
+}
+
+static unsigned default_memory(void)
+{
+    uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) >> 20;
+
+    return (unsigned)CLAMP(host / 2, MEMORY_MIN_MIB, MEMORY_DEFAULT_MIB);
+}
+
+/* --- launching --- */
+
+static void on_event(guestfs_h *g, void *opaque, uint64_t event, int handle, int flags, const char *buf, size_t size,
+                     const uint64_t *array, size_t n_array)
+{
+    GuestLibguestfs *guest = opaque;
+
+    if (event == GUESTFS_EVENT_APPLIANCE) {
+        for (size_t i = 0; i < size; i++)
+            g_string_append_c(guest->console, buf[i] ? buf[i] : '?');
+        if (guest->console->len > CONSOLE_KEPT)
+            g_string_erase(guest->console, 0, (gssize)(guest->console->len - CONSOLE_KEPT));
+    }
+    if (size && trace_enabled("baker.guest")) {
+        g_autofree char *text = g_strndup(buf, size);
+
+        trace("baker.guest", "%s", g_strchomp(text));
+    }
+}
+
+/*
+ * The only environment libguestfs sees: where the appliance is and is cached, and where sockets go. The rest
+ * (another backend, another network, debugging) would change bakes behind the user's back.
+ */
+static bool give_environment(GuestLibguestfs *guest, GError **error)
+{
+    static const char *const passed[] = { "LIBGUESTFS_PATH", "LIBGUESTFS_CACHEDIR", "LIBGUESTFS_HV" };
+    g_autoptr(GPtrArray) env = g_ptr_array_new_with_free_func(g_free);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(passed); i++)
+        if (g_getenv(passed[i]))
+            g_ptr_array_add(env, g_strdup_printf("%s=%s", passed[i], g_getenv(passed[i])));
+    g_ptr_array_add(env, g_strdup_printf("XDG_RUNTIME_DIR=%s", guest->sockdir));
+    g_ptr_array_add(env, NULL);
+    if (guestfs_parse_environment_list(guest->g, (char **)env->pdata) < 0)
+        return fail_call(guest, error, "set up libguestfs");
+    return true;
+}
+
+static bool add_qemu_arguments(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError **error)
+{
+    /* A comma in a name would end it; qemu wants it doubled. */
+    g_auto(GStrv) parts = g_strsplit(guest->control_path, ",", -1);
+    g_autofree char *path = g_strjoinv(",,", parts);
+    g_autofree char *chardev = g_strdup_printf("socket,id=kilncontrol,path=%s", path);
+
+    if (guestfs_config(guest->g, "-chardev", chardev) < 0 ||
+        guestfs_config(guest->g, "-device", "virtserialport,chardev=kilncontrol,name=" CONTROL_PORT) < 0)
+        return fail_call(guest, error, "set up the guest's control port");
+    /* Ours rather than libguestfs's network: that one renames the guest's resolv.conf for every command. */
+    if (spec->network && (guestfs_config(guest->g, "-netdev", "user,id=kilnnet,net=169.254.0.0/16,ipv6=off") < 0 ||
+                          guestfs_config(guest->g, "-device", "virtio-net-pci,netdev=kilnnet,romfile=") < 0))
+        return fail_call(guest, error, "set up the guest's network");
+    return true;
+}
+
+static bool configure(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError **error)
+{
+    g_autofree char *server = g_strdup_printf("unix:%s", spec->nbd_socket);
+    char *servers[] = { server, NULL };
+    guestfs_h *g = guest->g;
+    bool tracing = trace_enabled("baker.guest");
+
+    guestfs_set_error_handler(g, NULL, NULL);
+    (void)guestfs_set_event_callback(g, on_event,
+                                     GUESTFS_EVENT_APPLIANCE | (tracing ? GUESTFS_EVENT_LIBRARY | GUESTFS_EVENT_WARNING : 0),
+                                     0, guest);
+    if (!give_environment(guest, error))
+        return false;
+    if (guestfs_set_backend(g, "direct") < 0 || guestfs_set_tmpdir(g, spec->tmpdir) < 0 || guestfs_set_network(g, 0) < 0 ||
+        guestfs_set_identifier(g, "kiln") < 0 || guestfs_set_pgroup(g, 1) < 0 || guestfs_set_recovery_proc(g, 1) < 0 ||
+        guestfs_set_verbose(g, tracing) < 0 ||
+        guestfs_set_memsize(g, (int)MAX(spec->memory_mib ? spec->memory_mib : default_memory(), MEMORY_MIN_MIB)) < 0 ||
+        guestfs_add_drive_opts(g, "", GUESTFS_ADD_DRIVE_OPTS_FORMAT, "raw", GUESTFS_ADD_DRIVE_OPTS_PROTOCOL, "nbd",
+                               GUESTFS_ADD_DRIVE_OPTS_SERVER, servers, GUESTFS_ADD_DRIVE_OPTS_DISCARD, "enable",
+                               GUESTFS_ADD_DRIVE_OPTS_CACHEMODE, "unsafe", -1) < 0)
+        return fail_call(guest, error, "set up the appliance");
+    return add_qemu_arguments(guest, spec, error);
+}
+
+static bool launch(GuestLibguestfs *guest, GError **error)
+{
+    int64_t start = g_get_monotonic_time();
+    int rc;
+
+    log_verbose("starting the appliance");
+    watcher_limit(&guest->watcher, LAUNCH_LIMIT);
+    rc = guestfs_launch(guest->g);
+    watcher_limit(&guest->watcher, 0);
+    if (rc < 0)
+        return fail_call(guest, error, "start the bake appliance");
+    log_verbose("appliance ready after %.1f s", (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC);
+    return true;
+}
+
+/* --- mounting --- */
+
+/* Runs a line of shell in the appliance, outside the guest. The caller frees the result; NULL on failure. */
+static char *appliance_sh(GuestLibguestfs *guest, const char *line)
+{
+    const char *args[] = { line, NULL };
+    char *out = NULL;
+
+    (void)CALL(guest, (out = guestfs_debug(guest->g, "sh", (char **)args)) == NULL);
+    return out;
+}
+
+static void add_mount(GuestLibguestfs *guest, const char *device, const char *folder)
+{
+    g_ptr_array_add(guest->mounts, g_strdup(device));
+    g_ptr_array_add(guest->mounts, g_strdup(folder));
+}
+
+/* The partition that starts at @offset, read from the kernel: "/sys/block/sda/sda1/start:2048". */
+static bool find_rendered_root(GuestLibguestfs *guest, uint64_t offset, GError **error)
+{
+    g_autofree char *out = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (offset == 0) {
+        add_mount(guest, DISK, "/");
+        return true;
+    }
+    out = appliance_sh(guest, "udevadm settle; grep -H . /sys/block/sda/sda*/start");
+    if (!out)
+        return fail_call(guest, error, "read the working disk's partitions");
+    lines = g_strsplit(out, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        unsigned number;
+        uint64_t start;
+
+        if (sscanf(*line, "/sys/block/sda/sda%u/start:%" G_GUINT64_FORMAT, &number, &start) == 2 && start == offset / 512) {
+            g_autofree char *device = g_strdup_printf(DISK "%u", number);
+
+            add_mount(guest, device, "/");
+            return true;
+        }
+    }
+    return fail(error, "the working disk has no partition at byte %" G_GUINT64_FORMAT, offset);
+}
+
+/* Shortest folder first, so that parents are mounted before children. */
+static int compare_folders(gconstpointer a, gconstpointer b)
+{
+    char **const *x = a, **const *y = b;
+    size_t nx = strlen((*x)[0]), ny = strlen((*y)[0]);
+
+    return nx != ny ? (nx < ny ? -1 : 1) : strcmp((*x)[0], (*y)[0]);
+}
+
+static bool find_inspected_root(GuestLibguestfs *guest, GError **error)
+{
+    g_autoptr(GPtrArray) pairs = g_ptr_array_new();
+    char **roots = NULL, **found = NULL;
+
+    if (CALL(guest, (roots = guestfs_inspect_os(guest->g)) == NULL))
+        return fail_call(guest, error, "look for an operating system on the disk");
+    if (!roots[0]) {
+        g_strfreev(roots);
+        return fail(error, "no operating system found on the disk");
+    }
+    if (roots[1])
+        log_warning("the disk holds several operating systems; the one on %s is used", roots[0]);
+    (void)CALL(guest, (found = guestfs_inspect_get_mountpoints(guest->g, roots[0])) == NULL);
+    g_strfreev(roots); /* libguestfs hands out what malloc gave, which is what g_free takes */
+    if (!found)
+        return fail_call(guest, error, "read the disk's mount points");
+    for (char **pair = found; pair[0] && pair[1]; pair += 2)
+        g_ptr_array_add(pairs, pair);
+    g_ptr_array_sort(pairs, compare_folders);
+    for (guint i = 0; i < pairs->len; i++) {
+        char **pair = g_ptr_array_index(pairs, i);
+
+        add_mount(guest, pair[1], pair[0]);
+    }
+    g_strfreev(found);
+    return true;
+}
+
+static bool mount_all(GuestLibguestfs *guest, GError **error)
+{
+    for (guint i = 0; i < guest->mounts->len; i += 2) {
+        const char *device = g_ptr_array_index(guest->mounts, i), *folder = g_ptr_array_index(guest->mounts, i + 1);
+        g_autoptr(GError) local = NULL;
+
+        if (!CALL(guest, guestfs_mount_options(guest->g, "noatime", device, folder) < 0))
+            continue;
+        (void)fail_call(guest, &local, "mount");
+        if (strcmp(folder, "/") != 0 && local->code == KILN_ERROR_FAILED) { /* as the virt tools do: a stale line in fstab is common */
+            log_warning("'%s' (%s) of the guest is not mounted: %s", folder, device, local->message);
+            continue;
+        }
+        g_propagate_error(error, g_steal_pointer(&local));
+        return fail_prefix(error, "the guest's file system '%s' on %s", folder, device);
+    }
+    return true;
+}
+
+/* --- the runner --- */
+
+static bool upload_runner(GuestLibguestfs *guest, GError **error)
+{
+    g_autofree char *runner = find_runner(error);
+
+    if (!runner)
+        return false;
+    if (CALL(guest, guestfs_debug_upload(guest->g, runner, RUNNER_IN_APPLIANCE, 0755) < 0))
+        return fail_call(guest, error, "put kiln's runner into the appliance");
+    return true;
+}
+
+static bool start_runner(GuestLibguestfs *guest, GError **error)
+{
+    g_autofree char *out =
+        appliance_sh(guest, RUNNER_IN_APPLIANCE " /dev/virtio-ports/" CONTROL_PORT " " SYSROOT);
+
+    if (!out)
+        return fail_call(guest, error, "start kiln's runner in the appliance");
+    if (!guest_channel_hello(guest->channel, CALL_LIMIT, error))
+        return fail_prefix(error, "start kiln's runner in the appliance");
+    return true;
+}
+
+static bool take_control_socket(GuestLibguestfs *guest, GError **error)
+{
+    Watcher *w = &guest->watcher;
+    int fd;
+
+    g_mutex_lock(&w->lock);
+    fd = g_steal_fd(&w->control_fd);
+    g_mutex_unlock(&w->lock);
+    if (fd < 0) /* qemu connects before its machine runs, and the machine has answered */
+        return fail(error, "qemu did not open the guest's control socket");
+    guest->channel = guest_channel_new(fd, on_guest_dead, guest);
+    return true;
+}
+
+/* --- GuestOps --- */
+
+static GuestLibguestfs *self(Guest *guest)
+{
+    return (GuestLibguestfs *)guest;
+}
+
+static void guest_free(GuestLibguestfs *guest)
+{
+    if (guest->g)
+        guestfs_close(guest->g);
+    guest_channel_free(guest->channel);
+    watcher_clear(&guest->watcher);
+    if (guest->sockdir)
+        (void)file_remove_tree(AT_FDCWD, guest->sockdir, NULL);
+    g_free(guest->sockdir);
+    g_free(guest->control_path);
+    g_ptr_array_unref(guest->mounts);
+    g_string_free(guest->console, TRUE);
+    g_free(guest);
+}
+
+static void op_kill(Guest *base)
+{
+    if (!base)
+        return;
+    kill_qemu(&self(base)->watcher);
+    guest_free(self(base));
+}
+
+static bool op_begin(Guest *base, const GuestStep *step, GError **error)
+{
+    return guest_channel_begin(self(base)->channel, step, error);
+}
+
+static bool op_exec(Guest *base, const GuestExec *exec, int *ret_exit, GError **error)
+{
+    return guest_channel_exec(self(base)->channel, exec, ret_exit, error);
+}
+
+static bool op_put(Guest *base, int fd, const char *path, const GuestFile *meta, GError **error)
+{
+    return guest_channel_put(self(base)->channel, fd, path, meta, error);
+}
+
+static bool op_get(Guest *base, const char *path, int fd, uint64_t max, GError **error)
+{
+    return guest_channel_get(self(base)->channel, path, fd, max, error);
+}
+
+static bool op_stat(Guest *base, const char *path, char *ret_type, GuestFile *ret_meta, GError **error)
+{
+    return guest_channel_stat(self(base)->channel, path, ret_type, ret_meta, error);
+}
+
+static bool op_mkdir(Guest *base, const char *path, const GuestFile *meta, GError **error)
+{
+    return guest_channel_mkdir(self(base)->channel, path, meta, error);
+}
+
+static bool op_symlink(Guest *base, const char *target, const char *path, GError **error)
+{
+    return guest_channel_symlink(self(base)->channel, target, path, error);
+}
+
+static bool op_remove(Guest *base, const char *path, GError **error)
+{
+    return guest_channel_remove(self(base)->channel, path, error);
+}
+
+static bool op_list(Guest *base, const char *path, char ***ret, GError **error)
+{
+    return guest_channel_list(self(base)->channel, path, ret, error);
+}
+
+static bool op_end(Guest *base, GError **error)
+{
+    return guest_channel_end(self(base)->channel, error);
+}
+
+/* A disk of somebody else's is trimmed before it is sealed: what a step deleted must not stay in its free blocks. */
+static bool op_checkpoint(Guest *base, bool (*seal)(void *arg, GError **error), void *arg, GError **error)
+{
+    GuestLibguestfs *guest = self(base);
+    bool sealed;
+
+    if (!guest_channel_freeze(guest->channel, guest->inspect, error))
+        return false;
+    sealed = seal(arg, error);
+    return guest_channel_thaw(guest->channel, sealed ? error : NULL) && sealed;
+}
+
+/* Nothing of the old contents may be left in any cache: the blocks under them are other ones now. */
+static bool forget_disk(GuestLibguestfs *guest, GError **error)
+{
+    g_autofree char *out = NULL;
+
+    if (CALL(guest, guestfs_umount_all(guest->g) < 0))
+        return fail_call(guest, error, "unmount the guest's disk");
+    out = appliance_sh(guest, "sync; for d in /dev/sda*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
+    return out || fail_call(guest, error, "forget the guest's disk");
+}
+
+static bool flush_reads(GuestLibguestfs *guest, GError **error)
+{
+    g_autofree char *out = appliance_sh(guest, "for d in /dev/sda*; do blockdev --flushbufs $d; done");
+
+    return out || fail_call(guest, error, "forget the guest's disk");
+}
+
+static bool op_rollback(Guest *base, bool (*drop)(void *arg, GError **error), void *arg, GError **error)
+{
+    GuestLibguestfs *guest = self(base);
+
+    return guest_channel_quit(guest->channel, error) && forget_disk(guest, error) && drop(arg, error) &&
+           flush_reads(guest, error) && mount_all(guest, error) && start_runner(guest, error);
+}
+
+static bool shut_down(GuestLibguestfs *guest, GError **error)
+{
+    if (!guest_channel_quit(guest->channel, error))
+        return false;
+    if (CALL(guest, guestfs_umount_all(guest->g) < 0))
+        return fail_call(guest, error, "unmount the guest's disk");
+    if (CALL(guest, guestfs_shutdown(guest->g) < 0))
+        return fail_call(guest, error, "end the appliance");
+    return true;
+}
+
+static bool op_shutdown(Guest *base, GError **error)
+{
+    bool good = shut_down(self(base), error);
+
+    if (!good)
+        kill_qemu(&self(base)->watcher);
+    guest_free(self(base));
+    return good;
+}
+
+static const GuestOps libguestfs_ops = {
+    .name = "libguestfs",
+    .begin = op_begin,
+    .exec = op_exec,
+    .put = op_put,
+    .get = op_get,
+    .stat = op_stat,
+    .mkdir = op_mkdir,
+    .symlink = op_symlink,
+    .remove = op_remove,
+    .list = op_list,
+    .end = op_end,
+    .checkpoint = op_checkpoint,
+    .rollback = op_rollback,
+    .shutdown = op_shutdown,
+    .kill = op_kill,
+};
+
+/* Inside the caller's folder when its name is short enough for sockets, so that what a crash leaves is found there. */
+static bool make_sockdir(GuestLibguestfs *guest, const char *tmpdir, GError **error)
+{
+    g_autofree char *template = g_build_filename(tmpdir, "gXXXXXX", NULL);
+
+    if (strlen(template) > SOCKDIR_MAX) {
+        if (!file_make_short_tmpdir(&guest->sockdir, error))
+            return false;
+    } else {
+        if (!g_mkdtemp_full(template, 0700))
+            return fail_errno(error, "make the folder '%s'", template);
+        guest->sockdir = g_steal_pointer(&template);
+    }
+    guest->control_path = g_build_filename(guest->sockdir, "control", NULL);
+    return true;
+}
+
+static bool guest_open(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError **error)
+{
+    if (!make_sockdir(guest, spec->tmpdir, error) || !watcher_listen(&guest->watcher, guest->control_path, error))
+        return false;
+    guest->g = guestfs_create_flags(GUESTFS_CREATE_NO_ENVIRONMENT | GUESTFS_CREATE_NO_CLOSE_ON_EXIT);
+    if (!guest->g)
+        return fail_errno(error, "create a libguestfs handle");
+    if (!configure(guest, spec, error) || !launch(guest, error) || !take_control_socket(guest, error))
+        return false;
+    if (!(spec->inspect ? find_inspected_root(guest, error) : find_rendered_root(guest, spec->root_offset, error)))
+        return false;
+    return mount_all(guest, error) && upload_runner(guest, error) && start_runner(guest, error);
+}
+
+bool guest_libguestfs_open(const GuestOpenSpec *spec, Guest **ret, GError **error)
+{
+    GuestLibguestfs *guest;
+
+    if (!check_kernel(error) || !interrupt_check(error))
+        return false;
+    guest = g_new0(GuestLibguestfs, 1);
+    guest->base.ops = &libguestfs_ops;
+    guest->inspect = spec->inspect;
+    guest->mounts = g_ptr_array_new_with_free_func(g_free);
+    guest->console = g_string_new(NULL);
+    watcher_init(&guest->watcher);
+    if (!guest_open(guest, spec, error)) {
+        op_kill(&guest->base);
+        return false;
+    }
+    *ret = &guest->base;
+    return true;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The runner: kiln's hand inside the guest. A static program that needs nothing of the guest it works in.
+ *
+ *     main.c     starts in the appliance, outside the guest, and waits for the session to end
+ *      \_ session.c   its own mount namespace with the guest as root; lives from mount to unmount
+ *          \_ step.c      one step: PID 1 of its own namespaces, so that nothing can outlive it
+ *              \_ exec.c      the step's programs
+ *     place.c    what a step needs on the guest's disk, made before it and taken away after it
+ *     files.c    put, get, stat, ...; answered by the step, or by the session between steps
+ *     network.c  addresses without any tool of the guest
+ *     wire.c     frames on the control port
+ *
+ * Whoever reads the port owns it: the session hands it to the step by waiting for it to end.
+ */
+#ifndef KILN_RUNNER_RUNNER_H
+#define KILN_RUNNER_RUNNER_H
+
+#include "provisioner/runner/protocol.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+typedef struct Wire {
+    int fd;
+    uint32_t request; /* number of the request being answered */
+    uint8_t payload[WIRE_PAYLOAD_MAX + 1];
+} Wire;
+
+/* False at the end of the port or when a frame makes no sense: the caller ends. @ret_payload is @wire's. */
+bool wire_receive(Wire *wire, uint16_t *ret_type, WireReader *ret_payload);
+/* A port that cannot be written to ends the process: nobody is there any more. */
+void wire_send(Wire *wire, uint16_t type, const void *payload, size_t size);
+void wire_ok(Wire *wire);
+void wire_ok_number(Wire *wire, uint64_t value);
+void wire_err(Wire *wire, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* A string of the payload as a C string in @out; false when missing, empty or too long. */
+bool wire_path(WireReader *payload, char out[WIRE_PATH_MAX]);
+
+/* Answers a file request; false when @type is none. */
+bool files_answer(Wire *wire, uint16_t type, WireReader *payload);
+
+typedef struct RunnerOptions {
+    const char *root;
+    bool host_test; /* run by a unit test on the developer's own kernel: leave clock, hardware and file systems alone */
+} RunnerOptions;
+
+/* Runs until QUIT or the end of the port; returns the exit status. */
+int session_run(Wire *wire, const RunnerOptions *options);
+
+/* --- a step --- */
+
+#define PLACE_MAX 24
+
+typedef struct Place { /* one thing we made on the guest's disk, and how to leave no trace of it */
+    char path[WIRE_PATH_MAX];
+    bool is_dir;
+    char parent[WIRE_PATH_MAX];
+    struct timespec before, after; /* the parent's mtime before and after we made it */
+} Place;
+
+typedef struct Step {
+    bool network, host_test;
+    struct timespec deadline;        /* CLOCK_MONOTONIC; zero: none */
+    char resolv_conf[WIRE_PATH_MAX]; /* where /etc/resolv.conf leads; empty: nowhere */
+    Place places[PLACE_MAX];
+    int n_places;
+} Step;
+
+typedef struct StepShared { /* what the step tells the session when it ends */
+    volatile uint32_t end_request;
+} StepShared;
+
+enum { STEP_ENDED = 0, STEP_FAILED_TO_BEGIN = 3, STEP_PORT_CLOSED = 4 };
+
+/* Returns an errno; on failure @ret_what names what could not be made. */
+int place_make_all(Step *step, const char **ret_what);
+/* Takes back what place_make_all() made, unless the step changed it. */
+void place_undo_all(Step *step);
+
+/* Runs in the step's process; never returns. Answers BEGIN itself. */
+void step_main(Wire *wire, Step *step, StepShared *shared) __attribute__((noreturn));
+
+/* Answers EXEC. */
+void exec_answer(Wire *wire, Step *step, WireReader *payload);
+/* SIGKILL to everything in the step but us, until nothing is left. */
+void exec_kill_all(void);
+
+/* Return an errno. */
+int network_up_loopback(void);
+int network_up_card(void);
+#define NETWORK_DNS "169.254.2.3"
+
+#endif
