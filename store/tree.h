@@ -9,7 +9,7 @@
  *
  * The tree's identity is the SHA-256 of its canonical text; the text says nothing of
  * where the bytes are stored. Text form, one line per entry, fields separated
- * by one space, paths and targets percent-encoded (bytes <= 0x20, '%', >= 0x7f):
+ * by one space, paths and targets percent-encoded (bytes <= 0x20, '%', >= 0x7f); the root itself is written "/":
  *
  *   kiln-tree 1
  *   d 0755 0 0 1700000000 etc
@@ -23,6 +23,7 @@
 #define KILN_STORE_TREE_H
 
 #include "store/map.h"
+#include "store/tree-acl.h"
 
 typedef struct TreeXattr {
     char *name; /* "user.x", "security.capability", "system.posix_acl_access" (Linux xattr bytes, not ext4's) */
@@ -67,6 +68,9 @@ const TreeEntry *tree_nth(Tree *tree, size_t index); /* sorted order */
 /* Entry that holds the content of @entry: itself, or its leader for 'h'. */
 const TreeEntry *tree_content_entry(const Tree *tree, const TreeEntry *entry);
 
+/* Settles hard links after free adding: every name of a group points at its first path, which holds the entry. Missing leaders stay. */
+void tree_normalise_links(Tree *tree);
+
 /* Checks what readers may rely on: parents exist and are folders, no "." or "..", leaders exist. Error names the path. */
 bool tree_check(Tree *tree, GError **error);
 
@@ -84,6 +88,8 @@ typedef struct TreeStored {
     Digest files; /* map of the file space */
 } TreeStored;
 bool tree_store(Store *store, StoreWriter *writer, Tree *tree, StoreMap *files, MapWriter **ret_space, GError **error);
+/* After the commit of what @space was written with: keeps the canonical text as a blob and names both parts. */
+bool tree_stored_result(Store *store, Tree *tree, const MapWriter *space, TreeStored *ret, GError **error);
 bool tree_load(Store *store, const TreeStored *stored, Tree **ret_tree, StoreMap **ret_files, GError **error);
 
 /* Whole content of a file of at most @max bytes. */
@@ -92,7 +98,10 @@ bool tree_read_file(const Tree *tree, StoreMap *files, const char *path, size_t 
 /*
  * Collects a tree while contents stream in: for tar readers and tests. The file space is written to @writer.
  *   b = tree_builder_new(writer); tree_builder_begin(b, entry); tree_builder_data(...)*; tree_builder_end(b); ...
- *   tree_builder_finish(b, &tree, &space); store_writer_commit(writer); map_writer_result(space, ...)
+ *   tree_builder_finish(b, &tree, &space); store_writer_commit(writer); tree_stored_result(store, tree, space, ...)
+ * The contents wait in an unnamed temporary file until finish lays out the file space exactly as tree_store does, so equal trees
+ * give equal maps. Parents that were never added become root's 0755 folders. Hard links may come before their leader; a link whose
+ * leader never comes stays in the tree for tree_check to name, as container layers may link into layers below.
  */
 typedef struct TreeBuilder TreeBuilder;
 bool tree_builder_new(StoreWriter *writer, TreeBuilder **ret, GError **error);
@@ -100,6 +109,8 @@ bool tree_builder_add(TreeBuilder *builder, TreeEntry *entry /* taken */, GError
 bool tree_builder_begin(TreeBuilder *builder, TreeEntry *entry /* taken; type 'f' */, GError **error);
 bool tree_builder_data(TreeBuilder *builder, const void *data, size_t size, GError **error);
 bool tree_builder_end(TreeBuilder *builder, GError **error);
+/* What was collected so far; the caller may remove from it between entries (whiteouts of layers applied in order). */
+Tree *tree_builder_tree(TreeBuilder *builder);
 bool tree_builder_finish(TreeBuilder *builder, Tree **ret_tree, MapWriter **ret_space, GError **error);
 void tree_builder_free(TreeBuilder *builder);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TreeBuilder, tree_builder_free)
