@@ -9,15 +9,17 @@
 #   fails 2 'unknown variable' 'sentence' kiln bake bad.pkr.hcl
 #   finish
 #
-# Every script runs in a fresh empty folder ($WORK) and uses the store $KILN_STORE, which the scripts share.
+# Every script runs in a fresh empty folder ($WORK) and uses the store $KILN_STORE, which the scripts share so that a
+# root is bootstrapped once. 00-words.sh starts it anew; KILN_TEST_KEEP_STORE=1 keeps an old one, KILN_TEST_KEEP=1 the folders.
 set -u
 
 TREE=$(cd "$(dirname "$0")/../.." && pwd)
 KILN=${KILN:-$TREE/build/kiln}
 NAME=$(basename "$0" .sh)
-mkdir -p "${KILN_TEST_DIR:-${TMPDIR:-/tmp}}"
-WORK=$(mktemp -d "${KILN_TEST_DIR:-${TMPDIR:-/tmp}}/$NAME.XXXXXX")
-KILN_STORE=${KILN_TEST_STORE:-$WORK/store}
+KILN_TEST_DIR=${KILN_TEST_DIR:-$TREE/build/check}
+mkdir -p "$KILN_TEST_DIR"
+WORK=$(mktemp -d "$KILN_TEST_DIR/$NAME.XXXXXX")
+KILN_STORE=${KILN_TEST_STORE:-$KILN_TEST_DIR/store}
 export KILN_STORE
 PATH=$PATH:/usr/sbin:/sbin
 count=0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Targets that look after the tree: lint, style, hdr-check, the long checks, install, demo.
+# Targets that look after the tree: lint, style, hdr-check, checks with other tools, install.
 
 libexecdir ?= $(PREFIX)/lib/kiln
 mandir     ?= $(PREFIX)/share/man
@@ -17,14 +17,9 @@ style:
 hdr-check:
 	@packaging/lint/headers $(CC) $(KCFLAGS) -Werror
 
-# The end-to-end scripts run one after another, in order, and share one store, so that a root is bootstrapped once.
-CLI_TESTS ?= $(sort $(wildcard tests/cli/*.sh))
+# Only the end-to-end scripts; `make check` runs these too. They go in order and share one store (tests/lib.sh).
 check-cli: all
-	@mkdir -p $O/check
-	@KILN=$(CURDIR)/$O/kiln KILN_TEST_STORE=$${KILN_TEST_STORE:-$(CURDIR)/$O/check/store} \
-	  KILN_TEST_DIR=$(CURDIR)/$O/check prove --timer -e sh $(CLI_TESTS)
-
-check: check-unit check-cli
+	@prove --timer tests/cli/*.sh
 
 check-asan:
 	@$(MAKE) SANITIZE=1 all
@@ -34,11 +29,6 @@ check-valgrind: all $(TESTS)
 	@for test in $(TESTS); do echo "== $$test"; \
 	  G_SLICE=always-malloc valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 	  --child-silent-after-fork=yes $$test --tap >/dev/null || exit 1; done
-
-check-long: check check-asan check-valgrind
-
-demo: all
-	@packaging/demo
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(libexecdir) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(datadir)/templates
@@ -51,4 +41,4 @@ install: all
 	  for page in packaging/manual/*.[1-9].md; do pandoc -s -t man -o $(DESTDIR)$(mandir)/man1/$$(basename $$page .md) $$page; done; \
 	else echo "pandoc is absent: the manual stays in packaging/manual/"; fi
 
-.PHONY: lint style hdr-check check-cli check check-asan check-valgrind check-long demo install
+.PHONY: lint style hdr-check check-cli check-asan check-valgrind install

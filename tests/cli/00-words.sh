@@ -1,7 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The command line itself: no store is touched.
+# The command line itself. Also makes room for the store that the scripts after this one share.
 . "$(dirname "$0")/../lib.sh"
+
+[ -n "${KILN_TEST_KEEP_STORE:-}" ] || rm -rf "$KILN_STORE"
 
 KILN_STORE=$WORK/none
 ok 'version' kiln version
