@@ -42,8 +42,8 @@ static const char catalog_schema[] =
     "CREATE INDEX image_id ON image (id);"
     "CREATE TABLE image_layer (image INTEGER NOT NULL, place INTEGER NOT NULL, layer BLOB NOT NULL, recipe BLOB,"
     " PRIMARY KEY (image, place)) WITHOUT ROWID;"
-    "CREATE TABLE reference (bake INTEGER NOT NULL, role TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,"
-    " PRIMARY KEY (bake, role, name, digest)) WITHOUT ROWID;"
+    "CREATE TABLE reference (bake INTEGER NOT NULL, image INTEGER NOT NULL, role TEXT NOT NULL, name TEXT NOT NULL,"
+    " digest BLOB NOT NULL, PRIMARY KEY (bake, image, role, name, digest)) WITHOUT ROWID;"
     "CREATE TABLE state (key BLOB PRIMARY KEY, content BLOB, map BLOB, tree BLOB, files BLOB, info TEXT, created INTEGER NOT NULL,"
     " expires INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE memo (key TEXT PRIMARY KEY, value TEXT NOT NULL, blob BLOB, map BLOB, used INTEGER NOT NULL) WITHOUT ROWID;";

@@ -20,7 +20,7 @@ typedef struct StoreImage {
     TreeStored tree;    /* final tree of the set (digest_none when the root could not be read) */
     uint64_t size;      /* disk: virtual size; oci: sum of compressed layers */
     uint64_t new_bytes; /* what publishing it added to the store, compressed */
-    int64_t created;    /* wall clock of publishing; not part of any identity */
+    int64_t created;    /* wall clock of publishing, seconds since 1970; not part of any identity */
     int64_t set;        /* number of the set */
     char *parent;       /* text of the source's identity, for show */
     GPtrArray *layers;  /* oci: of StoreLayerRef*, bottom first */
@@ -74,8 +74,8 @@ typedef struct StoreState {
     Digest map;        /* private map of the working disk; digest_none for states without a disk */
     TreeStored tree;   /* set for states that start a bake (bootstrap, oci); else digest_none */
     char *info;        /* canonical JSON of the owner (baker), opaque here; may be NULL */
-    int64_t created;
-    int64_t expires;   /* 0: never */
+    int64_t created;   /* seconds since 1970; 0: now */
+    int64_t expires;   /* the same; 0: never */
 } StoreState;
 StoreState *store_state_new(void);
 void store_state_free(StoreState *state);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Image rows, for the files of store/ that publish, resolve and remove.
+ */
+#ifndef KILN_STORE_IMAGE_PRIVATE_H
+#define KILN_STORE_IMAGE_PRIVATE_H
+
+#include "store/catalog.h"
+#include "store/image.h"
+
+#define IMAGE_COLUMNS "number, bake, kind, id, name, manifest, map, tree, files, size, new_bytes, created, parent"
+
+/* Reads the row a query over IMAGE_COLUMNS stands on, with its layers. */
+bool image_from_row(Database *db, Query *query, StoreImage **ret, GError **error);
+
+/* All images a query over IMAGE_COLUMNS finds. */
+bool images_from_query(Database *db, Query *query, GPtrArray **ret, GError **error);
+
+/* The newest record of image @id, under @name when that is given and exists. *ret NULL when there is none. */
+bool image_by_id(Database *db, const Digest *id, const char *name, StoreImage **ret, GError **error);
+
+#endif
