@@ -83,7 +83,17 @@ ok 'skopeo reads it' skopeo inspect "oci:child.oci:$tag"
 is 'the parent'\''s layer is the first, unchanged' "$(python3 -c 'import json; print(json.load(open(".out"))["Layers"][0])')" "$base"
 is 'and one layer is new' "$(python3 -c 'import json; print(len(json.load(open(".out"))["Layers"]))')" 2
 
-# A disk source from the same tree would show each entry; the layer's bytes are the parent's, so look at the tree itself.
+# Whatever a trip through the rendered disk and back would lose of an entry would stand in the new layer as a change.
+cat >top.py <<'END'
+import json, tarfile
+layout = "child.oci/blobs/sha256/"
+read = lambda digest: open(layout + digest.split(":")[1], "rb")
+manifest = json.load(read(json.load(open("child.oci/index.json"))["manifests"][0]["digest"]))
+with tarfile.open(fileobj=read(manifest["layers"][1]["digest"]), mode="r:gz") as tar:
+    print(" ".join(sorted(m.name.strip("./") for m in tar if m.name.strip("./"))))
+END
+is 'the new layer holds what was added and nothing else' "$(python3 top.py)" 'etc etc/added'
+
 ok 'the whole tree as one layer again' sh -c 'skopeo copy -q "oci:$1:$2" oci-archive:child.tar' _ child.oci "$tag"
 cat >flat.pkr.hcl <<'END'
 source "oci" "flat" {
