@@ -85,9 +85,13 @@ demo:
 	@$(MAKE) --no-print-directory all
 	@packaging/demo
 
-clean:
-	rm -rf build build-asan
+bench: deps
+	@$(MAKE) --no-print-directory all
+	@packaging/bench
 
-.PHONY: all deps check-unit check check-long demo clean
+clean:
+	rm -rf build build-asan build-fuzz
+
+.PHONY: all deps check-unit check check-long demo bench clean
 
 include $(wildcard packaging/make/*.mk)
