@@ -69,11 +69,6 @@ bool guest_channel_is_dead(const GuestChannel *ch)
     return ch->dead;
 }
 
-bool guest_channel_in_step(const GuestChannel *ch)
-{
-    return ch->in_step;
-}
-
 /* Returns false, so that "return channel_die(...)" reads well after the error was set. */
 static bool channel_die(GuestChannel *ch)
 {
@@ -280,8 +275,9 @@ static void step_forget(GuestChannel *ch)
     ch->on_line = NULL;
 }
 
-bool guest_channel_begin(GuestChannel *ch, const GuestStep *step, GError **error)
+bool guest_channel_begin(Guest *guest, const GuestStep *step, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
     struct timespec clock = { .tv_sec = step->clock };
     double ms = CLAMP(step->timeout * 1000, 0, (double)G_MAXUINT32);
@@ -306,7 +302,7 @@ bool guest_channel_begin(GuestChannel *ch, const GuestStep *step, GError **error
     return true;
 }
 
-bool guest_channel_end(GuestChannel *ch, GError **error)
+static bool step_end(GuestChannel *ch, GError **error)
 {
     ch->step_limit = 0; /* ending is ours to limit: a step that ran out of time still ends in order */
     if (!ask_plain(ch, WIRE_END, error)) {
@@ -315,6 +311,11 @@ bool guest_channel_end(GuestChannel *ch, GError **error)
     }
     step_forget(ch);
     return true;
+}
+
+bool guest_channel_end(Guest *guest, GError **error)
+{
+    return step_end(((GuestOverChannel *)guest)->channel, error);
 }
 
 /* --- exec --- */
@@ -382,8 +383,9 @@ static bool exec_finish(GuestChannel *ch, Frame *frame, int *ret_exit, GError **
     return true;
 }
 
-bool guest_channel_exec(GuestChannel *ch, const GuestExec *exec, int *ret_exit, GError **error)
+bool guest_channel_exec(Guest *guest, const GuestExec *exec, int *ret_exit, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
     Frame frame;
 
@@ -450,8 +452,9 @@ static bool put_chunks(GuestChannel *ch, int fd, const char *path, uint64_t *ret
     return true;
 }
 
-bool guest_channel_put(GuestChannel *ch, int fd, const char *path, const GuestFile *meta, GError **error)
+bool guest_channel_put(Guest *guest, int fd, const char *path, const GuestFile *meta, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
     uint64_t total;
     Frame frame;
@@ -490,8 +493,9 @@ static bool write_all(int fd, const uint8_t *data, size_t size)
     return true;
 }
 
-bool guest_channel_get(GuestChannel *ch, const char *path, int fd, uint64_t max, GError **error)
+bool guest_channel_get(Guest *guest, const char *path, int fd, uint64_t max, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
     uint64_t total = 0;
     Frame frame;
@@ -521,8 +525,9 @@ bool guest_channel_get(GuestChannel *ch, const char *path, int fd, uint64_t max,
     return (frame.type == WIRE_OK && wire_get_number(&frame.payload, 8) == total) || fail_protocol(ch, error);
 }
 
-bool guest_channel_stat(GuestChannel *ch, const char *path, char *ret_type, GuestFile *ret_meta, GError **error)
+bool guest_channel_stat(Guest *guest, const char *path, char *ret_type, GuestFile *ret_meta, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
     WireMeta meta;
     Frame frame;
@@ -543,8 +548,9 @@ bool guest_channel_stat(GuestChannel *ch, const char *path, char *ret_type, Gues
     return true;
 }
 
-bool guest_channel_mkdir(GuestChannel *ch, const char *path, const GuestFile *meta, GError **error)
+bool guest_channel_mkdir(Guest *guest, const char *path, const GuestFile *meta, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
     Frame frame;
 
@@ -555,8 +561,9 @@ bool guest_channel_mkdir(GuestChannel *ch, const char *path, const GuestFile *me
     return ask(ch, WIRE_MKDIR, &w, &frame, error);
 }
 
-bool guest_channel_symlink(GuestChannel *ch, const char *target, const char *path, GError **error)
+bool guest_channel_symlink(Guest *guest, const char *target, const char *path, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
     Frame frame;
 
@@ -567,8 +574,9 @@ bool guest_channel_symlink(GuestChannel *ch, const char *target, const char *pat
     return ask(ch, WIRE_SYMLINK, &w, &frame, error);
 }
 
-bool guest_channel_remove(GuestChannel *ch, const char *path, GError **error)
+bool guest_channel_remove(Guest *guest, const char *path, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
     Frame frame;
 
@@ -599,8 +607,9 @@ static bool list_add(GPtrArray *names, const WireReader *data)
     return true;
 }
 
-bool guest_channel_list(GuestChannel *ch, const char *path, char ***ret, GError **error)
+bool guest_channel_list(Guest *guest, const char *path, char ***ret, GError **error)
 {
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     WireWriter w = request_new(ch);
     size_t total = 0;
@@ -650,7 +659,7 @@ bool guest_channel_quit(GuestChannel *ch, GError **error)
 {
     Frame frame;
 
-    if (ch->in_step && !guest_channel_end(ch, error))
+    if (ch->in_step && !step_end(ch, error))
         return false;
     if (!ask_plain(ch, WIRE_QUIT, error) || !receive(ch, SILENCE_MAX, WIRE_BYE, &frame, error))
         return false;

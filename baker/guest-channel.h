@@ -21,20 +21,32 @@ void guest_channel_free(GuestChannel *channel);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(GuestChannel, guest_channel_free)
 
 bool guest_channel_is_dead(const GuestChannel *channel);
-bool guest_channel_in_step(const GuestChannel *channel);
 
 /* Waits for the runner to start. */
 bool guest_channel_hello(GuestChannel *channel, double timeout, GError **error);
-bool guest_channel_begin(GuestChannel *channel, const GuestStep *step, GError **error);
-bool guest_channel_exec(GuestChannel *channel, const GuestExec *exec, int *ret_exit, GError **error);
-bool guest_channel_put(GuestChannel *channel, int fd, const char *path, const GuestFile *meta, GError **error);
-bool guest_channel_get(GuestChannel *channel, const char *path, int fd, uint64_t max, GError **error);
-bool guest_channel_stat(GuestChannel *channel, const char *path, char *ret_type, GuestFile *ret_meta, GError **error);
-bool guest_channel_mkdir(GuestChannel *channel, const char *path, const GuestFile *meta, GError **error);
-bool guest_channel_symlink(GuestChannel *channel, const char *target, const char *path, GError **error);
-bool guest_channel_remove(GuestChannel *channel, const char *path, GError **error);
-bool guest_channel_list(GuestChannel *channel, const char *path, char ***ret, GError **error);
-bool guest_channel_end(GuestChannel *channel, GError **error);
+
+/* What an implementation that talks to a runner starts with; the slots below are then its own. */
+typedef struct GuestOverChannel {
+    Guest base;
+    GuestChannel *channel;
+} GuestOverChannel;
+
+bool guest_channel_begin(Guest *guest, const GuestStep *step, GError **error);
+bool guest_channel_exec(Guest *guest, const GuestExec *exec, int *ret_exit, GError **error);
+bool guest_channel_put(Guest *guest, int fd, const char *path, const GuestFile *meta, GError **error);
+bool guest_channel_get(Guest *guest, const char *path, int fd, uint64_t max, GError **error);
+bool guest_channel_stat(Guest *guest, const char *path, char *ret_type, GuestFile *ret_meta, GError **error);
+bool guest_channel_mkdir(Guest *guest, const char *path, const GuestFile *meta, GError **error);
+bool guest_channel_symlink(Guest *guest, const char *target, const char *path, GError **error);
+bool guest_channel_remove(Guest *guest, const char *path, GError **error);
+bool guest_channel_list(Guest *guest, const char *path, char ***ret, GError **error);
+bool guest_channel_end(Guest *guest, GError **error);
+
+#define GUEST_CHANNEL_OPS                                                                                    \
+    .begin = guest_channel_begin, .exec = guest_channel_exec, .put = guest_channel_put,                      \
+    .get = guest_channel_get, .stat = guest_channel_stat, .mkdir = guest_channel_mkdir,                      \
+    .symlink = guest_channel_symlink, .remove = guest_channel_remove, .list = guest_channel_list,            \
+    .end = guest_channel_end
 
 /* @trim: give free space back first. Every freeze needs its thaw. */
 bool guest_channel_freeze(GuestChannel *channel, bool trim, GError **error);

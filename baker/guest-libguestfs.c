@@ -57,9 +57,8 @@ typedef struct Watcher {
 } Watcher;
 
 typedef struct GuestLibguestfs {
-    Guest base;
+    GuestOverChannel over;
     guestfs_h *g;
-    GuestChannel *channel;
     Watcher watcher;
     char *sockdir;       /* removed by us */
     char *control_path;
@@ -536,7 +535,7 @@ static bool start_runner(GuestLibguestfs *guest, GError **error)
 
     if (!out)
         return fail_call(guest, error, "start kiln's runner in the appliance");
-    if (!guest_channel_hello(guest->channel, CALL_LIMIT, error))
+    if (!guest_channel_hello(guest->over.channel, CALL_LIMIT, error))
         return fail_prefix(error, "start kiln's runner in the appliance");
     return true;
 }
@@ -551,7 +550,7 @@ static bool take_control_socket(GuestLibguestfs *guest, GError **error)
     g_mutex_unlock(&w->lock);
     if (fd < 0) /* qemu connects before its machine runs, and the machine has answered */
         return fail(error, "qemu did not open the guest's control socket");
-    guest->channel = guest_channel_new(fd, on_guest_dead, guest);
+    guest->over.channel = guest_channel_new(fd, on_guest_dead, guest);
     return true;
 }
 
@@ -566,7 +565,7 @@ static void guest_free(GuestLibguestfs *guest)
 {
     if (guest->g)
         guestfs_close(guest->g);
-    guest_channel_free(guest->channel);
+    guest_channel_free(guest->over.channel);
     watcher_clear(&guest->watcher);
     if (guest->sockdir)
         (void)file_remove_tree(AT_FDCWD, guest->sockdir, NULL);
@@ -585,66 +584,16 @@ static void op_kill(Guest *base)
     guest_free(self(base));
 }
 
-static bool op_begin(Guest *base, const GuestStep *step, GError **error)
-{
-    return guest_channel_begin(self(base)->channel, step, error);
-}
-
-static bool op_exec(Guest *base, const GuestExec *exec, int *ret_exit, GError **error)
-{
-    return guest_channel_exec(self(base)->channel, exec, ret_exit, error);
-}
-
-static bool op_put(Guest *base, int fd, const char *path, const GuestFile *meta, GError **error)
-{
-    return guest_channel_put(self(base)->channel, fd, path, meta, error);
-}
-
-static bool op_get(Guest *base, const char *path, int fd, uint64_t max, GError **error)
-{
-    return guest_channel_get(self(base)->channel, path, fd, max, error);
-}
-
-static bool op_stat(Guest *base, const char *path, char *ret_type, GuestFile *ret_meta, GError **error)
-{
-    return guest_channel_stat(self(base)->channel, path, ret_type, ret_meta, error);
-}
-
-static bool op_mkdir(Guest *base, const char *path, const GuestFile *meta, GError **error)
-{
-    return guest_channel_mkdir(self(base)->channel, path, meta, error);
-}
-
-static bool op_symlink(Guest *base, const char *target, const char *path, GError **error)
-{
-    return guest_channel_symlink(self(base)->channel, target, path, error);
-}
-
-static bool op_remove(Guest *base, const char *path, GError **error)
-{
-    return guest_channel_remove(self(base)->channel, path, error);
-}
-
-static bool op_list(Guest *base, const char *path, char ***ret, GError **error)
-{
-    return guest_channel_list(self(base)->channel, path, ret, error);
-}
-
-static bool op_end(Guest *base, GError **error)
-{
-    return guest_channel_end(self(base)->channel, error);
-}
-
 /* A disk of somebody else's is trimmed before it is sealed: what a step deleted must not stay in its free blocks. */
 static bool op_checkpoint(Guest *base, bool (*seal)(void *arg, GError **error), void *arg, GError **error)
 {
     GuestLibguestfs *guest = self(base);
     bool sealed;
 
-    if (!guest_channel_freeze(guest->channel, guest->inspect, error))
+    if (!guest_channel_freeze(guest->over.channel, guest->inspect, error))
         return false;
     sealed = seal(arg, error);
-    return guest_channel_thaw(guest->channel, sealed ? error : NULL) && sealed;
+    return guest_channel_thaw(guest->over.channel, sealed ? error : NULL) && sealed;
 }
 
 /* Nothing of the old contents may be left in any cache: the blocks under them are other ones now. */
@@ -669,13 +618,13 @@ static bool op_rollback(Guest *base, bool (*drop)(void *arg, GError **error), vo
 {
     GuestLibguestfs *guest = self(base);
 
-    return guest_channel_quit(guest->channel, error) && forget_disk(guest, error) && drop(arg, error) &&
+    return guest_channel_quit(guest->over.channel, error) && forget_disk(guest, error) && drop(arg, error) &&
            flush_reads(guest, error) && mount_all(guest, error) && start_runner(guest, error);
 }
 
 static bool shut_down(GuestLibguestfs *guest, GError **error)
 {
-    if (!guest_channel_quit(guest->channel, error))
+    if (!guest_channel_quit(guest->over.channel, error))
         return false;
     if (CALL(guest, guestfs_umount_all(guest->g) < 0))
         return fail_call(guest, error, "unmount the guest's disk");
@@ -696,16 +645,7 @@ static bool op_shutdown(Guest *base, GError **error)
 
 static const GuestOps libguestfs_ops = {
     .name = "libguestfs",
-    .begin = op_begin,
-    .exec = op_exec,
-    .put = op_put,
-    .get = op_get,
-    .stat = op_stat,
-    .mkdir = op_mkdir,
-    .symlink = op_symlink,
-    .remove = op_remove,
-    .list = op_list,
-    .end = op_end,
+    GUEST_CHANNEL_OPS,
     .checkpoint = op_checkpoint,
     .rollback = op_rollback,
     .shutdown = op_shutdown,
@@ -750,15 +690,15 @@ bool guest_libguestfs_open(const GuestOpenSpec *spec, Guest **ret, GError **erro
     if (!check_kernel(error) || !interrupt_check(error))
         return false;
     guest = g_new0(GuestLibguestfs, 1);
-    guest->base.ops = &libguestfs_ops;
+    guest->over.base.ops = &libguestfs_ops;
     guest->inspect = spec->inspect;
     guest->mounts = g_ptr_array_new_with_free_func(g_free);
     guest->console = g_string_new(NULL);
     watcher_init(&guest->watcher);
     if (!guest_open(guest, spec, error)) {
-        op_kill(&guest->base);
+        op_kill(&guest->over.base);
         return false;
     }
-    *ret = &guest->base;
+    *ret = &guest->over.base;
     return true;
 }

@@ -85,7 +85,7 @@ static int enter_root(const char *root, bool host_test)
 {
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return errno;
-    if (host_test && mount(root, root, NULL, MS_BIND, NULL) < 0)
+    if (host_test && mount(root, root, NULL, MS_BIND | MS_REC, NULL) < 0)
         return errno;
     if (chdir(root) < 0)
         return errno;
