@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -71,6 +72,7 @@ static bool check_once(Check *check, double limit)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GBytes) body = NULL;
+    const char *message;
     int status = 0;
 
     if (http_get(check->url, BODY_MAX, limit, &status, &body, &error) && status >= 200 && status < 400) {
@@ -80,9 +82,10 @@ static bool check_once(Check *check, double limit)
         check->body = g_steal_pointer(&body);
         return true;
     }
+    message = error ? strstr(error->message, ": ") : NULL; /* behind the URL, which the final sentence names */
     g_mutex_lock(&check->lock);
     g_free(check->problem);
-    check->problem = error ? g_strdup(error->message) : g_strdup_printf("the server answered %d", status);
+    check->problem = error ? g_strdup(message ? message + 2 : error->message) : g_strdup_printf("the server answered %d", status);
     g_mutex_unlock(&check->lock);
     return false;
 }
@@ -291,8 +294,11 @@ static bool start_qemu(Machine *machine, bool kvm, GError **error)
 
 static void end_qemu(Machine *machine)
 {
-    if (machine->qemu > 0)
-        process_end(machine->qemu, END_GRACE);
+    /* Nothing it holds is kept, so there is nothing to finish politely. */
+    if (machine->qemu > 0) {
+        (void)kill(machine->qemu, SIGKILL);
+        process_end(machine->qemu, 0);
+    }
     machine->qemu = 0;
 }
 

@@ -239,8 +239,10 @@ static int plugin_get_ready(void)
 
     if (open_disk(&error))
         return 0;
-    answer("error %s", error->message);
-    nbdkit_error("%s", error->message);
+    if (self.control >= 0)
+        answer("error %s", error->message); /* kiln tells it, once */
+    else
+        nbdkit_error("%s", error->message);
     return -1;
 }
 

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define USAGE                                                                                                    \
-    "kiln boot REF [--forward HOSTPORT:GUESTPORT]... [--check URL [--timeout T] [--show-body]] [--memory SIZE] " \
+    "boot REF [--forward HOSTPORT:GUESTPORT]... [--check URL [--timeout T] [--show-body]] [--memory SIZE] " \
     "[--cpus N] [--network]"
 
 typedef struct BootCall {
@@ -140,7 +140,7 @@ static bool boot(CliContext *cli, const char *ref, BootCall *call, StoreImage **
 
 int verb_boot(CliContext *cli, int argc, char **argv)
 {
-    g_autoptr(GPtrArray) forwards = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) forwards = g_ptr_array_new(); /* of argv's own strings */
     g_autofree char **arguments = NULL;
     g_autoptr(StoreImage) image = NULL;
     g_auto(BootResult) result = { 0 };
