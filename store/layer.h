@@ -7,7 +7,7 @@
  * part of the store's format and may never change. Layers made elsewhere are kept verbatim as blobs.
  *
  * Writing: layer_writer_new on a public StoreWriter, entries in the order of the tar,
- * layer_writer_finish, and after the StoreWriter's commit layer_writer_result. The tar is deterministic PAX:
+ * layer_writer_finish (which reads every payload once or twice and compresses it), and after the StoreWriter's commit layer_writer_result. The tar is deterministic PAX:
  * sorted by the caller, no atime or ctime, numeric owners only, SCHILY.xattr.*.
  */
 #ifndef KILN_STORE_LAYER_H
@@ -30,12 +30,16 @@ bool layer_writer_new(Store *store, StoreWriter *writer, LayerWriter **ret, GErr
 bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry, GError **error);
 bool layer_writer_whiteout(LayerWriter *layer, const char *path, GError **error); /* path that disappears */
 bool layer_writer_finish(LayerWriter *layer, GError **error);
-void layer_writer_result(const LayerWriter *layer, LayerResult *ret);
+bool layer_writer_empty(const LayerWriter *layer); /* nothing was added */
+/* Only after the StoreWriter's commit: writes the recipe, which names the payload's map. */
+bool layer_writer_result(LayerWriter *layer, LayerResult *ret, GError **error);
 void layer_writer_free(LayerWriter *layer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerWriter, layer_writer_free)
 
 /* Writes the layer's gzip bytes (or with @tar the uncompressed tar) to @fd, verifying the digest. */
 bool layer_write_out(Store *store, const Digest *recipe, bool tar, int fd, GError **error);
+/* The same; @progress is moved by the bytes of the uncompressed tar. */
+bool layer_write_out_watched(Store *store, const Digest *recipe, bool tar, int fd, struct Progress *progress, GError **error);
 
 /* Segments and maps a recipe refers to are found through the map it names: for gc and fsck. */
 bool layer_recipe_map(Store *store, const Digest *recipe, Digest *ret_map, GError **error);

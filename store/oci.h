@@ -6,6 +6,7 @@
 #define KILN_STORE_OCI_H
 
 #include "store/image.h"
+#include "store/layer.h"
 
 typedef enum OciForm { OCI_DIR, OCI_ARCHIVE } OciForm;
 

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * qcow2: judging headers, writing images. All numbers of the format are big-endian.
+ *
+ * What we write, in this order, so that equal maps give equal files:
+ *
+ *   | header | L1 table | L2 tables in use | data clusters ... | refcount table | refcount blocks |
+ *
+ * Data goes in disk order. A compressed cluster is put byte after byte behind the one before it, also across the border of
+ * host clusters; a host cluster's refcount is the number of compressed clusters that touch it. A cluster that
+ * zstd does not shrink gets a host cluster of its own. Zero clusters have no entry.
+ *
+ *   L2 entry, plain:      bit 63 (refcount is 1) | host offset
+ *   L2 entry, compressed: bit 62 | further 512-byte sectors << 54 | host offset in bytes
+ */
+#include "store/qcow2.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "store/compress.h"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAGIC "QFI\xfb"
+#define HEADER2_SIZE 72
+#define HEADER3_SIZE 104
+#define HEADER_READ 65536u
+#define SIZE_MAX_VIRTUAL (1ull << 46)
+#define INCOMPATIBLE_DIRTY (1ull << 0)
+#define INCOMPATIBLE_CORRUPT (1ull << 1)
+#define INCOMPATIBLE_DATA_FILE (1ull << 2)
+#define INCOMPATIBLE_COMPRESSION (1ull << 3)
+#define INCOMPATIBLE_EXTENDED_L2 (1ull << 4)
+#define EXTENSION_DATA_FILE 0x44415441u
+#define EXTENSION_CRYPTO 0x0537be77u
+
+#define CLUSTER_BITS 16
+#define CLUSTER (1u << CLUSTER_BITS)
+#define L2_ENTRIES (CLUSTER / 8)
+#define REFCOUNTS_PER_BLOCK (CLUSTER / 2)
+#define COPIED (1ull << 63)
+#define COMPRESSED (1ull << 62)
+#define COMPRESSED_SHIFT (62 - (CLUSTER_BITS - 8))
+#define COMPRESSION_ZSTD 1
+#define OUR_HEADER_SIZE 112
+
+static uint32_t be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static uint64_t be64(const uint8_t *p)
+{
+    return (uint64_t)be32(p) << 32 | be32(p + 4);
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+    for (int i = 3; i >= 0; i--, v >>= 8)
+        p[i] = (uint8_t)v;
+}
+
+static void put64(uint8_t *p, uint64_t v)
+{
+    put32(p, (uint32_t)(v >> 32));
+    put32(p + 4, (uint32_t)v);
+}
+
+/* --- judging -------------------------------------------------------------------- */
+
+static bool check_features(uint64_t bits, const char *what, GError **error)
+{
+    uint64_t known = INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_EXTENDED_L2;
+
+    if (bits & INCOMPATIBLE_DATA_FILE)
+        return fail(error, "'%s' is refused: it keeps its data in another file", what);
+    if (bits & INCOMPATIBLE_CORRUPT)
+        return fail(error, "'%s' is marked as corrupt; repair it with qemu-img check first", what);
+    if (bits & ~known)
+        return fail(error, "'%s' uses qcow2 features that kiln does not know (0x%" G_GINT64_MODIFIER "x)", what, bits & ~known);
+    return true;
+}
+
+/* Extensions can name files and keys too. */
+static bool check_extensions(const uint8_t *head, size_t size, size_t at, const char *what, GError **error)
+{
+    while (at + 8 <= size) {
+        uint32_t type = be32(head + at), length = be32(head + at + 4);
+
+        if (type == 0)
+            return true;
+        if (type == EXTENSION_DATA_FILE)
+            return fail(error, "'%s' is refused: it keeps its data in another file", what);
+        if (type == EXTENSION_CRYPTO)
+            return fail(error, "'%s' is encrypted, which kiln cannot read", what);
+        if (length > size - at - 8)
+            break;
+        at += 8 + ((size_t)length + 7) / 8 * 8;
+    }
+    return at + 8 > size || fail(error, "'%s' has a damaged qcow2 header", what);
+}
+
+static bool check_sizes(const uint8_t *head, uint64_t file_size, const char *what, GError **error)
+{
+    uint32_t bits = be32(head + 20), l1_size = be32(head + 36);
+    uint64_t size = be64(head + 24), covered;
+
+    if (bits < 9 || bits > 21)
+        return fail(error, "'%s' has a damaged qcow2 header", what);
+    if (size == 0 || size > SIZE_MAX_VIRTUAL)
+        return fail(error, "'%s' claims a disk of %" G_GUINT64_FORMAT " bytes", what, size);
+    covered = 1ull << (2 * bits - 4); /* at least: extended entries are 16 bytes long */
+    if (l1_size > 4 * 1024 * 1024 || l1_size > 2 * (size / covered + 1) + 1024 || be64(head + 40) > file_size ||
+        be64(head + 48) > file_size || be32(head + 60) > 65536)
+        return fail(error, "'%s' has a damaged qcow2 header", what);
+    return true;
+}
+
+bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GError **error)
+{
+    g_autofree uint8_t *head = g_malloc0(HEADER_READ);
+    uint32_t version, header_size = HEADER2_SIZE;
+    struct stat st;
+    size_t size;
+
+    if (fstat(fd, &st) < 0)
+        return fail_errno(error, "read '%s'", what);
+    size = (size_t)MIN((uint64_t)st.st_size, HEADER_READ);
+    if (size < HEADER3_SIZE)
+        return fail(error, "'%s' has a damaged qcow2 header", what);
+    if (!file_pread_full(fd, head, size, 0, what, error))
+        return false;
+    version = be32(head + 4);
+    if (version != 2 && version != 3)
+        return fail(error, "'%s' is a qcow image of version %u; kiln reads versions 2 and 3", what, version);
+    if (be64(head + 8) || be32(head + 16))
+        return fail(error, "'%s' is refused: it needs a backing file; flatten it with qemu-img convert", what);
+    if (be32(head + 32))
+        return fail(error, "'%s' is encrypted, which kiln cannot read", what);
+    if (version == 3) {
+        header_size = be32(head + 100);
+        if (header_size < HEADER3_SIZE || header_size > 4096)
+            return fail(error, "'%s' has a damaged qcow2 header", what);
+        if (!check_features(be64(head + 72), what, error))
+            return false;
+        if (header_size > HEADER3_SIZE && size > HEADER3_SIZE && head[104] > COMPRESSION_ZSTD)
+            return fail(error, "'%s' is compressed in a way that kiln does not know", what);
+    }
+    if (!check_extensions(head, size, header_size, what, error) || !check_sizes(head, (uint64_t)st.st_size, what, error))
+        return false;
+    *ret_virtual_size = be64(head + 24);
+    return true;
+}
+
+/* --- writing --------------------------------------------------------------------- */
+
+typedef struct Writer {
+    StoreMap *map;
+    int fd;
+    uint64_t size, clusters; /* of the disk */
+    uint64_t l1_entries, l1_clusters;
+    uint64_t *l1;  /* offsets of L2 tables; 0: none */
+    uint64_t *l2;  /* the table being filled, in host order */
+    uint64_t next; /* next free host cluster */
+    uint64_t packed_at, packed_end;
+    GArray *refcounts; /* of uint16_t, one per host cluster */
+    Compressor *compressor;
+    uint8_t *plain, *packed;
+} Writer;
+
+static void writer_clear(Writer *w)
+{
+    g_free(w->l1);
+    g_free(w->l2);
+    g_free(w->plain);
+    g_free(w->packed);
+    compressor_free(w->compressor);
+    if (w->refcounts)
+        g_array_unref(w->refcounts);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Writer, writer_clear)
+
+static void writer_init(Writer *w, StoreMap *map, int fd)
+{
+    w->map = map;
+    w->fd = fd;
+    w->size = (store_map_size(map) + 511) & ~511ull; /* the format counts sectors */
+    w->clusters = (w->size + CLUSTER - 1) / CLUSTER;
+    w->l1_entries = (w->clusters + L2_ENTRIES - 1) / L2_ENTRIES;
+    w->l1_clusters = (w->l1_entries * 8 + CLUSTER - 1) / CLUSTER;
+    w->l1 = g_new0(uint64_t, w->l1_entries + 1);
+    w->l2 = g_new0(uint64_t, L2_ENTRIES);
+    w->refcounts = g_array_new(FALSE, TRUE, sizeof(uint16_t));
+    w->compressor = compressor_new(COMPRESS_LEVEL);
+    w->plain = g_malloc(CLUSTER);
+    w->packed = g_malloc(compress_bound(CLUSTER));
+}
+
+static void refer(Writer *w, uint64_t cluster)
+{
+    if (cluster >= w->refcounts->len)
+        g_array_set_size(w->refcounts, (guint)(cluster + 1));
+    g_array_index(w->refcounts, uint16_t, cluster)++;
+}
+
+static uint64_t take_cluster(Writer *w)
+{
+    refer(w, w->next);
+    return w->next++ * CLUSTER;
+}
+
+/* Is there anything but zeroes in [@from, @end)? */
+static bool has_data(StoreMap *map, uint64_t from, uint64_t end)
+{
+    uint64_t size = store_map_size(map);
+    bool zero;
+
+    for (end = MIN(end, size); from < end;) {
+        uint64_t next;
+
+        store_map_extent(map, from, &next, &zero);
+        if (!zero)
+            return true;
+        from = next;
+    }
+    return false;
+}
+
+static void place_tables(Writer *w)
+{
+    for (uint64_t i = 0; i < 1 + w->l1_clusters; i++)
+        (void)take_cluster(w);
+    for (uint64_t i = 0; i < w->l1_entries; i++)
+        if (has_data(w->map, i * L2_ENTRIES * CLUSTER, (i + 1) * L2_ENTRIES * CLUSTER))
+            w->l1[i] = take_cluster(w);
+}
+
+/* Room for @size compressed bytes; a gap is left only where a plain cluster stands in the way. */
+static uint64_t take_packed(Writer *w, size_t size)
+{
+    uint64_t at;
+
+    if (w->packed_end != w->next * CLUSTER && w->packed_at + size > w->packed_end)
+        w->packed_at = w->packed_end = w->next * CLUSTER;
+    while (w->packed_at + size > w->packed_end) {
+        w->next++;
+        w->packed_end += CLUSTER;
+    }
+    at = w->packed_at;
+    w->packed_at += size;
+    for (uint64_t c = at / CLUSTER; c <= (at + size - 1) / CLUSTER; c++)
+        refer(w, c);
+    return at;
+}
+
+static bool write_cluster(Writer *w, uint64_t cluster, GError **error)
+{
+    uint64_t start = cluster * CLUSTER, size = MIN(CLUSTER, store_map_size(w->map) - start), at, sectors;
+    size_t packed;
+
+    memset(w->plain + size, 0, CLUSTER - size);
+    if (!store_map_pread(w->map, w->plain, size, start, error))
+        return false;
+    if (bytes_are_zero(w->plain, CLUSTER))
+        return true;
+    packed = compressor_run(w->compressor, w->packed, compress_bound(CLUSTER), w->plain, CLUSTER);
+    if (packed == 0 || packed >= CLUSTER - 512) {
+        at = take_cluster(w);
+        w->l2[cluster % L2_ENTRIES] = GUINT64_TO_BE(at | COPIED);
+        return file_pwrite_full(w->fd, w->plain, CLUSTER, at, "qcow2 image", error);
+    }
+    at = take_packed(w, packed);
+    sectors = (at + packed - 1) / 512 - at / 512;
+    w->l2[cluster % L2_ENTRIES] = GUINT64_TO_BE(COMPRESSED | sectors << COMPRESSED_SHIFT | at);
+    return file_pwrite_full(w->fd, w->packed, packed, at, "qcow2 image", error);
+}
+
+/* The clusters of one L2 table, then the table. */
+static bool write_table(Writer *w, uint64_t index, Progress *progress, GError **error)
+{
+    uint64_t first = index * L2_ENTRIES, end = MIN(first + L2_ENTRIES, w->clusters);
+
+    memset(w->l2, 0, CLUSTER);
+    for (uint64_t c = first; c < end; c++) {
+        if (!has_data(w->map, c * CLUSTER, (c + 1) * CLUSTER))
+            continue;
+        if (!interrupt_check(error) || !write_cluster(w, c, error))
+            return false;
+        progress_add(progress, CLUSTER);
+    }
+    return file_pwrite_full(w->fd, w->l2, CLUSTER, w->l1[index], "qcow2 image", error);
+}
+
+static bool write_l1(const Writer *w, GError **error)
+{
+    g_autofree uint8_t *table = g_malloc0(w->l1_clusters * CLUSTER + 1);
+
+    for (uint64_t i = 0; i < w->l1_entries; i++)
+        if (w->l1[i])
+            put64(table + i * 8, w->l1[i] | COPIED);
+    return file_pwrite_full(w->fd, table, w->l1_clusters * CLUSTER, CLUSTER, "qcow2 image", error);
+}
+
+/* Counts cover themselves: grown until they do. */
+static bool write_refcounts(Writer *w, uint64_t *ret_offset, uint32_t *ret_clusters, GError **error)
+{
+    uint64_t data = w->next, blocks = 1, table = 1;
+    g_autofree uint8_t *entries = NULL, *counts = NULL;
+
+    while (blocks * REFCOUNTS_PER_BLOCK < data + table + blocks || table * (CLUSTER / 8) < blocks) {
+        blocks = (data + table + blocks + REFCOUNTS_PER_BLOCK - 1) / REFCOUNTS_PER_BLOCK;
+        table = (blocks * 8 + CLUSTER - 1) / CLUSTER;
+    }
+    for (uint64_t i = 0; i < table + blocks; i++)
+        (void)take_cluster(w);
+    entries = g_malloc0(table * CLUSTER);
+    counts = g_malloc0(blocks * CLUSTER);
+    for (uint64_t i = 0; i < blocks; i++)
+        put64(entries + i * 8, (data + table + i) * CLUSTER);
+    for (guint i = 0; i < w->refcounts->len; i++) {
+        uint16_t count = g_array_index(w->refcounts, uint16_t, i);
+
+        counts[i * 2] = (uint8_t)(count >> 8);
+        counts[i * 2 + 1] = (uint8_t)count;
+    }
+    *ret_offset = data * CLUSTER;
+    *ret_clusters = (uint32_t)table;
+    return file_pwrite_full(w->fd, entries, table * CLUSTER, data * CLUSTER, "qcow2 image", error) &&
+           file_pwrite_full(w->fd, counts, blocks * CLUSTER, (data + table) * CLUSTER, "qcow2 image", error);
+}
+
+static bool write_header(const Writer *w, uint64_t refcounts, uint32_t refcount_clusters, GError **error)
+{
+    uint8_t head[OUR_HEADER_SIZE + 8] = {0}; /* the last 8: end of the extensions */
+
+    memcpy(head, MAGIC, 4);
+    put32(head + 4, 3);
+    put32(head + 20, CLUSTER_BITS);
+    put64(head + 24, w->size);
+    put32(head + 36, (uint32_t)w->l1_entries);
+    put64(head + 40, CLUSTER);
+    put64(head + 48, refcounts);
+    put32(head + 56, refcount_clusters);
+    put64(head + 72, INCOMPATIBLE_COMPRESSION);
+    put32(head + 96, 4); /* refcounts of 16 bits */
+    put32(head + 100, OUR_HEADER_SIZE);
+    head[104] = COMPRESSION_ZSTD;
+    return file_pwrite_full(w->fd, head, sizeof(head), 0, "qcow2 image", error);
+}
+
+bool qcow2_write(StoreMap *map, int fd, Progress *progress, GError **error)
+{
+    g_auto(Writer) w = {0};
+    uint64_t refcounts;
+    uint32_t refcount_clusters;
+
+    writer_init(&w, map, fd);
+    place_tables(&w);
+    w.packed_at = w.packed_end = w.next * CLUSTER;
+    for (uint64_t i = 0; i < w.l1_entries; i++)
+        if (w.l1[i] && !write_table(&w, i, progress, error))
+            return false;
+    /* The header comes last: a half-written file is no image. */
+    if (!write_l1(&w, error) || !write_refcounts(&w, &refcounts, &refcount_clusters, error) ||
+        !write_header(&w, refcounts, refcount_clusters, error))
+        return false;
+    return ftruncate(fd, (off_t)(w.next * CLUSTER)) == 0 || fail_errno(error, "write the qcow2 image");
+}
