@@ -202,6 +202,11 @@ void segment_forget(Store *store, const Digest *digest)
     if (!s)
         return;
     (void)g_hash_table_steal(store->segments, digest);
+    if (s->fd >= 0 && s->users == 0) {
+        (void)close(s->fd);
+        s->fd = -1;
+        store->open_files--;
+    }
     g_ptr_array_add(store->forgotten, s);
 }
 

@@ -17,6 +17,7 @@ typedef struct StoreGcOptions {
 typedef struct StoreGcReport {
     uint64_t segments_removed, segments_repacked, blobs_removed, bytes_freed;
 } StoreGcReport;
+/* Ends the implicit lease of @store on what it committed and has not published. segments_repacked stays 0: segments go whole. */
 bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, GError **error);
 
 /* Every problem is one sentence naming the object; true with an empty list means clean. */
@@ -25,7 +26,8 @@ bool store_fsck(Store *store, bool read_data, GPtrArray **ret_problems /* of cha
 /* Derived index from the segments, for fsck --rebuild-index. */
 bool store_rebuild_index(Store *store, GError **error);
 
-/* {path, bytes{segments,blobs,databases,total}, segments, frames, blocks, images, sets, logical_bytes, states...} */
+/* {path, format, bytes{segments,private_segments,blobs,databases,total}, segments, frames, blocks, blobs, maps, images, sets,
+   logical_bytes, states, memos, unreachable_segments} */
 bool store_stats(Store *store, json_t **ret, GError **error);
 
 #endif
