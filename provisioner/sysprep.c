@@ -286,29 +286,50 @@ static int compare_paths(const void *a, const void *b, void *arg)
 
 #define WORK "tmp/.kiln-sysprep" /* relative to the guest's root; our own traces end before the result is read */
 
-/* While a step runs these may be tmpfs mounts: what is in them then belongs to the session and not to the image. */
+/* While a step runs these are tmpfs mounts: what is in them then belongs to the session and not to the image. */
 static bool is_step_mount(const char *path)
 {
-    return strcmp(path, "tmp") == 0 || strcmp(path, "var/tmp") == 0 || strcmp(path, "run") == 0;
+    return strcmp(path, "tmp") == 0 || strcmp(path, "run") == 0;
 }
 
-/* One pass for each type: find without -printf is all that busybox has. */
+/* The roots that are looked at @depth deep, separated by spaces; none of them holds a character that a shell would mind. */
+static char *roots_at_depth(const GArray *roots, int depth)
+{
+    GString *list = g_string_new(NULL);
+
+    for (guint i = 0; i < roots->len; i++) {
+        const Root *root = &g_array_index(roots, Root, i);
+        if (root->depth == depth && !is_step_mount(root->path))
+            g_string_append_printf(list, " %s", root->path);
+    }
+    return g_string_free(list, FALSE);
+}
+
+/*
+ * One find for each depth and type, as a process costs much where there is no KVM; find without -printf is all that busybox has. From the root on,
+ * -xdev keeps find out of /tmp and /run while they are mounts.
+ */
 static char *find_script(const GArray *roots)
 {
-    GString *script = g_string_new("umask 022; rm -rf " WORK "; mkdir -p " WORK " || exit 1\n"
-                                   "same() { [ \"$(stat -c %d $1)\" = \"$(stat -c %d $1/..)\" ]; }\n");
+    GString *script = g_string_new("umask 022; rm -rf " WORK "; mkdir -p " WORK " || exit 1\n");
+    g_autofree char *single = roots_at_depth(roots, 0);
 
-    for (const char *type = "fdl"; *type; type++) {
-        g_string_append(script, "{\n");
-        for (guint i = 0; i < roots->len; i++) {
-            const Root *root = &g_array_index(roots, Root, i);
-            g_string_append_printf(script, "[ -e %s ]%s%s && find %s -xdev -maxdepth %d -type %c -print0\n", root->path,
-                                   is_step_mount(root->path) ? " && same " : "", is_step_mount(root->path) ? root->path : "",
-                                   root->path, root->depth, *type);
-        }
-        g_string_append_printf(script, "} >" WORK "/%c\n", *type);
+    g_string_append_printf(script,
+                           "for p in%s; do\n"
+                           "if [ -h $p ]; then t=l; elif [ -f $p ]; then t=f; elif [ -d $p ]; then t=d; else continue; fi\n"
+                           "printf '%%s\\0' $p >>" WORK "/$t\n"
+                           "done\n", single);
+    for (int depth = 1; depth <= WALK_DEPTH_MAX; depth++) {
+        g_autofree char *list = roots_at_depth(roots, depth);
+        if (*list)
+            g_string_append_printf(script,
+                                   "set --; for r in%s; do [ -d $r ] && set -- \"$@\" $r; done\n"
+                                   "[ $# = 0 ] || for t in f d l; do find \"$@\" -xdev -maxdepth %d -type $t -print0 >>" WORK "/$t; done\n",
+                                   list, depth);
     }
-    g_string_append(script, "exit 0\n");
+    g_string_append(script, "for t in f d l; do find . -xdev -maxdepth 2 \\( -path ./tmp -o -path './tmp/*' -o -path ./run -o -path './run/*' "
+                            "\\) -type $t -print0 >>" WORK "/$t; done\n"
+                            "exit 0\n");
     return g_string_free(script, FALSE);
 }
 
@@ -321,9 +342,11 @@ static bool read_list(Guest *guest, char type, Found *found, GError **error)
     if (!guest_get_bytes(guest, path, LIST_SIZE_MAX, &bytes, error))
         return false;
     const char *p = bytes ? g_bytes_get_data(bytes, &size) : "";
-    for (const char *end = bytes ? p + size : p; p < end; p += strlen(p) + 1) /* guest_get_bytes() adds a NUL at the end */
-        if (!g_str_has_prefix(p, WORK) && *p != '/' && !strstr(p, "../"))
-            g_tree_insert(found->entries, g_strdup(p), GINT_TO_POINTER((int)type));
+    for (const char *end = bytes ? p + size : p; p < end; p += strlen(p) + 1) { /* guest_get_bytes() adds a NUL at the end */
+        const char *path = g_str_has_prefix(p, "./") ? p + 2 : p;
+        if (!g_str_has_prefix(path, WORK) && *path && *path != '/' && !strstr(path, "../"))
+            g_tree_insert(found->entries, g_strdup(path), GINT_TO_POINTER((int)type));
+    }
     return true;
 }
 
