@@ -82,6 +82,31 @@ static void kill_qemu(Watcher *w)
     kill_qemu_locked(w);
 }
 
+/*
+ * For root libguestfs puts its socket into /tmp and nowhere else, where it would stay if we were killed. qemu has
+ * connected to it before it connected to us (that is the order of its arguments), so the name is not needed any more.
+ */
+static void unlink_libguestfs_socket(pid_t qemu)
+{
+    g_autofree char *file = g_strdup_printf("/proc/%d/cmdline", (int)qemu), *text = NULL;
+    gsize size = 0;
+
+    if (!g_file_get_contents(file, &text, &size, NULL))
+        return;
+    for (char *arg = text; arg < text + size; arg += strlen(arg) + 1) {
+        char *path = g_str_has_prefix(arg, "socket,") ? strstr(arg, "path=/tmp/libguestfs") : NULL;
+        char *end = path ? strstr(path, "/guestfsd.sock,") : NULL;
+
+        if (!end)
+            continue;
+        end[strlen("/guestfsd.sock")] = '\0';
+        (void)unlink(path + strlen("path="));
+        *end = '\0';
+        (void)rmdir(path + strlen("path="));
+        return;
+    }
+}
+
 static void accept_qemu_locked(Watcher *w)
 {
     struct ucred peer;
@@ -95,6 +120,7 @@ static void accept_qemu_locked(Watcher *w)
     w->qemu_pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
     w->control_fd = fd;
     w->accepted = true;
+    unlink_libguestfs_socket(peer.pid);
     if (w->killed && w->qemu_pidfd >= 0) /* the user was faster than qemu */
         (void)syscall(SYS_pidfd_send_signal, w->qemu_pidfd, SIGKILL, NULL, 0);
 }
@@ -210,21 +236,28 @@ static char *first_line(const char *text)
     g_auto(GStrv) lines = g_strsplit(text ? text : "no reason given", "\n", 2);
     g_autofree char *line = g_strdup(lines[0] ? lines[0] : "");
 
-    return log_printable(g_strstrip(line));
+    g_strstrip(line);
+    if (g_str_has_suffix(line, "."))
+        line[strlen(line) - 1] = '\0';
+    return log_printable(line);
 }
 
-/* A kernel that ran out of memory or crashed has said so on its console. */
-static const char *console_hint(const GuestLibguestfs *guest)
+/* A kernel that ran out of memory or crashed, and a qemu that could not start, have said so on the console. */
+static char *reason_of(const GuestLibguestfs *guest)
 {
-    if (strstr(guest->console->str, "Out of memory") || strstr(guest->console->str, "oom-kill"))
-        return " (it ran out of memory)";
-    return strstr(guest->console->str, "Kernel panic") ? " (its kernel crashed)" : "";
+    const char *console = guest->console->str, *qemu = strstr(console, "qemu-system");
+
+    if (strstr(console, "Out of memory") || strstr(console, "oom-kill"))
+        return g_strdup("it ran out of memory");
+    if (strstr(console, "Kernel panic"))
+        return g_strdup("its kernel crashed");
+    return first_line(qemu ? qemu : guestfs_last_error(guest->g));
 }
 
 /* After a failed libguestfs call that should have done @what. Returns false. */
 static bool fail_call(GuestLibguestfs *guest, GError **error, const char *what)
 {
-    g_autofree char *reason = first_line(guestfs_last_error(guest->g));
+    g_autofree char *reason = reason_of(guest);
     bool limit_passed;
 
     g_mutex_lock(&guest->watcher.lock);
@@ -233,9 +266,8 @@ static bool fail_call(GuestLibguestfs *guest, GError **error, const char *what)
     if (!interrupt_check(error))
         return false;
     if (limit_passed)
-        return fail_code(error, KILN_ERROR_TIMEOUT, "cannot %s: the appliance did not answer in time%s", what,
-                         console_hint(guest));
-    return fail(error, "cannot %s: %s%s", what, reason, console_hint(guest));
+        return fail_code(error, KILN_ERROR_TIMEOUT, "cannot %s: the appliance did not answer in time", what);
+    return fail(error, "cannot %s: %s", what, reason);
 }
 
 /* CALL(guest, guestfs_x(...) < 0) is true when the call failed; it is given CALL_LIMIT seconds. */
@@ -338,7 +370,7 @@ static void on_event(guestfs_h *g, void *opaque, uint64_t event, int handle, int
 }
 
 /*
- * The only environment libguestfs sees: where the appliance is and is cached, and where sockets go. The rest
+ * The only environment libguestfs sees: where the appliance is and is cached, and where sockets go (not for root). The rest
  * (another backend, another network, debugging) would change bakes behind the user's back.
  */
 static bool give_environment(GuestLibguestfs *guest, GError **error)
