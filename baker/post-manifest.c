@@ -198,9 +198,9 @@ static bool append(const char *path, json_t *build /* taken */, GError **error)
 bool post_manifest_run(const json_t *args, const char *set_name, const char *build_name, const char *builder_type,
                        GPtrArray *images, GError **error)
 {
-    const char *path;
-    json_t *custom_data;
-    bool strip_time;
+    const char *path = NULL;
+    json_t *custom_data = NULL;
+    bool strip_time = false;
     auto_fd int lock_fd = -1;
 
     if (!json_get_string(args, "output", "packer-manifest.json", &path, error) ||
