@@ -48,6 +48,7 @@
 typedef struct Watcher {
     GMutex lock;
     GThread *thread;
+    const char *path;    /* of the control socket */
     int listen_fd, wake_fd;
     int control_fd;      /* -1 until qemu connected, or after it was taken */
     int qemu_pidfd;
@@ -82,9 +83,18 @@ static void kill_qemu(Watcher *w)
     kill_qemu_locked(w);
 }
 
+/* Removes a socket and the folder that was made for it. */
+static void unlink_socket(const char *path)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+
+    (void)unlink(path);
+    (void)rmdir(folder);
+}
+
 /*
- * For root libguestfs puts its socket into /tmp and nowhere else, where it would stay if we were killed. qemu has
- * connected to it before it connected to us (that is the order of its arguments), so the name is not needed any more.
+ * Sockets have done their work once qemu has connected, and would stay if we were killed. libguestfs's own (for root
+ * always in /tmp) was connected before ours, which is the order of qemu's arguments; there we find its name, too.
  */
 static void unlink_libguestfs_socket(pid_t qemu)
 {
@@ -94,16 +104,13 @@ static void unlink_libguestfs_socket(pid_t qemu)
     if (!g_file_get_contents(file, &text, &size, NULL))
         return;
     for (char *arg = text; arg < text + size; arg += strlen(arg) + 1) {
-        char *path = g_str_has_prefix(arg, "socket,") ? strstr(arg, "path=/tmp/libguestfs") : NULL;
-        char *end = path ? strstr(path, "/guestfsd.sock,") : NULL;
+        char *path = g_str_has_prefix(arg, "socket,") ? strstr(arg, "path=") : NULL;
+        char *end = path && strstr(path, "/libguestfs") ? strstr(path, "/guestfsd.sock,") : NULL;
 
-        if (!end)
-            continue;
-        end[strlen("/guestfsd.sock")] = '\0';
-        (void)unlink(path + strlen("path="));
-        *end = '\0';
-        (void)rmdir(path + strlen("path="));
-        return;
+        if (end) {
+            end[strlen("/guestfsd.sock")] = '\0';
+            unlink_socket(path + strlen("path="));
+        }
     }
 }
 
@@ -121,6 +128,7 @@ static void accept_qemu_locked(Watcher *w)
     w->control_fd = fd;
     w->accepted = true;
     unlink_libguestfs_socket(peer.pid);
+    unlink_socket(w->path);
     if (w->killed && w->qemu_pidfd >= 0) /* the user was faster than qemu */
         (void)syscall(SYS_pidfd_send_signal, w->qemu_pidfd, SIGKILL, NULL, 0);
 }
@@ -195,6 +203,7 @@ static bool watcher_listen(Watcher *w, const char *path, GError **error)
     if (strlen(path) >= sizeof address.sun_path)
         return fail(error, "the folder for sockets has a name that is too long: '%s'", path);
     strcpy(address.sun_path, path);
+    w->path = path;
     w->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (w->listen_fd < 0 || bind(w->listen_fd, (struct sockaddr *)&address, sizeof address) < 0 ||
         listen(w->listen_fd, 1) < 0)

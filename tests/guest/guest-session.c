@@ -246,9 +246,12 @@ static bool seal(void *arg, GError **error)
     return system(command) == 0 || fail(error, "the seal's command failed");
 }
 
+/* The shell puts the copy of the last seal back under the guest's feet. */
 static bool drop(void *arg, GError **error)
 {
-    return true;
+    const char *command = g_getenv("DROP_COMMAND");
+
+    return !command || system(command) == 0 || fail(error, "the drop's command failed");
 }
 
 static void case_checkpoint(Session *s)
@@ -263,19 +266,25 @@ static void case_checkpoint(Session *s)
     OK(s->guest->ops->checkpoint(s->guest, seal, s, &error));
     (void)printf("checkpoint %.2f s\n", (double)(g_get_monotonic_time() - t0) / 1e6);
     begin(s, false, 0);
-    expect(s, "cat /root/kept; rm /root/big /root/kept", 0, "kept\n");
+    expect(s, "cat /root/kept", 0, "kept\n");
     end(s);
 }
 
 static void case_rollback(Session *s)
 {
-    gint64 t0 = g_get_monotonic_time();
+    gint64 t0;
 
+    case_checkpoint(s);
     begin(s, false, 0);
-    OK(s->guest->ops->rollback(s->guest, drop, s, &error));
+    expect(s, "rm -r /root/big /root/kept /usr/share/doc; echo new > /root/new; sync", 0, "");
+    t0 = g_get_monotonic_time();
+    OK(s->guest->ops->rollback(s->guest, drop, s, &error)); /* in the middle of a step */
     (void)printf("rollback %.2f s\n", (double)(g_get_monotonic_time() - t0) / 1e6);
     begin(s, false, 0);
-    expect(s, "echo alive", 0, "alive\n");
+    if (g_getenv("DROP_COMMAND"))
+        expect(s, "cat /root/kept; test -e /root/new; echo $?; ls /usr/share/doc | wc -l | grep -vx 0 >/dev/null && cksum </root/big", 0,
+               "kept\n1\n3128462852 20971520\n");
+    expect(s, "rm /root/big /root/kept", 0, "");
     end(s);
 }
 
