@@ -9,13 +9,13 @@
  */
 #include "baker/boot.h"
 
+#include "baker/console-text.h"
 #include "base/error.h"
 #include "base/http.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/scope.h"
-#include "baker/console-text.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -35,7 +35,8 @@
 #define CPUS_MAX 64
 #define BODY_MAX (1024 * 1024)
 #define CHECK_PAUSE_US (500 * 1000)
-#define CHECK_FIRST_LIMIT 2.0 /* qemu accepts before the guest listens, so early questions hang; they grow patient */
+/* qemu accepts before the guest listens, so early questions hang; they grow patient. */
+#define CHECK_FIRST_LIMIT 2.0
 #define CHECK_LAST_LIMIT 15.0
 #define END_GRACE 3.0
 
@@ -82,10 +83,12 @@ static bool check_once(Check *check, double limit)
         check->body = g_steal_pointer(&body);
         return true;
     }
-    message = error ? strstr(error->message, ": ") : NULL; /* behind the URL, which the final sentence names */
+    /* Behind the URL, which the final sentence names. */
+    message = error ? strstr(error->message, ": ") : NULL;
     g_mutex_lock(&check->lock);
     g_free(check->problem);
-    check->problem = error ? g_strdup(message ? message + 2 : error->message) : g_strdup_printf("the server answered %d", status);
+    check->problem = error ? g_strdup(message ? message + 2 : error->message)
+                           : g_strdup_printf("the server answered %d", status);
     g_mutex_unlock(&check->lock);
     return false;
 }
@@ -162,8 +165,8 @@ static bool parse_port(const char *text, size_t size, guint64 *ret)
 /* qemu would say it too, but its sentence names its own options. */
 static bool port_is_free(guint64 port, GError **error)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                   .sin_port = htons((uint16_t)port) };
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
     auto_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int one = 1;
 
@@ -179,11 +182,14 @@ static bool add_forward(const char *text, GString *net, GError **error)
     const char *colon = strchr(text, ':');
     guint64 host, guest;
 
-    if (!colon || !parse_port(text, (size_t)(colon - text), &host) || !parse_port(colon + 1, strlen(colon + 1), &guest))
-        return fail_code(error, KILN_ERROR_USAGE, "--forward wants HOSTPORT:GUESTPORT, as in 8080:80, not '%s'", text);
+    if (!colon || !parse_port(text, (size_t)(colon - text), &host) ||
+        !parse_port(colon + 1, strlen(colon + 1), &guest))
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "--forward wants HOSTPORT:GUESTPORT, as in 8080:80, not '%s'", text);
     if (!port_is_free(host, error))
         return false;
-    g_string_append_printf(net, ",hostfwd=tcp:127.0.0.1:%" G_GUINT64_FORMAT "-:%" G_GUINT64_FORMAT, host, guest);
+    g_string_append_printf(net, ",hostfwd=tcp:127.0.0.1:%" G_GUINT64_FORMAT "-:%" G_GUINT64_FORMAT, host,
+                           guest);
     return true;
 }
 
@@ -213,8 +219,9 @@ static bool kvm_usable(void)
 /* JSON, as commas in a socket's name would end an option. */
 static char *disk_text(const char *socket)
 {
-    g_autoptr(json_t) disk = json_pack("{s:s, s:s, s:s, s:{s:s, s:{s:s, s:s}}}", "driver", "raw", "node-name", "disk0",
-                                       "discard", "unmap", "file", "driver", "nbd", "server", "type", "unix", "path", socket);
+    g_autoptr(json_t) disk =
+        json_pack("{s:s, s:s, s:s, s:{s:s, s:{s:s, s:s}}}", "driver", "raw", "node-name", "disk0", "discard",
+                  "unmap", "file", "driver", "nbd", "server", "type", "unix", "path", socket);
 
     return json_canonical(disk);
 }
@@ -226,7 +233,8 @@ static void add(GPtrArray *argv, const char *option, char *value /* taken; may b
         g_ptr_array_add(argv, value);
 }
 
-static bool qemu_argv(const BootOptions *options, const char *socket, int console, bool kvm, char ***ret, GError **error)
+static bool qemu_argv(const BootOptions *options, const char *socket, int console, bool kvm, char ***ret,
+                      GError **error)
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     uint64_t memory = options->memory ? options->memory : DEFAULT_MEMORY;
@@ -234,7 +242,8 @@ static bool qemu_argv(const BootOptions *options, const char *socket, int consol
     g_autofree char *net = NULL;
 
     if (memory < (UINT64_C(64) << 20) || cpus > CPUS_MAX)
-        return fail_code(error, KILN_ERROR_USAGE, "a machine needs at least 64 MiB of memory and at most %d processors", CPUS_MAX);
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "a machine needs at least 64 MiB of memory and at most %d processors", CPUS_MAX);
     if (!network_text(options, &net, error))
         return false;
 
@@ -242,7 +251,8 @@ static bool qemu_argv(const BootOptions *options, const char *socket, int consol
     add(argv, "-nodefaults", NULL);
     add(argv, "-no-user-config", NULL);
     add(argv, "-name", g_strdup("kiln-boot"));
-    add(argv, "-sandbox", g_strdup("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
+    add(argv, "-sandbox",
+        g_strdup("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
     add(argv, "-machine", g_strdup_printf("pc,accel=%s", kvm ? "kvm" : "tcg"));
     add(argv, "-cpu", g_strdup(kvm ? "host" : "max"));
     add(argv, "-smp", g_strdup_printf("%u", cpus));
@@ -277,7 +287,7 @@ typedef struct Machine {
 static bool start_qemu(Machine *machine, bool kvm, GError **error)
 {
     g_auto(GStrv) argv = NULL;
-    int pair[2] = { -1, -1 };
+    int pair[2] = {-1, -1};
     auto_fd int theirs = -1;
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
@@ -287,8 +297,8 @@ static bool start_qemu(Machine *machine, bool kvm, GError **error)
     if (!qemu_argv(machine->options, working_disk_socket(machine->disk), theirs, kvm, &argv, error))
         return false;
 
-    const int keep[] = { theirs, -1 };
-    const ProcessSpec spec = { .argv = (const char *const *)argv, .keep_fds = keep, .inherit_stderr = true };
+    const int keep[] = {theirs, -1};
+    const ProcessSpec spec = {.argv = (const char *const *)argv, .keep_fds = keep, .inherit_stderr = true};
     return process_spawn(&spec, &machine->qemu, error);
 }
 
@@ -346,8 +356,8 @@ static bool fail_timeout(Machine *machine, GError **error)
 
     if (!check->url)
         return fail_code(error, KILN_ERROR_TIMEOUT, "the machine did not power off within %.0f s", limit);
-    return fail_code(error, KILN_ERROR_TIMEOUT, "%s did not answer within %.0f s (last try: %s)", check->url, limit,
-                     check->problem ? check->problem : "still waiting");
+    return fail_code(error, KILN_ERROR_TIMEOUT, "%s did not answer within %.0f s (last try: %s)", check->url,
+                     limit, check->problem ? check->problem : "still waiting");
 }
 
 static bool judge_end(Machine *machine, GError **error)
@@ -376,10 +386,10 @@ static int poll_limit(const Machine *machine)
 static bool watch(Machine *machine, GError **error)
 {
     for (;;) {
-        struct pollfd fds[] = { { machine->console, POLLIN, 0 },
-                                { machine->check.event, POLLIN, 0 },
-                                { interrupt_fd(), POLLIN, 0 },
-                                { machine->input, POLLIN, 0 } };
+        struct pollfd fds[] = {{machine->console, POLLIN, 0},
+                               {machine->check.event, POLLIN, 0},
+                               {interrupt_fd(), POLLIN, 0},
+                               {machine->input, POLLIN, 0}};
 
         (void)poll(fds, G_N_ELEMENTS(fds), poll_limit(machine));
         if (!interrupt_check(error))
@@ -400,7 +410,8 @@ static bool open_disk(Store *store, const StoreImage *image, WorkingDisk **ret, 
     g_autoptr(StoreMap) map = NULL;
 
     if (strcmp(image->kind, "disk") != 0)
-        return fail_code(error, KILN_ERROR_USAGE, "only disks can be booted, and '%s' is an image of kind %s", image->name, image->kind);
+        return fail_code(error, KILN_ERROR_USAGE, "only disks can be booted, and '%s' is an image of kind %s",
+                         image->name, image->kind);
     return store_map_open(store, &image->map, &map, error) &&
            working_disk_open(store, &image->map, store_map_size(map), ret, error);
 }
@@ -421,9 +432,10 @@ static bool run(Machine *machine, Store *store, const StoreImage *image, BootRes
     return watch(machine, error);
 }
 
-bool boot_run(Store *store, const StoreImage *image, const BootOptions *options, BootResult *ret, GError **error)
+bool boot_run(Store *store, const StoreImage *image, const BootOptions *options, BootResult *ret,
+              GError **error)
 {
-    Machine machine = { .options = options, .console = -1, .input = options->input_fd, .check.event = -1 };
+    Machine machine = {.options = options, .console = -1, .input = options->input_fd, .check.event = -1};
     bool ok;
 
     machine.text = console_text_new();

@@ -16,14 +16,14 @@
 typedef void BootConsoleFn(const char *data, size_t size, void *arg);
 
 typedef struct BootOptions {
-    uint64_t memory;              /* bytes; 0: 512 MiB */
-    unsigned cpus;                /* 0: one */
-    const char *const *forwards;  /* "HOSTPORT:GUESTPORT", NULL-terminated; may be NULL */
-    bool network;                 /* the guest may reach the network (and so this machine's services) */
-    const char *check;            /* http(s) URL that shall answer 2xx or 3xx; NULL: run until the guest powers off */
-    double timeout;               /* seconds; 0: 180 with a check, else no limit */
-    int input_fd;                 /* typed into the console; -1: nothing */
-    BootConsoleFn *on_console;    /* may be NULL */
+    uint64_t memory;             /* bytes; 0: 512 MiB */
+    unsigned cpus;               /* 0: one */
+    const char *const *forwards; /* "HOSTPORT:GUESTPORT", NULL-terminated; may be NULL */
+    bool network;                /* the guest may reach the network (and so this machine's services) */
+    const char *check; /* http(s) URL that shall answer 2xx or 3xx; NULL: run until the guest powers off */
+    double timeout;    /* seconds; 0: 180 with a check, else no limit */
+    int input_fd;      /* typed into the console; -1: nothing */
+    BootConsoleFn *on_console; /* may be NULL */
     void *arg;
 } BootOptions;
 
@@ -44,6 +44,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(BootResult, boot_result_clear)
  * not succeed in time is KILN_ERROR_TIMEOUT. @ret is filled as far as known in any case. Call it
  * from a thread that stays: qemu ends with it.
  */
-bool boot_run(Store *store, const StoreImage *image, const BootOptions *options, BootResult *ret, GError **error);
+bool boot_run(Store *store, const StoreImage *image, const BootOptions *options, BootResult *ret,
+              GError **error);
 
 #endif

@@ -67,12 +67,16 @@ static void put(ConsoleText *text, const char *bytes, size_t size, GString *out)
 
 static unsigned sequence_length(uint8_t lead)
 {
-    return lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 1;
+    return lead >= 0xc2 && lead < 0xe0   ? 2
+           : lead >= 0xe0 && lead < 0xf0 ? 3
+           : lead >= 0xf0 && lead < 0xf5 ? 4
+                                         : 1;
 }
 
 static void end_character(ConsoleText *text, GString *out)
 {
-    gunichar c = text->have == text->want ? g_utf8_get_char_validated(text->character, text->have) : (gunichar)-1;
+    gunichar c =
+        text->have == text->want ? g_utf8_get_char_validated(text->character, text->have) : (gunichar)-1;
 
     if (c < 0xa0 || c >= (gunichar)-2)
         put(text, "?", 1, out);

@@ -55,7 +55,8 @@ static bool add_mapping(const char *text, GError **error)
     Mapping *mapping;
 
     if (!equals || !equals[1] || !g_strstr_len(text, equals - text, "://"))
-        return fail_code(error, KILN_ERROR_USAGE, "--url-map wants PREFIX=DIR with a URL's beginning as PREFIX, not '%s'", text);
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "--url-map wants PREFIX=DIR with a URL's beginning as PREFIX, not '%s'", text);
     mapping = g_new0(Mapping, 1);
     mapping->prefix = g_strndup(text, (size_t)(equals - text));
     mapping->dir = g_strdup(equals + 1);
@@ -91,7 +92,8 @@ static const Mapping *find_mapping(const char *url)
     for (guint i = 0; i < mappings->len; i++) {
         const Mapping *mapping = mappings->pdata[i];
 
-        if (g_str_has_prefix(url, mapping->prefix) && (!best || strlen(mapping->prefix) > strlen(best->prefix)))
+        if (g_str_has_prefix(url, mapping->prefix) &&
+            (!best || strlen(mapping->prefix) > strlen(best->prefix)))
             best = mapping;
     }
     return best;
@@ -152,7 +154,8 @@ static char *url_for_people(const char *url)
     const char *start = strstr(url, "://");
     const char *end = start ? start + 3 + strcspn(start + 3, "/?#") : NULL;
     const char *at = start ? g_strrstr_len(start + 3, end - (start + 3), "@") : NULL;
-    g_autofree char *shown = at ? g_strdup_printf("%.*s%s", (int)(start + 3 - url), url, at + 1) : g_strdup(url);
+    g_autofree char *shown =
+        at ? g_strdup_printf("%.*s%s", (int)(start + 3 - url), url, at + 1) : g_strdup(url);
 
     return log_printable(shown);
 }
@@ -172,20 +175,20 @@ typedef struct Download {
     const char *name;
     char *validator_name, *shown_url;
     int fd;
-    uint64_t have, best;  /* bytes in the file; most there ever were */
-    char *validator;      /* that the bytes in the file belong to; NULL: they can't be continued */
-    bool stale;           /* a file of before is in our place; it gets a successor when the first byte comes */
+    uint64_t have, best; /* bytes in the file; most there ever were */
+    char *validator;     /* that the bytes in the file belong to; NULL: they can't be continued */
+    bool stale;          /* a file of before is in our place; it gets a successor when the first byte comes */
     Progress *progress;
     bool unchanged;
 
     /* one attempt */
     CURL *curl;
-    bool begun;           /* the answer's body is ours to keep */
-    bool start_over;      /* the answer does not continue what we have */
+    bool begun;      /* the answer's body is ours to keep */
+    bool start_over; /* the answer does not continue what we have */
     char *etag, *modified;
     uint64_t range_start, range_total;
     bool has_range;
-    GError *error;        /* of a callback */
+    GError *error; /* of a callback */
 } Download;
 
 static void forget_answer(Download *d)
@@ -251,7 +254,7 @@ static void load_validator(Download *d)
 static bool lock_file(int fd, const char *name, GError **error)
 {
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        struct pollfd wait = { interrupt_fd(), POLLIN, 0 };
+        struct pollfd wait = {interrupt_fd(), POLLIN, 0};
 
         if (errno != EWOULDBLOCK && errno != EINTR)
             return fail_errno(error, "lock '%s'", name);
@@ -273,7 +276,8 @@ static bool open_target(Download *d, GError **error)
             return fail_errno(error, "open '%s'", d->name);
         if (!lock_file(fd, d->name, error))
             return false;
-        if (fstatat(d->dirfd, d->name, &there, 0) < 0 || there.st_ino != ours.st_ino || there.st_dev != ours.st_dev)
+        if (fstatat(d->dirfd, d->name, &there, 0) < 0 || there.st_ino != ours.st_ino ||
+            there.st_dev != ours.st_dev)
             continue;
         if (fstat(fd, &ours) < 0)
             return fail_errno(error, "open '%s'", d->name);
@@ -315,7 +319,8 @@ static bool too_large(Download *d, uint64_t size, GError **error)
 {
     if (d->request->max_size == 0 || size <= d->request->max_size)
         return false;
-    (void)fail(error, "%s: is larger than the %" G_GUINT64_FORMAT " bytes allowed", d->shown_url, d->request->max_size);
+    (void)fail(error, "%s: is larger than the %" G_GUINT64_FORMAT " bytes allowed", d->shown_url,
+               d->request->max_size);
     return true;
 }
 
@@ -325,7 +330,8 @@ static void take_content_range(Download *d, const char *value)
 {
     guint64 start, end, total;
 
-    if (sscanf(value, "bytes %" G_GUINT64_FORMAT "-%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT, &start, &end, &total) == 3) {
+    if (sscanf(value, "bytes %" G_GUINT64_FORMAT "-%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT, &start, &end,
+               &total) == 3) {
         d->range_start = start;
         d->range_total = total;
         d->has_range = true;
@@ -372,7 +378,8 @@ static bool continues(const Download *d)
 {
     const char *validator = validator_of_answer(d);
 
-    return d->has_range && d->range_start == d->have && d->validator && (!validator || strcmp(validator, d->validator) == 0);
+    return d->has_range && d->range_start == d->have && d->validator &&
+           (!validator || strcmp(validator, d->validator) == 0);
 }
 
 /* Decides, before the first byte of a body is kept, where it goes. */
@@ -429,7 +436,7 @@ static int on_tick(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_to
 
 static bool is_loopback(const char *url)
 {
-    static const char *const hosts[] = { "localhost", "127.", "[::1]" };
+    static const char *const hosts[] = {"localhost", "127.", "[::1]"};
     const char *host = strstr(url, "://");
 
     for (size_t i = 0; host && i < G_N_ELEMENTS(hosts); i++)
@@ -467,8 +474,11 @@ static CURL *new_easy(const char *url, char message[CURL_ERROR_SIZE])
 static struct curl_slist *request_headers(const Download *d)
 {
     struct curl_slist *headers = NULL;
-    g_autofree char *range = d->have > 0 && d->validator ? g_strdup_printf("If-Range: %s", d->validator) : NULL;
-    g_autofree char *match = d->request->etag && d->request->ret_unchanged ? g_strdup_printf("If-None-Match: %s", d->request->etag) : NULL;
+    g_autofree char *range =
+        d->have > 0 && d->validator ? g_strdup_printf("If-Range: %s", d->validator) : NULL;
+    g_autofree char *match = d->request->etag && d->request->ret_unchanged
+                                 ? g_strdup_printf("If-None-Match: %s", d->request->etag)
+                                 : NULL;
 
     if (range)
         headers = curl_slist_append(headers, range);
@@ -497,7 +507,8 @@ static void configure(Download *d, const char *range, const struct curl_slist *h
 
 static bool status_is_transient(long status)
 {
-    return status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
+    return status == 408 || status == 425 || status == 429 ||
+           (status >= 500 && status != 501 && status != 505);
 }
 
 static Verdict judge_code(CURLcode code)
@@ -546,7 +557,8 @@ static Verdict judge(Download *d, CURLcode code, const char *message, GError **e
     long status = 0;
 
     (void)curl_easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &status);
-    trace("base.http", "%s: curl %d, status %ld, %" G_GUINT64_FORMAT " bytes", d->shown_url, (int)code, status, d->have);
+    trace("base.http", "%s: curl %d, status %ld, %" G_GUINT64_FORMAT " bytes", d->shown_url, (int)code,
+          status, d->have);
     if (!interrupt_check(error))
         return FATAL;
     if (code == CURLE_OK && status == 304 && d->request->ret_unchanged) {
@@ -595,7 +607,7 @@ static Verdict attempt(Download *d, double *ret_wait, GError **error)
 
 static bool wait_before_retry(double seconds, GError **error)
 {
-    struct pollfd wait = { interrupt_fd(), POLLIN, 0 };
+    struct pollfd wait = {interrupt_fd(), POLLIN, 0};
 
     (void)poll(&wait, 1, (int)(seconds * 1000));
     return interrupt_check(error);
@@ -682,7 +694,7 @@ static void leave_no_empty_file(const Download *d)
 
 bool http_download(const HttpDownload *request, int dirfd, const char *name, GError **error)
 {
-    g_auto(Download) d = { .request = request, .dirfd = dirfd, .name = name, .fd = -1 };
+    g_auto(Download) d = {.request = request, .dirfd = dirfd, .name = name, .fd = -1};
 
     d.shown_url = url_for_people(request->url);
     d.validator_name = g_strdup_printf("%s.validator", name);
@@ -721,11 +733,12 @@ static size_t on_get_body(char *data, size_t size, size_t count, void *arg)
     return size * count <= room ? size * count : 0; /* enough seen: curl stops with CURLE_WRITE_ERROR */
 }
 
-bool http_get(const char *url, size_t max_body, double timeout, int *ret_status, GBytes **ret_body, GError **error)
+bool http_get(const char *url, size_t max_body, double timeout, int *ret_status, GBytes **ret_body,
+              GError **error)
 {
     g_autofree char *shown = url_for_people(url);
     char message[CURL_ERROR_SIZE];
-    Body body = { g_byte_array_new(), MIN(max_body, (size_t)G_MAXINT) };
+    Body body = {g_byte_array_new(), MIN(max_body, (size_t)G_MAXINT)};
     g_autoptr(GBytes) bytes = NULL;
     CURL *curl = new_easy(url, message);
     long status = 0;

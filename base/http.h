@@ -20,26 +20,28 @@ bool http_url_map_add(const char *prefix_and_dir, GError **error);
 
 typedef struct HttpDownload {
     const char *url;
-    uint64_t max_size;       /* refuse more; 0 is no limit */
-    const char *title;       /* progress bar; NULL for none */
-    const char *etag;        /* of an earlier answer: not fetched again when unchanged; needs ret_unchanged; may be NULL */
-    bool *ret_unchanged;     /* set to whether the server says so; the file is then not touched; may be NULL */
-    char **ret_etag;         /* the answer's ETag or NULL, to be freed; may be NULL */
+    uint64_t max_size; /* refuse more; 0 is no limit */
+    const char *title; /* progress bar; NULL for none */
+    const char *etag; /* of an earlier answer: not fetched when unchanged; needs ret_unchanged; may be NULL */
+    bool *ret_unchanged; /* set to whether the server says so; the file is then not touched; may be NULL */
+    char **ret_etag;     /* the answer's ETag or NULL, to be freed; may be NULL */
 } HttpDownload;
 
 /*
  * Fetches into (dirfd, name). If the file exists it is a partial earlier
  * download and is continued with a Range request when the server allows it
- * (and its validator still holds, kept beside it as NAME.validator until the end), else started again. Retries transient
- * failures a few times with backoff. The file is complete when this returns true.
- * Two processes may fetch the same name: the second one waits.
+ * (and its validator still holds, kept beside it as NAME.validator until the end), else started again.
+ * Retries transient failures a few times with backoff. The file is complete when this returns true. Two
+ * processes may fetch the same name: the second one waits.
  */
 bool http_download(const HttpDownload *request, int dirfd, const char *name, GError **error);
 
 /*
- * Asks once, within @timeout seconds, and follows no redirect: to see whether somebody answers. Any status is an answer.
- * At most @max_body bytes are kept in *ret_body (may be NULL). Not held against the --url-map list.
+ * Asks once, within @timeout seconds, and follows no redirect: to see whether somebody answers. Any status is
+ * an answer. At most @max_body bytes are kept in *ret_body (may be NULL). Not held against the --url-map
+ * list.
  */
-bool http_get(const char *url, size_t max_body, double timeout, int *ret_status, GBytes **ret_body, GError **error);
+bool http_get(const char *url, size_t max_body, double timeout, int *ret_status, GBytes **ret_body,
+              GError **error);
 
 #endif

@@ -38,7 +38,8 @@ static void init_lock(pthread_rwlock_t *lock)
     (void)pthread_rwlockattr_destroy(&attr);
 }
 
-bool generation_stack_open(StoreMap *parent, const char *dir, uint64_t size, GenerationStack **ret, GError **error)
+bool generation_stack_open(StoreMap *parent, const char *dir, uint64_t size, GenerationStack **ret,
+                           GError **error)
 {
     g_autoptr(GenerationStack) stack = g_new0(GenerationStack, 1);
 
@@ -49,8 +50,10 @@ bool generation_stack_open(StoreMap *parent, const char *dir, uint64_t size, Gen
     stack->parent = parent ? store_map_ref(parent) : NULL;
 
     if (parent && store_map_size(parent) > size)
-        return fail(error, "the working disk (%" G_GUINT64_FORMAT " bytes) is smaller than the disk it starts from (%" G_GUINT64_FORMAT
-                    " bytes)", size, store_map_size(parent));
+        return fail(error,
+                    "the working disk (%" G_GUINT64_FORMAT
+                    " bytes) is smaller than the disk it starts from (%" G_GUINT64_FORMAT " bytes)",
+                    size, store_map_size(parent));
     if (!generation_create(dir, ++stack->last_number, size, &stack->active, error))
         return false;
 
@@ -94,7 +97,8 @@ static bool parent_pread(GenerationStack *stack, void *buf, size_t size, uint64_
 }
 
 /* The generation that shows @block (NULL: the parent) and how many blocks from there on it shows as well. */
-static const Generation *layer_of(const GenerationStack *stack, uint64_t block, uint64_t limit, uint64_t *ret_count)
+static const Generation *layer_of(const GenerationStack *stack, uint64_t block, uint64_t limit,
+                                  uint64_t *ret_count)
 {
     bool dirty;
 
@@ -108,7 +112,8 @@ static const Generation *layer_of(const GenerationStack *stack, uint64_t block, 
 }
 
 /* The end, in bytes, of the run at @offset that one layer shows. */
-static const Generation *layer_at(const GenerationStack *stack, uint64_t offset, uint64_t end, uint64_t *ret_end)
+static const Generation *layer_at(const GenerationStack *stack, uint64_t offset, uint64_t end,
+                                  uint64_t *ret_end)
 {
     uint64_t block = offset / BLOCK, count;
     const Generation *layer = layer_of(stack, block, (end + BLOCK - 1) / BLOCK, &count);
@@ -142,7 +147,8 @@ bool generation_stack_pread(GenerationStack *stack, void *buf, size_t size, uint
     return ok;
 }
 
-static void parent_extent(GenerationStack *stack, uint64_t offset, uint64_t end, uint64_t *ret_end, bool *ret_zero)
+static void parent_extent(GenerationStack *stack, uint64_t offset, uint64_t end, uint64_t *ret_end,
+                          bool *ret_zero)
 {
     uint64_t parent_size = stack->parent ? store_map_size(stack->parent) : 0, extent_end;
 
@@ -154,7 +160,8 @@ static void parent_extent(GenerationStack *stack, uint64_t offset, uint64_t end,
     *ret_end = MIN(end, extent_end);
 }
 
-void generation_stack_extent(GenerationStack *stack, uint64_t offset, uint64_t end, uint64_t *ret_end, bool *ret_zero)
+void generation_stack_extent(GenerationStack *stack, uint64_t offset, uint64_t end, uint64_t *ret_end,
+                             bool *ret_zero)
 {
     const Generation *layer;
     uint64_t run_end;
@@ -177,11 +184,12 @@ static size_t block_bytes(const GenerationStack *stack, uint64_t block)
 }
 
 /* @size bytes at @offset, all in one block, which they do not fill. */
-static bool write_part(GenerationStack *stack, const uint8_t *data, size_t size, uint64_t offset, GError **error)
+static bool write_part(GenerationStack *stack, const uint8_t *data, size_t size, uint64_t offset,
+                       GError **error)
 {
     AUTO_LOCK(&stack->fill_lock);
     uint64_t block = offset / BLOCK;
-    uint8_t whole[BLOCK] = { 0 };
+    uint8_t whole[BLOCK] = {0};
 
     if (generation_is_dirty(stack->active, block))
         return generation_pwrite(stack->active, data, size, offset, error);
@@ -192,7 +200,8 @@ static bool write_part(GenerationStack *stack, const uint8_t *data, size_t size,
     return generation_pwrite(stack->active, whole, block_bytes(stack, block), block * BLOCK, error);
 }
 
-/* A range cut on the grid: a part of a block, whole blocks (the disk's last one counts as whole), a part of a block. */
+/* A range cut on the grid: part of a block, whole blocks (the disk's last one counts as such), part of one.
+ */
 typedef struct Cut {
     size_t head, tail;
     uint64_t middle;
@@ -200,7 +209,7 @@ typedef struct Cut {
 
 static Cut cut_on_grid(const GenerationStack *stack, uint64_t size, uint64_t offset)
 {
-    Cut cut = { 0 };
+    Cut cut = {0};
 
     if (offset % BLOCK != 0)
         cut.head = MIN(size, BLOCK - offset % BLOCK);
@@ -211,7 +220,8 @@ static Cut cut_on_grid(const GenerationStack *stack, uint64_t size, uint64_t off
     return cut;
 }
 
-static bool write_layers(GenerationStack *stack, const uint8_t *data, size_t size, uint64_t offset, GError **error)
+static bool write_layers(GenerationStack *stack, const uint8_t *data, size_t size, uint64_t offset,
+                         GError **error)
 {
     Cut cut = cut_on_grid(stack, size, offset);
 
@@ -239,7 +249,8 @@ static bool zero_layers(GenerationStack *stack, uint64_t size, uint64_t offset, 
     return !exact || cut.tail == 0 || write_part(stack, zeroes, cut.tail, middle + cut.middle, error);
 }
 
-bool generation_stack_pwrite(GenerationStack *stack, const void *buf, size_t size, uint64_t offset, GError **error)
+bool generation_stack_pwrite(GenerationStack *stack, const void *buf, size_t size, uint64_t offset,
+                             GError **error)
 {
     bool ok;
 

@@ -75,7 +75,9 @@ static bool map_bits(Generation *generation, int fd, int protection, GError **er
 static bool check_size(uint64_t size, GError **error)
 {
     if (size > GENERATION_SIZE_MAX)
-        return fail(error, "a working disk of %" G_GUINT64_FORMAT " bytes is larger than the 16 TiB kiln can serve", size);
+        return fail(error,
+                    "a working disk of %" G_GUINT64_FORMAT " bytes is larger than the 16 TiB kiln can serve",
+                    size);
     return true;
 }
 
@@ -233,7 +235,8 @@ bool generation_zero(Generation *generation, uint64_t first, uint64_t count, GEr
     if (count == 0)
         return true;
     do
-        result = fallocate(generation->delta, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
+        result = fallocate(generation->delta, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                           (off_t)size);
     while (result < 0 && errno == EINTR);
     if (result < 0 && errno != EOPNOTSUPP)
         return fail_errno(error, "punch a hole into '%s'", generation->delta_path);
@@ -244,7 +247,8 @@ bool generation_zero(Generation *generation, uint64_t first, uint64_t count, GEr
     return true;
 }
 
-void generation_extent(const Generation *generation, uint64_t offset, uint64_t end, uint64_t *ret_end, bool *ret_zero)
+void generation_extent(const Generation *generation, uint64_t offset, uint64_t end, uint64_t *ret_end,
+                       bool *ret_zero)
 {
     off_t data = lseek(generation->delta, (off_t)offset, SEEK_DATA);
     off_t hole;

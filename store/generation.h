@@ -5,7 +5,7 @@
  * Two files in one folder, made by the process that serves the disk and
  * read by the one that captures it:
  *
- *   generation-N.bitmap   one bit per 4 KiB block (64-bit words, host order), 1: the block is in this generation
+ *   generation-N.bitmap   a bit per 4 KiB block (64-bit words, host order), 1: it is in this generation
  *   generation-N.delta    sparse; block b at b * 4096. A dirty block that is a hole here is all zero
  *
  * Neither is a format: both die with the bake. Calls on different blocks may
@@ -25,7 +25,8 @@
 
 typedef struct Generation Generation;
 
-/* Makes both files for a disk of @size bytes; the bitmap is allocated at once, so that a full disk can't kill us later. */
+/* Makes both files for a disk of @size bytes; the bitmap is allocated at once, so that a full disk can't kill
+ * us later. */
 bool generation_create(const char *dir, unsigned number, uint64_t size, Generation **ret, GError **error);
 
 /* Opens what another process made, for reading. */
@@ -55,6 +56,7 @@ bool generation_zero(Generation *generation, uint64_t first, uint64_t count, GEr
  * Whether the delta at @offset is a hole, and where that stops being so (at most @end). Meant for dirty
  * ranges; a file system that knows no holes says data everywhere, which is also true.
  */
-void generation_extent(const Generation *generation, uint64_t offset, uint64_t end, uint64_t *ret_end, bool *ret_zero);
+void generation_extent(const Generation *generation, uint64_t offset, uint64_t end, uint64_t *ret_end,
+                       bool *ret_zero);
 
 #endif

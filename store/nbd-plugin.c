@@ -54,7 +54,7 @@ static struct {
     GMutex lock;
     GCond changed;
     bool unloading;
-} self = { .control = -1 };
+} self = {.control = -1};
 
 /* --- parameters --- */
 
@@ -226,7 +226,8 @@ static bool open_disk(GError **error)
 {
     g_autoptr(StoreMap) parent = NULL;
 
-    if (self.store_dir && !store_open(self.store_dir, STORE_OPEN_READONLY | STORE_OPEN_NO_CATALOG, &self.store, error))
+    if (self.store_dir &&
+        !store_open(self.store_dir, STORE_OPEN_READONLY | STORE_OPEN_NO_CATALOG, &self.store, error))
         return false;
     if (!open_map(&self.map, &parent, error))
         return false;
@@ -347,7 +348,8 @@ static int plugin_flush(void *handle, uint32_t flags)
     return 0;
 }
 
-static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags, struct nbdkit_extents *extents)
+static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+                          struct nbdkit_extents *extents)
 {
     uint64_t end = offset + count;
 
@@ -356,7 +358,8 @@ static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_
         bool zero;
 
         generation_stack_extent(self.stack, offset, end, &next, &zero);
-        if (nbdkit_add_extent(extents, offset, next - offset, zero ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0) < 0)
+        if (nbdkit_add_extent(extents, offset, next - offset,
+                              zero ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0) < 0)
             return -1;
         offset = next;
     }

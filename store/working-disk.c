@@ -75,7 +75,8 @@ static bool find_plugin(char **ret, GError **error)
         }
     }
     return fail_code(error, KILN_ERROR_NOT_FOUND,
-                     "'" PLUGIN_FILE "' is neither beside the kiln program nor in $KILN_LIBEXEC_DIR; reinstall kiln");
+                     "'" PLUGIN_FILE
+                     "' is neither beside the kiln program nor in $KILN_LIBEXEC_DIR; reinstall kiln");
 }
 
 /* In the store's own folder where the name is short enough: then recovery removes it in any case. */
@@ -118,8 +119,8 @@ static char **server_argv(const WorkingDisk *disk)
 static gpointer keeper_main(gpointer arg)
 {
     WorkingDisk *disk = arg;
-    int keep[] = { disk->server_control, -1 };
-    ProcessSpec spec = { .argv = (const char *const *)disk->argv, .keep_fds = keep, .inherit_stderr = true };
+    int keep[] = {disk->server_control, -1};
+    ProcessSpec spec = {.argv = (const char *const *)disk->argv, .keep_fds = keep, .inherit_stderr = true};
     GError *error = NULL;
     pid_t pid = 0;
     bool ok = process_spawn(&spec, &pid, &error);
@@ -173,7 +174,7 @@ static bool read_answer(WorkingDisk *disk, char line[ANSWER_MAX], GError **error
     size_t used = 0;
 
     while (used + 1 < ANSWER_MAX) {
-        struct pollfd wait = { disk->control, POLLIN, 0 };
+        struct pollfd wait = {disk->control, POLLIN, 0};
         int ready = poll(&wait, 1, ANSWER_TIMEOUT_MS);
         ssize_t got;
 
@@ -249,7 +250,8 @@ static void remove_dir(const char *dir)
 {
     g_autoptr(GError) error = NULL;
 
-    if (dir && !file_remove_tree(AT_FDCWD, dir, &error) && !g_error_matches(error, KILN_ERROR, KILN_ERROR_NOT_FOUND))
+    if (dir && !file_remove_tree(AT_FDCWD, dir, &error) &&
+        !g_error_matches(error, KILN_ERROR, KILN_ERROR_NOT_FOUND))
         log_warning("%s", error->message);
 }
 
@@ -345,7 +347,7 @@ static bool need_writer(Capture *capture, GError **error)
            map_writer_new(capture->writer, capture->disk->size, capture->parent, &capture->map, error);
 }
 
-/* Trimming tells of every free extent of a file system, most of which were zero before: these are no change. */
+/* Trimming tells of every free extent of a file system; those that were zero before are no change. */
 static bool zero_range(Capture *capture, uint64_t offset, uint64_t end, GError **error)
 {
     uint64_t parent_size = capture->parent ? store_map_size(capture->parent) : 0;
@@ -361,7 +363,8 @@ static bool zero_range(Capture *capture, uint64_t offset, uint64_t end, GError *
         /* Extents end on the grid, but for the parent's last block. */
         if (next < end)
             next = MIN(end, (next + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE * STORE_BLOCK_SIZE);
-        if (!zero && (!need_writer(capture, error) || !map_writer_zero(capture->map, offset, next - offset, error)))
+        if (!zero &&
+            (!need_writer(capture, error) || !map_writer_zero(capture->map, offset, next - offset, error)))
             return false;
         offset = next;
     }
@@ -414,7 +417,8 @@ static bool capture_blocks(Capture *capture, GError **error)
 
     for (uint64_t block = 0; block < blocks; block += count) {
         count = generation_run(capture->disk->sealed, block, blocks, &dirty);
-        if (dirty && !dirty_range(capture, block * STORE_BLOCK_SIZE, MIN(size, (block + count) * STORE_BLOCK_SIZE), error))
+        if (dirty && !dirty_range(capture, block * STORE_BLOCK_SIZE,
+                                  MIN(size, (block + count) * STORE_BLOCK_SIZE), error))
             return false;
     }
     return true;
@@ -423,7 +427,7 @@ static bool capture_blocks(Capture *capture, GError **error)
 /* @parent on entry, the new map on return. */
 static bool capture_sealed(WorkingDisk *disk, Digest *map, uint64_t *ret_new_bytes, GError **error)
 {
-    g_auto(Capture) capture = { .disk = disk, .buf = g_malloc(CAPTURE_CHUNK) };
+    g_auto(Capture) capture = {.disk = disk, .buf = g_malloc(CAPTURE_CHUNK)};
     MapResult result;
 
     if (!digest_is_none(map) && !store_map_open(disk->store, map, &capture.parent, error))

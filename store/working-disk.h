@@ -11,11 +11,13 @@
  *                          \-> drop
  *
  * seal: call it while the guest's file systems are frozen; returns at once.
- * capture: puts the sealed generation's dirty blocks into the store as a map on top of the parent; the parent is then this map.
+ * capture: puts the sealed generation's dirty blocks into the store as a map on top of the parent, which is
+ *       then the parent.
  * drop: forgets everything written since the last seal; the guest must have unmounted.
  *
- * Threads: every call may come from any thread. The server is started and held by a thread of the disk's own, so it does
- * not matter which thread opened it. It ends with the disk, or with kiln, whichever way kiln ends; its files go with it.
+ * Threads: every call may come from any thread. The server is started and held by a thread of the disk's own,
+ * so it does not matter which thread opened it. It ends with the disk, or with kiln, whichever way kiln ends;
+ * its files go with it.
  */
 #ifndef KILN_STORE_WORKING_DISK_H
 #define KILN_STORE_WORKING_DISK_H
@@ -24,16 +26,18 @@
 
 typedef struct WorkingDisk WorkingDisk;
 
-/* @size >= the parent's, which may be digest_none (an empty disk). The nbdkit process dies with the calling process. */
+/* @size >= the parent's, which may be digest_none (an empty disk). The nbdkit process dies with the calling
+ * process. */
 bool working_disk_open(Store *store, const Digest *parent, uint64_t size, WorkingDisk **ret, GError **error);
 const char *working_disk_socket(const WorkingDisk *disk); /* unix socket path, short */
 /* Waits for a capture that runs; an earlier seal that was not captured is an error. */
 bool working_disk_seal(WorkingDisk *disk, GError **error);
-bool working_disk_dirty_bytes(WorkingDisk *disk, uint64_t *ret); /* of the sealed generation; 0 when none is sealed */
+bool working_disk_dirty_bytes(WorkingDisk *disk,
+                              uint64_t *ret); /* of the sealed generation; 0 when none is sealed */
 /*
- * Private class. *ret_map equals the parent when nothing was dirty, then nothing is written. *ret_new_bytes is
- * what the store grew by, compressed. May run in another thread while the guest writes on. After a failure the generation is
- * still sealed and shown; capture may be tried again.
+ * Private class. *ret_map equals the parent when nothing was dirty, then nothing is written. *ret_new_bytes
+ * is what the store grew by, compressed. May run in another thread while the guest writes on. After a failure
+ * the generation is still sealed and shown; capture may be tried again.
  */
 bool working_disk_capture(WorkingDisk *disk, Digest *ret_map, uint64_t *ret_new_bytes, GError **error);
 bool working_disk_drop(WorkingDisk *disk, GError **error);

@@ -15,8 +15,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define USAGE                                                                                                    \
-    "boot REF [--forward HOSTPORT:GUESTPORT]... [--check URL [--timeout T] [--show-body]] [--memory SIZE] " \
+#define USAGE                                                                                                \
+    "boot REF [--forward HOSTPORT:GUESTPORT]... [--check URL [--timeout T] [--show-body]] [--memory SIZE] "  \
     "[--cpus N] [--network]"
 
 typedef struct BootCall {
@@ -69,7 +69,8 @@ static bool parse_numbers(BootCall *call, GError **error)
     call->options.cpus = (unsigned)cpus;
     if (call->options.check && !g_str_has_prefix(call->options.check, "http://") &&
         !g_str_has_prefix(call->options.check, "https://"))
-        return fail_code(error, KILN_ERROR_USAGE, "--check wants an http or https URL, not '%s'", call->options.check);
+        return fail_code(error, KILN_ERROR_USAGE, "--check wants an http or https URL, not '%s'",
+                         call->options.check);
     return true;
 }
 
@@ -89,17 +90,20 @@ static void print_text(const BootCall *call, const BootResult *result)
 
 static int print_json(const BootCall *call, const StoreImage *image, const BootResult *result)
 {
-    json_t *document = json_pack("{s:o, s:f, s:b}", "image", cli_image_json(image), "seconds", result->seconds, "kvm",
-                                 result->accelerated);
+    json_t *document = json_pack("{s:o, s:f, s:b}", "image", cli_image_json(image), "seconds",
+                                 result->seconds, "kvm", result->accelerated);
 
     if (result->checked)
-        json_object_set_new(document, "check", json_pack("{s:s, s:i}", "url", call->options.check, "status", result->status));
+        json_object_set_new(document, "check",
+                            json_pack("{s:s, s:i}", "url", call->options.check, "status", result->status));
     if (call->show_body && result->body) {
         gsize size;
         const char *data = g_bytes_get_data(result->body, &size);
 
         /* Not every body is text. */
-        json_object_set_new(document, "body", g_utf8_validate(data, (gssize)size, NULL) ? json_stringn(data, size) : json_null());
+        json_object_set_new(document, "body",
+                            g_utf8_validate(data, (gssize)size, NULL) ? json_stringn(data, size)
+                                                                      : json_null());
     }
     return cli_print_json(document);
 }
@@ -118,7 +122,8 @@ static void place_console(CliContext *cli, BootCall *call)
     }
 }
 
-static bool boot(CliContext *cli, const char *ref, BootCall *call, StoreImage **ret_image, BootResult *ret, GError **error)
+static bool boot(CliContext *cli, const char *ref, BootCall *call, StoreImage **ret_image, BootResult *ret,
+                 GError **error)
 {
     g_autoptr(Store) store = NULL;
     g_autoptr(StoreImage) image = NULL;
@@ -143,17 +148,14 @@ int verb_boot(CliContext *cli, int argc, char **argv)
     g_autoptr(GPtrArray) forwards = g_ptr_array_new(); /* of argv's own strings */
     g_autofree char **arguments = NULL;
     g_autoptr(StoreImage) image = NULL;
-    g_auto(BootResult) result = { 0 };
+    g_auto(BootResult) result = {0};
     g_autoptr(GError) error = NULL;
-    BootCall call = { 0 };
-    const CliOption options[] = { { "forward", CLI_LIST, forwards },
-                                  { "check", CLI_STRING, &call.options.check },
-                                  { "timeout", CLI_STRING, &call.timeout },
-                                  { "memory", CLI_STRING, &call.memory },
-                                  { "cpus", CLI_STRING, &call.cpus },
-                                  { "network", CLI_FLAG, &call.options.network },
-                                  { "show-body", CLI_FLAG, &call.show_body },
-                                  { NULL, CLI_FLAG, NULL } };
+    BootCall call = {0};
+    const CliOption options[] = {
+        {"forward", CLI_LIST, forwards},          {"check", CLI_STRING, &call.options.check},
+        {"timeout", CLI_STRING, &call.timeout},   {"memory", CLI_STRING, &call.memory},
+        {"cpus", CLI_STRING, &call.cpus},         {"network", CLI_FLAG, &call.options.network},
+        {"show-body", CLI_FLAG, &call.show_body}, {NULL, CLI_FLAG, NULL}};
     bool ok;
 
     if (!cli_parse(options, USAGE, argc, argv, 1, 1, &arguments, &error) || !parse_numbers(&call, &error))

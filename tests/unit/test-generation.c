@@ -59,9 +59,9 @@ static void compare(Fixture *f)
 static void part_writes_keep_the_rest(Fixture *f, gconstpointer data)
 {
     put(f, 0x11, 3 * B, 0);
-    put(f, 0x22, 10, 100);           /* inside a dirty block */
-    put(f, 0x33, B, 5 * B + 7);      /* over two clean ones */
-    put(f, 0x44, 1, ODD_SIZE - 1);   /* the tail of the disk */
+    put(f, 0x22, 10, 100);         /* inside a dirty block */
+    put(f, 0x33, B, 5 * B + 7);    /* over two clean ones */
+    put(f, 0x44, 1, ODD_SIZE - 1); /* the tail of the disk */
     put(f, 0x55, 2 * B + 5, 7 * B - 3);
     compare(f);
 }
@@ -211,7 +211,8 @@ static void oversized_disk_is_refused(void)
     g_assert_nonnull(strstr(error->message, "16 TiB"));
 }
 
-/* Eight threads write one byte each into the same blocks: no byte may be lost to another one's read-fill-write. */
+/* Eight threads write one byte each into the same blocks: no byte may be lost to another one's
+ * read-fill-write. */
 static gpointer write_own_bytes(gpointer arg)
 {
     static gint next;

@@ -91,7 +91,9 @@ static void respond(Ask *ask)
         serve(ask, ask->nth == 0 ? "ETag: \"old\"" : "ETag: \"new\"", ask->nth == 0 ? 100000 : SIZE);
     } else if (strcmp(path, "/lies") == 0) { /* says 206 although the validator is another one */
         if (ask->from > 0)
-            say(ask, "HTTP/1.1 206 Part\r\nETag: \"other\"\r\nContent-Range: bytes %lld-%d/%d\r\nContent-Length: 10\r\n\r\n0123456789",
+            say(ask,
+                "HTTP/1.1 206 Part\r\nETag: \"other\"\r\nContent-Range: bytes %lld-%d/%d\r\nContent-Length: "
+                "10\r\n\r\n0123456789",
                 ask->from, SIZE - 1, SIZE);
         else
             serve(ask, "ETag: \"one\"", ask->nth == 0 ? 1000 : SIZE);
@@ -107,7 +109,8 @@ static void respond(Ask *ask)
     else if (g_str_has_prefix(path, "/once-"))
         serve(ask, "ETag: \"one\"", SIZE);
     else if (strcmp(path, "/moved") == 0)
-        say(ask, "HTTP/1.1 302 There\r\nETag: \"redirect\"\r\nLocation: /plain\r\nContent-Length: 4\r\n\r\ngone");
+        say(ask,
+            "HTTP/1.1 302 There\r\nETag: \"redirect\"\r\nLocation: /plain\r\nContent-Length: 4\r\n\r\ngone");
     else if (strcmp(path, "/to-file") == 0)
         say(ask, "HTTP/1.1 302 There\r\nLocation: file:///etc/hostname\r\nContent-Length: 0\r\n\r\n");
     else if (strcmp(path, "/endless") == 0) {
@@ -137,7 +140,7 @@ static void take_header(Ask *ask, const char *line)
 
 static void handle(int fd)
 {
-    Ask ask = { .fd = fd, .from = -1 };
+    Ask ask = {.fd = fd, .from = -1};
     FILE *in = fdopen(dup(fd), "r");
     char line[1000];
 
@@ -169,7 +172,7 @@ static gpointer server_main(gpointer arg)
 
 static void start_server(void)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof(address);
 
     asked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -212,7 +215,7 @@ static char *url_of(const char *path)
 static bool get_limited(Fixture *f, const char *path, uint64_t max, GError **error)
 {
     g_autofree char *url = g_str_has_prefix(path, "/") ? url_of(path) : g_strdup(path);
-    HttpDownload request = { .url = url, .max_size = max };
+    HttpDownload request = {.url = url, .max_size = max};
 
     return http_download(&request, f->dirfd, "x", error);
 }
@@ -357,12 +360,12 @@ static void empty_is_a_file_too(Fixture *f, gconstpointer data)
 static void an_unchanged_answer_touches_nothing(Fixture *f, gconstpointer data)
 {
     g_autofree char *url = url_of("/same"), *etag = NULL;
-    HttpDownload request = { .url = url, .ret_etag = &etag };
+    HttpDownload request = {.url = url, .ret_etag = &etag};
     bool unchanged = true;
 
     g_assert_true(http_download(&request, f->dirfd, "x", NULL));
     g_assert_cmpstr(etag, ==, "\"one\"");
-    request = (HttpDownload){ .url = url, .etag = etag, .ret_unchanged = &unchanged };
+    request = (HttpDownload){.url = url, .etag = etag, .ret_unchanged = &unchanged};
     g_assert_true(http_download(&request, f->dirfd, "x", NULL));
     g_assert_true(unchanged);
     file_is_content(f);

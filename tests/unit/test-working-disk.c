@@ -40,7 +40,7 @@ static void receive_all(int fd, void *data, size_t size)
 
 static int client_connect(const char *path)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     g_assert_cmpuint(strlen(path), <, sizeof(address.sun_path));
@@ -54,10 +54,19 @@ static int client_connect(const char *path)
 /* Newstyle handshake, the export without a name, no structured replies. */
 static int client_open(const char *path, uint64_t *ret_size)
 {
-    struct __attribute__((packed)) { uint64_t magic, version; uint16_t flags; } hello;
-    struct __attribute__((packed)) { uint32_t flags; uint64_t magic; uint32_t option, length; } want = {
-        htobe32(3), htobe64(UINT64_C(0x49484156454F5054)), htobe32(1), 0 };
-    struct __attribute__((packed)) { uint64_t size; uint16_t flags; } export;
+    struct __attribute__((packed)) {
+        uint64_t magic, version;
+        uint16_t flags;
+    } hello;
+    struct __attribute__((packed)) {
+        uint32_t flags;
+        uint64_t magic;
+        uint32_t option, length;
+    } want = {htobe32(3), htobe64(UINT64_C(0x49484156454F5054)), htobe32(1), 0};
+    struct __attribute__((packed)) {
+        uint64_t size;
+        uint16_t flags;
+    } export;
     int fd = client_connect(path);
 
     g_assert_cmpint(fd, >=, 0);
@@ -70,9 +79,16 @@ static int client_open(const char *path, uint64_t *ret_size)
 
 static uint32_t client_ask(int fd, uint16_t type, uint64_t offset, uint32_t size, void *data)
 {
-    struct __attribute__((packed)) { uint32_t magic; uint16_t flags, type; uint64_t cookie, offset; uint32_t size; } ask = {
-        htobe32(0x25609513), 0, htobe16(type), 7, htobe64(offset), htobe32(size) };
-    struct __attribute__((packed)) { uint32_t magic, error; uint64_t cookie; } reply;
+    struct __attribute__((packed)) {
+        uint32_t magic;
+        uint16_t flags, type;
+        uint64_t cookie, offset;
+        uint32_t size;
+    } ask = {htobe32(0x25609513), 0, htobe16(type), 7, htobe64(offset), htobe32(size)};
+    struct __attribute__((packed)) {
+        uint32_t magic, error;
+        uint64_t cookie;
+    } reply;
 
     send_all(fd, &ask, sizeof(ask));
     if (type == CMD_WRITE)
