@@ -73,4 +73,10 @@ GHashTable *template_files(Template *template);
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
 
+/*
+ * Evaluates one expression and gives its value as JSON (new reference). With @template its variables, locals
+ * and path are known in it; @template may be NULL. For a console and for tests.
+ */
+bool template_evaluate(Template *template, const char *expression, json_t **ret, GError **error);
+
 #endif

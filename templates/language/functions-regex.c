@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * regex(), regexall(), regex_replace(). Patterns go to GLib's engine (PCRE), which accepts what Packer's
+ * (RE2) does, and more; $1 and ${name} in a replacement are Go's form, not GLib's.
+ */
+#include "templates/language/functions.h"
+
+#include <string.h>
+
+enum { MATCHES_MAX = 1000000 };
+
+static GRegex *compile(Call *call, size_t arg)
+{
+    g_autoptr(GError) error = NULL;
+    GRegex *regex = g_regex_new(call->args[arg]->string, 0, 0, &error);
+
+    if (!regex)
+        (void)call_fail(call, (int)arg, "this is no regular expression: %s", error->message);
+    return regex;
+}
+
+static Value *group_value(Call *call, const GMatchInfo *match, int group)
+{
+    g_autofree char *text = NULL;
+    int start, end;
+
+    if (!g_match_info_fetch_pos(match, group, &start, &end) || start < 0)
+        return value_null(call->arena, &type_string);
+    text = g_match_info_fetch(match, group);
+    return value_string(call->arena, text);
+}
+
+/* Names of named groups: GLib does not list them, so they are found in the pattern. */
+static GPtrArray *group_names(const char *pattern)
+{
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+
+    for (const char *p = pattern; (p = strstr(p, "(?")); p += 2) {
+        const char *from = p[2] == 'P' && p[3] == '<' ? p + 4 : p[2] == '<' && g_ascii_isalpha(p[3]) ? p + 3 : NULL;
+        const char *to = from ? strchr(from, '>') : NULL;
+
+        if (to && !(p > pattern && p[-1] == '\\'))
+            g_ptr_array_add(names, g_strndup(from, (gsize)(to - from)));
+    }
+    return names;
+}
+
+/* No group: the match; unnamed groups: a list; named ones: an object. */
+static Value *match_value(Call *call, GRegex *regex, const GMatchInfo *match, const GPtrArray *names)
+{
+    int groups = g_regex_get_capture_count(regex);
+    g_autofree Value **items = g_new0(Value *, groups + 1);
+    ValueFields fields;
+
+    if (groups == 0)
+        return group_value(call, match, 0);
+    if (names->len > 0) {
+        value_fields_init(&fields);
+        for (guint i = 0; i < names->len; i++) {
+            int number = g_regex_get_string_number(regex, names->pdata[i]);
+
+            if (number > 0)
+                value_fields_put(&fields, names->pdata[i], group_value(call, match, number));
+        }
+        return value_fields_object(&fields, call->arena);
+    }
+    for (int i = 0; i < groups; i++)
+        items[i] = group_value(call, match, i + 1);
+    return value_tuple(call->arena, items, (size_t)groups);
+}
+
+static Value *fn_regex(Call *call)
+{
+    g_autoptr(GRegex) regex = compile(call, 0);
+    g_autoptr(GMatchInfo) match = NULL;
+    g_autoptr(GPtrArray) names = group_names(call->args[0]->string);
+    g_autoptr(GError) error = NULL;
+
+    if (!regex)
+        return NULL;
+    if (!g_regex_match_full(regex, call->args[1]->string, -1, 0, 0, &match, &error))
+        return call_fail(call, 1, error ? "matching took too long" : "the pattern does not match this text");
+    return match_value(call, regex, match, names);
+}
+
+static Value *fn_regexall(Call *call)
+{
+    g_autoptr(GRegex) regex = compile(call, 0);
+    g_autoptr(GMatchInfo) match = NULL;
+    g_autoptr(GPtrArray) names = group_names(call->args[0]->string);
+    g_autoptr(GPtrArray) items = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+
+    if (!regex)
+        return NULL;
+    (void)g_regex_match_full(regex, call->args[1]->string, -1, 0, 0, &match, &error);
+    while (!error && g_match_info_matches(match) && items->len < MATCHES_MAX) {
+        g_ptr_array_add(items, match_value(call, regex, match, names));
+        (void)g_match_info_next(match, &error);
+    }
+    if (error)
+        return call_fail(call, 1, "matching took too long");
+    return value_tuple(call->arena, (Value **)items->pdata, items->len);
+}
+
+/* Go's templates: $1 and $name take the longest name, ${name} says where it ends, $$ is a dollar. */
+static void append_reference(GString *out, const GMatchInfo *match, const char **at)
+{
+    const char *p = *at + 1;
+    bool braces = *p == '{';
+    const char *from = braces ? p + 1 : p;
+    const char *to = from;
+    g_autofree char *name = NULL;
+    g_autofree char *value = NULL;
+
+    while (g_ascii_isalnum(*to) || *to == '_')
+        to++;
+    if (to == from || (braces && *to != '}')) {
+        g_string_append_c(out, '$');
+        *at += *p == '$' ? 2 : 1;
+        return;
+    }
+    name = g_strndup(from, (gsize)(to - from));
+    value = g_ascii_isdigit(*name) ? g_match_info_fetch(match, atoi(name)) : g_match_info_fetch_named(match, name);
+    g_string_append(out, value ? value : "");
+    *at = to + braces;
+}
+
+static gboolean replace_one(const GMatchInfo *match, GString *out, gpointer with)
+{
+    const char *p = with;
+
+    while (*p)
+        if (*p == '$')
+            append_reference(out, match, &p);
+        else
+            g_string_append_c(out, *p++);
+    return FALSE;
+}
+
+static Value *fn_regex_replace(Call *call)
+{
+    g_autoptr(GRegex) regex = compile(call, 1);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *result = NULL;
+
+    if (!regex)
+        return NULL;
+    result = g_regex_replace_eval(regex, call->args[0]->string, -1, 0, 0, replace_one, (gpointer)call->args[2]->string,
+                                  &error);
+    return result ? value_string(call->arena, result) : call_fail(call, 0, "matching took too long");
+}
+
+const Function functions_regex[] = {
+    { "regex", "ss", fn_regex, 0 },
+    { "regexall", "ss", fn_regexall, 0 },
+    { "regex_replace", "sss", fn_regex_replace, 0 },
+    { 0 },
+};

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Locals: each is evaluated once, after those it refers to, whatever their order in the text.
+ */
+#include "templates/template-private.h"
+
+#include <string.h>
+
+enum { CHAIN_MAX = 1000 };
+
+static Local *find_local(Template *t, const char *name)
+{
+    for (guint i = 0; i < t->locals->len; i++) {
+        Local *local = t->locals->pdata[i];
+
+        if (strcmp(local->name, name) == 0)
+            return local;
+    }
+    return NULL;
+}
+
+static void add_local(Template *t, const char *name, Expr *expr, Range range, bool sensitive)
+{
+    const Local *other = find_local(t, name);
+    Local *local = arena_new0(t->arena, Local, 1);
+
+    if (other) {
+        diagnose(&t->diagnostics, range, "the local value '%s' is defined twice; the first is in %s on line %u", name,
+                 other->range.source->name, range_start(other->range).line);
+        return;
+    }
+    *local = (Local){ .name = name, .expr = expr, .range = range, .sensitive = sensitive };
+    g_ptr_array_add(t->locals, local);
+}
+
+static void declare_one(Template *t, const Block *block)
+{
+    static const char *const what[] = { "NAME" };
+    static const char *const attributes[] = { "expression", "sensitive", NULL };
+    static const char *const blocks[] = { NULL };
+    BlockUse use = { .type = block->type, .n_labels = block->n_labels, .header = block->header };
+    const Attribute *expression = body_attribute(block->body, "expression");
+
+    if (!check_labels(t, &use, 1, what))
+        return;
+    check_body(t, block->body, "'local'", attributes, blocks);
+    if (!expression)
+        diagnose(&t->diagnostics, block->header, "'local' needs the argument 'expression'");
+    else
+        add_local(t, block->labels[0], expression->expr, block->header,
+                  body_bool(t, block->body, "sensitive", NULL, false));
+}
+
+void locals_declare(Template *t, const Block *block)
+{
+    if (strcmp(block->type, "local") == 0) {
+        declare_one(t, block);
+        return;
+    }
+    for (size_t i = 0; i < block->body->n_attributes; i++) {
+        const Attribute *attribute = block->body->attributes[i];
+
+        add_local(t, attribute->name, attribute->expr, attribute->name_range, false);
+    }
+    for (size_t i = 0; i < block->body->n_blocks; i++)
+        diagnose(&t->diagnostics, block->body->blocks[i]->type_range, "'locals' holds only NAME = VALUE");
+}
+
+typedef struct Visit {
+    Template *t;
+    Local *local;
+    unsigned depth;
+} Visit;
+
+static void evaluate_local(Template *t, Local *local, unsigned depth);
+
+static void visit_reference(void *arg, const char *root, const char *name, Range range)
+{
+    Visit *visit = arg;
+    Local *needed;
+
+    if (strcmp(root, "local") != 0)
+        return;
+    if (!name) { /* all of them, except what waits for this one */
+        for (guint i = 0; i < visit->t->locals->len; i++)
+            if (((Local *)visit->t->locals->pdata[i])->state == LOCAL_NEW)
+                evaluate_local(visit->t, visit->t->locals->pdata[i], visit->depth + 1);
+        return;
+    }
+    needed = find_local(visit->t, name);
+    if (!needed)
+        return; /* the evaluation complains, unless a try() saves it */
+    if (needed->state == LOCAL_BUSY)
+        diagnose(&visit->t->diagnostics, range, needed == visit->local ? "the local value '%s' needs itself"
+                                                                       : "the local value '%s' needs itself, through others",
+                 needed->name);
+    else
+        evaluate_local(visit->t, needed, visit->depth + 1);
+}
+
+static Value *known_locals(Template *t)
+{
+    ValueFields fields;
+
+    value_fields_init(&fields);
+    for (guint i = 0; i < t->locals->len; i++) {
+        const Local *local = t->locals->pdata[i];
+
+        if (local->value)
+            value_fields_put(&fields, local->name, local->value);
+    }
+    return value_fields_object(&fields, t->arena);
+}
+
+static void evaluate_local(Template *t, Local *local, unsigned depth)
+{
+    Visit visit = { t, local, depth };
+    unsigned before = t->diagnostics.count;
+    EvalContext context;
+
+    if (local->state != LOCAL_NEW)
+        return;
+    local->state = LOCAL_BUSY;
+    if (depth > CHAIN_MAX)
+        diagnose(&t->diagnostics, local->range, "more than %d local values need each other in a row", CHAIN_MAX);
+    else
+        expr_references(local->expr, visit_reference, &visit);
+    if (t->diagnostics.count == before) {
+        t->local = known_locals(t);
+        template_context(t, NULL, &context);
+        local->value = value_mark(t->arena, eval_expr(&context, local->expr), local->sensitive);
+    } else {
+        local->value = value_unknown(t->arena, &type_any);
+    }
+    local->state = LOCAL_DONE;
+}
+
+void locals_evaluate(Template *t)
+{
+    for (guint i = 0; i < t->locals->len; i++)
+        evaluate_local(t, t->locals->pdata[i], 0);
+    t->local = known_locals(t);
+}

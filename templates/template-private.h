@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of this room share: the template while it is read.
+ *
+ *   template.c   files, top-level blocks, the face
+ *   variables.c  variables and where their values come from
+ *   locals.c     locals in the order of their dependencies
+ *   blocks.c     any body -> JSON, dynamic blocks, generic options
+ *   builds.c     builds x sources -> TemplateBuild
+ */
+#ifndef KILN_TEMPLATES_TEMPLATE_PRIVATE_H
+#define KILN_TEMPLATES_TEMPLATE_PRIVATE_H
+
+#include "templates/language/eval.h"
+#include "templates/language/parser.h"
+#include "templates/templates.h"
+
+typedef struct Variable {
+    const char *name;
+    Block *block;      /* NULL: from the old `variables` block */
+    Range range;       /* where it is declared */
+    const Type *type;  /* type_any when none was said */
+    Value *value;      /* NULL: unset */
+    bool sensitive;
+} Variable;
+
+typedef struct Local {
+    const char *name;
+    Expr *expr;
+    Range range;
+    bool sensitive;
+    enum { LOCAL_NEW, LOCAL_BUSY, LOCAL_DONE } state;
+    Value *value;
+} Local;
+
+struct Template {
+    Arena *arena;
+    Diagnostics diagnostics;
+    const TemplateOptions *options; /* during the load only */
+    char *dir;
+    GHashTable *files;      /* absolute path -> Digest* */
+    GPtrArray *bodies;      /* of Body*, one for each file */
+    GPtrArray *variables;   /* of Variable* */
+    GPtrArray *locals;      /* of Local* */
+    GPtrArray *sources;     /* of Block* */
+    GPtrArray *build_blocks; /* of Block* */
+    GPtrArray *builds;      /* of TemplateBuild* */
+    Value *var, *local, *path, *packer;
+};
+
+/* A block of the text, or one that `dynamic` made: then with more names and other labels. */
+typedef struct BlockUse {
+    const char *type;
+    const char *const *labels;
+    size_t n_labels;
+    Range header;
+    const Body *body;
+    const Scope *scope;
+} BlockUse;
+
+/* A context that knows var, local, path, packer and perhaps @scope's names. */
+void template_context(Template *t, const Scope *scope, EvalContext *ret);
+Scope *template_root_scope(Template *t);
+Scope *scope_with(Arena *arena, const Scope *outer, const char *name, Value *value);
+
+/* Complains about attributes and blocks that are not in the lists (NULL-terminated; NULL: any), with "did you mean". */
+void check_body(Template *t, const Body *body, const char *where, const char *const *attributes, const char *const *blocks);
+bool check_labels(Template *t, const BlockUse *use, size_t n, const char *const *what);
+
+/* Evaluated attributes; the default when absent or wrong (then a diagnostic says so). */
+const char *body_string(Template *t, const Body *body, const char *name, const Scope *scope, const char *otherwise);
+bool body_bool(Template *t, const Body *body, const char *name, const Scope *scope, bool otherwise);
+
+/* Variables */
+void variables_declare(Template *t, const Block *block);
+void variables_declare_old(Template *t, const Block *block);
+void variables_assign(Template *t, const char *folder /* NULL: no auto files */);
+void variables_finish(Template *t);
+/* Reads and parses; NULL after a diagnostic or error text. Records the file. */
+Source *template_read(Template *t, const char *path);
+
+/* Locals */
+void locals_declare(Template *t, const Block *block);
+void locals_evaluate(Template *t);
+
+/* Blocks */
+GPtrArray *blocks_expand(Template *t, const Body *body, const Scope *scope); /* of BlockUse* in the arena */
+/* All attributes and nested blocks that are not in @skip, into @object. */
+void body_to_json(Template *t, const Body *body, const Scope *scope, const char *const *skip, json_t *object);
+TemplateBlock *template_block_new(Template *t, const BlockUse *use, const char *type, const char *name);
+void template_block_also(TemplateBlock *block, const Body *body); /* more places for template_complain */
+void template_block_free(TemplateBlock *block);
+
+/* Builds */
+void builds_evaluate(Template *t);
+void template_build_free(TemplateBuild *build);
+
+#endif

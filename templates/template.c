@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading a template: its files, its top-level blocks, and what the face promises.
+ *
+ *     files -> bodies -> variables -> values -> locals -> builds
+ *
+ * Each stage goes on after mistakes as long as the next one can make sense; the load fails at the end
+ * with all that was found.
+ */
+#include "templates/templates.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "templates/language/json.h"
+#include "templates/template-private.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#define PACKER_VERSION "1.16.0" /* what packer.version says: the language we follow */
+
+enum { FILES_MAX = 1000 };
+
+/* --- names an expression may use --- */
+
+Scope *scope_with(Arena *arena, const Scope *outer, const char *name, Value *value)
+{
+    Scope *scope = arena_new0(arena, Scope, 1);
+    const char **names = arena_new0(arena, const char *, 1);
+    Value **values = arena_new0(arena, Value *, 1);
+
+    names[0] = name;
+    values[0] = value;
+    *scope = (Scope){ .outer = outer, .names = names, .values = values, .n = 1 };
+    return scope;
+}
+
+Scope *template_root_scope(Template *t)
+{
+    Scope *scope = scope_with(t->arena, NULL, "packer", t->packer);
+
+    scope = scope_with(t->arena, scope, "path", t->path);
+    if (t->var)
+        scope = scope_with(t->arena, scope, "var", t->var);
+    if (t->local)
+        scope = scope_with(t->arena, scope, "local", t->local);
+    return scope;
+}
+
+static const char *noun(const char *root)
+{
+    return strcmp(root, "var") == 0 ? "variable" : strcmp(root, "local") == 0 ? "local value" : NULL;
+}
+
+static void record_file(void *arg, const char *path, const void *data, size_t size)
+{
+    Template *t = arg;
+    Digest *digest = g_new(Digest, 1);
+
+    digest_of(data, size, digest);
+    g_hash_table_replace(t->files, g_canonicalize_filename(path, NULL), digest);
+}
+
+void template_context(Template *t, const Scope *scope, EvalContext *ret)
+{
+    *ret = (EvalContext){ .arena = t->arena,
+                          .diagnostics = &t->diagnostics,
+                          .scope = scope ? scope : template_root_scope(t),
+                          .base_dir = t->dir,
+                          .noun = noun,
+                          .file_read = record_file,
+                          .arg = t };
+}
+
+/* --- checking --- */
+
+static bool is_listed(const char *const *list, const char *word)
+{
+    for (; *list; list++)
+        if (strcmp(*list, word) == 0)
+            return true;
+    return false;
+}
+
+void check_body(Template *t, const Body *body, const char *where, const char *const *attributes, const char *const *blocks)
+{
+    for (size_t i = 0; attributes && i < body->n_attributes; i++) {
+        const Attribute *attribute = body->attributes[i];
+
+        if (is_listed(attributes, attribute->name))
+            continue;
+        if (blocks && is_listed(blocks, attribute->name))
+            diagnose(&t->diagnostics, attribute->name_range, "'%s' is a block, written without '=', in %s", attribute->name, where);
+        else
+            diagnose(&t->diagnostics, attribute->name_range, "%s has no argument '%s'%s", where, attribute->name,
+                     did_you_mean(t->arena, attribute->name, attributes));
+    }
+    for (size_t i = 0; blocks && i < body->n_blocks; i++) {
+        const Block *block = body->blocks[i];
+
+        if (!is_listed(blocks, block->type))
+            diagnose(&t->diagnostics, block->type_range, "%s has no block '%s'%s", where, block->type,
+                     did_you_mean(t->arena, block->type, blocks));
+    }
+}
+
+bool check_labels(Template *t, const BlockUse *use, size_t n, const char *const *what)
+{
+    g_autoptr(GString) form = g_string_new(use->type);
+
+    if (use->n_labels == n)
+        return true;
+    for (size_t i = 0; i < n; i++)
+        g_string_append_printf(form, " \"%s\"", what[i]);
+    diagnose(&t->diagnostics, use->header, "this block is written %s { ... }", form->str);
+    return false;
+}
+
+const char *body_string(Template *t, const Body *body, const char *name, const Scope *scope, const char *otherwise)
+{
+    const Attribute *attribute = body_attribute(body, name);
+    g_autofree char *what = g_strdup_printf("'%s'", name);
+    EvalContext context;
+    Value *value;
+
+    if (!attribute)
+        return otherwise;
+    template_context(t, scope, &context);
+    value = eval_as(&context, attribute->expr, &type_string, what);
+    return value && value->state == VALUE_KNOWN ? value->string : otherwise;
+}
+
+bool body_bool(Template *t, const Body *body, const char *name, const Scope *scope, bool otherwise)
+{
+    const Attribute *attribute = body_attribute(body, name);
+    g_autofree char *what = g_strdup_printf("'%s'", name);
+    EvalContext context;
+    Value *value;
+
+    if (!attribute)
+        return otherwise;
+    template_context(t, scope, &context);
+    value = eval_as(&context, attribute->expr, &type_bool, what);
+    return value && value->state == VALUE_KNOWN ? value->boolean : otherwise;
+}
+
+/* --- files --- */
+
+Source *template_read(Template *t, const char *path)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(GError) error = NULL;
+    gsize size;
+    const void *data;
+
+    if (!file_load(AT_FDCWD, path, SOURCE_SIZE_MAX, &bytes, &error)) {
+        diagnose(&t->diagnostics, (Range){ 0 }, "%s", error->message);
+        return NULL;
+    }
+    data = g_bytes_get_data(bytes, &size);
+    record_file(t, path, data, size);
+    return source_new(&t->diagnostics, path, data, size);
+}
+
+static gint compare_names(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool list_folder(const char *path, GPtrArray *names, GError **error)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *name;
+
+    if (!dir)
+        return fail_errno(error, "read folder '%s'", path);
+    while ((name = g_dir_read_name(dir)))
+        if (g_str_has_suffix(name, ".pkr.hcl") && name[0] != '.')
+            g_ptr_array_add(names, g_build_filename(path, name, NULL));
+    g_ptr_array_sort(names, compare_names);
+    if (names->len == 0)
+        return fail_code(error, KILN_ERROR_USAGE, "the folder '%s' holds no template: no file ends in .pkr.hcl", path);
+    if (names->len > FILES_MAX)
+        return fail_code(error, KILN_ERROR_USAGE, "the folder '%s' holds more than %d templates", path, FILES_MAX);
+    return true;
+}
+
+static bool list_files(const char *path, GPtrArray *names, bool *ret_folder, GError **error)
+{
+    *ret_folder = g_file_test(path, G_FILE_TEST_IS_DIR);
+    if (*ret_folder)
+        return list_folder(path, names, error);
+    if (g_str_has_suffix(path, ".json"))
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "'%s' is JSON; templates are written in HCL, with a name that ends in .pkr.hcl", path);
+    if (!g_file_test(path, G_FILE_TEST_EXISTS))
+        return fail_code(error, KILN_ERROR_USAGE, "there is no template '%s'", path);
+    g_ptr_array_add(names, g_strdup(path));
+    return true;
+}
+
+/* --- top-level blocks --- */
+
+static void declare_source(Template *t, Block *block)
+{
+    static const char *const what[] = { "TYPE", "NAME" };
+    BlockUse use = { .type = block->type, .n_labels = block->n_labels, .header = block->header };
+
+    if (!check_labels(t, &use, 2, what))
+        return;
+    for (guint i = 0; i < t->sources->len; i++) {
+        const Block *other = t->sources->pdata[i];
+
+        if (strcmp(other->labels[0], block->labels[0]) == 0 && strcmp(other->labels[1], block->labels[1]) == 0) {
+            diagnose(&t->diagnostics, block->header, "the source '%s.%s' is defined twice; the first is in %s on line %u",
+                     block->labels[0], block->labels[1], other->header.source->name, range_start(other->header).line);
+            return;
+        }
+    }
+    g_ptr_array_add(t->sources, block);
+}
+
+static void check_packer(Template *t, const Block *block)
+{
+    static const char *const attributes[] = { "required_version", NULL };
+    static const char *const blocks[] = { "required_plugins", NULL };
+
+    check_body(t, block->body, "'packer'", attributes, blocks);
+}
+
+static void declare(Template *t, Block *block)
+{
+    static const char *const known[] = { "packer", "variable", "variables", "local", "locals", "source", "build", "data", NULL };
+
+    if (strcmp(block->type, "variable") == 0)
+        variables_declare(t, block);
+    else if (strcmp(block->type, "variables") == 0)
+        variables_declare_old(t, block);
+    else if (strcmp(block->type, "local") == 0 || strcmp(block->type, "locals") == 0)
+        locals_declare(t, block);
+    else if (strcmp(block->type, "source") == 0)
+        declare_source(t, block);
+    else if (strcmp(block->type, "build") == 0)
+        g_ptr_array_add(t->build_blocks, block);
+    else if (strcmp(block->type, "packer") == 0)
+        check_packer(t, block);
+    else if (strcmp(block->type, "data") == 0)
+        diagnose(&t->diagnostics, block->header,
+                 "data sources are not supported, since a bake has no network of its own; give the value as a variable");
+    else if (strcmp(block->type, "hcp_packer_registry") != 0 && strcmp(block->type, "communicator") != 0)
+        diagnose(&t->diagnostics, block->type_range, "a template has no block '%s'%s", block->type,
+                 did_you_mean(t->arena, block->type, known));
+}
+
+static void declare_all(Template *t)
+{
+    for (guint i = 0; i < t->bodies->len; i++) {
+        const Body *body = t->bodies->pdata[i];
+
+        for (size_t j = 0; j < body->n_attributes; j++)
+            diagnose(&t->diagnostics, body->attributes[j]->name_range,
+                     "the argument '%s' stands in no block; values are set in variable, locals, source and build blocks",
+                     body->attributes[j]->name);
+        for (size_t j = 0; j < body->n_blocks; j++)
+            declare(t, body->blocks[j]);
+    }
+}
+
+/* --- the face --- */
+
+static Value *string_fields(Arena *arena, const char *const *pairs)
+{
+    ValueFields fields;
+
+    value_fields_init(&fields);
+    for (; *pairs; pairs += 2)
+        value_fields_put(&fields, pairs[0], value_string(arena, pairs[1]));
+    return value_fields_object(&fields, arena);
+}
+
+static Template *template_new(const char *dir)
+{
+    Template *t = g_new0(Template, 1);
+    g_autofree char *cwd = g_get_current_dir();
+    const char *const path[] = { "root", dir, "cwd", cwd, NULL };
+    const char *const packer[] = { "version", PACKER_VERSION, "iterationID", "", "versionFingerprint", "", NULL };
+
+    t->arena = arena_new();
+    diagnostics_init(&t->diagnostics, t->arena);
+    t->dir = g_strdup(dir);
+    t->files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    t->bodies = g_ptr_array_new();
+    t->variables = g_ptr_array_new();
+    t->locals = g_ptr_array_new();
+    t->sources = g_ptr_array_new();
+    t->build_blocks = g_ptr_array_new();
+    t->builds = g_ptr_array_new_with_free_func((GDestroyNotify)template_build_free);
+    t->path = string_fields(t->arena, path);
+    t->packer = string_fields(t->arena, packer);
+    return t;
+}
+
+void template_free(Template *t)
+{
+    if (!t)
+        return;
+    g_ptr_array_unref(t->builds);
+    g_ptr_array_unref(t->build_blocks);
+    g_ptr_array_unref(t->sources);
+    g_ptr_array_unref(t->locals);
+    g_ptr_array_unref(t->variables);
+    g_ptr_array_unref(t->bodies);
+    g_hash_table_unref(t->files);
+    diagnostics_clear(&t->diagnostics);
+    arena_free(t->arena);
+    g_free(t->dir);
+    g_free(t);
+}
+
+static bool fail_with_diagnostics(Template *t, GError **error)
+{
+    g_autofree char *text = diagnostics_format(&t->diagnostics);
+
+    return fail_code(error, KILN_ERROR_USAGE, "%s", text);
+}
+
+/* After a mistake in the syntax names would seem missing that are only unread, so that stage ends the load. */
+static bool evaluate(Template *t, const char *folder, GError **error)
+{
+    if (t->diagnostics.count > 0)
+        return fail_with_diagnostics(t, error);
+    declare_all(t);
+    variables_assign(t, folder);
+    variables_finish(t);
+    locals_evaluate(t);
+    builds_evaluate(t);
+    return t->diagnostics.count == 0 || fail_with_diagnostics(t, error);
+}
+
+bool template_load(const char *path, const TemplateOptions *options, Template **ret, GError **error)
+{
+    static const TemplateOptions none;
+    g_autoptr(Template) t = NULL;
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *dir = NULL;
+    bool folder;
+
+    if (!g_utf8_validate(path, -1, NULL))
+        return fail_code(error, KILN_ERROR_USAGE, "the name of a template must be UTF-8 text");
+    if (!list_files(path, names, &folder, error))
+        return false;
+    dir = folder ? g_strdup(path) : g_path_get_dirname(path);
+    t = template_new(dir);
+    t->options = options ? options : &none;
+    for (guint i = 0; i < names->len; i++) {
+        Source *source = template_read(t, names->pdata[i]);
+
+        if (source)
+            g_ptr_array_add(t->bodies, parse_body(source, &t->diagnostics));
+    }
+    if (!evaluate(t, folder ? path : NULL, error))
+        return false;
+    t->options = NULL;
+    *ret = g_steal_pointer(&t);
+    return true;
+}
+
+GPtrArray *template_builds(Template *template)
+{
+    return template->builds;
+}
+
+const char *template_dir(const Template *template)
+{
+    return template->dir;
+}
+
+GHashTable *template_files(Template *template)
+{
+    return template->files;
+}
+
+bool template_evaluate(Template *template, const char *expression, json_t **ret, GError **error)
+{
+    g_autoptr(Template) own = template ? NULL : template_new(".");
+    Template *t = template ? template : own;
+    Diagnostics said;
+    Source *source;
+    Expr *expr = NULL;
+    Value *value = NULL;
+    EvalContext context;
+
+    diagnostics_init(&said, t->arena);
+    source = source_new(&said, "expression", expression, strlen(expression));
+    if (source)
+        expr = parse_expression(source, &said);
+    if (expr) {
+        template_context(t, NULL, &context);
+        context.diagnostics = &said;
+        value = eval_expr(&context, expr);
+    }
+    if (said.count > 0) {
+        g_autofree char *text = diagnostics_format(&said);
+
+        diagnostics_clear(&said);
+        return fail_code(error, KILN_ERROR_USAGE, "%s", text);
+    }
+    diagnostics_clear(&said);
+    *ret = value_to_json(value);
+    return true;
+}
