@@ -57,31 +57,38 @@ static const struct {
     { "EROFS", EROFS },   { "EMFILE", EMFILE }, { "KILL", 0 },
 };
 
+static Fault fault_now;
+static gint fault_seen;
+
+void io_fault_reload(void)
+{
+    const char *text = getenv("KILN_TEST_FAIL");
+    char name[16];
+
+    fault_seen = 0;
+    if (!text || sscanf(text, "%15[a-z]:%d:%15[A-Z]", fault_now.call, &fault_now.after, name) != 3)
+        fault_now.call[0] = '\0';
+    for (size_t i = 0; fault_now.call[0] && i < G_N_ELEMENTS(fault_errors); i++)
+        if (!strcmp(name, fault_errors[i].name))
+            fault_now.error = fault_errors[i].error;
+}
+
 static const Fault *fault_wanted(void)
 {
-    static Fault fault;
     static gsize once;
 
     if (g_once_init_enter(&once)) {
-        const char *text = getenv("KILN_TEST_FAIL");
-        char name[16];
-
-        if (!text || sscanf(text, "%15[a-z]:%d:%15[A-Z]", fault.call, &fault.after, name) != 3)
-            fault.call[0] = '\0';
-        for (size_t i = 0; fault.call[0] && i < G_N_ELEMENTS(fault_errors); i++)
-            if (!strcmp(name, fault_errors[i].name))
-                fault.error = fault_errors[i].error;
+        io_fault_reload();
         g_once_init_leave(&once, 1);
     }
-    return fault.call[0] ? &fault : NULL;
+    return fault_now.call[0] ? &fault_now : NULL;
 }
 
 static bool fault_hits(const char *call)
 {
-    static gint seen;
     const Fault *fault = fault_wanted();
 
-    if (!fault || strcmp(fault->call, call) || g_atomic_int_add(&seen, 1) + 1 < fault->after)
+    if (!fault || strcmp(fault->call, call) || g_atomic_int_add(&fault_seen, 1) + 1 < fault->after)
         return false;
     if (!fault->error)
         (void)kill(getpid(), SIGKILL);

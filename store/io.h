@@ -30,6 +30,9 @@ typedef struct StoreIo {
 void store_io_set(const StoreIo *io);
 const StoreIo *store_io_real(void);
 
+/* Reads KILN_TEST_FAIL again and counts from one: for a test's forked child. */
+void io_fault_reload(void);
+
 int io_open(int dirfd, const char *name, int flags, mode_t mode);
 int io_fdatasync(int fd);
 int io_fsync(int fd);
