@@ -37,17 +37,23 @@ static bool is_url(const char *from)
     return strstr(from, "://") != NULL;
 }
 
-/* @ret is digest_none for "none" and for a local file without checksum. */
-static bool parse_checksum(const json_t *args, Digest *ret, GError **error)
+/* What the file must be; without checksum, and with "none", anything. */
+typedef struct Checksum {
+    bool given;
+    Digest digest;
+} Checksum;
+
+static bool parse_checksum(const json_t *args, Checksum *ret, GError **error)
 {
     const char *from = text_of(args, "from"), *checksum = text_of(args, "checksum");
 
-    *ret = digest_none;
+    *ret = (Checksum){0};
     if (!checksum && from && is_url(from))
         return fail_code(error, KILN_ERROR_USAGE, "a download needs a checksum: \"sha256:...\", or \"none\" to trust the server");
     if (!checksum || strcmp(checksum, "none") == 0)
         return true;
-    if (!digest_parse(checksum, ret))
+    ret->given = true;
+    if (!digest_parse(checksum, &ret->digest))
         return fail_code(error, KILN_ERROR_USAGE, "checksum '%s' is neither \"sha256:\" with 64 hex digits nor \"none\"",
                          checksum);
     return true;
@@ -56,8 +62,8 @@ static bool parse_checksum(const json_t *args, Digest *ret, GError **error)
 static bool disk_check(const json_t *args, const char **ret_argument, GError **error)
 {
     const char *from;
+    Checksum checksum;
     uint64_t size;
-    Digest digest;
 
     if (!source_check_strings(args, string_arguments, ret_argument, error) ||
         !source_size_argument(args, NULL, &size, ret_argument, error))
@@ -72,16 +78,16 @@ static bool disk_check(const json_t *args, const char **ret_argument, GError **e
         !g_str_has_prefix(from, "file://"))
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no http, https or file URL", from);
     *ret_argument = "checksum";
-    return parse_checksum(args, &digest, error);
+    return parse_checksum(args, &checksum, error);
 }
 
-static bool checksum_matches(const char *from, const Digest *wanted, const Digest *got, GError **error)
+static bool checksum_matches(const char *from, const Checksum *wanted, const Digest *got, GError **error)
 {
     char a[DIGEST_OCI_SIZE], b[DIGEST_OCI_SIZE];
 
-    if (digest_is_none(wanted) || digest_equal(wanted, got))
+    if (!wanted->given || digest_equal(&wanted->digest, got))
         return true;
-    return fail(error, "checksum of '%s' is wrong: expected %s, found %s", from, digest_to_oci(wanted, a),
+    return fail(error, "checksum of '%s' is wrong: expected %s, found %s", from, digest_to_oci(&wanted->digest, a),
                 digest_to_oci(got, b));
 }
 
@@ -110,7 +116,7 @@ static void download_forget(const char *path)
     (void)unlink(validator);
 }
 
-static bool download(const SourceContext *context, const char *url, const Digest *wanted, char **ret_path,
+static bool download(const SourceContext *context, const char *url, const Checksum *wanted, char **ret_path,
                      Digest *ret_digest, GError **error)
 {
     g_autofree char *folder = NULL, *name = NULL, *path = NULL;
@@ -127,7 +133,7 @@ static bool download(const SourceContext *context, const char *url, const Digest
     if (dirfd < 0)
         return fail_errno(error, "open '%s'", folder);
     /* Without a checksum an old partial file may be the start of other bytes than today's. */
-    if (digest_is_none(wanted))
+    if (!wanted->given)
         download_forget(path);
     if (!http_download(&request, dirfd, name, error) || !digest_of_file(dirfd, name, ret_digest, &size, error))
         return false;
@@ -175,17 +181,18 @@ static bool import_file(const SourceContext *context, const char *path, const Di
 }
 
 /* A URL: the digest of what it gives, imported at once so that no second copy stays. */
-static bool identify_url(const SourceContext *context, const char *url, const Digest *wanted, Digest *ret, GError **error)
+static bool identify_url(const SourceContext *context, const char *url, const Checksum *wanted, Digest *ret,
+                         GError **error)
 {
     g_autofree char *path = NULL;
     bool known = false, ok;
     Digest map;
 
-    if (!digest_is_none(wanted)) {
-        if (!imported(context, wanted, &map, &known, error))
+    if (wanted->given) {
+        if (!imported(context, &wanted->digest, &map, &known, error))
             return false;
         if (known) {
-            *ret = *wanted;
+            *ret = wanted->digest;
             return true;
         }
     }
@@ -205,7 +212,7 @@ static bool identify_unpinned(const SourceContext *context, const char *url, Dig
     const char *text = NULL;
 
     if (!context->offline) {
-        if (!identify_url(context, url, &digest_none, ret, error))
+        if (!identify_url(context, url, &(Checksum){0}, ret, error))
             return false;
         memo = json_pack("{ss sI}", "sha256", digest_to_hex(ret, hex), "fetched",
                          (json_int_t)(g_get_real_time() / G_USEC_PER_SEC));
@@ -226,15 +233,16 @@ static bool disk_identify(const SourceContext *context, const json_t *args, json
 {
     const char *from = text_of(args, "from"), *argument;
     char oci[DIGEST_OCI_SIZE];
-    Digest wanted, digest;
+    Checksum wanted;
+    Digest digest;
     uint64_t size;
     bool ok;
 
     if (!parse_checksum(args, &wanted, error) || !source_size_argument(args, NULL, &size, &argument, error))
         return false;
     if (is_url(from)) {
-        ok = digest_is_none(&wanted) ? identify_unpinned(context, from, &digest, error)
-                                     : identify_url(context, from, &wanted, &digest, error);
+        ok = wanted.given ? identify_url(context, from, &wanted, &digest, error)
+                          : identify_unpinned(context, from, &digest, error);
     } else {
         g_autofree char *path = source_find_file(context, from);
 
@@ -257,7 +265,7 @@ static bool import_again(const SourceContext *context, const json_t *args, const
     Digest now;
 
     if (is_url(from))
-        return identify_url(context, from, file, &now, error) && imported(context, file, ret_map, &known, error) &&
+        return identify_url(context, from, &(Checksum){true, *file}, &now, error) && imported(context, file, ret_map, &known, error) &&
                (known || fail(error, "'%s' could not be kept in the store", from));
     path = source_find_file(context, from);
     if (!source_file_digest(context, path, &now, error))
