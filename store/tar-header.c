@@ -356,6 +356,8 @@ bool tar_list(int fd, size_t max, const char *what, GPtrArray **ret, GError **er
     if (fstat(fd, &st) < 0)
         return fail_errno(error, "read %s", what);
     end = (uint64_t)st.st_size;
+    if (end < TAR_BLOCK)
+        return fail(error, "%s is no tar archive, or a damaged one", what);
     for (uint64_t at = 0; at + TAR_BLOCK <= end;) {
         Ustar u;
 
