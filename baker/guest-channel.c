@@ -2,8 +2,9 @@
 /*
  * The host's end of the conversation with the runner: see guest-channel.h and provisioner/runner/protocol.h.
  *
- * Two kinds of failure. The runner says ERR: the request failed, the conversation goes on. Anything else (silence, a frame out
- * of turn, the end of the socket, an interrupt) leaves host and guest with different ideas of what was done: channel_die().
+ * Two kinds of failure. The runner says ERR: the request failed, the conversation goes on. Anything else
+ * (silence, a frame out of turn, the end of the socket, an interrupt) leaves host and guest with different
+ * ideas of what was done: channel_die().
  */
 #include "baker/guest-channel.h"
 
@@ -17,8 +18,9 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#define SILENCE_MAX 300.0       /* seconds without a byte while the runner works on a file or a freeze */
-#define TIMEOUT_GRACE 2.0       /* the runner itself keeps a step's limit; this long after it we stop believing it */
+#define SILENCE_MAX 300.0 /* seconds without a byte while the runner works on a file or a freeze */
+#define TIMEOUT_GRACE                                                                                        \
+    2.0 /* the runner itself keeps a step's limit; this long after it we stop believing it */
 #define LINE_MAX_BYTES (64 * 1024)
 
 struct GuestChannel {
@@ -31,7 +33,7 @@ struct GuestChannel {
     char *step_name;
     GuestLineFn *on_line;
     void *on_line_arg;
-    GString *lines[2];  /* unfinished lines of stdout and stderr */
+    GString *lines[2]; /* unfinished lines of stdout and stderr */
     uint8_t out[WIRE_HEADER_SIZE + WIRE_PAYLOAD_MAX];
     uint8_t in[WIRE_PAYLOAD_MAX];
 };
@@ -91,7 +93,8 @@ static const char *step_name(const GuestChannel *ch)
     return ch->step_name ? ch->step_name : "the step";
 }
 
-/* The moment until which we wait: the step's limit, or @silence seconds from now (0: for ever), whichever is first. */
+/* The moment until which we wait: the step's limit, or @silence seconds from now (0: for ever), whichever is
+ * first. */
 static int64_t wait_limit(const GuestChannel *ch, double silence)
 {
     int64_t limit = silence > 0 ? g_get_monotonic_time() + (int64_t)(silence * G_USEC_PER_SEC) : 0;
@@ -102,7 +105,8 @@ static int64_t wait_limit(const GuestChannel *ch, double silence)
 static bool fail_waited(GuestChannel *ch, int64_t limit, GError **error)
 {
     if (ch->step_limit && limit == ch->step_limit)
-        (void)fail_code(error, KILN_ERROR_TIMEOUT, "%s passed its time limit and did not stop", step_name(ch));
+        (void)fail_code(error, KILN_ERROR_TIMEOUT, "%s passed its time limit and did not stop",
+                        step_name(ch));
     else
         (void)fail_code(error, KILN_ERROR_TIMEOUT, "the guest does not answer any more");
     return channel_die(ch);
@@ -111,7 +115,8 @@ static bool fail_waited(GuestChannel *ch, int64_t limit, GError **error)
 static bool fail_gone(GuestChannel *ch, GError **error)
 {
     if (interrupt_check(error))
-        (void)fail(error, "the guest ended unexpectedly (its kernel crashed, or the virtual machine was killed)");
+        (void)fail(error,
+                   "the guest ended unexpectedly (its kernel crashed, or the virtual machine was killed)");
     return channel_die(ch);
 }
 
@@ -119,7 +124,7 @@ static bool fail_gone(GuestChannel *ch, GError **error)
 static bool channel_wait(GuestChannel *ch, short events, int64_t limit, GError **error)
 {
     for (;;) {
-        struct pollfd fds[] = { { .fd = ch->fd, .events = events }, { .fd = interrupt_fd(), .events = POLLIN } };
+        struct pollfd fds[] = {{.fd = ch->fd, .events = events}, {.fd = interrupt_fd(), .events = POLLIN}};
         int64_t left = limit ? limit - g_get_monotonic_time() : -1;
 
         if (limit && left <= 0)
@@ -176,7 +181,7 @@ static bool fail_protocol(GuestChannel *ch, GError **error)
 /* Asks; @w holds the payload behind room for the header. */
 static WireWriter request_new(GuestChannel *ch)
 {
-    return (WireWriter){ ch->out + WIRE_HEADER_SIZE, 0, WIRE_PAYLOAD_MAX, false };
+    return (WireWriter){ch->out + WIRE_HEADER_SIZE, 0, WIRE_PAYLOAD_MAX, false};
 }
 
 static bool request_send(GuestChannel *ch, uint16_t type, const WireWriter *w, GError **error)
@@ -184,7 +189,8 @@ static bool request_send(GuestChannel *ch, uint16_t type, const WireWriter *w, G
     if (!check_alive(ch, error))
         return false;
     if (w->bad)
-        return fail(error, "a command or path is too long for the guest (at most %u KiB)", WIRE_PAYLOAD_MAX / 1024);
+        return fail(error, "a command or path is too long for the guest (at most %u KiB)",
+                    WIRE_PAYLOAD_MAX / 1024);
     if (type != WIRE_DATA)
         ch->request++;
     wire_pack_header(ch->out, (uint32_t)w->size, ch->request, type);
@@ -207,13 +213,15 @@ static bool receive(GuestChannel *ch, double silence, uint16_t unasked, Frame *r
         (void)fail(error, "kiln's runner in the guest ended unexpectedly");
         return channel_die(ch);
     }
-    if (header.request != (unasked ? 0 : ch->request) || (unasked && header.type != unasked && header.type != WIRE_ERR))
+    if (header.request != (unasked ? 0 : ch->request) ||
+        (unasked && header.type != unasked && header.type != WIRE_ERR))
         return fail_protocol(ch, error);
-    *ret = (Frame){ header.type, { ch->in, header.length, 0, false } };
+    *ret = (Frame){header.type, {ch->in, header.length, 0, false}};
     return true;
 }
 
-/* The runner's own sentence, with the guest's errno in words; bytes of the guest that would drive a terminal are gone. */
+/* The runner's own sentence, with the guest's errno in words; bytes of the guest that would drive a terminal
+ * are gone. */
 static bool fail_answer(GuestChannel *ch, Frame *frame, GError **error)
 {
     int err = (int)wire_get_number(&frame->payload, 4);
@@ -224,7 +232,10 @@ static bool fail_answer(GuestChannel *ch, Frame *frame, GError **error)
     if (!copy)
         return fail_protocol(ch, error);
     printable = log_printable(copy);
-    return fail_code(error, err == ENOENT ? KILN_ERROR_NOT_FOUND : err == ENOSPC ? KILN_ERROR_NO_SPACE : KILN_ERROR_FAILED,
+    return fail_code(error,
+                     err == ENOENT   ? KILN_ERROR_NOT_FOUND
+                     : err == ENOSPC ? KILN_ERROR_NO_SPACE
+                                     : KILN_ERROR_FAILED,
                      "%s in the guest: %s", printable, g_strerror(err));
 }
 
@@ -261,7 +272,8 @@ bool guest_channel_hello(GuestChannel *ch, double timeout, GError **error)
         (void)fail_answer(ch, &frame, error);
         return channel_die(ch);
     }
-    if (wire_get_number(&frame.payload, 4) != WIRE_MAGIC || wire_get_number(&frame.payload, 4) != WIRE_VERSION)
+    if (wire_get_number(&frame.payload, 4) != WIRE_MAGIC ||
+        wire_get_number(&frame.payload, 4) != WIRE_VERSION)
         return fail_protocol(ch, error);
     return true;
 }
@@ -279,7 +291,7 @@ bool guest_channel_begin(Guest *guest, const GuestStep *step, GError **error)
 {
     GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
     WireWriter w = request_new(ch);
-    struct timespec clock = { .tv_sec = step->clock };
+    struct timespec clock = {.tv_sec = step->clock};
     double ms = CLAMP(step->timeout * 1000, 0, (double)G_MAXUINT32);
     Frame frame;
 
@@ -378,7 +390,8 @@ static bool exec_finish(GuestChannel *ch, Frame *frame, int *ret_exit, GError **
     if (frame->payload.bad || code > 255)
         return fail_protocol(ch, error);
     if (timed_out)
-        return fail_code(error, KILN_ERROR_TIMEOUT, "%s passed its time limit and was stopped", step_name(ch));
+        return fail_code(error, KILN_ERROR_TIMEOUT, "%s passed its time limit and was stopped",
+                         step_name(ch));
     *ret_exit = (int)code;
     return true;
 }
@@ -417,15 +430,16 @@ static bool path_check(const char *path, GError **error)
 {
     if (path[0] != '/')
         return fail(error, "'%s' is not an absolute path in the guest", path);
-    return strlen(path) < WIRE_PATH_MAX || fail(error, "a path in the guest is longer than %u bytes", WIRE_PATH_MAX - 1);
+    return strlen(path) < WIRE_PATH_MAX ||
+           fail(error, "a path in the guest is longer than %u bytes", WIRE_PATH_MAX - 1);
 }
 
 static void put_meta(WireWriter *w, const GuestFile *meta, uint16_t default_mode)
 {
-    WireMeta wire = { .mode = default_mode };
+    WireMeta wire = {.mode = default_mode};
 
     if (meta)
-        wire = (WireMeta){ meta->uid, meta->gid, meta->mode, meta->mtime };
+        wire = (WireMeta){meta->uid, meta->gid, meta->mode, meta->mtime};
     wire_put_meta(w, &wire);
 }
 
@@ -469,7 +483,8 @@ bool guest_channel_put(Guest *guest, int fd, const char *path, const GuestFile *
     return wire_get_number(&frame.payload, 8) == total || fail_protocol(ch, error);
 }
 
-/* After our own failure: the rest of the answer is read and dropped, so that the next request finds an empty line. */
+/* After our own failure: the rest of the answer is read and dropped, so that the next request finds an empty
+ * line. */
 static void get_skip(GuestChannel *ch)
 {
     Frame frame;
@@ -544,7 +559,7 @@ bool guest_channel_stat(Guest *guest, const char *path, char *ret_type, GuestFil
         return fail_protocol(ch, error);
     *ret_type = type;
     if (ret_meta)
-        *ret_meta = (GuestFile){ meta.uid, meta.gid, (uint16_t)(meta.mode & 07777), meta.mtime };
+        *ret_meta = (GuestFile){meta.uid, meta.gid, (uint16_t)(meta.mode & 07777), meta.mtime};
     return true;
 }
 

@@ -2,9 +2,10 @@
 /*
  * The fake guest: a folder of the host stands for the guest's root, and programs run on the host.
  *
- * For tests of everything above the port: no VM, no root, no network, no time. It keeps the port's promises about files,
- * steps, lines, exit codes and time limits. It does not change owners (a test's user may not) and isolates nothing, so a
- * program finds the root it should work on in KILN_FAKE_ROOT and starts in that folder.
+ * For tests of everything above the port: no VM, no root, no network, no time. It keeps the port's promises
+ * about files, steps, lines, exit codes and time limits. It does not change owners (a test's user may not)
+ * and isolates nothing, so a program finds the root it should work on in KILN_FAKE_ROOT and starts in that
+ * folder.
  */
 #include "baker/guest-open.h"
 
@@ -119,14 +120,15 @@ static bool exec(Guest *base, const GuestExec *exec, int *ret_exit, GError **err
     if (guest->deadline > 0) {
         spec.timeout = guest->deadline - now();
         if (spec.timeout <= 0)
-            return fail_code(error, KILN_ERROR_TIMEOUT, "%s passed its time limit and was stopped", guest->step_name);
+            return fail_code(error, KILN_ERROR_TIMEOUT, "%s passed its time limit and was stopped",
+                             guest->step_name);
     }
     return process_run(&spec, ret_exit, error);
 }
 
 static bool set_meta(int fd, const char *path, const GuestFile *meta, GError **error)
 {
-    struct timespec times[2] = { { 0 } };
+    struct timespec times[2] = {{0}};
 
     if (!meta)
         return true;
@@ -179,14 +181,15 @@ static bool get(Guest *base, const char *path, int fd, uint64_t max, GError **er
     if (in < 0 || fstat(in, &st) < 0)
         return fail_errno(error, "read '%s' in the guest", path);
     if (!S_ISREG(st.st_mode))
-        return fail(error, "cannot read '%s' in the guest: %s", path, g_strerror(S_ISDIR(st.st_mode) ? EISDIR : EINVAL));
+        return fail(error, "cannot read '%s' in the guest: %s", path,
+                    g_strerror(S_ISDIR(st.st_mode) ? EISDIR : EINVAL));
     return copy_to_end(in, fd, max, path, error);
 }
 
 static bool stat_(Guest *base, const char *path, char *ret_type, GuestFile *ret_meta, GError **error)
 {
     g_autofree char *real = host_path(self(base), path, error);
-    struct stat st = { 0 };
+    struct stat st = {0};
 
     if (!real)
         return false;
@@ -196,7 +199,7 @@ static bool stat_(Guest *base, const char *path, char *ret_type, GuestFile *ret_
     else if (errno != ENOENT && errno != ENOTDIR)
         return fail_errno(error, "stat '%s' in the guest", path);
     if (ret_meta)
-        *ret_meta = (GuestFile){ st.st_uid, st.st_gid, st.st_mode & 07777, st.st_mtim.tv_sec };
+        *ret_meta = (GuestFile){st.st_uid, st.st_gid, st.st_mode & 07777, st.st_mtim.tv_sec};
     return true;
 }
 

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The real guest: a libguestfs appliance in qemu that mounts the working disk and runs kiln's runner. The door to libguestfs.
+ * The real guest: a libguestfs appliance in qemu that mounts the working disk and runs kiln's runner. The
+ * door to libguestfs.
  *
  *     kiln --- libguestfs's own channel --- guestfsd    launch, mount, unmount, shutdown
  *        \---- control socket ------------- runner      everything else (guest-channel.c)
  *        \---- NBD (the store's nbdkit) --- /dev/sda
  *
- * libguestfs could run commands itself, but each would cost over a second without KVM, could not be stopped, and would
- * show its output only at its end. So it is asked for what it does best, and is otherwise left alone.
+ * libguestfs could run commands itself, but each would cost over a second without KVM, could not be stopped,
+ * and would show its output only at its end. So it is asked for what it does best, and is otherwise left
+ * alone.
  *
- * libguestfs calls cannot be interrupted either. A watcher thread does it from outside: it knows qemu by the peer of the control socket
- * (qemu connects to us while it starts) and kills it when the user interrupts or a call passes its limit; the call then
- * fails by itself. When kiln itself is killed, libguestfs's recovery process ends qemu.
+ * libguestfs calls cannot be interrupted either. A watcher thread does it from outside: it knows qemu by the
+ * peer of the control socket (qemu connects to us while it starts) and kills it when the user interrupts or a
+ * call passes its limit; the call then fails by itself. When kiln itself is killed, libguestfs's recovery
+ * process ends qemu.
  */
 #include "baker/guest-channel.h"
 #include "baker/guest-open.h"
@@ -33,27 +36,28 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#define DISK "/dev/sda"                       /* the first drive we add */
-#define RUNNER_IN_APPLIANCE "/tmp/kiln-runner" /* in the appliance's own memory, never on the guest's disk */
+#define DISK "/dev/sda"                        /* the first drive we add */
+#define RUNNER_IN_APPLIANCE "/tmp/kiln-runner" /* in the appliance's own memory, never on the guest's disk   \
+                                                */
 #define CONTROL_PORT "org.kiln.control.0"
 #define SYSROOT "/sysroot"
 #define LAUNCH_LIMIT 600 /* seconds; building the appliance the first time included */
 #define CALL_LIMIT 300
 #define MEMORY_DEFAULT_MIB 2048
 #define MEMORY_MIN_MIB 512
-#define SOCKDIR_MAX 56   /* libguestfs adds up to 40 bytes, and a socket's name has room for 107 */
+#define SOCKDIR_MAX 56 /* libguestfs adds up to 40 bytes, and a socket's name has room for 107 */
 #define CONSOLE_KEPT 4096
 
 /* What the watcher thread shares with us; guarded by the lock. */
 typedef struct Watcher {
     GMutex lock;
     GThread *thread;
-    const char *path;    /* of the control socket */
+    const char *path; /* of the control socket */
     int listen_fd, wake_fd;
-    int control_fd;      /* -1 until qemu connected, or after it was taken */
+    int control_fd; /* -1 until qemu connected, or after it was taken */
     int qemu_pidfd;
     bool accepted, stop, killed;
-    int64_t limit;       /* of the libguestfs call that runs; 0: none */
+    int64_t limit; /* of the libguestfs call that runs; 0: none */
     bool limit_passed;
 } Watcher;
 
@@ -61,11 +65,11 @@ typedef struct GuestLibguestfs {
     GuestOverChannel over;
     guestfs_h *g;
     Watcher watcher;
-    char *sockdir;       /* removed by us */
+    char *sockdir; /* removed by us */
     char *control_path;
     bool inspect;
-    GPtrArray *mounts;   /* char *: device, folder, device, folder, ... */
-    GString *console;    /* the last of what the kernel said */
+    GPtrArray *mounts; /* char *: device, folder, device, folder, ... */
+    GString *console;  /* the last of what the kernel said */
 } GuestLibguestfs;
 
 /* --- ending qemu from outside --- */
@@ -93,8 +97,9 @@ static void unlink_socket(const char *path)
 }
 
 /*
- * Sockets have done their work once qemu has connected, and would stay if we were killed. libguestfs's own (for root
- * always in /tmp) was connected before ours, which is the order of qemu's arguments; there we find its name, too.
+ * Sockets have done their work once qemu has connected, and would stay if we were killed. libguestfs's own
+ * (for root always in /tmp) was connected before ours, which is the order of qemu's arguments; there we find
+ * its name, too.
  */
 static void unlink_libguestfs_socket(pid_t qemu)
 {
@@ -165,9 +170,9 @@ static gpointer watcher_main(gpointer arg)
     g_mutex_lock(&w->lock);
     while (!w->stop) {
         struct pollfd fds[] = {
-            { .fd = w->wake_fd, .events = POLLIN },
-            { .fd = w->accepted ? -1 : w->listen_fd, .events = POLLIN },
-            { .fd = w->killed ? -1 : interrupt_fd(), .events = POLLIN },
+            {.fd = w->wake_fd, .events = POLLIN},
+            {.fd = w->accepted ? -1 : w->listen_fd, .events = POLLIN},
+            {.fd = w->killed ? -1 : interrupt_fd(), .events = POLLIN},
         };
         int ms = watcher_wait_ms(w);
 
@@ -198,7 +203,7 @@ static void watcher_limit(Watcher *w, double seconds)
 
 static bool watcher_listen(Watcher *w, const char *path, GError **error)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     if (strlen(path) >= sizeof address.sun_path)
         return fail(error, "the folder for sockets has a name that is too long: '%s'", path);
@@ -217,7 +222,7 @@ static bool watcher_listen(Watcher *w, const char *path, GError **error)
 
 static void watcher_init(Watcher *w)
 {
-    *w = (Watcher){ .listen_fd = -1, .wake_fd = -1, .control_fd = -1, .qemu_pidfd = -1 };
+    *w = (Watcher){.listen_fd = -1, .wake_fd = -1, .control_fd = -1, .qemu_pidfd = -1};
     g_mutex_init(&w->lock);
 }
 
@@ -251,7 +256,8 @@ static char *first_line(const char *text)
     return log_printable(line);
 }
 
-/* A kernel that ran out of memory or crashed, and a qemu that could not start, have said so on the console. */
+/* A kernel that ran out of memory or crashed, and a qemu that could not start, have said so on the console.
+ */
 static char *reason_of(const GuestLibguestfs *guest)
 {
     const char *console = guest->console->str, *qemu = strstr(console, "qemu-system");
@@ -280,13 +286,13 @@ static bool fail_call(GuestLibguestfs *guest, GError **error, const char *what)
 }
 
 /* CALL(guest, guestfs_x(...) < 0) is true when the call failed; it is given CALL_LIMIT seconds. */
-#define CALL(guest, failed)                              \
-    ({                                                   \
-        bool call_failed;                                \
-        watcher_limit(&(guest)->watcher, CALL_LIMIT);    \
-        call_failed = (failed);                          \
-        watcher_limit(&(guest)->watcher, 0);             \
-        call_failed;                                     \
+#define CALL(guest, failed)                                                                                  \
+    ({                                                                                                       \
+        bool call_failed;                                                                                    \
+        watcher_limit(&(guest)->watcher, CALL_LIMIT);                                                        \
+        call_failed = (failed);                                                                              \
+        watcher_limit(&(guest)->watcher, 0);                                                                 \
+        call_failed;                                                                                         \
     })
 
 static void on_guest_dead(void *arg)
@@ -302,7 +308,7 @@ static void on_guest_dead(void *arg)
 static bool check_kernel(GError **error)
 {
     g_autofree char *unreadable = NULL;
-    glob_t found = { 0 };
+    glob_t found = {0};
     bool usable = false;
 
     if (g_getenv("SUPERMIN_KERNEL") || g_getenv("LIBGUESTFS_PATH")) /* a fixed appliance brings its own */
@@ -322,9 +328,12 @@ static bool check_kernel(GError **error)
     if (usable)
         return true;
     if (unreadable)
-        return fail(error, "the kernel '%s', which the bake appliance boots, cannot be read by this user; run 'chmod 0644 %s' as root",
+        return fail(error,
+                    "the kernel '%s', which the bake appliance boots, cannot be read by this user; run "
+                    "'chmod 0644 %s' as root",
                     unreadable, unreadable);
-    return fail(error, "there is no kernel with modules in /boot for the bake appliance; install one, for example the package "
+    return fail(error, "there is no kernel with modules in /boot for the bake appliance; install one, for "
+                       "example the package "
                        "linux-image-cloud-amd64");
 }
 
@@ -360,8 +369,8 @@ static unsigned default_memory(void)
 
 /* --- launching --- */
 
-static void on_event(guestfs_h *g, void *opaque, uint64_t event, int handle, int flags, const char *buf, size_t size,
-                     const uint64_t *array, size_t n_array)
+static void on_event(guestfs_h *g, void *opaque, uint64_t event, int handle, int flags, const char *buf,
+                     size_t size, const uint64_t *array, size_t n_array)
 {
     GuestLibguestfs *guest = opaque;
 
@@ -379,12 +388,12 @@ static void on_event(guestfs_h *g, void *opaque, uint64_t event, int handle, int
 }
 
 /*
- * The only environment libguestfs sees: where the appliance is and is cached, and where sockets go (not for root). The rest
- * (another backend, another network, debugging) would change bakes behind the user's back.
+ * The only environment libguestfs sees: where the appliance is and is cached, and where sockets go (not for
+ * root). The rest (another backend, another network, debugging) would change bakes behind the user's back.
  */
 static bool give_environment(GuestLibguestfs *guest, GError **error)
 {
-    static const char *const passed[] = { "LIBGUESTFS_PATH", "LIBGUESTFS_CACHEDIR", "LIBGUESTFS_HV" };
+    static const char *const passed[] = {"LIBGUESTFS_PATH", "LIBGUESTFS_CACHEDIR", "LIBGUESTFS_HV"};
     g_autoptr(GPtrArray) env = g_ptr_array_new_with_free_func(g_free);
 
     for (size_t i = 0; i < G_N_ELEMENTS(passed); i++)
@@ -408,8 +417,9 @@ static bool add_qemu_arguments(GuestLibguestfs *guest, const GuestOpenSpec *spec
         guestfs_config(guest->g, "-device", "virtserialport,chardev=kilncontrol,name=" CONTROL_PORT) < 0)
         return fail_call(guest, error, "set up the guest's control port");
     /* Ours rather than libguestfs's network: that one renames the guest's resolv.conf for every command. */
-    if (spec->network && (guestfs_config(guest->g, "-netdev", "user,id=kilnnet,net=169.254.0.0/16,ipv6=off") < 0 ||
-                          guestfs_config(guest->g, "-device", "virtio-net-pci,netdev=kilnnet,romfile=") < 0))
+    if (spec->network &&
+        (guestfs_config(guest->g, "-netdev", "user,id=kilnnet,net=169.254.0.0/16,ipv6=off") < 0 ||
+         guestfs_config(guest->g, "-device", "virtio-net-pci,netdev=kilnnet,romfile=") < 0))
         return fail_call(guest, error, "set up the guest's network");
     return true;
 }
@@ -417,23 +427,25 @@ static bool add_qemu_arguments(GuestLibguestfs *guest, const GuestOpenSpec *spec
 static bool configure(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError **error)
 {
     g_autofree char *server = g_strdup_printf("unix:%s", spec->nbd_socket);
-    char *servers[] = { server, NULL };
+    char *servers[] = {server, NULL};
     guestfs_h *g = guest->g;
     bool tracing = trace_enabled("baker.guest");
 
     guestfs_set_error_handler(g, NULL, NULL);
-    (void)guestfs_set_event_callback(g, on_event,
-                                     GUESTFS_EVENT_APPLIANCE | (tracing ? GUESTFS_EVENT_LIBRARY | GUESTFS_EVENT_WARNING : 0),
-                                     0, guest);
+    (void)guestfs_set_event_callback(
+        g, on_event, GUESTFS_EVENT_APPLIANCE | (tracing ? GUESTFS_EVENT_LIBRARY | GUESTFS_EVENT_WARNING : 0),
+        0, guest);
     if (!give_environment(guest, error))
         return false;
-    if (guestfs_set_backend(g, "direct") < 0 || guestfs_set_tmpdir(g, spec->tmpdir) < 0 || guestfs_set_network(g, 0) < 0 ||
-        guestfs_set_identifier(g, "kiln") < 0 || guestfs_set_pgroup(g, 1) < 0 || guestfs_set_recovery_proc(g, 1) < 0 ||
+    if (guestfs_set_backend(g, "direct") < 0 || guestfs_set_tmpdir(g, spec->tmpdir) < 0 ||
+        guestfs_set_network(g, 0) < 0 || guestfs_set_identifier(g, "kiln") < 0 ||
+        guestfs_set_pgroup(g, 1) < 0 || guestfs_set_recovery_proc(g, 1) < 0 ||
         guestfs_set_verbose(g, tracing) < 0 ||
-        guestfs_set_memsize(g, (int)MAX(spec->memory_mib ? spec->memory_mib : default_memory(), MEMORY_MIN_MIB)) < 0 ||
-        guestfs_add_drive_opts(g, "", GUESTFS_ADD_DRIVE_OPTS_FORMAT, "raw", GUESTFS_ADD_DRIVE_OPTS_PROTOCOL, "nbd",
-                               GUESTFS_ADD_DRIVE_OPTS_SERVER, servers, GUESTFS_ADD_DRIVE_OPTS_DISCARD, "enable",
-                               GUESTFS_ADD_DRIVE_OPTS_CACHEMODE, "unsafe", -1) < 0)
+        guestfs_set_memsize(
+            g, (int)MAX(spec->memory_mib ? spec->memory_mib : default_memory(), MEMORY_MIN_MIB)) < 0 ||
+        guestfs_add_drive_opts(g, "", GUESTFS_ADD_DRIVE_OPTS_FORMAT, "raw", GUESTFS_ADD_DRIVE_OPTS_PROTOCOL,
+                               "nbd", GUESTFS_ADD_DRIVE_OPTS_SERVER, servers, GUESTFS_ADD_DRIVE_OPTS_DISCARD,
+                               "enable", GUESTFS_ADD_DRIVE_OPTS_CACHEMODE, "unsafe", -1) < 0)
         return fail_call(guest, error, "set up the appliance");
     return add_qemu_arguments(guest, spec, error);
 }
@@ -458,7 +470,7 @@ static bool launch(GuestLibguestfs *guest, GError **error)
 /* Runs a line of shell in the appliance, outside the guest. The caller frees the result; NULL on failure. */
 static char *appliance_sh(GuestLibguestfs *guest, const char *line)
 {
-    const char *args[] = { line, NULL };
+    const char *args[] = {line, NULL};
     char *out = NULL;
 
     (void)CALL(guest, (out = guestfs_debug(guest->g, "sh", (char **)args)) == NULL);
@@ -489,7 +501,8 @@ static bool find_rendered_root(GuestLibguestfs *guest, uint64_t offset, GError *
         unsigned number;
         uint64_t start;
 
-        if (sscanf(*line, "/sys/block/sda/sda%u/start:%" G_GUINT64_FORMAT, &number, &start) == 2 && start == offset / 512) {
+        if (sscanf(*line, "/sys/block/sda/sda%u/start:%" G_GUINT64_FORMAT, &number, &start) == 2 &&
+            start == offset / 512) {
             g_autofree char *device = g_strdup_printf(DISK "%u", number);
 
             add_mount(guest, device, "/");
@@ -540,13 +553,15 @@ static bool find_inspected_root(GuestLibguestfs *guest, GError **error)
 static bool mount_all(GuestLibguestfs *guest, GError **error)
 {
     for (guint i = 0; i < guest->mounts->len; i += 2) {
-        const char *device = g_ptr_array_index(guest->mounts, i), *folder = g_ptr_array_index(guest->mounts, i + 1);
+        const char *device = g_ptr_array_index(guest->mounts, i),
+                   *folder = g_ptr_array_index(guest->mounts, i + 1);
         g_autoptr(GError) local = NULL;
 
         if (!CALL(guest, guestfs_mount_options(guest->g, "noatime", device, folder) < 0))
             continue;
         (void)fail_call(guest, &local, "mount");
-        if (strcmp(folder, "/") != 0 && local->code == KILN_ERROR_FAILED) { /* as the virt tools do: a stale line in fstab is common */
+        if (strcmp(folder, "/") != 0 &&
+            local->code == KILN_ERROR_FAILED) { /* as the virt tools do: a stale line in fstab is common */
             log_warning("'%s' (%s) of the guest is not mounted: %s", folder, device, local->message);
             continue;
         }
@@ -625,7 +640,8 @@ static void op_kill(Guest *base)
     guest_free(self(base));
 }
 
-/* A disk of somebody else's is trimmed before it is sealed: what a step deleted must not stay in its free blocks. */
+/* A disk of somebody else's is trimmed before it is sealed: what a step deleted must not stay in its free
+ * blocks. */
 static bool op_checkpoint(Guest *base, bool (*seal)(void *arg, GError **error), void *arg, GError **error)
 {
     GuestLibguestfs *guest = self(base);
@@ -644,7 +660,9 @@ static bool forget_disk(GuestLibguestfs *guest, GError **error)
 
     if (CALL(guest, guestfs_umount_all(guest->g) < 0))
         return fail_call(guest, error, "unmount the guest's disk");
-    out = appliance_sh(guest, "sync; for d in /dev/sda*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
+    out = appliance_sh(
+        guest,
+        "sync; for d in /dev/sda*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
     return out || fail_call(guest, error, "forget the guest's disk");
 }
 
@@ -693,7 +711,8 @@ static const GuestOps libguestfs_ops = {
     .kill = op_kill,
 };
 
-/* Inside the caller's folder when its name is short enough for sockets, so that what a crash leaves is found there. */
+/* Inside the caller's folder when its name is short enough for sockets, so that what a crash leaves is found
+ * there. */
 static bool make_sockdir(GuestLibguestfs *guest, const char *tmpdir, GError **error)
 {
     g_autofree char *template = g_build_filename(tmpdir, "gXXXXXX", NULL);
@@ -712,14 +731,16 @@ static bool make_sockdir(GuestLibguestfs *guest, const char *tmpdir, GError **er
 
 static bool guest_open(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError **error)
 {
-    if (!make_sockdir(guest, spec->tmpdir, error) || !watcher_listen(&guest->watcher, guest->control_path, error))
+    if (!make_sockdir(guest, spec->tmpdir, error) ||
+        !watcher_listen(&guest->watcher, guest->control_path, error))
         return false;
     guest->g = guestfs_create_flags(GUESTFS_CREATE_NO_ENVIRONMENT | GUESTFS_CREATE_NO_CLOSE_ON_EXIT);
     if (!guest->g)
         return fail_errno(error, "create a libguestfs handle");
     if (!configure(guest, spec, error) || !launch(guest, error) || !take_control_socket(guest, error))
         return false;
-    if (!(spec->inspect ? find_inspected_root(guest, error) : find_rendered_root(guest, spec->root_offset, error)))
+    if (!(spec->inspect ? find_inspected_root(guest, error)
+                        : find_rendered_root(guest, spec->root_offset, error)))
         return false;
     return mount_all(guest, error) && upload_runner(guest, error) && start_runner(guest, error);
 }

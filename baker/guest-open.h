@@ -8,18 +8,20 @@
 #include "provisioner/guest.h"
 
 typedef struct GuestOpenSpec {
-    const char *nbd_socket;  /* the working disk */
-    uint64_t root_offset;    /* of a rendered disk's only file system ... */
-    bool inspect;            /* ... or find root and mount points as /etc/fstab says (vendor images) */
-    bool network;            /* some step needs it: a card is added */
-    const char *tmpdir;      /* for libguestfs's files; ours to remove */
-    unsigned memory_mib;     /* 0: default */
+    const char *nbd_socket; /* the working disk */
+    uint64_t root_offset;   /* of a rendered disk's only file system ... */
+    bool inspect;           /* ... or find root and mount points as /etc/fstab says (vendor images) */
+    bool network;           /* some step needs it: a card is added */
+    const char *tmpdir;     /* for libguestfs's files; ours to remove */
+    unsigned memory_mib;    /* 0: default */
 } GuestOpenSpec;
 
-/* Launches, mounts, starts the runner. Progress and boot failures are reported in one sentence. Interruptible. */
+/* Launches, mounts, starts the runner. Progress and boot failures are reported in one sentence.
+ * Interruptible. */
 bool guest_libguestfs_open(const GuestOpenSpec *spec, Guest **ret, GError **error);
 
-/* A folder stands for the guest; programs run on the host with that folder as working directory. Unit tests only need no VM. */
+/* A folder stands for the guest; programs run on the host with that folder as working directory. Unit tests
+ * only need no VM. */
 bool guest_fake_open(const char *folder, Guest **ret, GError **error);
 
 #endif

@@ -3,11 +3,12 @@
  * Port: the guest, a root file system in which steps run. It is never booted.
  *
  * Implemented by baker (guest-libguestfs.c: the appliance; guest-fake.c: a folder on the host, for tests).
- * Call order: (open by baker) -> begin -> exec, put, get ... -> end, once per step; between steps baker calls checkpoint or rollback.
+ * Call order: (open by baker) -> begin -> exec, put, get ... -> end, once per step; between steps baker calls
+ * checkpoint or rollback.
  *
- *   begin   prepares one step: services kept from starting (policy-rc.d), tmpfs on /run and /tmp, resolv.conf, clock, network or none
- *   exec    runs one program in the step; nothing it started outlives the step
- *   end     undoes what begin did; everything still running is killed
+ *   begin   prepares one step: services kept from starting (policy-rc.d), tmpfs on /run and /tmp,
+ * resolv.conf, clock, network or none exec    runs one program in the step; nothing it started outlives the
+ * step end     undoes what begin did; everything still running is killed
  *
  * All paths are absolute paths in the guest. Not thread-safe.
  */
@@ -25,10 +26,11 @@ typedef struct Guest Guest;
 typedef void GuestLineFn(const char *line, bool is_stderr, void *arg);
 
 typedef struct GuestStep {
-    const char *name;    /* for messages */
+    const char *name; /* for messages */
     bool network;
-    int64_t clock;       /* the guest's time for steps without network (SOURCE_DATE_EPOCH); steps with network get real time */
-    double timeout;      /* seconds for the whole step; 0 is no limit */
+    int64_t clock;  /* the guest's time for steps without network (SOURCE_DATE_EPOCH); steps with network get
+                       real time */
+    double timeout; /* seconds for the whole step; 0 is no limit */
     GuestLineFn *on_line;
     void *arg;
 } GuestStep;
@@ -50,15 +52,18 @@ typedef struct GuestOps {
     bool (*begin)(Guest *guest, const GuestStep *step, GError **error);
     /* *ret_exit: exit code, or 128 + signal. A passed time limit is KILN_ERROR_TIMEOUT. */
     bool (*exec)(Guest *guest, const GuestExec *exec, int *ret_exit, GError **error);
-    /* Writes a regular file (replacing it; an existing folder is an error) from @fd's current offset to its end. Parent must exist. */
+    /* Writes a regular file (replacing it; an existing folder is an error) from @fd's current offset to its
+     * end. Parent must exist. */
     bool (*put)(Guest *guest, int fd, const char *path, const GuestFile *meta, GError **error);
     /* Reads a regular file into @fd; refused beyond @max bytes (0: no limit). */
     bool (*get)(Guest *guest, const char *path, int fd, uint64_t max, GError **error);
     /* 'f' file, 'd' folder, 'l' link, 'o' other, 0 absent. Follows links. */
     bool (*stat)(Guest *guest, const char *path, char *ret_type, GuestFile *ret_meta, GError **error);
-    bool (*mkdir)(Guest *guest, const char *path, const GuestFile *meta, GError **error); /* with parents; existing is fine */
-    bool (*symlink)(Guest *guest, const char *target, const char *path, GError **error);  /* replaces a link or file */
-    bool (*remove)(Guest *guest, const char *path, GError **error);                        /* rm -rf; absent is fine */
+    bool (*mkdir)(Guest *guest, const char *path, const GuestFile *meta,
+                  GError **error); /* with parents; existing is fine */
+    bool (*symlink)(Guest *guest, const char *target, const char *path,
+                    GError **error);                                /* replaces a link or file */
+    bool (*remove)(Guest *guest, const char *path, GError **error); /* rm -rf; absent is fine */
     /* Names in a folder, NULL-terminated, sorted. */
     bool (*list)(Guest *guest, const char *path, char ***ret, GError **error);
     bool (*end)(Guest *guest, GError **error);

@@ -2,7 +2,8 @@
 /*
  * Programs of a step: started, listened to, waited for, ended when their time is over.
  *
- * The program's own end is what counts. A daemon it left behind may go on until the step ends, but nobody listens to it any more.
+ * The program's own end is what counts. A daemon it left behind may go on until the step ends, but nobody
+ * listens to it any more.
  */
 #include "provisioner/runner/runner.h"
 
@@ -19,7 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DRAIN_MAX (1u << 20) /* what a finished program can have left in its pipes; more comes from a daemon */
+#define DRAIN_MAX                                                                                            \
+    (1u << 20) /* what a finished program can have left in its pipes; more comes from a daemon */
 
 static const char *const base_env[] = {
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -37,7 +39,8 @@ typedef struct Command {
     char *argv[WIRE_PAYLOAD_MAX / 4 + 1];
     char *env[WIRE_PAYLOAD_MAX / 4 + 64];
     char cwd[WIRE_PATH_MAX];
-    char text[WIRE_PAYLOAD_MAX]; /* a string needs its length's 4 bytes there and 1 byte more here: it always fits */
+    char text[WIRE_PAYLOAD_MAX]; /* a string needs its length's 4 bytes there and 1 byte more here: it always
+                                    fits */
 } Command;
 
 typedef struct Running {
@@ -113,9 +116,10 @@ static int read_command(WireReader *payload, Command *cmd)
 /* In the child: what cannot be done is told through @report as an errno, negative when it was the folder. */
 static void become(const Command *cmd, int out, int err, int report)
 {
-    struct rlimit files = { 1024, 65536 };
+    struct rlimit files = {1024, 65536};
     sigset_t none;
-    int null = open("/dev/null", O_RDONLY), score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), code;
+    int null = open("/dev/null", O_RDONLY), score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC),
+        code;
 
     (void)setsid();
     if (null != STDIN_FILENO)
@@ -229,10 +233,10 @@ static bool listen_until_end(Wire *wire, const Step *step, Running *run)
     while (!run->ended) {
         struct signalfd_siginfo info;
         struct pollfd fds[] = {
-            { .fd = run->out, .events = POLLIN },
-            { .fd = run->err, .events = POLLIN },
-            { .fd = run->signals, .events = POLLIN },
-            { .fd = wire->fd, .events = 0 },
+            {.fd = run->out, .events = POLLIN},
+            {.fd = run->err, .events = POLLIN},
+            {.fd = run->signals, .events = POLLIN},
+            {.fd = wire->fd, .events = 0},
         };
         int ms = remaining_ms(step);
         size_t n;
@@ -258,7 +262,7 @@ static bool listen_until_end(Wire *wire, const Step *step, Running *run)
 static void send_exit(Wire *wire, uint32_t code, bool timed_out)
 {
     uint8_t buf[8];
-    WireWriter w = { buf, 0, sizeof buf, false };
+    WireWriter w = {buf, 0, sizeof buf, false};
 
     wire_put_number(&w, code, 4);
     wire_put_number(&w, timed_out, 1);
@@ -278,14 +282,17 @@ static void run_command(Wire *wire, const Step *step, const Command *cmd, Runnin
         drain(wire, run);
         send_exit(wire, 128 + SIGKILL, true);
     } else {
-        send_exit(wire, WIFSIGNALED(run->status) ? 128u + (uint32_t)WTERMSIG(run->status) : (uint32_t)WEXITSTATUS(run->status), false);
+        send_exit(wire,
+                  WIFSIGNALED(run->status) ? 128u + (uint32_t)WTERMSIG(run->status)
+                                           : (uint32_t)WEXITSTATUS(run->status),
+                  false);
     }
 }
 
 void exec_answer(Wire *wire, Step *step, WireReader *payload)
 {
     static Command cmd;
-    Running run = { .pid = -1, .out = -1, .err = -1, .signals = -1 };
+    Running run = {.pid = -1, .out = -1, .err = -1, .signals = -1};
     sigset_t set;
 
     if (read_command(payload, &cmd) != 0) {

@@ -2,8 +2,8 @@
 /*
  * Files of the guest for kiln on the host: put, get, stat, mkdir, symlink, remove, list.
  *
- * Links are followed as the guest itself would follow them, because this process has the guest as its root. What is no
- * regular file is never read or written: a FIFO would hang us, a device would do worse.
+ * Links are followed as the guest itself would follow them, because this process has the guest as its root.
+ * What is no regular file is never read or written: a FIFO would hang us, a device would do worse.
  */
 #include "provisioner/runner/runner.h"
 
@@ -35,7 +35,8 @@ static int put_open(const char *path, int *ret_fd)
     struct stat st;
     int fd = open(path, flags, 0600);
 
-    if (fd < 0 && errno == ETXTBSY && unlink(path) == 0) /* a program that runs: give it a new inode, as dpkg does */
+    if (fd < 0 && errno == ETXTBSY &&
+        unlink(path) == 0) /* a program that runs: give it a new inode, as dpkg does */
         fd = open(path, flags, 0600);
     if (fd < 0)
         return errno == ENXIO ? EINVAL : errno;
@@ -64,7 +65,7 @@ static int put_write(int fd, const uint8_t *data, size_t size)
 
 static int put_finish(int fd, const WireMeta *meta)
 {
-    struct timespec times[2] = { { .tv_sec = meta->mtime }, { .tv_sec = meta->mtime } };
+    struct timespec times[2] = {{.tv_sec = meta->mtime}, {.tv_sec = meta->mtime}};
 
     /* chown first: it clears the set-id bits that chmod then sets */
     if (fchown(fd, meta->uid, meta->gid) < 0 || fchmod(fd, meta->mode & 07777) < 0 || futimens(fd, times) < 0)
@@ -157,10 +158,10 @@ static char type_letter(mode_t mode)
 static void stat_answer(Wire *wire, WireReader *payload)
 {
     char path[WIRE_PATH_MAX];
-    struct stat st = { 0 };
+    struct stat st = {0};
     char type = 0;
     uint8_t buf[64];
-    WireWriter w = { buf, 0, sizeof buf, false };
+    WireWriter w = {buf, 0, sizeof buf, false};
 
     if (!wire_path(payload, path)) {
         wire_err(wire, EPROTO, "bad path");
@@ -173,13 +174,13 @@ static void stat_answer(Wire *wire, WireReader *payload)
         return;
     }
     wire_put_number(&w, (uint8_t)type, 1);
-    wire_put_meta(&w, &(WireMeta){ st.st_uid, st.st_gid, st.st_mode & 07777, st.st_mtim.tv_sec });
+    wire_put_meta(&w, &(WireMeta){st.st_uid, st.st_gid, st.st_mode & 07777, st.st_mtim.tv_sec});
     wire_send(wire, WIRE_OK, buf, w.size);
 }
 
 static int make_dir(const char *path, const WireMeta *meta, bool last)
 {
-    struct timespec times[2] = { { .tv_sec = meta->mtime }, { .tv_sec = meta->mtime } };
+    struct timespec times[2] = {{.tv_sec = meta->mtime}, {.tv_sec = meta->mtime}};
     struct stat st;
 
     if (mkdir(path, 0755) < 0) {
@@ -189,8 +190,8 @@ static int make_dir(const char *path, const WireMeta *meta, bool last)
             return err == EEXIST ? ENOENT : err; /* a link that leads nowhere */
         return S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
     }
-    if (chown(path, last ? meta->uid : 0, last ? meta->gid : 0) < 0 || chmod(path, last ? meta->mode & 07777 : 0755) < 0 ||
-        utimensat(AT_FDCWD, path, times, 0) < 0)
+    if (chown(path, last ? meta->uid : 0, last ? meta->gid : 0) < 0 ||
+        chmod(path, last ? meta->mode & 07777 : 0755) < 0 || utimensat(AT_FDCWD, path, times, 0) < 0)
         return errno;
     return 0;
 }
@@ -233,7 +234,8 @@ static void symlink_answer(Wire *wire, WireReader *payload)
         wire_ok(wire);
 }
 
-/* One descriptor per level; the session raised our limit for that. Mount points give EBUSY, which is what we want. */
+/* One descriptor per level; the session raised our limit for that. Mount points give EBUSY, which is what we
+ * want. */
 static int remove_tree(int dirfd, const char *name, int depth)
 {
     struct dirent *entry;
@@ -284,13 +286,14 @@ static void remove_answer(Wire *wire, WireReader *payload)
 static void list_answer(Wire *wire, WireReader *payload)
 {
     static uint8_t buf[WIRE_CHUNK];
-    WireWriter w = { buf, 0, sizeof buf, false };
+    WireWriter w = {buf, 0, sizeof buf, false};
     char path[WIRE_PATH_MAX];
     struct dirent *entry;
     DIR *dir = wire_path(payload, path) ? opendir(path) : NULL;
 
     if (!dir) {
-        wire_err(wire, payload->bad ? EPROTO : errno, "cannot read the folder '%s'", payload->bad ? "?" : path);
+        wire_err(wire, payload->bad ? EPROTO : errno, "cannot read the folder '%s'",
+                 payload->bad ? "?" : path);
         return;
     }
     while ((entry = readdir(dir))) {

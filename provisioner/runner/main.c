@@ -3,10 +3,10 @@
  * kiln-runner PORT ROOT
  * kiln-runner --host-test DESCRIPTOR ROOT
  *
- * Started in the appliance, outside the guest, and in the background. Two processes: the inner one is the session, the
- * outer one stays outside the guest's file systems and says BYE when the session has really let go of them, so that the host may
- * unmount. With --host-test a unit test runs the same program on a folder, in the foreground, and neither clock nor
- * network nor file systems of the machine are touched.
+ * Started in the appliance, outside the guest, and in the background. Two processes: the inner one is the
+ * session, the outer one stays outside the guest's file systems and says BYE when the session has really let
+ * go of them, so that the host may unmount. With --host-test a unit test runs the same program on a folder,
+ * in the foreground, and neither clock nor network nor file systems of the machine are touched.
  */
 #include "provisioner/runner/runner.h"
 
@@ -61,7 +61,7 @@ static int run_session(const RunnerOptions *options)
 static void say_bye(int status)
 {
     uint8_t buf[4];
-    WireWriter w = { buf, 0, sizeof buf, false };
+    WireWriter w = {buf, 0, sizeof buf, false};
 
     wire.request = 0;
     wire_put_number(&w, (uint32_t)status, 4);
@@ -70,7 +70,7 @@ static void say_bye(int status)
 
 int main(int argc, char **argv)
 {
-    RunnerOptions options = { 0 };
+    RunnerOptions options = {0};
     int status;
 
     options.host_test = argc == 4 && strcmp(argv[1], "--host-test") == 0;

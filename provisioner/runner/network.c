@@ -2,8 +2,8 @@
 /*
  * Addresses for the guest's one card, set by ioctls: a minimal guest has neither ip nor a DHCP client.
  *
- * The addresses are those of qemu's user network as baker/guest-libguestfs.c starts it (net=169.254.0.0/16), where the
- * router is always .2.2 and answers DNS at .2.3.
+ * The addresses are those of qemu's user network as baker/guest-libguestfs.c starts it (net=169.254.0.0/16),
+ * where the router is always .2.2 and answers DNS at .2.3.
  */
 #include "provisioner/runner/runner.h"
 
@@ -23,7 +23,7 @@
 
 static void set_address(struct sockaddr *to, const char *text)
 {
-    struct sockaddr_in in = { .sin_family = AF_INET };
+    struct sockaddr_in in = {.sin_family = AF_INET};
 
     in.sin_addr.s_addr = inet_addr(text);
     memcpy(to, &in, sizeof in);
@@ -31,7 +31,7 @@ static void set_address(struct sockaddr *to, const char *text)
 
 static int bring_up(int fd, const char *name)
 {
-    struct ifreq req = { 0 };
+    struct ifreq req = {0};
 
     memcpy(req.ifr_name, name, IFNAMSIZ);
     if (ioctl(fd, SIOCGIFFLAGS, &req) < 0)
@@ -42,7 +42,7 @@ static int bring_up(int fd, const char *name)
 
 static int set_number(int fd, const char *name, unsigned long what, const char *text)
 {
-    struct ifreq req = { 0 };
+    struct ifreq req = {0};
 
     memcpy(req.ifr_name, name, IFNAMSIZ);
     set_address(&req.ifr_addr, text);
@@ -51,7 +51,7 @@ static int set_number(int fd, const char *name, unsigned long what, const char *
 
 static int add_default_route(int fd)
 {
-    struct rtentry route = { .rt_flags = RTF_UP | RTF_GATEWAY };
+    struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
 
     set_address(&route.rt_dst, "0.0.0.0");
     set_address(&route.rt_genmask, "0.0.0.0");
@@ -63,7 +63,7 @@ static int add_default_route(int fd)
 static int find_card(int fd, char name[IFNAMSIZ])
 {
     for (int index = 1; index <= CARD_INDEX_MAX; index++) {
-        struct ifreq req = { .ifr_ifindex = index };
+        struct ifreq req = {.ifr_ifindex = index};
 
         if (ioctl(fd, SIOCGIFNAME, &req) < 0)
             continue;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a step needs on the guest's disk for its time: mount points, policy-rc.d, a file to bind resolv.conf over.
+ * What a step needs on the guest's disk for its time: mount points, policy-rc.d, a file to bind resolv.conf
+ * over.
  *
- * A step that changes nothing must leave a tree that is equal to the one before it, or the bake cache would take it
- * for a change. So everything made here is taken away again, and the folder it was made in gets its old mtime back,
- * unless the step itself wrote into that folder meanwhile.
+ * A step that changes nothing must leave a tree that is equal to the one before it, or the bake cache would
+ * take it for a change. So everything made here is taken away again, and the folder it was made in gets its
+ * old mtime back, unless the step itself wrote into that folder meanwhile.
  */
 #include "provisioner/runner/runner.h"
 
@@ -19,7 +20,8 @@
 
 /* Debian asks this program before it starts a service (invoke-rc.d, deb-systemd-invoke); 101 means no. */
 static const char policy_path[] = "/usr/sbin/policy-rc.d";
-static const char policy_text[] = "#!/bin/sh\n# Made by kiln for the time of a bake step: no service starts in an image.\nexit 101\n";
+static const char policy_text[] =
+    "#!/bin/sh\n# Made by kiln for the time of a bake step: no service starts in an image.\nexit 101\n";
 
 static bool same_time(const struct timespec *a, const struct timespec *b)
 {
@@ -38,7 +40,7 @@ static int mtime_of(const char *path, struct timespec *ret)
 
 static void set_mtime(const char *path, const struct timespec *mtime)
 {
-    struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, *mtime };
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, *mtime};
 
     (void)utimensat(AT_FDCWD, path, times, 0); /* a lost mtime costs a cache hit, nothing else */
 }
@@ -50,7 +52,7 @@ static Place *place_new(Step *step, const char *path, bool is_dir)
 
     if (step->n_places == PLACE_MAX || strlen(path) >= sizeof place->path)
         return NULL;
-    *place = (Place){ .is_dir = is_dir };
+    *place = (Place){.is_dir = is_dir};
     strcpy(place->path, path);
     strcpy(place->parent, path);
     slash = strrchr(place->parent, '/');
@@ -191,7 +193,7 @@ static int make_resolv_conf(Step *step)
 
 int place_make_all(Step *step, const char **ret_what)
 {
-    static const char *const dirs[] = { "/dev", "/proc", "/sys", "/run", "/tmp" };
+    static const char *const dirs[] = {"/dev", "/proc", "/sys", "/run", "/tmp"};
     int err = 0;
 
     step->n_places = 0;

@@ -44,7 +44,8 @@ bool files_answer(Wire *wire, uint16_t type, WireReader *payload);
 
 typedef struct RunnerOptions {
     const char *root;
-    bool host_test; /* run by a unit test on the developer's own kernel: leave clock, hardware and file systems alone */
+    bool host_test; /* run by a unit test on the developer's own kernel: leave clock, hardware and file
+                       systems alone */
 } RunnerOptions;
 
 /* Runs until QUIT or the end of the port; returns the exit status. */

@@ -2,8 +2,9 @@
 /*
  * The session: from the mount of the guest's disk to its unmount.
  *
- * It makes the guest its root in a mount namespace of its own, begins steps, and freezes the file systems between them
- * so that the host can take a checkpoint. What it never does is run a program of the guest; steps do.
+ * It makes the guest its root in a mount namespace of its own, begins steps, and freezes the file systems
+ * between them so that the host can take a checkpoint. What it never does is run a program of the guest;
+ * steps do.
  */
 #include "provisioner/runner/runner.h"
 
@@ -80,7 +81,8 @@ static void disks_collect(Disks *disks, const char *root)
         fclose(f);
 }
 
-/* pivot_root rather than chroot: a chroot is left with two calls, and then the appliance's own files are the step's. */
+/* pivot_root rather than chroot: a chroot is left with two calls, and then the appliance's own files are the
+ * step's. */
 static int enter_root(const char *root, bool host_test)
 {
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -92,7 +94,8 @@ static int enter_root(const char *root, bool host_test)
     if (syscall(SYS_pivot_root, ".", ".") == 0) {
         if (umount2(".", MNT_DETACH) < 0)
             return errno;
-    } else if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0) { /* an initramfs cannot be pivoted away */
+    } else if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 ||
+               chroot(".") < 0) { /* an initramfs cannot be pivoted away */
         return errno;
     }
     return chdir("/") < 0 ? errno : 0;
@@ -115,7 +118,7 @@ static int thaw(Disks *disks)
 
 static int freeze_one(Disks *disks, int i, bool trim)
 {
-    struct fstrim_range range = { .len = UINT64_MAX };
+    struct fstrim_range range = {.len = UINT64_MAX};
     int fd = open(disks->paths[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
@@ -161,7 +164,7 @@ static int set_clock(struct timespec wanted)
 
 static void set_deadline(Step *step, uint32_t ms)
 {
-    step->deadline = (struct timespec){ 0 };
+    step->deadline = (struct timespec){0};
     if (!ms)
         return;
     (void)clock_gettime(CLOCK_MONOTONIC, &step->deadline);
@@ -180,7 +183,7 @@ static int begin_prepare(Session *s, WireReader *payload, const char **ret_what)
     struct timespec clock;
     int err = 0;
 
-    *step = (Step){ .host_test = s->options->host_test };
+    *step = (Step){.host_test = s->options->host_test};
     step->network = wire_get_number(payload, 1) != 0;
     clock.tv_sec = (time_t)wire_get_number(payload, 8);
     clock.tv_nsec = (long)wire_get_number(payload, 4);
@@ -202,7 +205,8 @@ static int begin_prepare(Session *s, WireReader *payload, const char **ret_what)
 /* The process that is the step; it owns the port until it ends. False when the session cannot go on. */
 static bool step_run(Session *s)
 {
-    unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | (s->step.network ? 0 : CLONE_NEWNET);
+    unsigned long flags =
+        CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | (s->step.network ? 0 : CLONE_NEWNET);
     pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
     int status = -1;
 
@@ -260,7 +264,7 @@ static void thaw_answer(Session *s)
 static void say_hello(Wire *wire)
 {
     uint8_t buf[8];
-    WireWriter w = { buf, 0, sizeof buf, false };
+    WireWriter w = {buf, 0, sizeof buf, false};
 
     wire->request = 0;
     wire_put_number(&w, WIRE_MAGIC, 4);
@@ -299,12 +303,13 @@ static int serve(Session *s)
 int session_run(Wire *wire, const RunnerOptions *options)
 {
     static Session session;
-    struct rlimit files = { 65536, 65536 }; /* remove holds one per level */
+    struct rlimit files = {65536, 65536}; /* remove holds one per level */
     int err, status;
 
     (void)setrlimit(RLIMIT_NOFILE, &files);
-    session = (Session){ .wire = wire, .options = options };
-    session.shared = mmap(NULL, sizeof *session.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    session = (Session){.wire = wire, .options = options};
+    session.shared =
+        mmap(NULL, sizeof *session.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (session.shared == MAP_FAILED)
         return 1;
     if (!options->host_test)

@@ -2,8 +2,8 @@
 /*
  * One step, as PID 1 of its own PID, mount, UTS and IPC namespaces (and network, when it may have none).
  *
- * When this process ends the kernel kills everything the step started, however well it hid, and drops every mount
- * made here. Only what place.c put on the disk is left for the session to undo.
+ * When this process ends the kernel kills everything the step started, however well it hid, and drops every
+ * mount made here. Only what place.c put on the disk is left for the session to undo.
  */
 #include "provisioner/runner/runner.h"
 
@@ -24,10 +24,10 @@ typedef struct Mount {
 } Mount;
 
 static const Mount step_mounts[] = {
-    { "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL },
-    { "sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL },
-    { "tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755" },
-    { "tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777" },
+    {"proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
+    {"sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL},
+    {"tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755"},
+    {"tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777"},
 };
 
 static int make_node(const char *path, unsigned minor)
@@ -35,16 +35,17 @@ static int make_node(const char *path, unsigned minor)
     return mknod(path, S_IFCHR | 0666, makedev(1, minor)) < 0 || chmod(path, 0666) < 0 ? errno : 0;
 }
 
-/* The kernel's own device folder; where that can't be had (tests on a host) the few nodes every program expects. */
+/* The kernel's own device folder; where that can't be had (tests on a host) the few nodes every program
+ * expects. */
 static int mount_dev(bool host_test)
 {
     static const struct {
         const char *path, *target;
-    } links[] = { { "/dev/fd", "/proc/self/fd" },
-                  { "/dev/stdin", "fd/0" },
-                  { "/dev/stdout", "fd/1" },
-                  { "/dev/stderr", "fd/2" },
-                  { "/dev/ptmx", "pts/ptmx" } };
+    } links[] = {{"/dev/fd", "/proc/self/fd"},
+                 {"/dev/stdin", "fd/0"},
+                 {"/dev/stdout", "fd/1"},
+                 {"/dev/stderr", "fd/2"},
+                 {"/dev/ptmx", "pts/ptmx"}};
 
     if (host_test || mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=0755") < 0) {
         if (mount("tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=0755") < 0)
@@ -57,7 +58,8 @@ static int mount_dev(bool host_test)
         (void)symlink(links[i].target, links[i].path); /* is there already in every step but the first */
     (void)mkdir("/dev/pts", 0755);
     (void)mkdir("/dev/shm", 01777);
-    if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,gid=5,mode=0620,ptmxmode=0666") < 0)
+    if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+              "newinstance,gid=5,mode=0620,ptmxmode=0666") < 0)
         return errno;
     return mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") < 0 ? errno : 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames on the control port, which is a virtio-serial port in the appliance and a socket in tests: whole reads, whole writes.
+ * Frames on the control port, which is a virtio-serial port in the appliance and a socket in tests: whole
+ * reads, whole writes.
  */
 #include "provisioner/runner/runner.h"
 
@@ -50,7 +51,7 @@ bool wire_receive(Wire *wire, uint16_t *ret_type, WireReader *ret_payload)
         return false;
     wire->request = header.request;
     *ret_type = header.type;
-    *ret_payload = (WireReader){ wire->payload, header.length, 0, false };
+    *ret_payload = (WireReader){wire->payload, header.length, 0, false};
     return true;
 }
 
@@ -76,7 +77,7 @@ void wire_ok(Wire *wire)
 void wire_ok_number(Wire *wire, uint64_t value)
 {
     uint8_t buf[8];
-    WireWriter w = { buf, 0, sizeof buf, false };
+    WireWriter w = {buf, 0, sizeof buf, false};
 
     wire_put_number(&w, value, 8);
     wire_send(wire, WIRE_OK, buf, w.size);
@@ -86,7 +87,7 @@ void wire_err(Wire *wire, int err, const char *format, ...)
 {
     char text[WIRE_PATH_MAX + 512];
     uint8_t buf[sizeof text + 8];
-    WireWriter w = { buf, 0, sizeof buf, false };
+    WireWriter w = {buf, 0, sizeof buf, false};
     va_list args;
 
     va_start(args, format);

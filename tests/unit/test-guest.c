@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guests: the promises of provisioner/guest.h over every guest that needs no virtual machine, and the conversation with
- * the runner when the other side is broken or hostile.
+ * Guests: the promises of provisioner/guest.h over every guest that needs no virtual machine, and the
+ * conversation with the runner when the other side is broken or hostile.
  *
- * "runner" is the program that also runs in the appliance, on a folder of this machine and in namespaces; where those may not be
- * made it is skipped. tests/guest/guest-session.sh does the same in a real appliance.
+ * "runner" is the program that also runs in the appliance, on a folder of this machine and in namespaces;
+ * where those may not be made it is skipped. tests/guest/guest-session.sh does the same in a real appliance.
  */
 #include "baker/guest-channel.h"
 #include "baker/guest-open.h"
@@ -47,7 +47,8 @@ static bool namespaces_work(void)
     pid_t pid = fork();
 
     if (pid == 0)
-        _exit(unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        _exit(unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET) < 0 ||
+              mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
               mount("tmpfs", "/tmp", "tmpfs", 0, NULL) < 0);
     (void)waitpid(pid, &status, 0);
     return status == 0;
@@ -83,11 +84,13 @@ static bool runner_shutdown(Guest *guest, GError **error)
     return good;
 }
 
-static bool runner_checkpoint(Guest *guest, bool (*seal)(void *arg, GError **error), void *arg, GError **error)
+static bool runner_checkpoint(Guest *guest, bool (*seal)(void *arg, GError **error), void *arg,
+                              GError **error)
 {
     GuestChannel *channel = ((RunnerGuest *)guest)->over.channel;
 
-    return guest_channel_freeze(channel, false, error) && seal(arg, error) && guest_channel_thaw(channel, error);
+    return guest_channel_freeze(channel, false, error) && seal(arg, error) &&
+           guest_channel_thaw(channel, error);
 }
 
 static const GuestOps runner_ops = {
@@ -101,10 +104,11 @@ static const GuestOps runner_ops = {
 /* The root gets the host's programs, so that there is something to run. */
 static void furnish(const char *folder)
 {
-    static const char *const links[] = { "bin", "sbin", "lib", "lib64" };
+    static const char *const links[] = {"bin", "sbin", "lib", "lib64"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(links); i++) {
-        g_autofree char *link = g_build_filename(folder, links[i], NULL), *target = g_strdup_printf("usr/%s", links[i]);
+        g_autofree char *link = g_build_filename(folder, links[i], NULL),
+                        *target = g_strdup_printf("usr/%s", links[i]);
 
         g_assert_cmpint(symlink(target, link), ==, 0);
     }
@@ -172,7 +176,8 @@ static void on_line(const char *line, bool is_stderr, void *arg)
 
 static void begin(Fixture *f, double timeout)
 {
-    GuestStep step = { .name = "step 'x'", .clock = 1000000000, .timeout = timeout, .on_line = on_line, .arg = f->out };
+    GuestStep step = {
+        .name = "step 'x'", .clock = 1000000000, .timeout = timeout, .on_line = on_line, .arg = f->out};
     g_autoptr(GError) error = NULL;
 
     if (!f->guest->ops->begin(f->guest, &step, &error))
@@ -189,8 +194,8 @@ static void end(Fixture *f)
 
 static int sh(Fixture *f, const char *script)
 {
-    const char *argv[] = { "sh", "-c", script, NULL }, *env[] = { "A=from the step", NULL };
-    GuestExec exec = { .argv = argv, .env = env };
+    const char *argv[] = {"sh", "-c", script, NULL}, *env[] = {"A=from the step", NULL};
+    GuestExec exec = {.argv = argv, .env = env};
     g_autoptr(GError) error = NULL;
     int code = -1;
 
@@ -246,8 +251,8 @@ static void test_environment_and_stdin(Fixture *f, gconstpointer open)
 
 static void test_unknown_program_is_an_error(Fixture *f, gconstpointer open)
 {
-    const char *argv[] = { "/no/such/program", NULL };
-    GuestExec exec = { .argv = argv };
+    const char *argv[] = {"/no/such/program", NULL};
+    GuestExec exec = {.argv = argv};
     g_autoptr(GError) error = NULL;
     int code;
 
@@ -260,8 +265,8 @@ static void test_unknown_program_is_an_error(Fixture *f, gconstpointer open)
 
 static void test_time_limit(Fixture *f, gconstpointer open)
 {
-    const char *argv[] = { "sh", "-c", "sleep 30", NULL };
-    GuestExec exec = { .argv = argv };
+    const char *argv[] = {"sh", "-c", "sleep 30", NULL};
+    GuestExec exec = {.argv = argv};
     g_autoptr(GError) error = NULL;
     gint64 start = g_get_monotonic_time();
     int code;
@@ -278,7 +283,7 @@ static void test_time_limit(Fixture *f, gconstpointer open)
 
 static void test_put_and_get(Fixture *f, gconstpointer open)
 {
-    static const GuestFile meta = { .mode = 0640, .mtime = 1234567890 };
+    static const GuestFile meta = {.mode = 0640, .mtime = 1234567890};
     g_autofree char *big = g_strnfill(300000, 'x');
     auto_fd int in = memory_fd(big), again = memory_fd("short"), out = memory_fd(""), out2 = memory_fd("");
     g_autofree char *back = NULL, *back2 = NULL;
@@ -295,7 +300,8 @@ static void test_put_and_get(Fixture *f, gconstpointer open)
     g_assert_cmpint(type, ==, 'f');
     g_assert_cmpint(got.mode, ==, 0640);
     g_assert_cmpint(got.mtime, ==, 1234567890);
-    g_assert_true(f->guest->ops->put(f->guest, again, "/file", &meta, &error)); /* replaces, also what is longer */
+    g_assert_true(
+        f->guest->ops->put(f->guest, again, "/file", &meta, &error)); /* replaces, also what is longer */
     g_assert_true(f->guest->ops->get(f->guest, "/file", out2, 5, &error));
     back2 = memory_text(out2);
     g_assert_cmpstr(back2, ==, "short");
@@ -339,8 +345,8 @@ static void test_folders(Fixture *f, gconstpointer open)
     GuestFile got;
 
     begin(f, 0);
-    g_assert_true(f->guest->ops->mkdir(f->guest, "/a/b/c", &(GuestFile){ .mode = 0711, .mtime = 5 }, &error));
-    g_assert_true(f->guest->ops->mkdir(f->guest, "/a/b", &(GuestFile){ .mode = 0700 }, &error));
+    g_assert_true(f->guest->ops->mkdir(f->guest, "/a/b/c", &(GuestFile){.mode = 0711, .mtime = 5}, &error));
+    g_assert_true(f->guest->ops->mkdir(f->guest, "/a/b", &(GuestFile){.mode = 0700}, &error));
     g_assert_true(f->guest->ops->stat(f->guest, "/a/b/c", &type, &got, &error));
     g_assert_cmpint(got.mode, ==, 0711);
     g_assert_true(f->guest->ops->stat(f->guest, "/a/b", &type, &got, &error));
@@ -352,7 +358,7 @@ static void test_folders(Fixture *f, gconstpointer open)
     g_assert_cmpstr(names[0], ==, "b");
     g_assert_cmpstr(names[1], ==, "z");
     g_assert_true(f->guest->ops->stat(f->guest, "/a/z", &type, NULL, &error));
-    g_assert_cmpint(type, ==, 'd'); /* links are followed */
+    g_assert_cmpint(type, ==, 'd');                                 /* links are followed */
     g_assert_true(f->guest->ops->remove(f->guest, "/a/z", &error)); /* but not by remove */
     g_assert_true(f->guest->ops->stat(f->guest, "/a/b/c", &type, NULL, &error));
     g_assert_cmpint(type, ==, 'd');
@@ -388,7 +394,9 @@ static void test_checkpoint_seals_once(Fixture *f, gconstpointer open)
 static void test_runner_isolates(Fixture *f, gconstpointer open)
 {
     begin(f, 0);
-    g_assert_cmpint(sh(f, "hostname 2>/dev/null || cat /proc/sys/kernel/hostname; pwd; umask; ls -A /tmp; echo $$"), ==, 0);
+    g_assert_cmpint(
+        sh(f, "hostname 2>/dev/null || cat /proc/sys/kernel/hostname; pwd; umask; ls -A /tmp; echo $$"), ==,
+        0);
     g_assert_true(g_str_has_prefix(f->out->str, "localhost\n/\n0022\n"));
     g_assert_cmpint(sh(f, "echo x > /run/x && echo x > /tmp/x && ls /sys/class/net"), ==, 0);
     g_assert_cmpstr(f->out->str, ==, "lo\n");
@@ -457,7 +465,8 @@ static void on_dead(void *arg)
     ((Hostile *)arg)->died = true;
 }
 
-static void send_frame(int fd, uint32_t length, uint32_t request, uint16_t type, const char *payload, size_t size)
+static void send_frame(int fd, uint32_t length, uint32_t request, uint16_t type, const char *payload,
+                       size_t size)
 {
     uint8_t raw[WIRE_HEADER_SIZE];
 
@@ -481,7 +490,7 @@ static void check_hostile(uint32_t length, uint32_t request, uint16_t type, cons
 {
     Hostile h;
     g_autoptr(GError) error = NULL, again = NULL;
-    GuestOverChannel guest = { .channel = hostile_open(&h) };
+    GuestOverChannel guest = {.channel = hostile_open(&h)};
     g_auto(GStrv) names = NULL;
 
     send_frame(h.fd, length, request, type, payload, size);
@@ -514,7 +523,7 @@ static void test_hostile_error_text_is_made_printable(void)
     static const char payload[] = "\2\0\0\0\4\0\0\0\033[2J";
     Hostile h;
     g_autoptr(GError) error = NULL;
-    GuestOverChannel guest = { .channel = hostile_open(&h) };
+    GuestOverChannel guest = {.channel = hostile_open(&h)};
     char type;
 
     send_frame(h.fd, sizeof payload - 1, 1, WIRE_ERR, payload, sizeof payload - 1);
@@ -542,7 +551,7 @@ static void test_relative_paths_never_leave(void)
 {
     Hostile h;
     g_autoptr(GError) error = NULL;
-    GuestOverChannel guest = { .channel = hostile_open(&h) };
+    GuestOverChannel guest = {.channel = hostile_open(&h)};
 
     g_assert_false(guest_channel_remove(&guest.base, "etc", &error));
     g_assert_false(h.died);
@@ -555,21 +564,21 @@ static const struct {
     void (*run)(Fixture *f, gconstpointer open);
     bool runner_only;
 } promises[] = {
-    { "output-comes-by-lines", test_output_comes_by_lines, false },
-    { "exit-codes", test_exit_codes, false },
-    { "environment-and-stdin", test_environment_and_stdin, false },
-    { "unknown-program-is-an-error", test_unknown_program_is_an_error, false },
-    { "time-limit", test_time_limit, false },
-    { "put-and-get", test_put_and_get, false },
-    { "get-is-limited", test_get_is_limited, false },
-    { "only-regular-files-are-read-and-written", test_only_regular_files_are_read_and_written, false },
-    { "folders", test_folders, false },
-    { "checkpoint-seals-once", test_checkpoint_seals_once, false },
-    { "isolates", test_runner_isolates, true },
-    { "ends-daemons", test_runner_ends_daemons, true },
-    { "leaves-no-trace", test_runner_leaves_no_trace, true },
-    { "passes-much-output", test_runner_passes_much_output, true },
-    { "quits-in-a-step", test_runner_quits_in_a_step, true },
+    {"output-comes-by-lines", test_output_comes_by_lines, false},
+    {"exit-codes", test_exit_codes, false},
+    {"environment-and-stdin", test_environment_and_stdin, false},
+    {"unknown-program-is-an-error", test_unknown_program_is_an_error, false},
+    {"time-limit", test_time_limit, false},
+    {"put-and-get", test_put_and_get, false},
+    {"get-is-limited", test_get_is_limited, false},
+    {"only-regular-files-are-read-and-written", test_only_regular_files_are_read_and_written, false},
+    {"folders", test_folders, false},
+    {"checkpoint-seals-once", test_checkpoint_seals_once, false},
+    {"isolates", test_runner_isolates, true},
+    {"ends-daemons", test_runner_ends_daemons, true},
+    {"leaves-no-trace", test_runner_leaves_no_trace, true},
+    {"passes-much-output", test_runner_passes_much_output, true},
+    {"quits-in-a-step", test_runner_quits_in_a_step, true},
 };
 
 static void add_promises(const char *name, OpenFn *open, bool runner)
@@ -596,7 +605,8 @@ int main(int argc, char **argv)
         mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
         add_promises("runner", runner_open, true);
     g_test_add_func("/guest/channel/hostile-frames-end-the-guest", test_hostile_frames_end_the_guest);
-    g_test_add_func("/guest/channel/hostile-error-text-is-made-printable", test_hostile_error_text_is_made_printable);
+    g_test_add_func("/guest/channel/hostile-error-text-is-made-printable",
+                    test_hostile_error_text_is_made_printable);
     g_test_add_func("/guest/channel/silence-is-a-timeout", test_silence_is_a_timeout);
     g_test_add_func("/guest/channel/relative-paths-never-leave", test_relative_paths_never_leave);
     status = g_test_run();
