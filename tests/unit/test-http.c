@@ -162,7 +162,7 @@ static void handle(int fd)
 static gpointer server_main(gpointer arg)
 {
     for (;;) {
-        auto_fd int fd = accept(listener, NULL, NULL);
+        auto_fd int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
         if (fd >= 0)
             handle(fd);
