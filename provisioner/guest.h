@@ -10,7 +10,9 @@
  * resolv.conf, clock, network or none exec    runs one program in the step; nothing it started outlives the
  * step end     undoes what begin did; everything still running is killed
  *
- * All paths are absolute paths in the guest. Not thread-safe.
+ * All paths are absolute paths in the guest. Files can also be put, got and so on between steps. Not thread-safe.
+ * After an error that is not about one request (the guest crashed, does not answer, the user interrupts) every
+ * further call fails at once; only kill is left.
  */
 #ifndef KILN_PROVISIONER_GUEST_H
 #define KILN_PROVISIONER_GUEST_H
@@ -50,26 +52,30 @@ typedef struct GuestFile {
 typedef struct GuestOps {
     const char *name;
     bool (*begin)(Guest *guest, const GuestStep *step, GError **error);
-    /* *ret_exit: exit code, or 128 + signal. A passed time limit is KILN_ERROR_TIMEOUT. */
+    /*
+     * *ret_exit: exit code, or 128 + signal. A passed time limit is KILN_ERROR_TIMEOUT; the step can then only end. A
+     * program that cannot be started is an error. What it leaves running may go on until the step ends, unheard.
+     */
     bool (*exec)(Guest *guest, const GuestExec *exec, int *ret_exit, GError **error);
     /* Writes a regular file (replacing it; an existing folder is an error) from @fd's current offset to its
-     * end. Parent must exist. */
+     * end. Parent must exist. Links are followed. @meta NULL: root's, 0644. */
     bool (*put)(Guest *guest, int fd, const char *path, const GuestFile *meta, GError **error);
     /* Reads a regular file into @fd; refused beyond @max bytes (0: no limit). */
     bool (*get)(Guest *guest, const char *path, int fd, uint64_t max, GError **error);
-    /* 'f' file, 'd' folder, 'l' link, 'o' other, 0 absent. Follows links. */
+    /* 'f' file, 'd' folder, 'l' link that leads nowhere, 'o' other, 0 absent. Follows links. @ret_meta may be NULL. */
     bool (*stat)(Guest *guest, const char *path, char *ret_type, GuestFile *ret_meta, GError **error);
-    bool (*mkdir)(Guest *guest, const char *path, const GuestFile *meta,
-                  GError **error); /* with parents; existing is fine */
-    bool (*symlink)(Guest *guest, const char *target, const char *path,
-                    GError **error);                                /* replaces a link or file */
-    bool (*remove)(Guest *guest, const char *path, GError **error); /* rm -rf; absent is fine */
+    /* With parents (root's, 0755); an existing folder is fine and stays as it is. @meta NULL: root's, 0755. */
+    bool (*mkdir)(Guest *guest, const char *path, const GuestFile *meta, GError **error);
+    /* Replaces a link or file. */
+    bool (*symlink)(Guest *guest, const char *target, const char *path, GError **error);
+    /* rm -rf; absent is fine. */
+    bool (*remove)(Guest *guest, const char *path, GError **error);
     /* Names in a folder, NULL-terminated, sorted. */
     bool (*list)(Guest *guest, const char *path, char ***ret, GError **error);
     bool (*end)(Guest *guest, GError **error);
-    /* sync and freeze; @seal is called while everything is quiet; thaw. */
+    /* Sync and freeze; @seal is called while everything is quiet; thaw. An in-place disk is trimmed first. */
     bool (*checkpoint)(Guest *guest, bool (*seal)(void *arg, GError **error), void *arg, GError **error);
-    /* Forget everything since the last checkpoint: unmounts, calls @drop, mounts again. */
+    /* Forget everything since the last checkpoint: ends an open step, unmounts, calls @drop, mounts again. */
     bool (*rollback)(Guest *guest, bool (*drop)(void *arg, GError **error), void *arg, GError **error);
     /* Unmounts cleanly and ends. Write errors surface here. Frees @guest also on failure. */
     bool (*shutdown)(Guest *guest, GError **error);
