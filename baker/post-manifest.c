@@ -23,7 +23,8 @@
 #define MANIFEST_SIZE_MAX (64u << 20)
 #define LOCK_TRIES 300 /* of 0.1 s */
 
-const char *const post_manifest_arguments[] = { "output", "strip_path", "strip_time", "custom_data", "keep_input_artifact", NULL };
+const char *const post_manifest_arguments[] = {"output",      "strip_path",          "strip_time",
+                                               "custom_data", "keep_input_artifact", NULL};
 
 static bool get_custom_data(const json_t *args, json_t **ret, GError **error)
 {
@@ -91,7 +92,8 @@ static char *artifact_id(GPtrArray *images)
     return g_string_free(g_steal_pointer(&id), FALSE);
 }
 
-/* One for the whole run of kiln, as Packer has it: builds of one command can be told from those of another. */
+/* One for the whole run of kiln, as Packer has it: builds of one command can be told from those of another.
+ */
 static const char *run_uuid(void)
 {
     static char *uuid;
@@ -115,8 +117,8 @@ static json_t *kiln_json(const char *set_name, GPtrArray *images)
     return object;
 }
 
-static json_t *build_json(const char *set_name, const char *build_name, const char *builder_type, GPtrArray *images,
-                          bool strip_time, json_t *custom_data)
+static json_t *build_json(const char *set_name, const char *build_name, const char *builder_type,
+                          GPtrArray *images, bool strip_time, json_t *custom_data)
 {
     g_autofree char *id = artifact_id(images);
     json_t *object = json_object();
@@ -146,7 +148,8 @@ static bool try_lock(const char *path, int *ret_fd, GError **error)
         return fail_errno(error, "open lock file '%s'", path);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0)
         return errno == EWOULDBLOCK || errno == EINTR ? true : fail_errno(error, "lock '%s'", path);
-    if (fstat(fd, &ours) == 0 && stat(path, &named) == 0 && ours.st_ino == named.st_ino && ours.st_dev == named.st_dev)
+    if (fstat(fd, &ours) == 0 && stat(path, &named) == 0 && ours.st_ino == named.st_ino &&
+        ours.st_dev == named.st_dev)
         *ret_fd = g_steal_fd(&fd);
     return true;
 }
@@ -174,7 +177,8 @@ static bool load(const char *path, json_t **ret, GError **error)
     }
     if (!file_load(AT_FDCWD, path, MANIFEST_SIZE_MAX, &bytes, error))
         return false;
-    if (!json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), MANIFEST_SIZE_MAX, path, &document, error))
+    if (!json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), MANIFEST_SIZE_MAX, path,
+                    &document, error))
         return fail_prefix(error, "the manifest that is there is kept");
     if (!json_is_array(json_object_get(document, "builds")))
         return fail(error, "'%s' is there and is no manifest; remove it or name another 'output'", path);
@@ -195,8 +199,8 @@ static bool append(const char *path, json_t *build /* taken */, GError **error)
     return file_replace(AT_FDCWD, path, text, strlen(text), 0644, FILE_SYNC_YES, error);
 }
 
-bool post_manifest_run(const json_t *args, const char *set_name, const char *build_name, const char *builder_type,
-                       GPtrArray *images, GError **error)
+bool post_manifest_run(const json_t *args, const char *set_name, const char *build_name,
+                       const char *builder_type, GPtrArray *images, GError **error)
 {
     const char *path = NULL;
     json_t *custom_data = NULL;
@@ -204,13 +208,15 @@ bool post_manifest_run(const json_t *args, const char *set_name, const char *bui
     auto_fd int lock_fd = -1;
 
     if (!json_get_string(args, "output", "packer-manifest.json", &path, error) ||
-        !json_get_bool(args, "strip_time", false, &strip_time, error) || !get_custom_data(args, &custom_data, error))
+        !json_get_bool(args, "strip_time", false, &strip_time, error) ||
+        !get_custom_data(args, &custom_data, error))
         return false;
 
     g_autofree char *lock_path = g_strconcat(path, ".lock", NULL), *parent = g_path_get_dirname(path);
     if (!file_make_dirs(parent, 0777, error) || !lock(lock_path, &lock_fd, error))
         return fail_prefix(error, "manifest");
-    bool ok = append(path, build_json(set_name, build_name, builder_type, images, strip_time, custom_data), error);
+    bool ok =
+        append(path, build_json(set_name, build_name, builder_type, images, strip_time, custom_data), error);
     (void)unlink(lock_path); /* a stale one does no harm */
     return ok ? true : fail_prefix(error, "manifest");
 }

@@ -2,10 +2,11 @@
 /*
  * Go templates, as much as options of templates use.
  *
- * One pass over the text: plain text is copied, an action {{ ... }} is cut out (knowing its string literals, which may hold
- * "}}"), and evaluated by a small recursive parser. Conditionals keep a stack of {this branch is on, some branch was taken}; text
- * and actions of branches that are off are skipped but their blocks are still counted.
- * Every value is text; "" and "false" are false, as the only values that options can have are text.
+ * One pass over the text: plain text is copied, an action {{ ... }} is cut out (knowing its string literals,
+ * which may hold
+ * "}}"), and evaluated by a small recursive parser. Conditionals keep a stack of {this branch is on, some
+ * branch was taken}; text and actions of branches that are off are skipped but their blocks are still
+ * counted. Every value is text; "" and "false" are false, as the only values that options can have are text.
  */
 #include "base/gotemplate.h"
 
@@ -52,7 +53,8 @@ static bool peek_word(Parser *ps, const char *word)
     size_t n = strlen(word);
 
     skip_space(ps);
-    return (size_t)(ps->end - ps->p) >= n && memcmp(ps->p, word, n) == 0 && (ps->p + n == ps->end || !is_word_char(ps->p[n]));
+    return (size_t)(ps->end - ps->p) >= n && memcmp(ps->p, word, n) == 0 &&
+           (ps->p + n == ps->end || !is_word_char(ps->p[n]));
 }
 
 static bool take_word(Parser *ps, const char *word)
@@ -98,11 +100,14 @@ static bool raw_string(Parser *ps, char **ret)
 /* Go writes times by example: the layout is the reference time 2006-01-02 15:04:05 -0700. */
 static void append_time(GString *out, const char *layout, const struct tm *tm)
 {
-    static const struct { const char *go, *strftime; } words[] = {
-        { "January", "%B" }, { "Jan", "%b" }, { "Monday", "%A" }, { "Mon", "%a" }, { "MST", "UTC" }, { "2006", "%Y" },
-        { "Z07:00", "Z" }, { "-07:00", "+00:00" }, { "-0700", "+0000" }, { "002", "%j" }, { "01", "%m" }, { "02", "%d" }, { "03", "%I" },
-        { "04", "%M" }, { "05", "%S" }, { "06", "%y" }, { "15", "%H" }, { "_2", "%e" }, { "PM", "%p" }, { "pm", "%P" },
-        { "1", "%-m" }, { "2", "%-d" }, { "3", "%-I" }, { "4", "%-M" }, { "5", "%-S" },
+    static const struct {
+        const char *go, *strftime;
+    } words[] = {
+        {"January", "%B"}, {"Jan", "%b"},   {"Monday", "%A"},     {"Mon", "%a"},      {"MST", "UTC"},
+        {"2006", "%Y"},    {"Z07:00", "Z"}, {"-07:00", "+00:00"}, {"-0700", "+0000"}, {"002", "%j"},
+        {"01", "%m"},      {"02", "%d"},    {"03", "%I"},         {"04", "%M"},       {"05", "%S"},
+        {"06", "%y"},      {"15", "%H"},    {"_2", "%e"},         {"PM", "%p"},       {"pm", "%P"},
+        {"1", "%-m"},      {"2", "%-d"},    {"3", "%-I"},         {"4", "%-M"},       {"5", "%-S"},
     };
 
     while (*layout) {
@@ -195,21 +200,28 @@ static bool call(Parser *ps, char **argv, unsigned n, char **ret)
 {
     const char *f = argv[0];
     unsigned given = n - 1;
-    static const struct { const char *name; unsigned min, max; } known[] = {
-        { "upper", 1, 1 },   { "lower", 1, 1 }, { "clean_resource_name", 1, 1 }, { "not", 1, 1 }, { "build", 1, 1 },
-        { "replace", 4, 4 }, { "split", 3, 3 }, { "replace_all", 3, 3 },         { "isotime", 0, 1 },
-        { "eq", 2, 15 },     { "ne", 2, 2 },    { "and", 1, 15 },                { "or", 1, 15 },
+    static const struct {
+        const char *name;
+        unsigned min, max;
+    } known[] = {
+        {"upper", 1, 1}, {"lower", 1, 1},       {"clean_resource_name", 1, 1},
+        {"not", 1, 1},   {"build", 1, 1},       {"replace", 4, 4},
+        {"split", 3, 3}, {"replace_all", 3, 3}, {"isotime", 0, 1},
+        {"eq", 2, 15},   {"ne", 2, 2},          {"and", 1, 15},
+        {"or", 1, 15},
     };
     size_t i;
 
     for (i = 0; i < G_N_ELEMENTS(known) && strcmp(known[i].name, f) != 0; i++)
         ;
     if (i < G_N_ELEMENTS(known) && (given < known[i].min || given > known[i].max))
-        return fail(ps->error, "{{ %s }} takes %u argument%s, not %u", f, known[i].min, known[i].min == 1 ? "" : "s", given);
+        return fail(ps->error, "{{ %s }} takes %u argument%s, not %u", f, known[i].min,
+                    known[i].min == 1 ? "" : "s", given);
     if (i == G_N_ELEMENTS(known)) {
         const char *value = g_hash_table_lookup(ps->values, f);
         if (!value || given)
-            return fail(ps->error, "{{ %s }} is not a function kiln knows here; a literal {{ is written {{`{{`}}", f);
+            return fail(ps->error,
+                        "{{ %s }} is not a function kiln knows here; a literal {{ is written {{`{{`}}", f);
         *ret = g_strdup(value);
         return true;
     }
@@ -221,7 +233,9 @@ static bool call(Parser *ps, char **argv, unsigned n, char **ret)
         g_autofree char *key = g_strconcat("build.", argv[1], NULL);
         const char *value = g_hash_table_lookup(ps->values, key);
         if (!value)
-            return fail(ps->error, "{{ build \"%s\" }} is not known here: kiln never boots or connects to a machine", argv[1]);
+            return fail(ps->error,
+                        "{{ build \"%s\" }} is not known here: kiln never boots or connects to a machine",
+                        argv[1]);
         *ret = g_strdup(value);
         return true;
     }
@@ -231,8 +245,9 @@ static bool call(Parser *ps, char **argv, unsigned n, char **ret)
            : strcmp(f, "lower") == 0               ? g_utf8_strdown(argv[1], -1)
            : strcmp(f, "clean_resource_name") == 0 ? clean_resource_name(argv[1])
            : strcmp(f, "not") == 0                 ? g_strdup(truth(argv[1]) ? "false" : "true")
-           : strcmp(f, "replace_all") == 0 ? replace_text(argv[1], argv[2], -1, argv[3])
-                                           : replace_text(argv[1], argv[2], strtol(argv[3], NULL, 10), argv[4]);
+           : strcmp(f, "replace_all") == 0
+               ? replace_text(argv[1], argv[2], -1, argv[3])
+               : replace_text(argv[1], argv[2], strtol(argv[3], NULL, 10), argv[4]);
     return true;
 }
 
@@ -250,7 +265,8 @@ static bool field(Parser *ps, const char *name, char **ret)
         while (g_hash_table_iter_next(&iter, &key, NULL))
             if (isupper(*(const unsigned char *)key)) /* fields are upper case, functions are not */
                 g_string_append_printf(known, "%s.%s", known->len ? ", " : "; known: ", (const char *)key);
-        return fail(ps->error, "{{ .%s }} is not known here%s; a literal {{ is written {{`{{`}}", name, known->str);
+        return fail(ps->error, "{{ .%s }} is not known here%s; a literal {{ is written {{`{{`}}", name,
+                    known->str);
     }
     *ret = g_strdup(value);
     return true;
@@ -310,7 +326,7 @@ static bool command(Parser *ps, const char *piped, char **ret)
         if (!operand(ps, &word, &is_name))
             return false;
         if (is_name && words->len > 0) { /* a function without arguments as an argument */
-            char *argv[] = { word, NULL };
+            char *argv[] = {word, NULL};
             char *value = NULL;
             bool ok = call(ps, argv, 1, &value);
             g_free(word);
@@ -399,7 +415,7 @@ static bool else_branch(Parser *ps, GArray *stack)
 static bool action(Parser *ps, GArray *stack, bool on, GString *out)
 {
     if (take_word(ps, "if")) {
-        Branch b = { .outer = on };
+        Branch b = {.outer = on};
         if (stack->len == NESTING_MAX)
             return fail(ps->error, "{{ if }} is nested too deeply");
         if (!condition(ps, on, &b.on))
@@ -416,7 +432,8 @@ static bool action(Parser *ps, GArray *stack, bool on, GString *out)
         g_array_set_size(stack, stack->len - 1);
         return true;
     }
-    if (peek_word(ps, "range") || peek_word(ps, "with") || peek_word(ps, "define") || peek_word(ps, "template") || *ps->p == '$')
+    if (peek_word(ps, "range") || peek_word(ps, "with") || peek_word(ps, "define") ||
+        peek_word(ps, "template") || *ps->p == '$')
         return fail(ps->error, "range, with, define, template and variables in {{ }} are not supported");
     if (!on)
         return true;
@@ -481,7 +498,7 @@ static bool expand(const char *text, GHashTable *values, GArray *stack, GString 
         if (!close)
             return fail(error, "'{{' without '}}' in \"%.40s\"", open);
 
-        Parser ps = { .p = start, .end = close, .values = values, .error = error };
+        Parser ps = {.p = start, .end = close, .values = values, .error = error};
         trim_left = close - start >= 2 && close[-1] == '-' && isspace((unsigned char)close[-2]);
         if (trim_left)
             ps.end--;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading sources.list(5). Both formats end in one-line entries, because a line can be judged and copied without the rest of its file.
+ * Reading sources.list(5). Both formats end in one-line entries, because a line can be judged and copied
+ * without the rest of its file.
  */
 #include "provisioner/apt-sources.h"
 
@@ -81,8 +82,13 @@ static const char *field(GHashTable *fields, const char *name)
 
 static void append_options(GHashTable *fields, GString *entry)
 {
-    static const struct { const char *field, *option; } options[] = {
-        { "signed-by", "signed-by" }, { "architectures", "arch" }, { "trusted", "trusted" }, { "check-valid-until", "check-valid-until" },
+    static const struct {
+        const char *field, *option;
+    } options[] = {
+        {"signed-by", "signed-by"},
+        {"architectures", "arch"},
+        {"trusted", "trusted"},
+        {"check-valid-until", "check-valid-until"},
     };
     g_autoptr(GString) text = g_string_new(NULL);
 
@@ -105,8 +111,8 @@ static void deb822_stanza(const char *stanza, GString *list)
     g_auto(GStrv) types = g_strsplit_set(field(fields, "types"), " \t", -1);
     const char *enabled = field(fields, "enabled");
 
-    if (g_ascii_strcasecmp(enabled, "no") == 0 || g_ascii_strcasecmp(enabled, "false") == 0 || strcmp(enabled, "0") == 0 ||
-        !g_strv_contains((const char *const *)types, "deb"))
+    if (g_ascii_strcasecmp(enabled, "no") == 0 || g_ascii_strcasecmp(enabled, "false") == 0 ||
+        strcmp(enabled, "0") == 0 || !g_strv_contains((const char *const *)types, "deb"))
         return;
     for (char **uri = uris; *uri; uri++)
         for (char **suite = suites; **uri && *suite; suite++) {

@@ -61,9 +61,8 @@ static bool is_map(const json_t *value)
 
     if (!json_is_object(value))
         return false;
-    json_object_foreach((json_t *)value, key, member)
-        if (!is_text(member) && !json_is_null(member))
-            return false;
+    json_object_foreach((json_t *)value, key,
+                        member) if (!is_text(member) && !json_is_null(member)) return false;
     return true;
 }
 
@@ -120,7 +119,8 @@ bool arguments_check(const json_t *args, const ArgumentSpec *specs, const char *
     return true;
 }
 
-bool arguments_exactly_one(const json_t *args, const char *const *names, const char **ret_argument, GError **error)
+bool arguments_exactly_one(const json_t *args, const char *const *names, const char **ret_argument,
+                           GError **error)
 {
     g_autofree char *all = g_strjoinv(", ", (char **)names);
     const char *first = NULL;
@@ -130,7 +130,8 @@ bool arguments_exactly_one(const json_t *args, const char *const *names, const c
             continue;
         if (first) {
             *ret_argument = *n;
-            return fail_code(error, KILN_ERROR_USAGE, "'%s' cannot stand beside '%s': give exactly one of %s", *n, first, all);
+            return fail_code(error, KILN_ERROR_USAGE, "'%s' cannot stand beside '%s': give exactly one of %s",
+                             *n, first, all);
         }
         first = *n;
     }
@@ -209,14 +210,16 @@ bool arguments_check_environment(const json_t *args, const char **ret_argument, 
         const char *equals = strchr(*v, '=');
         if (!equals || !is_shell_name(*v, (size_t)(equals - *v))) {
             *ret_argument = "environment_vars";
-            return fail_code(error, KILN_ERROR_USAGE, "'environment_vars' must hold \"NAME=value\", not \"%s\"", *v);
+            return fail_code(error, KILN_ERROR_USAGE,
+                             "'environment_vars' must hold \"NAME=value\", not \"%s\"", *v);
         }
     }
-    json_object_foreach((json_t *)get(args, "env"), key, value)
-        if (!is_shell_name(key, strlen(key))) {
-            *ret_argument = "env";
-            return fail_code(error, KILN_ERROR_USAGE, "\"%s\" in 'env' is no name of an environment variable", key);
-        }
+    json_object_foreach((json_t *)get(args, "env"), key, value) if (!is_shell_name(key, strlen(key)))
+    {
+        *ret_argument = "env";
+        return fail_code(error, KILN_ERROR_USAGE, "\"%s\" in 'env' is no name of an environment variable",
+                         key);
+    }
     return true;
 }
 
@@ -236,9 +239,8 @@ GTree *arguments_environment(const json_t *args)
         const char *equals = strchr(*v, '=');
         g_tree_replace(map, g_strndup(*v, (gsize)(equals - *v)), g_strdup(equals + 1));
     }
-    json_object_foreach((json_t *)get(args, "env"), key, value)
-        if (!json_is_null(value))
-            g_tree_replace(map, g_strdup(key), text_of(value));
+    json_object_foreach((json_t *)get(args, "env"), key, value) if (!json_is_null(value))
+        g_tree_replace(map, g_strdup(key), text_of(value));
     return map;
 }
 
@@ -248,7 +250,8 @@ static void set(GHashTable *values, const char *name, const char *value)
         g_hash_table_insert(values, (void *)name, g_strdup(value));
 }
 
-bool argument_expand(const char *text, const ProvisionerHost *host, const char *const *fields, char **ret, GError **error)
+bool argument_expand(const char *text, const ProvisionerHost *host, const char *const *fields, char **ret,
+                     GError **error)
 {
     g_autoptr(GHashTable) values = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
     g_autofree char *stamp = g_strdup_printf("%" G_GINT64_FORMAT, host->epoch);

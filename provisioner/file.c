@@ -9,13 +9,15 @@
  *     source "a.txt"            destination "/etc/"   ->  /etc/a.txt
  *     source "a.txt"            destination "/etc/b"  ->  /etc/b, or /etc/b/a.txt where /etc/b is a folder
  *
- * Better than Packer: no upload user, so no step that moves files into place; modes and links are kept; owner, group and mode can be given.
- * Times are SOURCE_DATE_EPOCH, never the host file's: a fresh checkout must give the image of yesterday's.
+ * Better than Packer: no upload user, so no step that moves files into place; modes and links are kept;
+ * owner, group and mode can be given. Times are SOURCE_DATE_EPOCH, never the host file's: a fresh checkout
+ * must give the image of yesterday's.
  *
- * A guest is hostile when it is read: names that a download brings are checked; depth, size and count are bounded (a loop of links ends there).
+ * A guest is hostile when it is read: names that a download brings are checked; depth, size and count are
+ * bounded (a loop of links ends there).
  */
-#include "base/error.h"
 #include "base/file.h"
+#include "base/error.h"
 #include "base/scope.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
@@ -30,12 +32,14 @@
 #define DOWNLOAD_FILES_MAX 100000u
 #define ACCOUNTS_SIZE_MAX (4u << 20) /* /etc/passwd of a guest */
 
-#define FILE_ARGUMENTS(X)                                                                                       \
-    X(source, TEXT) X(sources, TEXTS) X(content, TEXT) X(destination, TEXT) X(direction, TEXT) X(generated, BOOL) \
-    X(owner, TEXT) X(group, TEXT) X(mode, TEXT)
+/* clang-format off */
+#define FILE_ARGUMENTS(X)                                                                                \
+    X(source, TEXT) X(sources, TEXTS) X(content, TEXT) X(destination, TEXT) X(direction, TEXT)           \
+    X(generated, BOOL) X(owner, TEXT) X(group, TEXT) X(mode, TEXT)
+/* clang-format on */
 ARGUMENTS_DEFINE(FILE_ARGUMENTS);
 
-static const char *const origins[] = { "source", "sources", "content", NULL };
+static const char *const origins[] = {"source", "sources", "content", NULL};
 #define MODE_KEEP 0xffffu
 
 static bool parse_mode(const json_t *args, uint16_t *ret, GError **error)
@@ -69,7 +73,8 @@ static bool check_destination(const json_t *args, const char **ret_argument, GEr
         return fail_code(error, KILN_ERROR_USAGE, "'destination' is needed");
     }
     if (!is_download(args) && destination[0] != '/' && !g_str_has_prefix(destination, "{{"))
-        return fail_code(error, KILN_ERROR_USAGE, "'destination' must be an absolute path in the guest, not \"%s\"", destination);
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "'destination' must be an absolute path in the guest, not \"%s\"", destination);
     if (argument_given(args, "content") && g_str_has_suffix(destination, "/"))
         return fail_code(error, KILN_ERROR_USAGE, "'destination' must name a file when 'content' is given");
     *ret_argument = NULL;
@@ -78,7 +83,7 @@ static bool check_destination(const json_t *args, const char **ret_argument, GEr
 
 static bool check_download(const json_t *args, const char **ret_argument, GError **error)
 {
-    static const char *const upload_only[] = { "content", "owner", "group", "mode", NULL };
+    static const char *const upload_only[] = {"content", "owner", "group", "mode", NULL};
 
     for (const char *const *name = upload_only; is_download(args) && *name; name++)
         if (argument_given(args, *name)) {
@@ -98,7 +103,8 @@ static bool file_check(const json_t *args, const char **ret_argument, GError **e
         return false;
     if (strcmp(direction, "upload") != 0 && strcmp(direction, "download") != 0) {
         *ret_argument = "direction";
-        return fail_code(error, KILN_ERROR_USAGE, "'direction' must be \"upload\" or \"download\", not \"%s\"", direction);
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "'direction' must be \"upload\" or \"download\", not \"%s\"", direction);
     }
     if (!parse_mode(args, &mode, error)) {
         *ret_argument = "mode";
@@ -158,7 +164,10 @@ typedef struct Upload {
 static GuestFile meta_of(const Upload *up, const struct stat *st)
 {
     bool keep = up->mode == MODE_KEEP || S_ISDIR(st->st_mode);
-    return (GuestFile){ .uid = up->uid, .gid = up->gid, .mode = keep ? st->st_mode & 07777 : up->mode, .mtime = up->host->epoch };
+    return (GuestFile){.uid = up->uid,
+                       .gid = up->gid,
+                       .mode = keep ? st->st_mode & 07777 : up->mode,
+                       .mtime = up->host->epoch};
 }
 
 /* A folder that exists keeps its owner and mode: uploading into /etc must not change /etc. */
@@ -175,13 +184,14 @@ static bool make_folder(const Upload *up, const char *path, const GuestFile *met
 
 static bool make_parent(const Upload *up, const char *path, GError **error)
 {
-    const GuestFile meta = { .uid = up->uid, .gid = up->gid, .mode = 0755, .mtime = up->host->epoch };
+    const GuestFile meta = {.uid = up->uid, .gid = up->gid, .mode = 0755, .mtime = up->host->epoch};
     g_autofree char *parent = g_path_get_dirname(path);
 
     return make_folder(up, parent, &meta, error);
 }
 
-static bool upload_file(const Upload *up, const char *from, const struct stat *st, const char *to, GError **error)
+static bool upload_file(const Upload *up, const char *from, const struct stat *st, const char *to,
+                        GError **error)
 {
     const GuestFile meta = meta_of(up, st);
     auto_fd int fd = open(from, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -193,7 +203,8 @@ static bool upload_file(const Upload *up, const char *from, const struct stat *s
     return true;
 }
 
-static bool upload_entry(const char *path, const char *relative, const struct stat *st, void *arg, GError **error)
+static bool upload_entry(const char *path, const char *relative, const struct stat *st, void *arg,
+                         GError **error)
 {
     const Upload *up = arg;
     g_autofree char *to = g_build_filename(up->into, relative, NULL), *target = NULL;
@@ -206,8 +217,8 @@ static bool upload_entry(const char *path, const char *relative, const struct st
     return host_file_readlink(path, &target, error) && up->guest->ops->symlink(up->guest, target, to, error);
 }
 
-static bool upload_folder(Upload *up, const char *name, const char *path, const struct stat *st, const char *destination,
-                          GError **error)
+static bool upload_folder(Upload *up, const char *name, const char *path, const struct stat *st,
+                          const char *destination, GError **error)
 {
     g_autofree char *bare = g_path_get_basename(path); /* of a path that ends in '/': the last component */
     g_autofree char *into =
@@ -223,7 +234,8 @@ static bool upload_folder(Upload *up, const char *name, const char *path, const 
 }
 
 /* Where a single file goes: see the top. */
-static bool file_target(const Upload *up, const char *destination, bool is_folder, const char *path, char **ret, GError **error)
+static bool file_target(const Upload *up, const char *destination, bool is_folder, const char *path,
+                        char **ret, GError **error)
 {
     g_autofree char *bare = g_path_get_basename(path);
     char type = 0;
@@ -234,7 +246,8 @@ static bool file_target(const Upload *up, const char *destination, bool is_folde
     return true;
 }
 
-static bool upload_source(Upload *up, const char *name, const char *destination, bool is_folder, GError **error)
+static bool upload_source(Upload *up, const char *name, const char *destination, bool is_folder,
+                          GError **error)
 {
     g_autofree char *path = NULL, *to = NULL;
     struct stat st;
@@ -252,8 +265,10 @@ static bool upload_source(Upload *up, const char *name, const char *destination,
 static bool upload_content(const json_t *args, Upload *up, const char *destination, GError **error)
 {
     g_autofree char *raw = argument_text(args, "content", ""), *text = NULL;
-    const GuestFile meta = { .uid = up->uid, .gid = up->gid, .mtime = up->host->epoch,
-                             .mode = up->mode == MODE_KEEP ? 0644 : up->mode };
+    const GuestFile meta = {.uid = up->uid,
+                            .gid = up->gid,
+                            .mtime = up->host->epoch,
+                            .mode = up->mode == MODE_KEEP ? 0644 : up->mode};
 
     if (!argument_expand(raw, up->host, NULL, &text, error))
         return fail_prefix(error, "'content'");
@@ -293,13 +308,16 @@ static bool find_owner(const json_t *args, Upload *up, GError **error)
            account_id(up->guest, group, "/etc/group", &up->gid, error);
 }
 
-static bool run_upload(const json_t *args, const ProvisionerHost *host, Guest *guest, const char *destination, GError **error)
+static bool run_upload(const json_t *args, const ProvisionerHost *host, Guest *guest, const char *destination,
+                       GError **error)
 {
-    Upload up = { .host = host, .guest = guest };
+    Upload up = {.host = host, .guest = guest};
     g_auto(GStrv) names = NULL;
 
     if (destination[0] != '/')
-        return fail(error, "file provisioner: 'destination' must be an absolute path in the guest, not \"%s\"", destination);
+        return fail(error,
+                    "file provisioner: 'destination' must be an absolute path in the guest, not \"%s\"",
+                    destination);
     if (!parse_mode(args, &up.mode, error) || !find_owner(args, &up, error))
         return false;
     if (argument_given(args, "content"))
@@ -339,16 +357,18 @@ static bool name_is_plain(const char *name)
     return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-static bool download(Guest *guest, const char *from, const char *to, unsigned depth, unsigned *left, GError **error)
+static bool download(Guest *guest, const char *from, const char *to, unsigned depth, unsigned *left,
+                     GError **error)
 {
-    GuestFile meta = { 0 };
+    GuestFile meta = {0};
     g_auto(GStrv) names = NULL;
     char type = 0;
 
     if (!guest->ops->stat(guest, from, &type, &meta, error))
         return false;
     if (!type && depth == 0)
-        return fail_code(error, KILN_ERROR_NOT_FOUND, "file provisioner: cannot read \"%s\" in the guest: no such file", from);
+        return fail_code(error, KILN_ERROR_NOT_FOUND,
+                         "file provisioner: cannot read \"%s\" in the guest: no such file", from);
     if (type == 'f')
         return download_file(guest, from, to, meta.mode, error);
     if (type != 'd')
@@ -362,29 +382,37 @@ static bool download(Guest *guest, const char *from, const char *to, unsigned de
             return fail(error, "file provisioner: the guest gave a name that is none in '%s'", from);
         if ((*left)-- == 0)
             return fail(error, "file provisioner: more than %u files to download", DOWNLOAD_FILES_MAX);
-        g_autofree char *child = g_build_filename(from, *name, NULL), *child_to = g_build_filename(to, *name, NULL);
+        g_autofree char *child = g_build_filename(from, *name, NULL),
+                        *child_to = g_build_filename(to, *name, NULL);
         if (!download(guest, child, child_to, depth + 1, left, error))
             return false;
     }
     return true;
 }
 
-static bool run_download(const json_t *args, const ProvisionerHost *host, Guest *guest, const char *destination, GError **error)
+static bool run_download(const json_t *args, const ProvisionerHost *host, Guest *guest,
+                         const char *destination, GError **error)
 {
     g_auto(GStrv) names = NULL;
     unsigned left = DOWNLOAD_FILES_MAX;
-    g_autofree char *base = g_path_is_absolute(destination) ? g_strdup(destination)
-                                                            : g_build_filename(host->cwd ? host->cwd : ".", destination, NULL);
+    g_autofree char *base = g_path_is_absolute(destination)
+                                ? g_strdup(destination)
+                                : g_build_filename(host->cwd ? host->cwd : ".", destination, NULL);
 
     if (!source_names(args, host, &names, error))
         return false;
-    bool is_folder = g_str_has_suffix(destination, "/") || g_strv_length(names) > 1 || g_file_test(base, G_FILE_TEST_IS_DIR);
+    bool is_folder = g_str_has_suffix(destination, "/") || g_strv_length(names) > 1 ||
+                     g_file_test(base, G_FILE_TEST_IS_DIR);
     for (char **name = names; *name; name++) {
         g_autofree char *bare = g_path_get_basename(*name);
         bool content_only = g_str_has_suffix(*name, "/");
-        g_autofree char *to = is_folder && !content_only ? g_build_filename(base, bare, NULL) : g_strdup(base);
+        g_autofree char *to =
+            is_folder && !content_only ? g_build_filename(base, bare, NULL) : g_strdup(base);
         if (**name != '/')
-            return fail(error, "file provisioner: 'source' of a download must be an absolute path in the guest, not \"%s\"", *name);
+            return fail(
+                error,
+                "file provisioner: 'source' of a download must be an absolute path in the guest, not \"%s\"",
+                *name);
         if (!download(guest, *name, to, 0, &left, error))
             return false;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest port speaks in descriptors, so that large files stream; most of what provisioners move is small text. A memfd joins both.
+ * The guest port speaks in descriptors, so that large files stream; most of what provisioners move is small
+ * text. A memfd joins both.
  */
 #include "provisioner/guest-file.h"
 
@@ -21,11 +22,13 @@ static int memory_file(GError **error)
     return fd;
 }
 
-bool guest_put_bytes(Guest *guest, const char *path, const void *data, size_t size, const GuestFile *meta, GError **error)
+bool guest_put_bytes(Guest *guest, const char *path, const void *data, size_t size, const GuestFile *meta,
+                     GError **error)
 {
     auto_fd int fd = memory_file(error);
 
-    if (fd < 0 || !file_pwrite_full(fd, data, size, 0, path, error)) /* pwrite leaves the offset at 0, where put() starts */
+    if (fd < 0 || !file_pwrite_full(fd, data, size, 0, path,
+                                    error)) /* pwrite leaves the offset at 0, where put() starts */
         return false;
     return guest->ops->put(guest, fd, path, meta, error);
 }
@@ -59,7 +62,7 @@ bool guest_get_bytes(Guest *guest, const char *path, size_t max, GBytes **ret, G
 
 bool guest_type(Guest *guest, const char *path, char *ret_type, GError **error)
 {
-    GuestFile meta = { 0 };
+    GuestFile meta = {0};
 
     *ret_type = 0;
     return guest->ops->stat(guest, path, ret_type, &meta, error);
@@ -81,8 +84,8 @@ bool guest_first(Guest *guest, const char *const *paths, const char **ret, GErro
     return true;
 }
 
-bool guest_sh(Guest *guest, const ProvisionerHost *host, const char *script, const char *const *args, const char *const *env,
-              int *ret_exit, GError **error)
+bool guest_sh(Guest *guest, const ProvisionerHost *host, const char *script, const char *const *args,
+              const char *const *env, int *ret_exit, GError **error)
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
     g_autoptr(GPtrArray) all = g_ptr_array_new();
@@ -102,6 +105,6 @@ bool guest_sh(Guest *guest, const ProvisionerHost *host, const char *script, con
         g_ptr_array_add(all, (void *)*env);
     g_ptr_array_add(all, NULL);
 
-    const GuestExec exec = { .argv = (const char *const *)argv->pdata, .env = (const char *const *)all->pdata };
+    const GuestExec exec = {.argv = (const char *const *)argv->pdata, .env = (const char *const *)all->pdata};
     return guest->ops->exec(guest, &exec, ret_exit, error);
 }

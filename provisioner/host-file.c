@@ -21,8 +21,8 @@ static bool exists(const char *path, struct stat *ret_st)
     return stat(path, ret_st) == 0;
 }
 
-bool host_file_find(const char *who, const char *name, const ProvisionerHost *host, char **ret_path, struct stat *ret_st,
-                    GError **error)
+bool host_file_find(const char *who, const char *name, const ProvisionerHost *host, char **ret_path,
+                    struct stat *ret_st, GError **error)
 {
     g_autofree char *beside = g_build_filename(host->template_dir ? host->template_dir : ".", name, NULL);
     g_autofree char *here = g_build_filename(host->cwd ? host->cwd : ".", name, NULL);
@@ -120,7 +120,7 @@ static bool walk_folder(Walk *walk, const char *path, const char *relative, unsi
 
 bool host_file_walk(const char *who, const char *folder, HostFileFn *fn, void *arg, GError **error)
 {
-    Walk walk = { .who = who, .fn = fn, .arg = arg };
+    Walk walk = {.who = who, .fn = fn, .arg = arg};
     return walk_folder(&walk, folder, "", 0, error);
 }
 
@@ -151,10 +151,11 @@ static bool collect(const char *path, const char *relative, const struct stat *s
     return true;
 }
 
-bool host_file_add_inputs(const char *who, const char *name, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
+bool host_file_add_inputs(const char *who, const char *name, const ProvisionerHost *host, GPtrArray *inputs,
+                          GError **error)
 {
     g_autofree char *path = NULL;
-    Collect c = { .name = name, .inputs = inputs };
+    Collect c = {.name = name, .inputs = inputs};
     struct stat st;
 
     if (!host_file_find(who, name, host, &path, &st, error))

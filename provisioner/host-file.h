@@ -15,20 +15,24 @@
 #define HOST_DEPTH_MAX 128u
 
 /*
- * Finds @name as Packer does: beside the template, else in the working directory. The last component's link is followed.
+ * Finds @name as Packer does: beside the template, else in the working directory. The last component's link
+ * is followed.
  * @who is the provisioner, for the error '<who> provisioner: cannot read "x": no such file'.
  */
-bool host_file_find(const char *who, const char *name, const ProvisionerHost *host, char **ret_path, struct stat *ret_st,
-                    GError **error);
+bool host_file_find(const char *who, const char *name, const ProvisionerHost *host, char **ret_path,
+                    struct stat *ret_st, GError **error);
 
-/* Called for every entry below a folder, folders before their content, names sorted. @relative: path below the folder. */
-typedef bool HostFileFn(const char *path, const char *relative, const struct stat *st, void *arg, GError **error);
+/* Called for every entry below a folder, folders before their content, names sorted. @relative: path below
+ * the folder. */
+typedef bool HostFileFn(const char *path, const char *relative, const struct stat *st, void *arg,
+                        GError **error);
 
 /* Walks a folder without following links; sockets, devices and pipes are refused. */
 bool host_file_walk(const char *who, const char *folder, HostFileFn *fn, void *arg, GError **error);
 
 /* Appends ProvisionerInput* for @name: a file, or a folder with everything in it. */
-bool host_file_add_inputs(const char *who, const char *name, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
+bool host_file_add_inputs(const char *who, const char *name, const ProvisionerHost *host, GPtrArray *inputs,
+                          GError **error);
 
 /* The text of a symbolic link. */
 bool host_file_readlink(const char *path, char **ret, GError **error);

@@ -13,12 +13,14 @@
 
 typedef struct ProvisionerHost {
     const char *template_dir; /* relative paths start here ... */
-    const char *cwd;          /* ... unless the file exists only relative to the working directory, as Packer reads them */
+    const char
+        *cwd; /* ... unless the file exists only relative to the working directory, as Packer reads them */
     const char *build_name;   /* PACKER_BUILD_NAME */
     const char *builder_type; /* PACKER_BUILDER_TYPE */
-    const char *const *env;   /* the step's base environment: SOURCE_DATE_EPOCH, TZ, LC_ALL, PYTHONHASHSEED, PACKER_* */
-    int64_t epoch;            /* SOURCE_DATE_EPOCH; mtime of uploaded files */
-    bool network;             /* whether this step has it */
+    const char *const
+        *env;      /* the step's base environment: SOURCE_DATE_EPOCH, TZ, LC_ALL, PYTHONHASHSEED, PACKER_* */
+    int64_t epoch; /* SOURCE_DATE_EPOCH; mtime of uploaded files */
+    bool network;  /* whether this step has it */
     /* Output of the step, line by line. */
     void (*say)(const char *line, bool is_stderr, void *arg);
     void *arg;

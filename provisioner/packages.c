@@ -2,12 +2,14 @@
 /*
  * Provisioner "packages": install, remove, upgrade with the guest's own package manager.
  *
- * apt, dnf or apk, whichever the guest has, run in the guest with network. Everything that package managers would ask is answered
- * beforehand (keep the guest's configuration files where they were changed, the maintainer's otherwise), and what makes them lie is turned
- * off: apt-get update succeeds by default when half of its lists could not be fetched.
+ * apt, dnf or apk, whichever the guest has, run in the guest with network. Everything that package managers
+ * would ask is answered beforehand (keep the guest's configuration files where they were changed, the
+ * maintainer's otherwise), and what makes them lie is turned off: apt-get update succeeds by default when
+ * half of its lists could not be fetched.
  *
- * stderr goes through a file in the step's /tmp, so that a failure can be told in one sentence ("package 'x' does not exist ...").
- * It is not piped: a daemon that a maintainer script leaves behind would hold the pipe open for ever.
+ * stderr goes through a file in the step's /tmp, so that a failure can be told in one sentence ("package 'x'
+ * does not exist ..."). It is not piped: a daemon that a maintainer script leaves behind would hold the pipe
+ * open for ever.
  */
 #include "base/error.h"
 #include "provisioner/apt-sources.h"
@@ -75,12 +77,14 @@ static bool packages_check(const json_t *args, const char **ret_argument, GError
 {
     g_autofree char *upgrade = argument_text(args, "upgrade", NULL);
 
-    if (!arguments_check(args, argument_specs, ret_argument, error) || !check_names(args, "install", ret_argument, error) ||
+    if (!arguments_check(args, argument_specs, ret_argument, error) ||
+        !check_names(args, "install", ret_argument, error) ||
         !check_names(args, "remove", ret_argument, error))
         return false;
     if (upgrade && strcmp(upgrade, "all") != 0 && strcmp(upgrade, "security") != 0) {
         *ret_argument = "upgrade";
-        return fail_code(error, KILN_ERROR_USAGE, "'upgrade' must be \"all\" or \"security\", not \"%s\"", upgrade);
+        return fail_code(error, KILN_ERROR_USAGE, "'upgrade' must be \"all\" or \"security\", not \"%s\"",
+                         upgrade);
     }
     if (!upgrade && !argument_given(args, "install") && !argument_given(args, "remove"))
         return fail_code(error, KILN_ERROR_USAGE, "one of install, remove, upgrade is needed");
@@ -101,9 +105,14 @@ typedef struct Call {
 } Call;
 
 static const char *const environment[] = {
-    "DEBIAN_FRONTEND=noninteractive", "DEBIAN_PRIORITY=critical", "DEBCONF_NONINTERACTIVE_SEEN=true",
-    "APT_LISTCHANGES_FRONTEND=none",  "NEEDRESTART_MODE=l",       "NEEDRESTART_SUSPEND=1",
-    "UCF_FORCE_CONFFOLD=1",           NULL,
+    "DEBIAN_FRONTEND=noninteractive",
+    "DEBIAN_PRIORITY=critical",
+    "DEBCONF_NONINTERACTIVE_SEEN=true",
+    "APT_LISTCHANGES_FRONTEND=none",
+    "NEEDRESTART_MODE=l",
+    "NEEDRESTART_SUSPEND=1",
+    "UCF_FORCE_CONFFOLD=1",
+    NULL,
 };
 
 /* The rest of @line behind @before, up to @after ("" is the end of the line); NULL when it does not match. */
@@ -121,14 +130,16 @@ static char *between(const char *line, const char *before, const char *after)
 /* The name of a package that the manager's message says does not exist. */
 static char *missing_package(const char *line)
 {
-    static const struct { const char *before, *after; } messages[] = {
-        { "E: Unable to locate package ", "" },
-        { "E: Couldn't find any package by glob '", "'" },
-        { "E: Couldn't find any package by regex '", "'" },
-        { "E: Package '", "' has no installation candidate" },
-        { "No match for argument: ", "" },
-        { "Unable to find a match: ", "" },
-        { "  ", " (no such package)" },
+    static const struct {
+        const char *before, *after;
+    } messages[] = {
+        {"E: Unable to locate package ", ""},
+        {"E: Couldn't find any package by glob '", "'"},
+        {"E: Couldn't find any package by regex '", "'"},
+        {"E: Package '", "' has no installation candidate"},
+        {"No match for argument: ", ""},
+        {"Unable to find a match: ", ""},
+        {"  ", " (no such package)"},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(messages); i++) {
@@ -155,21 +166,24 @@ static bool tell_failure(const Call *call, const char *what, int code, const cha
     }
     first = first ? first : last;
     if (strcmp(what, "update") == 0)
-        return fail(error, "cannot fetch the guest's package lists%s%s%s", first ? ": " : "", first ? first : "",
-                    call->host->network ? "" : " (this step has no network)");
-    return fail(error, "%s %s failed with exit code %d%s%s", call->manager, what, code, first ? ": " : "", first ? first : "");
+        return fail(error, "cannot fetch the guest's package lists%s%s%s", first ? ": " : "",
+                    first ? first : "", call->host->network ? "" : " (this step has no network)");
+    return fail(error, "%s %s failed with exit code %d%s%s", call->manager, what, code, first ? ": " : "",
+                first ? first : "");
 }
 
 /* @what: the verb, for messages. @argv without the redirection. */
 static bool run_manager(const Call *call, const char *what, GPtrArray *argv, GError **error)
 {
-    static const char script[] = "errors=$1; shift; \"$@\" 2>\"$errors\"; code=$?; cat \"$errors\" >&2; exit $code";
+    static const char script[] =
+        "errors=$1; shift; \"$@\" 2>\"$errors\"; code=$?; cat \"$errors\" >&2; exit $code";
     g_autoptr(GBytes) errors = NULL;
     int code = 0;
 
     g_ptr_array_insert(argv, 0, (void *)ERRORS_PATH);
     g_ptr_array_add(argv, NULL);
-    if (!guest_sh(call->guest, call->host, script, (const char *const *)argv->pdata, environment, &code, error))
+    if (!guest_sh(call->guest, call->host, script, (const char *const *)argv->pdata, environment, &code,
+                  error))
         return false;
     if (code == 0)
         return call->guest->ops->remove(call->guest, ERRORS_PATH, error);
@@ -202,18 +216,22 @@ static const char *const apt_options[] = {
 
 /* Restricted to the list that put_security_sources() wrote; the other lists that are there stay. */
 static const char *const apt_security[] = {
-    "-o", "Dir::Etc::sourcelist=" SECURITY_LIST, "-o", "Dir::Etc::sourceparts=" SECURITY_PARTS,
-    "-o", "APT::Get::List-Cleanup=0", NULL,
+    "-o", "Dir::Etc::sourcelist=" SECURITY_LIST,
+    "-o", "Dir::Etc::sourceparts=" SECURITY_PARTS,
+    "-o", "APT::Get::List-Cleanup=0",
+    NULL,
 };
 
-static bool apt(const Call *call, const char *verb, bool recommends, const char *const *extra, char **names, GError **error)
+static bool apt(const Call *call, const char *verb, bool recommends, const char *const *extra, char **names,
+                GError **error)
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
 
     g_ptr_array_add(argv, (void *)"apt-get");
     add_words(argv, apt_options);
     g_ptr_array_add(argv, (void *)"-o");
-    g_ptr_array_add(argv, (void *)(recommends ? "APT::Install-Recommends=true" : "APT::Install-Recommends=false"));
+    g_ptr_array_add(argv,
+                    (void *)(recommends ? "APT::Install-Recommends=true" : "APT::Install-Recommends=false"));
     if (extra)
         add_words(argv, extra);
     if (strcmp(verb, "upgrade") == 0)
@@ -241,23 +259,26 @@ static bool read_sources_file(Guest *guest, const char *path, GString *list, GEr
 static bool put_security_sources(Guest *guest, GError **error)
 {
     static const char parts[] = "/etc/apt/sources.list.d";
-    const GuestFile meta = { .mode = 0644 }, folder = { .mode = 0755 };
+    const GuestFile meta = {.mode = 0644}, folder = {.mode = 0755};
     g_autoptr(GString) list = g_string_new(NULL);
     g_auto(GStrv) names = NULL;
     char type;
 
-    if (!read_sources_file(guest, "/etc/apt/sources.list", list, error) || !guest_type(guest, parts, &type, error))
+    if (!read_sources_file(guest, "/etc/apt/sources.list", list, error) ||
+        !guest_type(guest, parts, &type, error))
         return false;
     if (type == 'd' && !guest->ops->list(guest, parts, &names, error))
         return false;
     for (char **name = names; name && *name; name++) {
         g_autofree char *path = g_build_filename(parts, *name, NULL);
-        if ((g_str_has_suffix(*name, ".list") || g_str_has_suffix(*name, ".sources")) && !strchr(*name, '/') &&
-            !read_sources_file(guest, path, list, error))
+        if ((g_str_has_suffix(*name, ".list") || g_str_has_suffix(*name, ".sources")) &&
+            !strchr(*name, '/') && !read_sources_file(guest, path, list, error))
             return false;
     }
     if (!list->len)
-        return fail(error, "upgrade = \"security\": no package source of the guest has a suite that ends in -security");
+        return fail(
+            error,
+            "upgrade = \"security\": no package source of the guest has a suite that ends in -security");
     return guest->ops->mkdir(guest, SECURITY_PARTS, &folder, error) &&
            guest_put_bytes(guest, SECURITY_LIST, list->str, list->len, &meta, error);
 }
@@ -271,7 +292,8 @@ static bool apt_upgrade(const Call *call, const char *upgrade, bool recommends, 
            apt(call, "upgrade", recommends, apt_security, NULL, error);
 }
 
-static bool run_apt(const Call *call, char **install, char **remove, const char *upgrade, bool recommends, GError **error)
+static bool run_apt(const Call *call, char **install, char **remove, const char *upgrade, bool recommends,
+                    GError **error)
 {
     bool wants_lists = *install || (upgrade && strcmp(upgrade, "all") == 0);
 
@@ -286,7 +308,8 @@ static bool run_apt(const Call *call, char **install, char **remove, const char 
 
 /* ---- dnf and apk ---- */
 
-static bool manager_call(const Call *call, const char *what, const char *const *words, char **names, GError **error)
+static bool manager_call(const Call *call, const char *what, const char *const *words, char **names,
+                         GError **error)
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
 
@@ -296,27 +319,32 @@ static bool manager_call(const Call *call, const char *what, const char *const *
     return run_manager(call, what, argv, error);
 }
 
-static bool run_dnf(const Call *call, char **install, char **remove, const char *upgrade, bool recommends, GError **error)
+static bool run_dnf(const Call *call, char **install, char **remove, const char *upgrade, bool recommends,
+                    GError **error)
 {
     const char *weak = recommends ? "--setopt=install_weak_deps=True" : "--setopt=install_weak_deps=False";
-    const char *const add[] = { "dnf", "-y", weak, "install", NULL }, *const del[] = { "dnf", "-y", "remove", NULL };
-    const char *const all[] = { "dnf", "-y", weak, "upgrade", NULL };
-    const char *const security[] = { "dnf", "-y", weak, "--security", "upgrade", NULL };
+    const char *const add[] = {"dnf", "-y", weak, "install", NULL};
+    const char *const del[] = {"dnf", "-y", "remove", NULL};
+    const char *const all[] = {"dnf", "-y", weak, "upgrade", NULL};
+    const char *const security[] = {"dnf", "-y", weak, "--security", "upgrade", NULL};
 
     if ((*install && !manager_call(call, "install", add, install, error)) ||
         (*remove && !manager_call(call, "remove", del, remove, error)))
         return false;
-    return !upgrade || manager_call(call, "upgrade", strcmp(upgrade, "all") == 0 ? all : security, NULL, error);
+    return !upgrade ||
+           manager_call(call, "upgrade", strcmp(upgrade, "all") == 0 ? all : security, NULL, error);
 }
 
-static bool run_apk(const Call *call, char **install, char **remove, const char *upgrade, bool recommends, GError **error)
+static bool run_apk(const Call *call, char **install, char **remove, const char *upgrade, bool recommends,
+                    GError **error)
 {
-    static const char *const add[] = { "apk", "add", "--no-cache", "--no-progress", NULL };
-    static const char *const del[] = { "apk", "del", "--no-progress", NULL };
-    static const char *const all[] = { "apk", "upgrade", "--no-cache", "--no-progress", NULL };
+    static const char *const add[] = {"apk", "add", "--no-cache", "--no-progress", NULL};
+    static const char *const del[] = {"apk", "del", "--no-progress", NULL};
+    static const char *const all[] = {"apk", "upgrade", "--no-cache", "--no-progress", NULL};
 
     if (upgrade && strcmp(upgrade, "security") == 0)
-        return fail(error, "upgrade = \"security\": apk does not know which updates are for security; use \"all\"");
+        return fail(error,
+                    "upgrade = \"security\": apk does not know which updates are for security; use \"all\"");
     if ((*install && !manager_call(call, "add", add, install, error)) ||
         (*remove && !manager_call(call, "del", del, remove, error)))
         return false;
@@ -325,16 +353,17 @@ static bool run_apk(const Call *call, char **install, char **remove, const char 
 
 /* ---- the step ---- */
 
-typedef bool ManagerFn(const Call *call, char **install, char **remove, const char *upgrade, bool recommends, GError **error);
+typedef bool ManagerFn(const Call *call, char **install, char **remove, const char *upgrade, bool recommends,
+                       GError **error);
 
 static const struct Manager {
     const char *paths[3];
     const char *name;
     ManagerFn *run;
 } managers[] = {
-    { { "/usr/bin/apt-get", NULL }, "apt-get", run_apt },
-    { { "/usr/bin/dnf", NULL }, "dnf", run_dnf },
-    { { "/sbin/apk", "/usr/bin/apk", NULL }, "apk", run_apk },
+    {{"/usr/bin/apt-get", NULL}, "apt-get", run_apt},
+    {{"/usr/bin/dnf", NULL}, "dnf", run_dnf},
+    {{"/sbin/apk", "/usr/bin/apk", NULL}, "apk", run_apk},
 };
 
 static bool find_manager(Guest *guest, const struct Manager **ret, GError **error)
@@ -362,7 +391,7 @@ static bool packages_run(const json_t *args, const ProvisionerHost *host, Guest 
         return true; /* lists that a template computed and that came out empty */
     if (!find_manager(guest, &manager, error))
         return false;
-    const Call call = { .host = host, .guest = guest, .manager = manager->name };
+    const Call call = {.host = host, .guest = guest, .manager = manager->name};
     return manager->run(&call, install, remove, upgrade, argument_bool(args, "recommends", false), error);
 }
 

@@ -15,27 +15,29 @@
 
 /* One thing a step depends on. */
 typedef struct ProvisionerInput {
-    char *name;      /* as the user wrote it, e.g. "files/app.conf" */
-    uint32_t mode;   /* st_mode of the file */
-    Digest digest;   /* of the content, or of the link text */
+    char *name;    /* as the user wrote it, e.g. "files/app.conf" */
+    uint32_t mode; /* st_mode of the file */
+    Digest digest; /* of the content, or of the link text */
 } ProvisionerInput;
 void provisioner_input_free(ProvisionerInput *input);
 
 typedef struct ProvisionerOps {
-    const char *type;                  /* "shell" */
-    const char *const *arguments;      /* every argument it takes, NULL-terminated */
-    bool needs_guest;                  /* false: runs on the host only (shell-local) */
+    const char *type;                          /* "shell" */
+    const char *const *arguments;              /* every argument it takes, NULL-terminated */
+    bool needs_guest;                          /* false: runs on the host only (shell-local) */
     bool (*wants_network)(const json_t *args); /* default when the template does not say; NULL: no */
-    /* Types, required and exclusive arguments. *ret_argument: the argument at fault (borrowed, may be NULL). */
+    /* Types, required and exclusive arguments. *ret_argument: the argument at fault (borrowed, may be NULL).
+     */
     bool (*check)(const json_t *args, const char **ret_argument, GError **error);
     /* Appends ProvisionerInput*; a missing file is an error naming it. NULL: no inputs. */
     bool (*inputs)(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
     /* Runs between guest begin and end. @guest is NULL for host-only ones. */
     bool (*run)(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error);
-    bool always_runs;                  /* shell-local: never taken from the cache */
-    /* True when these arguments change something outside of the guest (file with direction = "download"); NULL: never. */
+    bool always_runs; /* shell-local: never taken from the cache */
+    /* True when these arguments change something outside of the guest (file with direction = "download");
+     * NULL: never. */
     bool (*has_effects)(const json_t *args);
-    bool volatile_with_network;        /* result depends on the outside when it has network (shell, packages) */
+    bool volatile_with_network; /* result depends on the outside when it has network (shell, packages) */
 } ProvisionerOps;
 
 /* NULL when unknown. */
@@ -45,23 +47,26 @@ const char *const *provisioner_types(void); /* NULL-terminated, for "did you mea
 /* The step must run even if its result is known: always_runs, or has_effects() of @args. */
 bool provisioner_always_runs(const ProvisionerOps *ops, const json_t *args);
 
-/* The seal's cleaning, in the guest: nothing is running any more. Knows the lists of facts of cloud images: machine-id, host keys, seeds, logs, caches. */
+/* The seal's cleaning, in the guest: nothing is running any more. Knows the lists of facts of cloud images:
+ * machine-id, host keys, seeds, logs, caches. */
 bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **error);
 
 /*
  * The same knowledge for trees read on the host: what a path of a sealed root becomes.
- * KEEP as it is; DROP the entry (folders: with everything below); EMPTY: a regular file of size 0; EMPTY_DIR: the folder stays, its contents go.
+ * KEEP as it is; DROP the entry (folders: with everything below); EMPTY: a regular file of size 0; EMPTY_DIR:
+ * the folder stays, its contents go.
  */
 typedef enum SysprepVerdict { SYSPREP_KEEP, SYSPREP_DROP, SYSPREP_EMPTY, SYSPREP_EMPTY_DIR } SysprepVerdict;
-SysprepVerdict provisioner_sysprep_verdict(const char *path /* no leading slash */, char type /* as in GuestOps.stat, 'l' for links */);
+SysprepVerdict provisioner_sysprep_verdict(const char *path /* no leading slash */,
+                                           char type /* as in GuestOps.stat, 'l' for links */);
 
 /*
- * What a sealed root gains: each entry is added when all of @needs are there and nothing stands at @path. Root's, 0644, time SOURCE_DATE_EPOCH; parents are
- * made. Ends with path NULL.
+ * What a sealed root gains: each entry is added when all of @needs are there and nothing stands at @path.
+ * Root's, 0644, time SOURCE_DATE_EPOCH; parents are made. Ends with path NULL.
  */
 typedef struct SysprepExtra {
-    const char *path;     /* no leading slash */
-    char type;            /* 'f': @text is the content; 'l': the link's target */
+    const char *path; /* no leading slash */
+    char type;        /* 'f': @text is the content; 'l': the link's target */
     const char *text;
     const char *needs[3]; /* paths, NULL-terminated; an item "a|b" is met by either */
 } SysprepExtra;

@@ -2,8 +2,9 @@
 /*
  * Provisioner "shell-local": commands on the host, with Packer's options.
  *
- * They run as the user who bakes, in kiln's working directory, with the user's environment, and are as trusted as the template's author is.
- * Nothing of what they do is known to kiln, so they run in every bake. `inline` and `command` become a script in a private folder.
+ * They run as the user who bakes, in kiln's working directory, with the user's environment, and are as
+ * trusted as the template's author is. Nothing of what they do is known to kiln, so they run in every bake.
+ * `inline` and `command` become a script in a private folder.
  */
 #include "base/error.h"
 #include "base/file.h"
@@ -17,23 +18,27 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SHELL_LOCAL_ARGUMENTS(X)                                                                                  \
-    X(command, TEXT) X(inline, TEXTS) X(inline_shebang, TEXT) X(script, TEXT) X(scripts, TEXTS)                   \
-    X(environment_vars, TEXTS) X(env, MAP) X(env_var_format, TEXT) X(execute_command, TEXTS) X(only_on, TEXTS)    \
-    X(use_linux_pathing, BOOL) X(tempfile_extension, TEXT) X(valid_exit_codes, CODES)
+/* clang-format off */
+#define SHELL_LOCAL_ARGUMENTS(X)                                                                      \
+    X(command, TEXT) X(inline, TEXTS) X(inline_shebang, TEXT) X(script, TEXT) X(scripts, TEXTS)       \
+    X(environment_vars, TEXTS) X(env, MAP) X(env_var_format, TEXT) X(execute_command, TEXTS)          \
+    X(only_on, TEXTS) X(use_linux_pathing, BOOL) X(tempfile_extension, TEXT) X(valid_exit_codes, CODES)
+/* clang-format on */
 ARGUMENTS_DEFINE(SHELL_LOCAL_ARGUMENTS);
 
-static const char *const sources[] = { "command", "inline", "script", "scripts", NULL };
+static const char *const sources[] = {"command", "inline", "script", "scripts", NULL};
 
 static bool check_systems(const json_t *args, const char **ret_argument, GError **error)
 {
-    static const char *const known[] = { "windows", "linux", "darwin", "freebsd", "openbsd", "netbsd", "solaris", NULL };
+    static const char *const known[] = {"windows", "linux",  "darwin",  "freebsd",
+                                        "openbsd", "netbsd", "solaris", NULL};
     g_auto(GStrv) systems = argument_texts(args, "only_on");
 
     for (char **s = systems; *s; s++)
         if (!g_strv_contains(known, *s)) {
             *ret_argument = "only_on";
-            return fail_code(error, KILN_ERROR_USAGE, "\"%s\" in 'only_on' is no known system, such as \"linux\"", *s);
+            return fail_code(error, KILN_ERROR_USAGE,
+                             "\"%s\" in 'only_on' is no known system, such as \"linux\"", *s);
         }
     return true;
 }
@@ -44,8 +49,8 @@ static bool shell_local_check(const json_t *args, const char **ret_argument, GEr
 
     if (!arguments_check(args, argument_specs, ret_argument, error) ||
         !arguments_exactly_one(args, sources, ret_argument, error) ||
-        !arguments_check_environment(args, ret_argument, error) || !shell_text_check_format(args, ret_argument, error) ||
-        !check_systems(args, ret_argument, error))
+        !arguments_check_environment(args, ret_argument, error) ||
+        !shell_text_check_format(args, ret_argument, error) || !check_systems(args, ret_argument, error))
         return false;
     if (argument_given(args, "execute_command") && !command[0]) {
         *ret_argument = "execute_command";
@@ -54,7 +59,8 @@ static bool shell_local_check(const json_t *args, const char **ret_argument, GEr
     return true;
 }
 
-static bool shell_local_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
+static bool shell_local_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs,
+                               GError **error)
 {
     g_auto(GStrv) scripts = NULL;
 
@@ -66,30 +72,33 @@ static bool shell_local_inputs(const json_t *args, const ProvisionerHost *host, 
     return true;
 }
 
-/* Packer's whole environment, plus what makes the host's tools give equal results; the step's TZ and locale are the guest's. */
+/* Packer's whole environment, plus what makes the host's tools give equal results; the step's TZ and locale
+ * are the guest's. */
 static char **environment(const ProvisionerHost *host)
 {
     char **env = g_get_environ();
 
     for (const char *const *e = host->env; e && *e; e++) {
         g_auto(GStrv) pair = g_strsplit(*e, "=", 2);
-        if (pair[0] && pair[1] && (g_str_has_prefix(pair[0], "PACKER_") || strcmp(pair[0], "SOURCE_DATE_EPOCH") == 0))
+        if (pair[0] && pair[1] &&
+            (g_str_has_prefix(pair[0], "PACKER_") || strcmp(pair[0], "SOURCE_DATE_EPOCH") == 0))
             env = g_environ_setenv(env, pair[0], pair[1], TRUE);
     }
     return env;
 }
 
-static bool expand_command(const json_t *args, const ProvisionerHost *host, const char *script, char ***ret, GError **error)
+static bool expand_command(const json_t *args, const ProvisionerHost *host, const char *script, char ***ret,
+                           GError **error)
 {
-    static const char *const otherwise[] = { "/bin/sh", "-c", "{{.Vars}} {{.Script}}", NULL };
-    g_auto(GStrv) command =
-        argument_given(args, "execute_command") ? argument_texts(args, "execute_command") : g_strdupv((char **)otherwise);
+    static const char *const otherwise[] = {"/bin/sh", "-c", "{{.Vars}} {{.Script}}", NULL};
+    g_auto(GStrv) command = argument_given(args, "execute_command") ? argument_texts(args, "execute_command")
+                                                                    : g_strdupv((char **)otherwise);
     g_autofree char *format = argument_text(args, "env_var_format", "%s='%s' ");
     g_autofree char *vars = NULL;
 
     if (!shell_text_vars(args, host, format, &vars, error))
         return false;
-    const char *const fields[] = { "Vars", vars, "Script", script, "Command", script, NULL };
+    const char *const fields[] = {"Vars", vars, "Script", script, "Command", script, NULL};
     for (char **word = command; *word; word++) {
         char *expanded;
         if (!argument_expand(*word, host, fields, &expanded, error))
@@ -101,7 +110,8 @@ static bool expand_command(const json_t *args, const ProvisionerHost *host, cons
     return true;
 }
 
-static bool execute(const json_t *args, const ProvisionerHost *host, const char *script, const char *title, GError **error)
+static bool execute(const json_t *args, const ProvisionerHost *host, const char *script, const char *title,
+                    GError **error)
 {
     g_auto(GStrv) argv = NULL;
     g_auto(GStrv) env = environment(host);
@@ -110,8 +120,11 @@ static bool execute(const json_t *args, const ProvisionerHost *host, const char 
 
     if (!expand_command(args, host, script, &argv, error))
         return false;
-    const ProcessSpec spec = { .argv = (const char *const *)argv, .env = (const char *const *)env, .cwd = host->cwd,
-                               .on_line = host->say, .arg = host->arg };
+    const ProcessSpec spec = {.argv = (const char *const *)argv,
+                              .env = (const char *const *)env,
+                              .cwd = host->cwd,
+                              .on_line = host->say,
+                              .arg = host->arg};
     if (!process_run(&spec, &code, error))
         return fail_prefix(error, "shell-local");
     if (argument_code_is_valid(args, "valid_exit_codes", code, &codes))
@@ -145,7 +158,8 @@ static bool run_inline(const json_t *args, const ProvisionerHost *host, GError *
     path = g_strdup_printf("%s/script%s%s", folder, dot, extension);
     ok = file_replace(AT_FDCWD, path, text->str, text->len, 0700, FILE_SYNC_NO, error) &&
          execute(args, host, path, "inline script", error);
-    (void)file_remove_tree(AT_FDCWD, folder, NULL); /* in the temporary folder: the script's own outcome matters more */
+    (void)file_remove_tree(AT_FDCWD, folder,
+                           NULL); /* in the temporary folder: the script's own outcome matters more */
     return ok;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Texts of the shell provisioners, written exactly as Packer writes them: templates rely on the quoting, and on the order of variables.
+ * Texts of the shell provisioners, written exactly as Packer writes them: templates rely on the quoting, and
+ * on the order of variables.
  */
 #include "provisioner/shell-text.h"
 
@@ -9,7 +10,8 @@
 
 #include <string.h>
 
-bool shell_text_inline(const json_t *args, const ProvisionerHost *host, const char *shebang, GString **ret, GError **error)
+bool shell_text_inline(const json_t *args, const ProvisionerHost *host, const char *shebang, GString **ret,
+                       GError **error)
 {
     g_auto(GStrv) lines = argument_texts(args, "inline");
     GString *text = g_string_new(NULL);
@@ -39,7 +41,7 @@ typedef struct Writing {
 /* Not printf: the format is the user's. */
 static void append_formatted(GString *out, const char *format, const char *name, const char *value)
 {
-    const char *next[] = { name, value };
+    const char *next[] = {name, value};
 
     for (unsigned i = 0; *format; format++) {
         if (format[0] == '%' && format[1] == 's' && i < G_N_ELEMENTS(next)) {
@@ -70,16 +72,18 @@ static gboolean write_variable(gpointer key, gpointer value, gpointer arg)
     return FALSE;
 }
 
-bool shell_text_vars(const json_t *args, const ProvisionerHost *host, const char *format, char **ret, GError **error)
+bool shell_text_vars(const json_t *args, const ProvisionerHost *host, const char *format, char **ret,
+                     GError **error)
 {
     g_autoptr(GTree) map = arguments_environment(args);
     g_autoptr(GString) out = g_string_new(NULL);
-    Writing w = { .format = format, .out = out, .host = host, .error = error };
+    Writing w = {.format = format, .out = out, .host = host, .error = error};
 
     if (!g_tree_lookup(map, "PACKER_BUILD_NAME"))
         g_tree_insert(map, g_strdup("PACKER_BUILD_NAME"), g_strdup(host->build_name ? host->build_name : ""));
     if (!g_tree_lookup(map, "PACKER_BUILDER_TYPE"))
-        g_tree_insert(map, g_strdup("PACKER_BUILDER_TYPE"), g_strdup(host->builder_type ? host->builder_type : ""));
+        g_tree_insert(map, g_strdup("PACKER_BUILDER_TYPE"),
+                      g_strdup(host->builder_type ? host->builder_type : ""));
     g_tree_foreach(map, write_variable, &w);
     if (w.failed)
         return false;
@@ -105,7 +109,8 @@ bool shell_text_check_format(const json_t *args, const char **ret_argument, GErr
     if (conversions == 2)
         return true;
     *ret_argument = "env_var_format";
-    return fail_code(error, KILN_ERROR_USAGE, "'env_var_format' must hold %%s twice, for name and value, as in \"%%s='%%s' \"");
+    return fail_code(error, KILN_ERROR_USAGE,
+                     "'env_var_format' must hold %%s twice, for name and value, as in \"%%s='%%s' \"");
 }
 
 void shell_text_strip_cr(GString *text)

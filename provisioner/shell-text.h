@@ -12,13 +12,17 @@
 #include <stdbool.h>
 
 /* "#!SHEBANG", then `inline`'s lines, each expanded. */
-bool shell_text_inline(const json_t *args, const ProvisionerHost *host, const char *shebang, GString **ret, GError **error);
+bool shell_text_inline(const json_t *args, const ProvisionerHost *host, const char *shebang, GString **ret,
+                       GError **error);
 
 /*
- * Every variable of `env` and `environment_vars`, and PACKER_BUILD_NAME and PACKER_BUILDER_TYPE, sorted by name, each written by
- * @format: a text with two %s, name and value. The value's single quotes are escaped for use inside single quotes.
+ * Every variable of `env` and `environment_vars`, and PACKER_BUILD_NAME and PACKER_BUILDER_TYPE, sorted by
+ * name, each written by
+ * @format: a text with two %s, name and value. The value's single quotes are escaped for use inside single
+ * quotes.
  */
-bool shell_text_vars(const json_t *args, const ProvisionerHost *host, const char *format, char **ret, GError **error);
+bool shell_text_vars(const json_t *args, const ProvisionerHost *host, const char *format, char **ret,
+                     GError **error);
 
 /* @format must hold exactly two %s and no other conversion. */
 bool shell_text_check_format(const json_t *args, const char **ret_argument, GError **error);

@@ -2,11 +2,13 @@
 /*
  * Provisioner "shell": scripts in the guest, with Packer's options.
  *
- * For each script: put it (0755) into remote_folder, expand execute_command, run that by /bin/sh -c, compare the exit code, remove it.
- * During a step /tmp is a tmpfs, so with the default remote_folder nothing of this reaches the image.
+ * For each script: put it (0755) into remote_folder, expand execute_command, run that by /bin/sh -c, compare
+ * the exit code, remove it. During a step /tmp is a tmpfs, so with the default remote_folder nothing of this
+ * reaches the image.
  *
- * The script's name is a number, not a random one as Packer has it: a script that prints $0 into a file must give equal bytes twice.
- * Steps run as root on a guest that is not booted: expect_disconnect, start_retry_timeout and pause_after are taken and mean nothing.
+ * The script's name is a number, not a random one as Packer has it: a script that prints $0 into a file must
+ * give equal bytes twice. Steps run as root on a guest that is not booted: expect_disconnect,
+ * start_retry_timeout and pause_after are taken and mean nothing.
  */
 #include "base/error.h"
 #include "base/file.h"
@@ -21,25 +23,30 @@
 
 #define SCRIPT_SIZE_MAX (64u << 20)
 
-#define SHELL_ARGUMENTS(X)                                                                                      \
-    X(inline, TEXTS) X(inline_shebang, TEXT) X(script, TEXT) X(scripts, TEXTS) X(environment_vars, TEXTS)       \
-    X(env, MAP) X(env_var_format, TEXT) X(use_env_var_file, BOOL) X(execute_command, TEXT)                      \
-    X(remote_folder, TEXT) X(remote_file, TEXT) X(remote_path, TEXT) X(skip_clean, BOOL) X(binary, BOOL)        \
-    X(valid_exit_codes, CODES) X(expect_disconnect, BOOL) X(start_retry_timeout, DURATION)                      \
+/* clang-format off */
+#define SHELL_ARGUMENTS(X)                                                                                \
+    X(inline, TEXTS) X(inline_shebang, TEXT) X(script, TEXT) X(scripts, TEXTS) X(environment_vars, TEXTS) \
+    X(env, MAP) X(env_var_format, TEXT) X(use_env_var_file, BOOL) X(execute_command, TEXT)                \
+    X(remote_folder, TEXT) X(remote_file, TEXT) X(remote_path, TEXT) X(skip_clean, BOOL) X(binary, BOOL)  \
+    X(valid_exit_codes, CODES) X(expect_disconnect, BOOL) X(start_retry_timeout, DURATION)                \
     X(pause_after, DURATION)
+/* clang-format on */
 ARGUMENTS_DEFINE(SHELL_ARGUMENTS);
 
-static const char *const sources[] = { "inline", "script", "scripts", NULL };
+static const char *const sources[] = {"inline", "script", "scripts", NULL};
 
 static bool shell_check(const json_t *args, const char **ret_argument, GError **error)
 {
     if (!arguments_check(args, argument_specs, ret_argument, error) ||
         !arguments_exactly_one(args, sources, ret_argument, error) ||
-        !arguments_check_environment(args, ret_argument, error) || !shell_text_check_format(args, ret_argument, error))
+        !arguments_check_environment(args, ret_argument, error) ||
+        !shell_text_check_format(args, ret_argument, error))
         return false;
-    if (argument_given(args, "remote_path") && (argument_given(args, "remote_folder") || argument_given(args, "remote_file"))) {
+    if (argument_given(args, "remote_path") &&
+        (argument_given(args, "remote_folder") || argument_given(args, "remote_file"))) {
         *ret_argument = "remote_path";
-        return fail_code(error, KILN_ERROR_USAGE, "'remote_path' cannot stand beside 'remote_folder' or 'remote_file'");
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "'remote_path' cannot stand beside 'remote_folder' or 'remote_file'");
     }
     return true;
 }
@@ -77,8 +84,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Run, run_clear)
 static char *remote_name(const Run *run, unsigned number, const char *pattern)
 {
     g_autofree char *folder = argument_text(run->args, "remote_folder", "/tmp");
-    g_autofree char *fallback = g_strdup_printf("%s_%04u%s", pattern, number, strcmp(pattern, "script") == 0 ? ".sh" : "");
-    g_autofree char *file = strcmp(pattern, "script") == 0 ? argument_text(run->args, "remote_file", fallback) : g_strdup(fallback);
+    g_autofree char *fallback =
+        g_strdup_printf("%s_%04u%s", pattern, number, strcmp(pattern, "script") == 0 ? ".sh" : "");
+    g_autofree char *file = strcmp(pattern, "script") == 0 ? argument_text(run->args, "remote_file", fallback)
+                                                           : g_strdup(fallback);
     g_autofree char *path = argument_text(run->args, "remote_path", NULL);
 
     if (path && strcmp(pattern, "script") == 0)
@@ -88,7 +97,7 @@ static char *remote_name(const Run *run, unsigned number, const char *pattern)
 
 static bool put_env_file(Run *run, GError **error)
 {
-    const GuestFile meta = { .mode = 0600, .mtime = run->host->epoch };
+    const GuestFile meta = {.mode = 0600, .mtime = run->host->epoch};
     g_autofree char *format = argument_text(run->args, "env_var_format", "export %s='%s'\n");
     g_autofree char *text = NULL;
 
@@ -106,8 +115,10 @@ static bool command_line(Run *run, char **ret, GError **error)
 
     if (!shell_text_vars(run->args, run->host, format, &vars, error))
         return false;
-    const char *const fields[] = { "Path", run->path, "Vars", run->env_file ? "" : vars,
-                                   "EnvVarFile", run->env_file ? run->env_file : "", NULL };
+    const char *const fields[] = {"Path",       run->path,
+                                  "Vars",       run->env_file ? "" : vars,
+                                  "EnvVarFile", run->env_file ? run->env_file : "",
+                                  NULL};
     if (!argument_expand(text, run->host, fields, ret, error))
         return fail_prefix(error, "'execute_command'");
     return true;
@@ -118,13 +129,16 @@ static bool execute(Run *run, GError **error)
     g_autofree char *command = NULL, *codes = NULL;
     int code = 0;
 
-    if (!command_line(run, &command, error) || !guest_sh(run->guest, run->host, command, NULL, NULL, &code, error))
+    if (!command_line(run, &command, error) ||
+        !guest_sh(run->guest, run->host, command, NULL, NULL, &code, error))
         return false;
     if (argument_code_is_valid(run->args, "valid_exit_codes", code, &codes))
         return true;
     if (code == 127 && strstr(command, "sudo"))
-        return fail(error, "%s exited with 127: execute_command names sudo, which the guest may not have; "
-                           "steps run as root, so it can be left out", run->title);
+        return fail(error,
+                    "%s exited with 127: execute_command names sudo, which the guest may not have; "
+                    "steps run as root, so it can be left out",
+                    run->title);
     return fail(error, "%s exited with %d; valid codes are %s", run->title, code, codes);
 }
 
@@ -138,7 +152,7 @@ static bool clean(Run *run, GError **error)
 
 static bool run_text(Run *run, GString *text, GError **error)
 {
-    const GuestFile meta = { .mode = 0755, .mtime = run->host->epoch };
+    const GuestFile meta = {.mode = 0755, .mtime = run->host->epoch};
 
     if (!argument_bool(run->args, "binary", false))
         shell_text_strip_cr(text);
@@ -164,17 +178,19 @@ static bool load_script(const char *name, const ProvisionerHost *host, GString *
     return true;
 }
 
-static bool run_one(const json_t *args, const ProvisionerHost *host, Guest *guest, const char *script, unsigned number,
-                    GError **error)
+static bool run_one(const json_t *args, const ProvisionerHost *host, Guest *guest, const char *script,
+                    unsigned number, GError **error)
 {
-    g_auto(Run) run = { .args = args, .host = host, .guest = guest };
+    g_auto(Run) run = {.args = args, .host = host, .guest = guest};
     g_autoptr(GString) text = NULL;
     g_autofree char *shebang = argument_text(args, "inline_shebang", "/bin/sh -e");
 
     run.title = script ? g_strdup_printf("script \"%s\"", script) : g_strdup("inline script");
     run.path = remote_name(&run, number, "script");
-    run.env_file = argument_bool(args, "use_env_var_file", false) ? remote_name(&run, number, "varfile") : NULL;
-    if (!(script ? load_script(script, host, &text, error) : shell_text_inline(args, host, shebang, &text, error)))
+    run.env_file =
+        argument_bool(args, "use_env_var_file", false) ? remote_name(&run, number, "varfile") : NULL;
+    if (!(script ? load_script(script, host, &text, error)
+                 : shell_text_inline(args, host, shebang, &text, error)))
         return false;
     return run_text(&run, text, error);
 }

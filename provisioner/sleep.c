@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Provisioner "sleep": taken and not obeyed. Templates sleep to wait for a booting machine or its services; no guest of kiln's ever boots.
+ * Provisioner "sleep": taken and not obeyed. Templates sleep to wait for a booting machine or its services;
+ * no guest of kiln's ever boots.
  */
 #include "base/error.h"
 #include "provisioner/arguments.h"
@@ -13,12 +14,14 @@ static bool sleep_check(const json_t *args, const char **ret_argument, GError **
 {
     if (!arguments_check(args, argument_specs, ret_argument, error))
         return false;
-    return argument_given(args, "duration") ? true : fail_code(error, KILN_ERROR_USAGE, "'duration' is needed");
+    return argument_given(args, "duration") ? true
+                                            : fail_code(error, KILN_ERROR_USAGE, "'duration' is needed");
 }
 
 static bool sleep_run(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error)
 {
-    host->say("sleep is left out: nothing in a guest that is not booted needs time to settle", false, host->arg);
+    host->say("sleep is left out: nothing in a guest that is not booted needs time to settle", false,
+              host->arg);
     return true;
 }
 

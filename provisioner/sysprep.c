@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sysprep: what an image must not carry, because it belongs to one machine, or differs between two equal bakes.
+ * Sysprep: what an image must not carry, because it belongs to one machine, or differs between two equal
+ * bakes.
  *
  *   identity   machine-id, ssh host keys, NVMe and network identities, cloud-init's and DHCP's state
  *   secrets    random seeds, credential keys, shell histories, mail, the backups of shadow
  *   noise      logs, caches and package lists, stamps, "-old" files: different in every bake, useful in none
  *
- * One table says it all, and one function judges a path by it. It serves trees read on the host, and guests: there two
- * commands of the guest's own find and xargs list what lies below the table's folders and remove what the function says. So
- * both ways cannot disagree. Guests without find are walked through the guest port, which takes longer.
+ * One table says it all, and one function judges a path by it. It serves trees read on the host, and guests:
+ * there two commands of the guest's own find and xargs list what lies below the table's folders and remove
+ * what the function says. So both ways cannot disagree. Guests without find are walked through the guest
+ * port, which takes longer.
  *
- * The commands use paths relative to the guest's root folder, never absolute ones: if the root is ever not where we believe (a guest that is
- * a folder), nothing outside of it is touched.
+ * The commands use paths relative to the guest's root folder, never absolute ones: if the root is ever not
+ * where we believe (a guest that is a folder), nothing outside of it is touched.
  *
- * Not cleaned, though other tools do it: users' ~/.ssh and crontabs, firewall rules, certificates, a seed for cloud-init. Templates put them there on purpose.
+ * Not cleaned, though other tools do it: users' ~/.ssh and crontabs, firewall rules, certificates, a seed for
+ * cloud-init. Templates put them there on purpose.
  */
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -29,8 +32,9 @@
 /* ---- the table ---- */
 
 /*
- * A pattern is a path whose components are globs; a last component "**" stands for everything below, at any depth, and "** /GLOB" for every entry of
- * that name below. @types: the letters it applies to. The first rule that fits decides.
+ * A pattern is a path whose components are globs; a last component "**" stands for everything below, at any
+ * depth, and "** /GLOB" for every entry of that name below. @types: the letters it applies to. The first rule
+ * that fits decides.
  */
 typedef struct Rule {
     const char *pattern;
@@ -40,107 +44,109 @@ typedef struct Rule {
 
 static const Rule rules[] = {
     /* identity */
-    { "etc/machine-id", "f", SYSPREP_EMPTY },
-    { "var/lib/dbus/machine-id", "f", SYSPREP_DROP }, /* usually a link to the first: that one stays */
-    { "etc/ssh/ssh_host_*", "fl", SYSPREP_DROP },
-    { "etc/dropbear/dropbear_*_host_key", "f", SYSPREP_DROP },
-    { "etc/udev/rules.d/70-persistent-*.rules", "f", SYSPREP_DROP },
-    { "etc/nvme/hostid", "f", SYSPREP_DROP },
-    { "etc/nvme/hostnqn", "f", SYSPREP_DROP },
-    { "etc/sysconfig/rhn/systemid", "f", SYSPREP_DROP },
-    { "var/lib/yum/uuid", "f", SYSPREP_DROP },
-    { "var/lib/libuuid/clock.txt", "f", SYSPREP_DROP },
-    { "etc/blkid.tab*", "f", SYSPREP_DROP },
-    { "etc/blkid/blkid.tab*", "f", SYSPREP_DROP },
-    { "var/lib/cloud/instance", "fdl", SYSPREP_DROP },
-    { "var/lib/cloud/instances", "d", SYSPREP_DROP },
-    { "var/lib/cloud/data", "d", SYSPREP_DROP },
-    { "var/lib/cloud/sem", "d", SYSPREP_DROP },
-    { "var/lib/dhcp/*", "f", SYSPREP_DROP },
-    { "var/lib/dhclient/*", "f", SYSPREP_DROP },
-    { "var/lib/dhcpcd/*", "f", SYSPREP_DROP },
-    { "var/lib/misc/dnsmasq.leases", "f", SYSPREP_DROP },
-    { "var/lib/NetworkManager/secret_key", "f", SYSPREP_DROP },
-    { "var/lib/NetworkManager/*.lease", "f", SYSPREP_DROP },
-    { "var/lib/NetworkManager/timestamps", "f", SYSPREP_DROP },
-    { "var/lib/NetworkManager/seen-bssids", "f", SYSPREP_DROP },
+    {"etc/machine-id", "f", SYSPREP_EMPTY},
+    {"var/lib/dbus/machine-id", "f", SYSPREP_DROP}, /* usually a link to the first: that one stays */
+    {"etc/ssh/ssh_host_*", "fl", SYSPREP_DROP},
+    {"etc/dropbear/dropbear_*_host_key", "f", SYSPREP_DROP},
+    {"etc/udev/rules.d/70-persistent-*.rules", "f", SYSPREP_DROP},
+    {"etc/nvme/hostid", "f", SYSPREP_DROP},
+    {"etc/nvme/hostnqn", "f", SYSPREP_DROP},
+    {"etc/sysconfig/rhn/systemid", "f", SYSPREP_DROP},
+    {"var/lib/yum/uuid", "f", SYSPREP_DROP},
+    {"var/lib/libuuid/clock.txt", "f", SYSPREP_DROP},
+    {"etc/blkid.tab*", "f", SYSPREP_DROP},
+    {"etc/blkid/blkid.tab*", "f", SYSPREP_DROP},
+    {"var/lib/cloud/instance", "fdl", SYSPREP_DROP},
+    {"var/lib/cloud/instances", "d", SYSPREP_DROP},
+    {"var/lib/cloud/data", "d", SYSPREP_DROP},
+    {"var/lib/cloud/sem", "d", SYSPREP_DROP},
+    {"var/lib/dhcp/*", "f", SYSPREP_DROP},
+    {"var/lib/dhclient/*", "f", SYSPREP_DROP},
+    {"var/lib/dhcpcd/*", "f", SYSPREP_DROP},
+    {"var/lib/misc/dnsmasq.leases", "f", SYSPREP_DROP},
+    {"var/lib/NetworkManager/secret_key", "f", SYSPREP_DROP},
+    {"var/lib/NetworkManager/*.lease", "f", SYSPREP_DROP},
+    {"var/lib/NetworkManager/timestamps", "f", SYSPREP_DROP},
+    {"var/lib/NetworkManager/seen-bssids", "f", SYSPREP_DROP},
 
     /* secrets */
-    { "var/lib/systemd/random-seed", "f", SYSPREP_DROP },
-    { "var/lib/systemd/credential.secret", "f", SYSPREP_DROP },
-    { "var/lib/urandom/random-seed", "f", SYSPREP_DROP },
-    { "boot/efi/loader/random-seed", "f", SYSPREP_DROP },
-    { "efi/loader/random-seed", "f", SYSPREP_DROP },
-    { "boot/loader/random-seed", "f", SYSPREP_DROP },
-    { "etc/passwd-", "f", SYSPREP_DROP },
-    { "etc/group-", "f", SYSPREP_DROP },
-    { "etc/shadow-", "f", SYSPREP_DROP },
-    { "etc/gshadow-", "f", SYSPREP_DROP },
-    { "etc/subuid-", "f", SYSPREP_DROP },
-    { "etc/subgid-", "f", SYSPREP_DROP },
-    { "var/backups/passwd.bak*", "f", SYSPREP_DROP },
-    { "var/backups/group.bak*", "f", SYSPREP_DROP },
-    { "var/backups/shadow.bak*", "f", SYSPREP_DROP },
-    { "var/backups/gshadow.bak*", "f", SYSPREP_DROP },
-    { "root/.*_history", "f", SYSPREP_DROP },
-    { "home/*/.*_history", "f", SYSPREP_DROP },
-    { "root/.lesshst", "f", SYSPREP_DROP },
-    { "root/.viminfo", "f", SYSPREP_DROP },
-    { "root/.wget-hsts", "f", SYSPREP_DROP },
-    { "root/.rnd", "f", SYSPREP_DROP },
-    { "var/mail/*", "f", SYSPREP_DROP },
-    { "var/spool/mail/*", "f", SYSPREP_DROP },
+    {"var/lib/systemd/random-seed", "f", SYSPREP_DROP},
+    {"var/lib/systemd/credential.secret", "f", SYSPREP_DROP},
+    {"var/lib/urandom/random-seed", "f", SYSPREP_DROP},
+    {"boot/efi/loader/random-seed", "f", SYSPREP_DROP},
+    {"efi/loader/random-seed", "f", SYSPREP_DROP},
+    {"boot/loader/random-seed", "f", SYSPREP_DROP},
+    {"etc/passwd-", "f", SYSPREP_DROP},
+    {"etc/group-", "f", SYSPREP_DROP},
+    {"etc/shadow-", "f", SYSPREP_DROP},
+    {"etc/gshadow-", "f", SYSPREP_DROP},
+    {"etc/subuid-", "f", SYSPREP_DROP},
+    {"etc/subgid-", "f", SYSPREP_DROP},
+    {"var/backups/passwd.bak*", "f", SYSPREP_DROP},
+    {"var/backups/group.bak*", "f", SYSPREP_DROP},
+    {"var/backups/shadow.bak*", "f", SYSPREP_DROP},
+    {"var/backups/gshadow.bak*", "f", SYSPREP_DROP},
+    {"root/.*_history", "f", SYSPREP_DROP},
+    {"home/*/.*_history", "f", SYSPREP_DROP},
+    {"root/.lesshst", "f", SYSPREP_DROP},
+    {"root/.viminfo", "f", SYSPREP_DROP},
+    {"root/.wget-hsts", "f", SYSPREP_DROP},
+    {"root/.rnd", "f", SYSPREP_DROP},
+    {"var/mail/*", "f", SYSPREP_DROP},
+    {"var/spool/mail/*", "f", SYSPREP_DROP},
 
-    /* logs: rotated ones and journals go, the rest is emptied, since some daemons want their file with its owner */
-    { "var/log/journal", "d", SYSPREP_EMPTY_DIR },
-    { "var/log/**/*.gz", "f", SYSPREP_DROP },
-    { "var/log/**/*.xz", "f", SYSPREP_DROP },
-    { "var/log/**/*.bz2", "f", SYSPREP_DROP },
-    { "var/log/**/*.zst", "f", SYSPREP_DROP },
-    { "var/log/**/*.old", "f", SYSPREP_DROP },
-    { "var/log/**/*.[0-9]", "f", SYSPREP_DROP },
-    { "var/log/**/*.[0-9][0-9]", "f", SYSPREP_DROP },
-    { "var/log/**/*-[12][0-9][0-9][0-9][01][0-9][0-3][0-9]", "f", SYSPREP_DROP },
-    { "var/log/installer", "d", SYSPREP_DROP },
-    { "var/log/**", "f", SYSPREP_EMPTY },
-    { "var/account/pacct", "f", SYSPREP_EMPTY },
+    /* logs: rotated ones and journals go, the rest is emptied, since some daemons want their file with its
+       owner */
+    {"var/log/journal", "d", SYSPREP_EMPTY_DIR},
+    {"var/log/**/*.gz", "f", SYSPREP_DROP},
+    {"var/log/**/*.xz", "f", SYSPREP_DROP},
+    {"var/log/**/*.bz2", "f", SYSPREP_DROP},
+    {"var/log/**/*.zst", "f", SYSPREP_DROP},
+    {"var/log/**/*.old", "f", SYSPREP_DROP},
+    {"var/log/**/*.[0-9]", "f", SYSPREP_DROP},
+    {"var/log/**/*.[0-9][0-9]", "f", SYSPREP_DROP},
+    {"var/log/**/*-[12][0-9][0-9][0-9][01][0-9][0-3][0-9]", "f", SYSPREP_DROP},
+    {"var/log/installer", "d", SYSPREP_DROP},
+    {"var/log/**", "f", SYSPREP_EMPTY},
+    {"var/account/pacct", "f", SYSPREP_EMPTY},
 
     /* caches, lists, stamps */
-    { "var/cache/apt/**", "f", SYSPREP_DROP }, /* folders stay: apt complains without archives/partial */
-    { "var/lib/apt/lists/**", "f", SYSPREP_DROP },
-    { "var/lib/apt/periodic/*", "f", SYSPREP_DROP },
-    { "var/lib/apt/daily_lock", "f", SYSPREP_DROP },
-    { "var/lib/apt/listchanges.db", "f", SYSPREP_DROP },
-    { "var/cache/dnf", "d", SYSPREP_EMPTY_DIR },
-    { "var/cache/libdnf5", "d", SYSPREP_EMPTY_DIR },
-    { "var/cache/yum", "d", SYSPREP_EMPTY_DIR },
-    { "var/cache/zypp", "d", SYSPREP_EMPTY_DIR },
-    { "var/cache/apk/*", "f", SYSPREP_DROP },
-    { "var/lib/rpm/__db.*", "f", SYSPREP_DROP },
-    { "var/cache/ldconfig/aux-cache", "f", SYSPREP_DROP },
-    { "var/cache/debconf/*-old", "f", SYSPREP_DROP },
-    { "var/cache/man/**", "f", SYSPREP_DROP },
-    { "var/cache/fontconfig/*", "f", SYSPREP_DROP },
-    { "var/lib/dpkg/*-old", "f", SYSPREP_DROP },
-    { "var/backups/dpkg.*", "f", SYSPREP_DROP },
-    { "var/backups/apt.*", "f", SYSPREP_DROP },
-    { "var/backups/alternatives.*", "f", SYSPREP_DROP },
-    { "var/lib/systemd/timers/*", "f", SYSPREP_DROP },
-    { "var/lib/systemd/timesync/clock", "f", SYSPREP_DROP },
-    { "var/lib/systemd/coredump/*", "f", SYSPREP_DROP },
-    { "var/lib/private/systemd/timesync/clock", "f", SYSPREP_DROP },
-    { "var/lib/logrotate/status", "f", SYSPREP_DROP },
-    { "var/lib/logrotate.status", "f", SYSPREP_DROP },
-    { "var/lib/faillock/*", "f", SYSPREP_DROP },
-    { "var/lib/sudo/ts/*", "f", SYSPREP_DROP },
-    { "var/crash/*", "fdl", SYSPREP_DROP },
-    { "tmp", "d", SYSPREP_EMPTY_DIR },
-    { "var/tmp", "d", SYSPREP_EMPTY_DIR },
-    { "run", "d", SYSPREP_EMPTY_DIR },
+    {"var/cache/apt/**", "f", SYSPREP_DROP}, /* folders stay: apt complains without archives/partial */
+    {"var/lib/apt/lists/**", "f", SYSPREP_DROP},
+    {"var/lib/apt/periodic/*", "f", SYSPREP_DROP},
+    {"var/lib/apt/daily_lock", "f", SYSPREP_DROP},
+    {"var/lib/apt/listchanges.db", "f", SYSPREP_DROP},
+    {"var/cache/dnf", "d", SYSPREP_EMPTY_DIR},
+    {"var/cache/libdnf5", "d", SYSPREP_EMPTY_DIR},
+    {"var/cache/yum", "d", SYSPREP_EMPTY_DIR},
+    {"var/cache/zypp", "d", SYSPREP_EMPTY_DIR},
+    {"var/cache/apk/*", "f", SYSPREP_DROP},
+    {"var/lib/rpm/__db.*", "f", SYSPREP_DROP},
+    {"var/cache/ldconfig/aux-cache", "f", SYSPREP_DROP},
+    {"var/cache/debconf/*-old", "f", SYSPREP_DROP},
+    {"var/cache/man/**", "f", SYSPREP_DROP},
+    {"var/cache/fontconfig/*", "f", SYSPREP_DROP},
+    {"var/lib/dpkg/*-old", "f", SYSPREP_DROP},
+    {"var/backups/dpkg.*", "f", SYSPREP_DROP},
+    {"var/backups/apt.*", "f", SYSPREP_DROP},
+    {"var/backups/alternatives.*", "f", SYSPREP_DROP},
+    {"var/lib/systemd/timers/*", "f", SYSPREP_DROP},
+    {"var/lib/systemd/timesync/clock", "f", SYSPREP_DROP},
+    {"var/lib/systemd/coredump/*", "f", SYSPREP_DROP},
+    {"var/lib/private/systemd/timesync/clock", "f", SYSPREP_DROP},
+    {"var/lib/logrotate/status", "f", SYSPREP_DROP},
+    {"var/lib/logrotate.status", "f", SYSPREP_DROP},
+    {"var/lib/faillock/*", "f", SYSPREP_DROP},
+    {"var/lib/sudo/ts/*", "f", SYSPREP_DROP},
+    {"var/crash/*", "fdl", SYSPREP_DROP},
+    {"tmp", "d", SYSPREP_EMPTY_DIR},
+    {"var/tmp", "d", SYSPREP_EMPTY_DIR},
+    {"run", "d", SYSPREP_EMPTY_DIR},
 };
 
 /*
- * Debian's openssh makes host keys when it is installed, and never again. With the keys gone, sshd would not start; so the first boot makes new ones.
+ * Debian's openssh makes host keys when it is installed, and never again. With the keys gone, sshd would not
+ * start; so the first boot makes new ones.
  */
 static const char ssh_unit[] =
     "# Written by kiln: every machine gets host keys of its own at its first boot.\n"
@@ -161,10 +167,12 @@ static const char ssh_unit[] =
 #define SSH_SERVICE "lib/systemd/system/ssh.service|usr/lib/systemd/system/ssh.service"
 
 static const SysprepExtra extras[] = {
-    { "etc/systemd/system/kiln-ssh-host-keys.service", 'f', ssh_unit, { SSHD, SSH_SERVICE, NULL } },
-    { "etc/systemd/system/ssh.service.wants/kiln-ssh-host-keys.service", 'l', "/etc/systemd/system/kiln-ssh-host-keys.service",
-      { SSHD, SSH_SERVICE, NULL } },
-    { NULL, 0, NULL, { NULL } },
+    {"etc/systemd/system/kiln-ssh-host-keys.service", 'f', ssh_unit, {SSHD, SSH_SERVICE, NULL}},
+    {"etc/systemd/system/ssh.service.wants/kiln-ssh-host-keys.service",
+     'l',
+     "/etc/systemd/system/kiln-ssh-host-keys.service",
+     {SSHD, SSH_SERVICE, NULL}},
+    {NULL, 0, NULL, {NULL}},
 };
 
 const SysprepExtra *provisioner_sysprep_extras(void)
@@ -174,7 +182,8 @@ const SysprepExtra *provisioner_sysprep_extras(void)
 
 /* ---- the judge ---- */
 
-/* The part of @pattern before "**", without its slash, and what follows it ("" for everything below). NULL without "**". */
+/* The part of @pattern before "**", without its slash, and what follows it ("" for everything below). NULL
+ * without "**". */
 static const char *deep_split(const char *pattern, size_t *ret_base)
 {
     const char *stars = strstr(pattern, "/**");
@@ -191,7 +200,8 @@ static bool rule_fits(const Rule *rule, const char *path)
     const char *name = deep_split(rule->pattern, &base);
 
     if (!name)
-        return fnmatch(rule->pattern, path, FNM_PATHNAME) == 0; /* a leading dot is matched by *, as we clean files of all names */
+        return fnmatch(rule->pattern, path, FNM_PATHNAME) ==
+               0; /* a leading dot is matched by *, as we clean files of all names */
     if (strncmp(path, rule->pattern, base) != 0 || path[base] != '/')
         return false;
     const char *last = strrchr(path, '/') + 1;
@@ -211,8 +221,8 @@ SysprepVerdict provisioner_sysprep_verdict(const char *path, char type)
 /* ---- what a guest has ---- */
 
 /*
- * Where to look: the part of each pattern before its first wildcard, and how deep. Roots inside of deeper roots are kept: looking twice is
- * harmless, and the table is short.
+ * Where to look: the part of each pattern before its first wildcard, and how deep. Roots inside of deeper
+ * roots are kept: looking twice is harmless, and the table is short.
  */
 typedef struct Root {
     char *path;
@@ -228,7 +238,7 @@ static Root root_of(const Rule *rule)
 {
     const char *wild = strpbrk(rule->pattern, "*[");
     size_t base;
-    Root root = { .depth = 0 };
+    Root root = {.depth = 0};
 
     if (deep_split(rule->pattern, &base) && base < (size_t)(wild - rule->pattern)) {
         root.path = g_strndup(rule->pattern, base);
@@ -284,15 +294,18 @@ static int compare_paths(const void *a, const void *b, void *arg)
     return (*p == '/' ? 1 : *p ? *p + 1 : 0) - (*q == '/' ? 1 : *q ? *q + 1 : 0);
 }
 
-#define WORK "tmp/.kiln-sysprep" /* relative to the guest's root; our own traces end before the result is read */
+#define WORK                                                                                                 \
+    "tmp/.kiln-sysprep" /* relative to the guest's root; our own traces end before the result is read */
 
-/* While a step runs these are tmpfs mounts: what is in them then belongs to the session and not to the image. */
+/* While a step runs these are tmpfs mounts: what is in them then belongs to the session and not to the image.
+ */
 static bool is_step_mount(const char *path)
 {
     return strcmp(path, "tmp") == 0 || strcmp(path, "run") == 0;
 }
 
-/* The roots that are looked at @depth deep, separated by spaces; none of them holds a character that a shell would mind. */
+/* The roots that are looked at @depth deep, separated by spaces; none of them holds a character that a shell
+ * would mind. */
 static char *roots_at_depth(const GArray *roots, int depth)
 {
     GString *list = g_string_new(NULL);
@@ -306,28 +319,33 @@ static char *roots_at_depth(const GArray *roots, int depth)
 }
 
 /*
- * One find for each depth and type, as a process costs much where there is no KVM; find without -printf is all that busybox has. From the root on,
- * -xdev keeps find out of /tmp and /run while they are mounts.
+ * One find for each depth and type, as a process costs much where there is no KVM; find without -printf is
+ * all that busybox has. From the root on, -xdev keeps find out of /tmp and /run while they are mounts.
  */
 static char *find_script(const GArray *roots)
 {
     GString *script = g_string_new("umask 022; rm -rf " WORK "; mkdir -p " WORK " || exit 1\n");
     g_autofree char *single = roots_at_depth(roots, 0);
 
-    g_string_append_printf(script,
-                           "for p in%s; do\n"
-                           "if [ -h $p ]; then t=l; elif [ -f $p ]; then t=f; elif [ -d $p ]; then t=d; else continue; fi\n"
-                           "printf '%%s\\0' $p >>" WORK "/$t\n"
-                           "done\n", single);
+    g_string_append_printf(
+        script,
+        "for p in%s; do\n"
+        "if [ -h $p ]; then t=l; elif [ -f $p ]; then t=f; elif [ -d $p ]; then t=d; else continue; fi\n"
+        "printf '%%s\\0' $p >>" WORK "/$t\n"
+        "done\n",
+        single);
     for (int depth = 1; depth <= WALK_DEPTH_MAX; depth++) {
         g_autofree char *list = roots_at_depth(roots, depth);
         if (*list)
-            g_string_append_printf(script,
-                                   "set --; for r in%s; do [ -d $r ] && set -- \"$@\" $r; done\n"
-                                   "[ $# = 0 ] || for t in f d l; do find \"$@\" -xdev -maxdepth %d -type $t -print0 >>" WORK "/$t; done\n",
-                                   list, depth);
+            g_string_append_printf(
+                script,
+                "set --; for r in%s; do [ -d $r ] && set -- \"$@\" $r; done\n"
+                "[ $# = 0 ] || for t in f d l; do find \"$@\" -xdev -maxdepth %d -type $t -print0 >>" WORK
+                "/$t; done\n",
+                list, depth);
     }
-    g_string_append(script, "for t in f d l; do find . -xdev -maxdepth 2 \\( -path ./tmp -o -path './tmp/*' -o -path ./run -o -path './run/*' "
+    g_string_append(script, "for t in f d l; do find . -xdev -maxdepth 2 \\( -path ./tmp -o -path './tmp/*' "
+                            "-o -path ./run -o -path './run/*' "
                             "\\) -type $t -print0 >>" WORK "/$t; done\n"
                             "exit 0\n");
     return g_string_free(script, FALSE);
@@ -342,7 +360,8 @@ static bool read_list(Guest *guest, char type, Found *found, GError **error)
     if (!guest_get_bytes(guest, path, LIST_SIZE_MAX, &bytes, error))
         return false;
     const char *p = bytes ? g_bytes_get_data(bytes, &size) : "";
-    for (const char *end = bytes ? p + size : p; p < end; p += strlen(p) + 1) { /* guest_get_bytes() adds a NUL at the end */
+    for (const char *end = bytes ? p + size : p; p < end;
+         p += strlen(p) + 1) { /* guest_get_bytes() adds a NUL at the end */
         const char *path = g_str_has_prefix(p, "./") ? p + 2 : p;
         if (!g_str_has_prefix(path, WORK) && *path && *path != '/' && !strstr(path, "../"))
             g_tree_insert(found->entries, g_strdup(path), GINT_TO_POINTER((int)type));
@@ -350,7 +369,8 @@ static bool read_list(Guest *guest, char type, Found *found, GError **error)
     return true;
 }
 
-static bool find_by_commands(const ProvisionerHost *host, Guest *guest, const GArray *roots, Found *found, GError **error)
+static bool find_by_commands(const ProvisionerHost *host, Guest *guest, const GArray *roots, Found *found,
+                             GError **error)
 {
     g_autofree char *script = find_script(roots);
     int code = 0;
@@ -365,7 +385,8 @@ static bool find_by_commands(const ProvisionerHost *host, Guest *guest, const GA
     return true;
 }
 
-/* The same through the port. Links are seen as what they lead to, so nothing is entered that a rule would not remove. */
+/* The same through the port. Links are seen as what they lead to, so nothing is entered that a rule would not
+ * remove. */
 static bool find_by_port(Guest *guest, const char *path, int depth, Found *found, GError **error)
 {
     g_autofree char *absolute = g_strconcat("/", path, NULL);
@@ -394,7 +415,8 @@ static bool find_by_port(Guest *guest, const char *path, int depth, Found *found
 typedef struct Plan {
     GString *remove; /* NUL-separated, relative */
     GString *empty;
-    const char *inside; /* a folder that goes, or whose content goes: what follows in it needs no word of its own */
+    const char
+        *inside; /* a folder that goes, or whose content goes: what follows in it needs no word of its own */
 } Plan;
 
 static bool is_inside(const char *path, const char *folder)
@@ -416,7 +438,8 @@ static gboolean judge(gpointer key, gpointer value, gpointer arg)
 
     if (is_inside(path, plan->inside)) {
         /* an emptied folder's direct children are removed with all below them */
-        if (provisioner_sysprep_verdict(plan->inside, 'd') == SYSPREP_EMPTY_DIR && !strchr(path + strlen(plan->inside) + 1, '/'))
+        if (provisioner_sysprep_verdict(plan->inside, 'd') == SYSPREP_EMPTY_DIR &&
+            !strchr(path + strlen(plan->inside) + 1, '/'))
             append_item(plan->remove, path);
         return FALSE;
     }
@@ -434,9 +457,10 @@ static bool apply_by_commands(const ProvisionerHost *host, Guest *guest, const P
 {
     static const char script[] =
         "[ ! -s " WORK "/remove ] || xargs -0 rm -rf -- <" WORK "/remove || exit 1\n"
-        "[ ! -s " WORK "/empty ] || xargs -0 sh -c 'for f do : >\"$f\" || exit 1; done' sh <" WORK "/empty || exit 1\n"
+        "[ ! -s " WORK "/empty ] || xargs -0 sh -c 'for f do : >\"$f\" || exit 1; done' sh <" WORK
+        "/empty || exit 1\n"
         "rm -rf " WORK "\n";
-    const GuestFile meta = { .mode = 0600, .mtime = host->epoch };
+    const GuestFile meta = {.mode = 0600, .mtime = host->epoch};
     int code = 0;
 
     if (!guest_put_bytes(guest, "/" WORK "/remove", plan->remove->str, plan->remove->len, &meta, error) ||
@@ -449,7 +473,7 @@ static bool apply_by_commands(const ProvisionerHost *host, Guest *guest, const P
 /* put() gives the file root as its owner: in a guest without a shell no log has another one. */
 static bool apply_by_port(const ProvisionerHost *host, Guest *guest, const Plan *plan, GError **error)
 {
-    const GuestFile meta = { .mode = 0644, .mtime = host->epoch };
+    const GuestFile meta = {.mode = 0644, .mtime = host->epoch};
     const char *end = plan->remove->str + plan->remove->len;
 
     for (const char *p = plan->remove->str; p < end; p += strlen(p) + 1) {
@@ -486,7 +510,8 @@ static bool needs_are_met(Guest *guest, const SysprepExtra *extra, bool *ret, GE
 
 static bool add_extra(const ProvisionerHost *host, Guest *guest, const SysprepExtra *extra, GError **error)
 {
-    const GuestFile meta = { .mode = 0644, .mtime = host->epoch }, folder = { .mode = 0755, .mtime = host->epoch };
+    const GuestFile meta = {.mode = 0644, .mtime = host->epoch},
+                    folder = {.mode = 0755, .mtime = host->epoch};
     g_autofree char *path = g_strconcat("/", extra->path, NULL), *parent = g_path_get_dirname(path);
     bool wanted;
     char type;
@@ -507,8 +532,9 @@ static bool add_extra(const ProvisionerHost *host, Guest *guest, const SysprepEx
 
 static bool has_commands(Guest *guest, bool *ret, GError **error)
 {
-    static const char *const find[] = { "/usr/bin/find", "/bin/find", NULL }, *const xargs[] = { "/usr/bin/xargs", "/bin/xargs", NULL },
-                             *const sh[] = { "/bin/sh", NULL };
+    static const char *const find[] = {"/usr/bin/find", "/bin/find", NULL},
+                             *const xargs[] = {"/usr/bin/xargs", "/bin/xargs", NULL},
+                             *const sh[] = {"/bin/sh", NULL};
     const char *path = NULL;
 
     *ret = false;
@@ -524,8 +550,8 @@ bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **err
     g_autoptr(GArray) roots = all_roots();
     g_autoptr(GTree) entries = g_tree_new_full(compare_paths, NULL, g_free, NULL);
     g_autoptr(GString) remove = g_string_new(NULL), empty = g_string_new(NULL);
-    Found found = { .entries = entries };
-    Plan plan = { .remove = remove, .empty = empty };
+    Found found = {.entries = entries};
+    Plan plan = {.remove = remove, .empty = empty};
     bool commands;
 
     if (!has_commands(guest, &commands, error))

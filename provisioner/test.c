@@ -4,13 +4,14 @@
  *
  *     provisioner "test" {
  *       packages = ["nginx-light"]             installed, by the guest's package database
- *       enabled  = ["nginx"]                   a unit that systemd would start at boot (or an init script's link)
+ *       enabled  = ["nginx"]                   a unit that starts at boot, or an init script's link
  *       files    = ["/etc/nginx/nginx.conf"]   there
  *       command  = "nginx -t"                  exits 0; also a list
  *     }
  *
- * Packages and units are read from their files, not by running the guest's tools: that works in guests without them, and costs a command less.
- * All that fails is told before the step fails, one line each: a test that stops at its first finding is run many times.
+ * Packages and units are read from their files, not by running the guest's tools: that works in guests
+ * without them, and costs a command less. All that fails is told before the step fails, one line each: a test
+ * that stops at its first finding is run many times.
  */
 #include "base/error.h"
 #include "provisioner/arguments.h"
@@ -121,7 +122,7 @@ static bool installed_packages(Guest *guest, GHashTable **ret, GError **error)
 
 static bool rpm_has(Findings *f, const char *name, bool *ret, GError **error)
 {
-    const char *const args[] = { name, NULL };
+    const char *const args[] = {name, NULL};
     int code = 0;
 
     if (!guest_sh(f->guest, f->host, "rpm -q -- \"$1\" >/dev/null 2>&1", args, NULL, &code, error))
@@ -162,21 +163,26 @@ static bool add_links(Guest *guest, const char *folder, GHashTable *units, GErro
     return true;
 }
 
-/* Every link in *.wants and *.requires of /etc/systemd/system, the aliases beside them, and S-links of the usual runlevels. */
+/* Every link in *.wants and *.requires of /etc/systemd/system, the aliases beside them, and S-links of the
+ * usual runlevels. */
 static bool enabled_units(Guest *guest, GHashTable *units, GError **error)
 {
     static const char systemd[] = "/etc/systemd/system", runlevel[] = "/etc/rc2.d";
     g_auto(GStrv) folders = NULL;
     char type;
 
-    if (!guest_type(guest, systemd, &type, error) || (type == 'd' && !guest->ops->list(guest, systemd, &folders, error)))
+    if (!guest_type(guest, systemd, &type, error) ||
+        (type == 'd' && !guest->ops->list(guest, systemd, &folders, error)))
         return false;
     for (char **name = folders; name && *name; name++) {
         g_autofree char *path = g_build_filename(systemd, *name, NULL);
-        if ((g_str_has_suffix(*name, ".wants") || g_str_has_suffix(*name, ".requires")) && !add_links(guest, path, units, error))
+        if ((g_str_has_suffix(*name, ".wants") || g_str_has_suffix(*name, ".requires")) &&
+            !add_links(guest, path, units, error))
             return false;
     }
-    return !guest_type(guest, runlevel, &type, error) ? false : type != 'd' || add_links(guest, runlevel, units, error);
+    return !guest_type(guest, runlevel, &type, error)
+               ? false
+               : type != 'd' || add_links(guest, runlevel, units, error);
 }
 
 static bool unit_is_enabled(GHashTable *units, const char *name)
@@ -190,7 +196,8 @@ static bool unit_is_enabled(GHashTable *units, const char *name)
     g_hash_table_iter_init(&iter, units);
     while (g_hash_table_iter_next(&iter, &key, NULL)) { /* S01nginx */
         const char *link = key;
-        if (link[0] == 'S' && g_ascii_isdigit(link[1]) && g_ascii_isdigit(link[2]) && strcmp(link + 3, name) == 0)
+        if (link[0] == 'S' && g_ascii_isdigit(link[1]) && g_ascii_isdigit(link[2]) &&
+            strcmp(link + 3, name) == 0)
             return true;
     }
     return false;
@@ -245,9 +252,9 @@ static bool test_commands(const json_t *args, Findings *f, GError **error)
 
 static bool test_run(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error)
 {
-    Findings f = { .host = host, .guest = guest };
-    bool ok = test_packages(args, &f, error) && test_enabled(args, &f, error) && test_files(args, &f, error) &&
-              test_commands(args, &f, error);
+    Findings f = {.host = host, .guest = guest};
+    bool ok = test_packages(args, &f, error) && test_enabled(args, &f, error) &&
+              test_files(args, &f, error) && test_commands(args, &f, error);
     g_autofree char *first = f.first;
 
     if (!ok)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest port over a folder, as plainly as can be: every operation is a system call or two on folder + path.
+ * The guest port over a folder, as plainly as can be: every operation is a system call or two on folder +
+ * path.
  */
 #include "folder-guest-support.h"
 
@@ -49,13 +50,17 @@ static bool fg_exec(Guest *guest, const GuestExec *exec, int *ret_exit, GError *
         return true;
     }
 
-    g_auto(GStrv) env = g_environ_setenv(NULL, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TRUE);
+    g_auto(GStrv) env =
+        g_environ_setenv(NULL, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TRUE);
     for (const char *const *e = exec->env; e && *e; e++) {
         g_auto(GStrv) pair = g_strsplit(*e, "=", 2);
         env = g_environ_setenv(env, pair[0], pair[1], TRUE);
     }
-    const ProcessSpec spec = { .argv = (const char *const *)argv->pdata, .env = (const char *const *)env, .cwd = fg->root,
-                               .on_line = on_line, .arg = fg };
+    const ProcessSpec spec = {.argv = (const char *const *)argv->pdata,
+                              .env = (const char *const *)env,
+                              .cwd = fg->root,
+                              .on_line = on_line,
+                              .arg = fg};
     return process_run(&spec, ret_exit, error);
 }
 
@@ -75,7 +80,7 @@ static bool fg_put(Guest *guest, int fd, const char *path, const GuestFile *meta
     while ((n = read(fd, buf, sizeof buf)) > 0)
         if (write(out, buf, (size_t)n) != n)
             return fail_errno(error, "write '%s'", path);
-    const struct timespec times[2] = { { .tv_sec = meta->mtime }, { .tv_sec = meta->mtime } };
+    const struct timespec times[2] = {{.tv_sec = meta->mtime}, {.tv_sec = meta->mtime}};
     if (fchown(out, meta->uid, meta->gid) < 0 || fchmod(out, meta->mode) < 0 || futimens(out, times) < 0)
         return fail_errno(error, "set the mode of '%s'", path);
     return true;
@@ -104,7 +109,8 @@ static bool fg_stat(Guest *guest, const char *path, char *ret_type, GuestFile *r
         return true;
     *ret_type = S_ISREG(st.st_mode) ? 'f' : S_ISDIR(st.st_mode) ? 'd' : 'o';
     if (ret_meta)
-        *ret_meta = (GuestFile){ .uid = st.st_uid, .gid = st.st_gid, .mode = st.st_mode & 07777, .mtime = st.st_mtime };
+        *ret_meta =
+            (GuestFile){.uid = st.st_uid, .gid = st.st_gid, .mode = st.st_mode & 07777, .mtime = st.st_mtime};
     return true;
 }
 
@@ -114,7 +120,9 @@ static bool fg_mkdir(Guest *guest, const char *path, const GuestFile *meta, GErr
 
     if (!file_make_dirs(full, 0755, error))
         return false;
-    return chmod(full, meta->mode) == 0 && chown(full, meta->uid, meta->gid) == 0 ? true : fail_errno(error, "make '%s'", path);
+    return chmod(full, meta->mode) == 0 && chown(full, meta->uid, meta->gid) == 0
+               ? true
+               : fail_errno(error, "make '%s'", path);
 }
 
 static bool fg_symlink(Guest *guest, const char *target, const char *path, GError **error)
@@ -155,8 +163,15 @@ static bool fg_list(Guest *guest, const char *path, char ***ret, GError **error)
 }
 
 static const GuestOps folder_ops = {
-    .name = "folder", .exec = fg_exec, .put = fg_put, .get = fg_get, .stat = fg_stat, .mkdir = fg_mkdir,
-    .symlink = fg_symlink, .remove = fg_remove, .list = fg_list,
+    .name = "folder",
+    .exec = fg_exec,
+    .put = fg_put,
+    .get = fg_get,
+    .stat = fg_stat,
+    .mkdir = fg_mkdir,
+    .symlink = fg_symlink,
+    .remove = fg_remove,
+    .list = fg_list,
 };
 
 FolderGuest *folder_guest_new(bool chroot)
@@ -188,9 +203,16 @@ void folder_guest_free(FolderGuest *fg)
 
 ProvisionerHost folder_guest_host(FolderGuest *fg, const char *folder)
 {
-    static const char *const env[] = { "SOURCE_DATE_EPOCH=1700000000", "LC_ALL=C.UTF-8", NULL };
-    return (ProvisionerHost){ .template_dir = folder, .cwd = folder, .build_name = "web", .builder_type = "bootstrap",
-                              .env = env, .epoch = 1700000000, .network = true, .say = on_line, .arg = fg };
+    static const char *const env[] = {"SOURCE_DATE_EPOCH=1700000000", "LC_ALL=C.UTF-8", NULL};
+    return (ProvisionerHost){.template_dir = folder,
+                             .cwd = folder,
+                             .build_name = "web",
+                             .builder_type = "bootstrap",
+                             .env = env,
+                             .epoch = 1700000000,
+                             .network = true,
+                             .say = on_line,
+                             .arg = fg};
 }
 
 void folder_guest_write(FolderGuest *fg, const char *path, const char *text)

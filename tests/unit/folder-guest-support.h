@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest that is a folder, for tests of the provisioners. Programs run on the host with the folder as working directory, or in a chroot.
+ * A guest that is a folder, for tests of the provisioners. Programs run on the host with the folder as
+ * working directory, or in a chroot.
  */
 #ifndef KILN_TESTS_FOLDER_GUEST_SUPPORT_H
 #define KILN_TESTS_FOLDER_GUEST_SUPPORT_H
@@ -11,11 +12,12 @@ typedef struct FolderGuest {
     Guest guest; /* first */
     char *root;
     bool chroot;
-    GString *output;   /* lines of exec and of host->say */
-    GPtrArray *ran;    /* the last word of every argv: for sh -c without arguments, the command */
-    GPtrArray *env;    /* of the last exec */
-    int exec_code;     /* when not -1: nothing is run, this is the exit code */
-    const char *exec_errors; /* with exec_code: written to the file that the command names first, as packages' wrapper does */
+    GString *output;         /* lines of exec and of host->say */
+    GPtrArray *ran;          /* the last word of every argv: for sh -c without arguments, the command */
+    GPtrArray *env;          /* of the last exec */
+    int exec_code;           /* when not -1: nothing is run, this is the exit code */
+    const char *exec_errors; /* with exec_code: written to the file that the command names first, as packages'
+                                wrapper does */
 } FolderGuest;
 
 FolderGuest *folder_guest_new(bool chroot); /* in a fresh folder */

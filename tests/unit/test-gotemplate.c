@@ -53,9 +53,11 @@ static void test_functions(void)
 {
     same("{{ upper build_name }}", "WEB SERVER");
     same("{{ build_name | clean_resource_name | upper }}", "WEB-SERVER");
-    same("{{ replace \"e\" \"3\" 1 build_name }} {{ replace_all \"e\" \"3\" build_name }}", "w3b server w3b s3rv3r");
+    same("{{ replace \"e\" \"3\" 1 build_name }} {{ replace_all \"e\" \"3\" build_name }}",
+         "w3b server w3b s3rv3r");
     same("{{ split build_name \" \" 1 }}", "server");
-    same("{{ isotime }} {{ isotime \"2006-01-02 Jan 03:04PM\" }}", "2023-11-14T22:13:20Z 2023-11-14 Nov 10:13PM");
+    same("{{ isotime }} {{ isotime \"2006-01-02 Jan 03:04PM\" }}",
+         "2023-11-14T22:13:20Z 2023-11-14 Nov 10:13PM");
 }
 
 static void test_conditions(void)

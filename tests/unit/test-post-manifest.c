@@ -20,8 +20,8 @@ static void bench_init(Bench *b, gconstpointer arg)
 {
     b->folder = g_dir_make_tmp("kiln-test-manifest-XXXXXX", NULL);
     b->path = g_build_filename(b->folder, "sub/m.json", NULL);
-    b->disk = (StoreImage){ .kind = (char *)"disk", .name = (char *)"web", .size = 2147483648u };
-    b->oci = (StoreImage){ .kind = (char *)"oci", .name = (char *)"web", .size = 1000 };
+    b->disk = (StoreImage){.kind = (char *)"disk", .name = (char *)"web", .size = 2147483648u};
+    b->oci = (StoreImage){.kind = (char *)"oci", .name = (char *)"web", .size = 1000};
     digest_of_string("disk", &b->disk.id);
     digest_of_string("oci", &b->oci.id);
     digest_of_string("tree", &b->disk.tree.tree);
@@ -60,9 +60,11 @@ static const char *text(json_t *object, const char *key)
 static void test_keys(Bench *b, gconstpointer arg)
 {
     g_autoptr(json_t) document = run_and_load(b);
-    json_t *build = json_array_get(json_object_get(document, "builds"), 0), *kiln = json_object_get(build, "kiln");
+    json_t *build = json_array_get(json_object_get(document, "builds"), 0),
+           *kiln = json_object_get(build, "kiln");
     char disk[DIGEST_OCI_SIZE], oci[DIGEST_OCI_SIZE];
-    g_autofree char *id = g_strdup_printf("disk:%s,oci:%s", digest_to_oci(&b->disk.id, disk), digest_to_oci(&b->oci.id, oci));
+    g_autofree char *id =
+        g_strdup_printf("disk:%s,oci:%s", digest_to_oci(&b->disk.id, disk), digest_to_oci(&b->oci.id, oci));
 
     g_assert_cmpstr(text(build, "name"), ==, "base");
     g_assert_cmpstr(text(build, "builder_type"), ==, "bootstrap");
@@ -72,7 +74,8 @@ static void test_keys(Bench *b, gconstpointer arg)
     g_assert_cmpint(json_integer_value(json_object_get(build, "build_time")), >, 1600000000);
     g_assert_cmpstr(text(json_object_get(kiln, "disk"), "image_id"), ==, disk);
     g_assert_null(json_object_get(json_object_get(kiln, "oci"), "tree")); /* not known */
-    g_assert_cmpint(json_integer_value(json_object_get(json_object_get(kiln, "disk"), "size")), ==, 2147483648);
+    g_assert_cmpint(json_integer_value(json_object_get(json_object_get(kiln, "disk"), "size")), ==,
+                    2147483648);
 }
 
 static void test_appends(Bench *b, gconstpointer arg)
@@ -95,7 +98,7 @@ static void test_appends(Bench *b, gconstpointer arg)
 
 static void test_foreign_file_is_kept(Bench *b, gconstpointer arg)
 {
-    static const char *const others[] = { "not json", "[1]", "{\"builds\":{}}", "" };
+    static const char *const others[] = {"not json", "[1]", "{\"builds\":{}}", ""};
 
     for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
         g_autoptr(GError) error = NULL;

@@ -135,7 +135,8 @@ static void test_checks(void)
     refused("file", "{\"content\":\"a\",\"destination\":\"/a/\"}", "destination", "name a file");
     refused("file", "{\"content\":\"a\",\"destination\":\"/a\",\"mode\":644}", "mode", "octal");
     refused("file", "{\"content\":\"a\",\"destination\":\"/a\",\"mode\":\"0999\"}", "mode", "octal");
-    refused("file", "{\"source\":\"/a\",\"destination\":\"b\",\"direction\":\"sideways\"}", "direction", "sideways");
+    refused("file", "{\"source\":\"/a\",\"destination\":\"b\",\"direction\":\"sideways\"}", "direction",
+            "sideways");
     refused("packages", "{}", NULL, "one of install");
     refused("packages", "{\"install\":[\"-oDir=x\"]}", "install", "no package name");
     refused("packages", "{\"install\":[\"nginx-\"]}", "install", "no package name");
@@ -150,11 +151,16 @@ static void test_checks(void)
 
 static void test_good_arguments(void)
 {
-    static const struct { const char *type, *args; } good[] = {
-        { "shell", "{\"inline\":\"a\",\"env\":{\"PORT\":80},\"script\":null,\"pause_after\":\"5s\",\"expect_disconnect\":true}" },
-        { "packages", "{\"install\":[\"g++\",\"libc6:amd64=2.36-9+deb12u9\",\"nginx/bookworm-backports\",\"0ad\"],\"upgrade\":\"all\"}" },
-        { "file", "{\"sources\":[\"a\",\"b/\"],\"destination\":\"{{ template_dir }}/x\",\"mode\":\"0640\",\"generated\":true}" },
-        { "shell-local", "{\"command\":\"true\",\"execute_command\":[\"bash\",\"{{.Script}}\"]}" },
+    static const struct {
+        const char *type, *args;
+    } good[] = {
+        {"shell", "{\"inline\":\"a\",\"env\":{\"PORT\":80},\"script\":null,\"pause_after\":\"5s\",\"expect_"
+                  "disconnect\":true}"},
+        {"packages", "{\"install\":[\"g++\",\"libc6:amd64=2.36-9+deb12u9\",\"nginx/"
+                     "bookworm-backports\",\"0ad\"],\"upgrade\":\"all\"}"},
+        {"file", "{\"sources\":[\"a\",\"b/\"],\"destination\":\"{{ template_dir "
+                 "}}/x\",\"mode\":\"0640\",\"generated\":true}"},
+        {"shell-local", "{\"command\":\"true\",\"execute_command\":[\"bash\",\"{{.Script}}\"]}"},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(good); i++) {
@@ -192,7 +198,8 @@ static void test_inputs(Bench *b, gconstpointer arg)
 
 static void test_missing_input(Bench *b, gconstpointer arg)
 {
-    fails(b, "file", "{\"source\":\"nope\",\"destination\":\"/etc/\"}", "file provisioner: cannot read \"nope\": no such file");
+    fails(b, "file", "{\"source\":\"nope\",\"destination\":\"/etc/\"}",
+          "file provisioner: cannot read \"nope\": no such file");
     fails(b, "shell", "{\"script\":\"nope.sh\"}", "shell provisioner: cannot read \"nope.sh\": no such file");
 }
 
@@ -201,10 +208,13 @@ static void test_missing_input(Bench *b, gconstpointer arg)
 static void test_shell_command_line(Bench *b, gconstpointer arg)
 {
     b->fg->exec_code = 0;
-    works(b, "shell", "{\"inline\":[\"a\"],\"environment_vars\":[\"Z=it's\",\"A=1\"],\"env\":{\"M\":\"x y\"},\"skip_clean\":true}");
-    g_assert_cmpstr(b->fg->ran->pdata[0], ==,
-                    "chmod +x /tmp/script_0001.sh; A='1' M='x y' PACKER_BUILDER_TYPE='bootstrap' PACKER_BUILD_NAME='web' "
-                    "Z='it'\"'\"'s'  /tmp/script_0001.sh");
+    works(b, "shell",
+          "{\"inline\":[\"a\"],\"environment_vars\":[\"Z=it's\",\"A=1\"],\"env\":{\"M\":\"x "
+          "y\"},\"skip_clean\":true}");
+    g_assert_cmpstr(
+        b->fg->ran->pdata[0], ==,
+        "chmod +x /tmp/script_0001.sh; A='1' M='x y' PACKER_BUILDER_TYPE='bootstrap' PACKER_BUILD_NAME='web' "
+        "Z='it'\"'\"'s'  /tmp/script_0001.sh");
     g_assert_cmpstr(b->fg->env->pdata[0], ==, "SOURCE_DATE_EPOCH=1700000000");
     g_autofree char *text = folder_guest_read(b->fg, "tmp/script_0001.sh");
     g_assert_cmpstr(text, ==, "#!/bin/sh -e\na\n");
@@ -214,19 +224,22 @@ static void test_shell_env_file(Bench *b, gconstpointer arg)
 {
     b->fg->exec_code = 0;
     folder_guest_write(b->fg, "opt/x", "");
-    works(b, "shell", "{\"inline\":[\"a\"],\"env\":{\"A\":\"1\"},\"use_env_var_file\":true,\"skip_clean\":true,"
-                      "\"remote_folder\":\"/opt\",\"remote_file\":\"s\"}");
+    works(b, "shell",
+          "{\"inline\":[\"a\"],\"env\":{\"A\":\"1\"},\"use_env_var_file\":true,\"skip_clean\":true,"
+          "\"remote_folder\":\"/opt\",\"remote_file\":\"s\"}");
     g_assert_cmpstr(b->fg->ran->pdata[0], ==, "chmod +x /opt/s; . /opt/varfile_0001 && /opt/s");
     g_autofree char *text = folder_guest_read(b->fg, "opt/varfile_0001");
-    g_assert_cmpstr(text, ==, "export A='1'\nexport PACKER_BUILDER_TYPE='bootstrap'\nexport PACKER_BUILD_NAME='web'\n");
+    g_assert_cmpstr(text, ==,
+                    "export A='1'\nexport PACKER_BUILDER_TYPE='bootstrap'\nexport PACKER_BUILD_NAME='web'\n");
 }
 
 static void test_shell_runs(Bench *b, gconstpointer arg)
 {
     host_write(b, "one.sh", "#!/bin/sh\r\necho one $WHO >>result\r\n", 0644);
     host_write(b, "two.sh", "#!/bin/sh\necho two $PACKER_BUILD_NAME >>result\necho loud\n", 0644);
-    works(b, "shell", "{\"scripts\":[\"one.sh\",\"two.sh\"],\"env\":{\"WHO\":\"me\"},"
-                      "\"execute_command\":\"{{.Vars}} sh .{{.Path}}\"}");
+    works(b, "shell",
+          "{\"scripts\":[\"one.sh\",\"two.sh\"],\"env\":{\"WHO\":\"me\"},"
+          "\"execute_command\":\"{{.Vars}} sh .{{.Path}}\"}");
     g_autofree char *text = folder_guest_read(b->fg, "result");
     g_assert_cmpstr(text, ==, "one me\ntwo web\n");
     g_assert_nonnull(strstr(b->fg->output->str, "loud\n"));
@@ -236,10 +249,13 @@ static void test_shell_runs(Bench *b, gconstpointer arg)
 static void test_shell_exit_codes(Bench *b, gconstpointer arg)
 {
     host_write(b, "three.sh", "exit 3\n", 0644);
-    fails(b, "shell", "{\"inline\":[\"exit 3\"],\"execute_command\":\"sh .{{.Path}}\"}", "inline script exited with 3; valid codes are 0");
-    fails(b, "shell", "{\"script\":\"three.sh\",\"execute_command\":\"sh .{{.Path}}\",\"valid_exit_codes\":[0,2]}",
+    fails(b, "shell", "{\"inline\":[\"exit 3\"],\"execute_command\":\"sh .{{.Path}}\"}",
+          "inline script exited with 3; valid codes are 0");
+    fails(b, "shell",
+          "{\"script\":\"three.sh\",\"execute_command\":\"sh .{{.Path}}\",\"valid_exit_codes\":[0,2]}",
           "script \"three.sh\" exited with 3; valid codes are 0, 2");
-    works(b, "shell", "{\"script\":\"three.sh\",\"execute_command\":\"sh .{{.Path}}\",\"valid_exit_codes\":[3]}");
+    works(b, "shell",
+          "{\"script\":\"three.sh\",\"execute_command\":\"sh .{{.Path}}\",\"valid_exit_codes\":[3]}");
 }
 
 static void test_shell_without_sh(Bench *b, gconstpointer arg)
@@ -273,8 +289,10 @@ static void test_file_slashes(Bench *b, gconstpointer arg)
 
 static void test_file_meta(Bench *b, gconstpointer arg)
 {
-    g_autofree char *link = g_build_filename(b->folder, "conf/link", NULL), *in_guest = g_build_filename(b->fg->root, "etc/link", NULL);
-    g_autofree char *sh = g_build_filename(b->fg->root, "etc/run.sh", NULL), *etc = g_build_filename(b->fg->root, "etc", NULL);
+    g_autofree char *link = g_build_filename(b->folder, "conf/link", NULL),
+                    *in_guest = g_build_filename(b->fg->root, "etc/link", NULL);
+    g_autofree char *sh = g_build_filename(b->fg->root, "etc/run.sh", NULL),
+                    *etc = g_build_filename(b->fg->root, "etc", NULL);
     g_autofree char *made = g_build_filename(b->fg->root, "etc/owned", NULL), *target = NULL;
     struct stat st;
 
@@ -292,14 +310,17 @@ static void test_file_meta(Bench *b, gconstpointer arg)
     g_assert_cmpint(stat(etc, &st), ==, 0);
     g_assert_cmpint(st.st_mode & 07777, ==, 0711); /* what exists is not ours to change */
 
-    works(b, "file", "{\"content\":\"hello {{ build_name }}\",\"destination\":\"/etc/owned\",\"owner\":\"www-data\",\"group\":\"34\",\"mode\":\"4750\"}");
+    works(b, "file",
+          "{\"content\":\"hello {{ build_name "
+          "}}\",\"destination\":\"/etc/owned\",\"owner\":\"www-data\",\"group\":\"34\",\"mode\":\"4750\"}");
     g_assert_cmpint(stat(made, &st), ==, 0);
     g_assert_cmpint(st.st_uid, ==, 33);
     g_assert_cmpint(st.st_gid, ==, 34);
     g_assert_cmpint(st.st_mode & 07777, ==, 04750);
     g_autofree char *text = folder_guest_read(b->fg, "etc/owned");
     g_assert_cmpstr(text, ==, "hello web");
-    fails(b, "file", "{\"content\":\"\",\"destination\":\"/x\",\"owner\":\"bob\"}", "file provisioner: \"bob\" is not in the guest's /etc/passwd");
+    fails(b, "file", "{\"content\":\"\",\"destination\":\"/x\",\"owner\":\"bob\"}",
+          "file provisioner: \"bob\" is not in the guest's /etc/passwd");
 }
 
 static void test_file_names(Bench *b, gconstpointer arg)
@@ -315,7 +336,8 @@ static void test_file_names(Bench *b, gconstpointer arg)
 
 static void test_file_download(Bench *b, gconstpointer arg)
 {
-    g_autofree char *one = g_build_filename(b->folder, "out/one.txt", NULL), *two = g_build_filename(b->folder, "tree/d/sub/x", NULL);
+    g_autofree char *one = g_build_filename(b->folder, "out/one.txt", NULL),
+                    *two = g_build_filename(b->folder, "tree/d/sub/x", NULL);
     g_autofree char *text = NULL;
 
     folder_guest_write(b->fg, "var/one.txt", "guest's");
@@ -343,26 +365,31 @@ static void test_packages_apt_line(Bench *b, gconstpointer arg)
     g_assert_cmpstr(b->fg->ran->pdata[1], ==, "nginx-light");
     g_assert_cmpstr(b->fg->ran->pdata[2], ==, "nano");
     g_assert_cmpstr(b->fg->ran->pdata[3], ==, "upgrade");
-    g_assert_true(g_ptr_array_find_with_equal_func(b->fg->env, "DEBIAN_FRONTEND=noninteractive", g_str_equal, NULL));
+    g_assert_true(
+        g_ptr_array_find_with_equal_func(b->fg->env, "DEBIAN_FRONTEND=noninteractive", g_str_equal, NULL));
 }
 
 static void test_packages_errors(Bench *b, gconstpointer arg)
 {
-    fails(b, "packages", "{\"install\":[\"x\"]}", "packages provisioner: the guest has none of apt-get, dnf, apk");
+    fails(b, "packages", "{\"install\":[\"x\"]}",
+          "packages provisioner: the guest has none of apt-get, dnf, apk");
     folder_guest_write(b->fg, "usr/bin/apt-get", "");
     b->fg->exec_code = 100;
     b->host.network = false; /* so that install is the first call */
     b->fg->exec_errors = "Reading...\nE: Unable to locate package nosuch\n";
-    fails(b, "packages", "{\"install\":[\"nosuch\"]}", "package 'nosuch' does not exist in the guest's package sources");
+    fails(b, "packages", "{\"install\":[\"nosuch\"]}",
+          "package 'nosuch' does not exist in the guest's package sources");
     b->fg->exec_errors = "E: Package 'ghost' has no installation candidate\n";
-    fails(b, "packages", "{\"install\":[\"ghost\"]}", "package 'ghost' does not exist in the guest's package sources");
+    fails(b, "packages", "{\"install\":[\"ghost\"]}",
+          "package 'ghost' does not exist in the guest's package sources");
     b->fg->exec_errors = "W: x\nE: Sub-process /usr/bin/dpkg returned an error code (1)\n";
     fails(b, "packages", "{\"install\":[\"a\"]}",
           "apt-get install failed with exit code 100: Sub-process /usr/bin/dpkg returned an error code (1)");
     b->host.network = true;
     b->fg->exec_errors = "E: Failed to fetch http://x/InRelease  Could not resolve 'x'\n";
-    fails(b, "packages", "{\"install\":[\"a\"]}",
-          "cannot fetch the guest's package lists: Failed to fetch http://x/InRelease  Could not resolve 'x'");
+    fails(
+        b, "packages", "{\"install\":[\"a\"]}",
+        "cannot fetch the guest's package lists: Failed to fetch http://x/InRelease  Could not resolve 'x'");
 }
 
 static void test_security_sources(Bench *b, gconstpointer arg)
@@ -371,14 +398,21 @@ static void test_security_sources(Bench *b, gconstpointer arg)
 
     apt_sources_security("# deb http://x bookworm-security main\ndeb http://d bookworm main\n"
                          "deb [signed-by=/k.gpg arch=amd64] http://s bookworm-security main contrib # why\n"
-                         "deb-src http://s bookworm-security main\ndeb http://old buster/updates main\n", false, list);
-    g_assert_cmpstr(list->str, ==, "deb [signed-by=/k.gpg arch=amd64] http://s bookworm-security main contrib\ndeb http://old buster/updates main\n");
+                         "deb-src http://s bookworm-security main\ndeb http://old buster/updates main\n",
+                         false, list);
+    g_assert_cmpstr(list->str, ==,
+                    "deb [signed-by=/k.gpg arch=amd64] http://s bookworm-security main contrib\ndeb "
+                    "http://old buster/updates main\n");
     g_string_truncate(list, 0);
-    apt_sources_security("Types: deb deb-src\nURIs: http://d\nSuites: trixie trixie-updates\nComponents: main\n\n"
-                         "# c\nTypes: deb\nURIs: http://s\nSuites: trixie-security\n foo-security\nComponents: main contrib\nSigned-By: /k.gpg\n\n"
-                         "Enabled: no\nTypes: deb\nURIs: http://off\nSuites: x-security\n", true, list);
-    g_assert_cmpstr(list->str, ==, "deb [signed-by=/k.gpg] http://s trixie-security main contrib\n"
-                                   "deb [signed-by=/k.gpg] http://s foo-security main contrib\n");
+    apt_sources_security(
+        "Types: deb deb-src\nURIs: http://d\nSuites: trixie trixie-updates\nComponents: main\n\n"
+        "# c\nTypes: deb\nURIs: http://s\nSuites: trixie-security\n foo-security\nComponents: main "
+        "contrib\nSigned-By: /k.gpg\n\n"
+        "Enabled: no\nTypes: deb\nURIs: http://off\nSuites: x-security\n",
+        true, list);
+    g_assert_cmpstr(list->str, ==,
+                    "deb [signed-by=/k.gpg] http://s trixie-security main contrib\n"
+                    "deb [signed-by=/k.gpg] http://s foo-security main contrib\n");
 }
 
 static void test_packages_security(Bench *b, gconstpointer arg)
@@ -388,7 +422,8 @@ static void test_packages_security(Bench *b, gconstpointer arg)
     fails(b, "packages", "{\"upgrade\":\"security\"}",
           "upgrade = \"security\": no package source of the guest has a suite that ends in -security");
     folder_guest_write(b->fg, "etc/apt/sources.list", "deb http://s a-security main\n");
-    folder_guest_write(b->fg, "etc/apt/sources.list.d/more.sources", "Types: deb\nURIs: http://t\nSuites: b-security\nComponents: main\n");
+    folder_guest_write(b->fg, "etc/apt/sources.list.d/more.sources",
+                       "Types: deb\nURIs: http://t\nSuites: b-security\nComponents: main\n");
     works(b, "packages", "{\"upgrade\":\"security\"}");
     g_autofree char *text = folder_guest_read(b->fg, "tmp/kiln-security.list");
     g_assert_cmpstr(text, ==, "deb http://s a-security main\ndeb http://t b-security main\n");
@@ -408,9 +443,11 @@ static void test_shell_local(Bench *b, gconstpointer arg)
     g_assert_true(g_file_get_contents(out, &text, NULL, NULL));
     g_assert_cmpstr(text, ==, "web 1700000000\nline\nscript it's\n");
     g_assert_nonnull(strstr(b->fg->output->str, "said\n"));
-    fails(b, "shell-local", "{\"command\":\"exit 5\"}", "inline script on the host exited with 5; valid codes are 0");
+    fails(b, "shell-local", "{\"command\":\"exit 5\"}",
+          "inline script on the host exited with 5; valid codes are 0");
     host_write(b, "n.sh", "#!/bin/sh\n", 0644);
-    fails(b, "shell-local", "{\"script\":\"n.sh\"}", "script \"n.sh\" on the host exited with 126: it is not executable (chmod +x)");
+    fails(b, "shell-local", "{\"script\":\"n.sh\"}",
+          "script \"n.sh\" on the host exited with 126: it is not executable (chmod +x)");
 }
 
 static void test_test(Bench *b, gconstpointer arg)
@@ -421,10 +458,12 @@ static void test_test(Bench *b, gconstpointer arg)
                        "Package: held\nStatus: hold ok installed\nArchitecture: all");
     folder_guest_write(b->fg, "etc/systemd/system/multi-user.target.wants/nginx.service", "");
     folder_guest_write(b->fg, "etc/rc2.d/S01cron", "");
-    works(b, "test", "{\"packages\":[\"nginx-light\",\"nginx-light:amd64\",\"held\"],\"enabled\":[\"nginx\",\"cron\"],"
-                     "\"files\":[\"/etc/rc2.d\"],\"command\":\"test -d etc\"}");
+    works(b, "test",
+          "{\"packages\":[\"nginx-light\",\"nginx-light:amd64\",\"held\"],\"enabled\":[\"nginx\",\"cron\"],"
+          "\"files\":[\"/etc/rc2.d\"],\"command\":\"test -d etc\"}");
     fails(b, "test", "{\"packages\":[\"gone\"]}", "test failed: package 'gone' is not installed");
-    fails(b, "test", "{\"packages\":[\"gone\"],\"enabled\":[\"sshd\"],\"files\":[\"/no\"],\"command\":\"exit 4\"}",
+    fails(b, "test",
+          "{\"packages\":[\"gone\"],\"enabled\":[\"sshd\"],\"files\":[\"/no\"],\"command\":\"exit 4\"}",
           "test failed: package 'gone' is not installed, and 3 more");
     g_assert_nonnull(strstr(b->fg->output->str, "test: command \"exit 4\" exited with 4\n"));
 }
