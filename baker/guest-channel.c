@@ -2,9 +2,8 @@
 /*
  * The host's end of the conversation with the runner: see guest-channel.h and provisioner/runner/protocol.h.
  *
- * Two kinds of failure. The runner says ERR: the request failed, the conversation goes on. Anything else
- * (silence, a frame out of turn, the end of the socket, an interrupt) leaves host and guest with different
- * ideas of what was done: channel_die().
+ * Two kinds of failure. The runner says ERR: the request failed, the conversation goes on. Anything else (silence, a frame out
+ * of turn, the end of the socket, an interrupt) leaves host and guest with different ideas of what was done: channel_die().
  */
 #include "baker/guest-channel.h"
 

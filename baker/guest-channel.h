@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's end of the conversation with the runner (provisioner/runner/protocol.h): one function for each
- * thing the runner does.
+ * The host's end of the conversation with the runner (provisioner/runner/protocol.h): one function for each thing the runner does.
  *
- * The guest is hostile. Lengths are bounded, every wait has a limit, and an answer that was not asked for
- * ends the conversation: the channel is then dead, @on_dead is called once (to end the virtual machine) and
- * every later call fails at once. Waiting ends when the user interrupts.
+ * The guest is hostile. Lengths are bounded, every wait has a limit, and an answer that was not asked for ends the
+ * conversation: the channel is then dead, @on_dead is called once (to end the virtual machine) and every later call
+ * fails at once. Waiting ends when the user interrupts.
  *
  *     hello -> [ begin -> exec, put, get ... -> end ]... -> quit
  */

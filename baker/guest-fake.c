@@ -2,10 +2,9 @@
 /*
  * The fake guest: a folder of the host stands for the guest's root, and programs run on the host.
  *
- * For tests of everything above the port: no VM, no root, no network, no time. It keeps the port's promises
- * about files, steps, lines, exit codes and time limits. It does not change owners (a test's user may not)
- * and isolates nothing, so a program finds the root it should work on in KILN_FAKE_ROOT and starts in that
- * folder.
+ * For tests of everything above the port: no VM, no root, no network, no time. It keeps the port's promises about files,
+ * steps, lines, exit codes and time limits. It does not change owners (a test's user may not) and isolates nothing, so a
+ * program finds the root it should work on in KILN_FAKE_ROOT and starts in that folder.
  */
 #include "baker/guest-open.h"
 

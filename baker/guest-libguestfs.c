@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The real guest: a libguestfs appliance in qemu that mounts the working disk and runs kiln's runner. The
- * door to libguestfs.
+ * The real guest: a libguestfs appliance in qemu that mounts the working disk and runs kiln's runner. The door to libguestfs.
  *
  *     kiln --- libguestfs's own channel --- guestfsd    launch, mount, unmount, shutdown
  *        \---- control socket ------------- runner      everything else (guest-channel.c)
  *        \---- NBD (the store's nbdkit) --- /dev/sda
  *
- * libguestfs could run commands itself, but each would cost over a second without KVM, could not be stopped,
- * and would show its output only at its end. So it is asked for what it does best, and is otherwise left
- * alone.
+ * libguestfs could run commands itself, but each would cost over a second without KVM, could not be stopped, and would
+ * show its output only at its end. So it is asked for what it does best, and is otherwise left alone.
  *
- * libguestfs calls cannot be interrupted either. A watcher thread does it from outside: it knows qemu by the
- * peer of the control socket (qemu connects to us while it starts) and kills it when the user interrupts or a
- * call passes its limit; the call then fails by itself. When kiln itself is killed, libguestfs's recovery
- * process ends qemu.
+ * libguestfs calls cannot be interrupted either. A watcher thread does it from outside: it knows qemu by the peer of the control socket
+ * (qemu connects to us while it starts) and kills it when the user interrupts or a call passes its limit; the call then
+ * fails by itself. When kiln itself is killed, libguestfs's recovery process ends qemu.
  */
 #include "baker/guest-channel.h"
 #include "baker/guest-open.h"

@@ -3,16 +3,15 @@
  * Port: the guest, a root file system in which steps run. It is never booted.
  *
  * Implemented by baker (guest-libguestfs.c: the appliance; guest-fake.c: a folder on the host, for tests).
- * Call order: (open by baker) -> begin -> exec, put, get ... -> end, once per step; between steps baker calls
- * checkpoint or rollback.
+ * Call order: (open by baker) -> begin -> exec, put, get ... -> end, once per step; between steps baker calls checkpoint or rollback.
  *
- *   begin   prepares one step: services kept from starting (policy-rc.d), tmpfs on /run and /tmp,
- * resolv.conf, clock, network or none exec    runs one program in the step; nothing it started outlives the
- * step end     undoes what begin did; everything still running is killed
+ *   begin   prepares one step: services kept from starting (policy-rc.d), tmpfs on /run and /tmp, resolv.conf, clock, network or none
+ *   exec    runs one program in the step; nothing it started outlives the step
+ *   end     undoes what begin did; everything still running is killed
  *
- * All paths are absolute paths in the guest. Files can also be put, got and so on between steps. Not thread-safe.
- * After an error that is not about one request (the guest crashed, does not answer, the user interrupts) every
- * further call fails at once; only kill is left.
+ * All paths are absolute paths in the guest. Files can also be put, got and so on between steps. Not
+ * thread-safe. After an error that is not about one request (the guest crashed, does not answer, the
+ * user interrupts) every further call fails at once; only kill is left.
  */
 #ifndef KILN_PROVISIONER_GUEST_H
 #define KILN_PROVISIONER_GUEST_H

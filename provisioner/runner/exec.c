@@ -2,8 +2,7 @@
 /*
  * Programs of a step: started, listened to, waited for, ended when their time is over.
  *
- * The program's own end is what counts. A daemon it left behind may go on until the step ends, but nobody
- * listens to it any more.
+ * The program's own end is what counts. A daemon it left behind may go on until the step ends, but nobody listens to it any more.
  */
 #include "provisioner/runner/runner.h"
 

@@ -2,8 +2,8 @@
 /*
  * Files of the guest for kiln on the host: put, get, stat, mkdir, symlink, remove, list.
  *
- * Links are followed as the guest itself would follow them, because this process has the guest as its root.
- * What is no regular file is never read or written: a FIFO would hang us, a device would do worse.
+ * Links are followed as the guest itself would follow them, because this process has the guest as its root. What is no
+ * regular file is never read or written: a FIFO would hang us, a device would do worse.
  */
 #include "provisioner/runner/runner.h"
 

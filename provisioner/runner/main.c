@@ -3,10 +3,10 @@
  * kiln-runner PORT ROOT
  * kiln-runner --host-test DESCRIPTOR ROOT
  *
- * Started in the appliance, outside the guest, and in the background. Two processes: the inner one is the
- * session, the outer one stays outside the guest's file systems and says BYE when the session has really let
- * go of them, so that the host may unmount. With --host-test a unit test runs the same program on a folder,
- * in the foreground, and neither clock nor network nor file systems of the machine are touched.
+ * Started in the appliance, outside the guest, and in the background. Two processes: the inner one is the session, the
+ * outer one stays outside the guest's file systems and says BYE when the session has really let go of them, so that the host may
+ * unmount. With --host-test a unit test runs the same program on a folder, in the foreground, and neither clock nor
+ * network nor file systems of the machine are touched.
  */
 #include "provisioner/runner/runner.h"
 

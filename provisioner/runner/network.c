@@ -2,8 +2,8 @@
 /*
  * Addresses for the guest's one card, set by ioctls: a minimal guest has neither ip nor a DHCP client.
  *
- * The addresses are those of qemu's user network as baker/guest-libguestfs.c starts it (net=169.254.0.0/16),
- * where the router is always .2.2 and answers DNS at .2.3.
+ * The addresses are those of qemu's user network as baker/guest-libguestfs.c starts it (net=169.254.0.0/16), where the
+ * router is always .2.2 and answers DNS at .2.3.
  */
 #include "provisioner/runner/runner.h"
 

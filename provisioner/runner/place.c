@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a step needs on the guest's disk for its time: mount points, policy-rc.d, a file to bind resolv.conf
- * over.
+ * What a step needs on the guest's disk for its time: mount points, policy-rc.d, a file to bind resolv.conf over.
  *
- * A step that changes nothing must leave a tree that is equal to the one before it, or the bake cache would
- * take it for a change. So everything made here is taken away again, and the folder it was made in gets its
- * old mtime back, unless the step itself wrote into that folder meanwhile.
+ * A step that changes nothing must leave a tree that is equal to the one before it, or the bake cache would take it
+ * for a change. So everything made here is taken away again, and the folder it was made in gets its old mtime back,
+ * unless the step itself wrote into that folder meanwhile.
  */
 #include "provisioner/runner/runner.h"
 

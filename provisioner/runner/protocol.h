@@ -9,26 +9,27 @@
  *
  * A string is a 32-bit length and that many bytes, none of them NUL.
  *
- * The host asks, one request at a time; the runner answers with frames that carry the request's number. The
- * last one is OK, ERR or EXIT; OUTPUT and DATA may come before it. HELLO is the runner's first frame and BYE
- * its last; both have request 0. Nothing else is ever sent unasked, so whatever arrives out of turn comes
- * from a hostile guest.
+ * The host asks, one request at a time; the runner answers with frames that carry the request's number. The last one is OK,
+ * ERR or EXIT; OUTPUT and DATA may come before it. HELLO is the runner's first frame and BYE its last; both have
+ * request 0. Nothing else is ever sent unasked, so whatever arrives out of turn comes from a hostile guest.
  *
  *     request  payload                                              answer
- *     BEGIN    u8 network, i64 seconds, u32 nanoseconds, u32 ms     OK        clock to set; limit of the
- * step, 0 for none EXEC     u32 n, n strings (argv), u32 n, n strings (env), cwd OUTPUT* EXIT(u32 code, u8
- * timed out) | ERR PUT      path, meta; then DATA*, an empty DATA ends it         OK(u64 size) | ERR GET
- * path, u64 most bytes (0: no limit)                   DATA*, OK(u64 size) | ERR STAT     path OK(u8 type,
- * meta) | ERR MKDIR    path, meta                                           OK | ERR SYMLINK  target, path OK
- * | ERR REMOVE   path                                                 OK | ERR LIST     path DATA* (names,
- * each with a final NUL), OK | ERR END                                                           OK | ERR
+ *     BEGIN    u8 network, i64 seconds, u32 nanoseconds, u32 ms     OK        clock to set; limit of the step, 0 for none
+ *     EXEC     u32 n, n strings (argv), u32 n, n strings (env), cwd OUTPUT* EXIT(u32 code, u8 timed out) | ERR
+ *     PUT      path, meta; then DATA*, an empty DATA ends it         OK(u64 size) | ERR
+ *     GET      path, u64 most bytes (0: no limit)                   DATA*, OK(u64 size) | ERR
+ *     STAT     path                                                 OK(u8 type, meta) | ERR
+ *     MKDIR    path, meta                                           OK | ERR
+ *     SYMLINK  target, path                                         OK | ERR
+ *     REMOVE   path                                                 OK | ERR
+ *     LIST     path                                                 DATA* (names, each with a final NUL), OK | ERR
+ *     END                                                           OK | ERR
  *     FREEZE   u8 trim                                              OK | ERR
  *     THAW                                                          OK | ERR
- *     QUIT                                                          OK, then BYE when nothing of the runner
- * holds the guest
+ *     QUIT                                                          OK, then BYE when nothing of the runner holds the guest
  *
- * meta is u32 uid, u32 gid, u32 mode, i64 mtime. ERR is u32 errno and a sentence; OUTPUT is u8 stream (1 or
- * 2) and bytes. The helpers below are used by both sides, so that they can't disagree.
+ * meta is u32 uid, u32 gid, u32 mode, i64 mtime. ERR is u32 errno and a sentence; OUTPUT is u8 stream (1 or 2) and bytes.
+ * The helpers below are used by both sides, so that they can't disagree.
  */
 #ifndef KILN_RUNNER_PROTOCOL_H
 #define KILN_RUNNER_PROTOCOL_H

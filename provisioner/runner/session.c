@@ -2,9 +2,8 @@
 /*
  * The session: from the mount of the guest's disk to its unmount.
  *
- * It makes the guest its root in a mount namespace of its own, begins steps, and freezes the file systems
- * between them so that the host can take a checkpoint. What it never does is run a program of the guest;
- * steps do.
+ * It makes the guest its root in a mount namespace of its own, begins steps, and freezes the file systems between them
+ * so that the host can take a checkpoint. What it never does is run a program of the guest; steps do.
  */
 #include "provisioner/runner/runner.h"
 

@@ -2,8 +2,8 @@
 /*
  * One step, as PID 1 of its own PID, mount, UTS and IPC namespaces (and network, when it may have none).
  *
- * When this process ends the kernel kills everything the step started, however well it hid, and drops every
- * mount made here. Only what place.c put on the disk is left for the session to undo.
+ * When this process ends the kernel kills everything the step started, however well it hid, and drops every mount
+ * made here. Only what place.c put on the disk is left for the session to undo.
  */
 #include "provisioner/runner/runner.h"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames on the control port, which is a virtio-serial port in the appliance and a socket in tests: whole
- * reads, whole writes.
+ * Frames on the control port, which is a virtio-serial port in the appliance and a socket in tests: whole reads, whole writes.
  */
 #include "provisioner/runner/runner.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The real guest, driven from outside: guest-session NBD-SOCKET OFFSET TMPDIR [CASE...]. guest-session.sh
- * makes the disk and looks at what is left. Each CASE is a promise of provisioner/guest.h; without any all
- * are run, but "hang", which waits to be killed or interrupted.
+ * The real guest, driven from outside: guest-session NBD-SOCKET OFFSET TMPDIR [CASE...]. guest-session.sh makes the disk
+ * and looks at what is left. Each CASE is a promise of provisioner/guest.h; without any all are run, but "hang",
+ * which waits to be killed or interrupted.
  */
 #include "baker/guest-open.h"
 #include "base/digest.h"

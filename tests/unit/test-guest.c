@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guests: the promises of provisioner/guest.h over every guest that needs no virtual machine, and the
- * conversation with the runner when the other side is broken or hostile.
+ * Guests: the promises of provisioner/guest.h over every guest that needs no virtual machine, and the conversation with
+ * the runner when the other side is broken or hostile.
  *
- * "runner" is the program that also runs in the appliance, on a folder of this machine and in namespaces;
- * where those may not be made it is skipped. tests/guest/guest-session.sh does the same in a real appliance.
+ * "runner" is the program that also runs in the appliance, on a folder of this machine and in namespaces; where those may not be
+ * made it is skipped. tests/guest/guest-session.sh does the same in a real appliance.
  */
 #include "baker/guest-channel.h"
 #include "baker/guest-open.h"
