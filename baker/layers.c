@@ -3,12 +3,14 @@
  * Cuts a sealed tree into container layers and describes them in an OCI config and manifest.
  *
  * Rules (facts of the image-spec that decide them in brackets):
- * 1. base: the source's tree. packages: what dpkg owns among the changes. rest: all other changes. Without a base tree what dpkg owns and
- *    all folders are the base. From an oci parent: one layer with all changes.
+ * 1. base: the source's tree. packages: what dpkg owns among the changes. rest: all other changes. Without a
+ * base tree what dpkg owns and all folders are the base. From an oci parent: one layer with all changes.
  * 2. An entry is preceded by its parent folders in their final form, whiteouts come right after their folder.
- * 3. A hard-link group with one changed name goes whole into one layer [links across layers are not reliable].
+ * 3. A hard-link group with one changed name goes whole into one layer [links across layers are not
+ * reliable].
  * 4. A path that changes its type is simply written again; what was below it is gone with it.
- * 5. What belongs to a booted machine is left out (excluded()), in the base tree as well, so that it is no deletion.
+ * 5. What belongs to a booted machine is left out (excluded()), in the base tree as well, so that it is no
+ * deletion.
  *
  * Applying the layers in order gives the tree back, less what rule 5 leaves out; tests hold us to it.
  */
@@ -55,8 +57,10 @@ static bool below(const char *path, const char *folder)
 static bool excluded(const TreeEntry *entry)
 {
     static const char *const emptied[] = {"dev", "proc", "sys", "run", "tmp"};
-    static const char *const boot[] = {"boot/vmlinuz", "boot/initrd", "boot/config-", "boot/System.map", "boot/grub/", "boot/efi/"};
-    static const char *const root[] = {"vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old", "lost+found"};
+    static const char *const boot[] = {"boot/vmlinuz",    "boot/initrd", "boot/config-",
+                                       "boot/System.map", "boot/grub/",  "boot/efi/"};
+    static const char *const root[] = {"vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old",
+                                       "lost+found"};
     static const char *const bound[] = {"etc/resolv.conf", "etc/hostname", "etc/hosts"};
     const char *path = entry->path;
 
@@ -112,7 +116,8 @@ static char *real_path(const Tree *tree, const char *path)
     return g_strconcat(target, slash, NULL);
 }
 
-static bool add_list(const Tree *tree, StoreMap *files, const TreeEntry *list, GHashTable *owned, GError **error)
+static bool add_list(const Tree *tree, StoreMap *files, const TreeEntry *list, GHashTable *owned,
+                     GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
     g_auto(GStrv) lines = NULL;
@@ -137,8 +142,8 @@ static bool add_owned(Tree *tree, StoreMap *files, GHashTable *owned, GError **e
     for (size_t i = 0; i < tree_count(tree); i++) {
         const TreeEntry *entry = tree_nth(tree, i);
 
-        if (below(entry->path, "var/lib/dpkg/info") && g_str_has_suffix(entry->path, ".list") && entry->type == 'f' &&
-            !add_list(tree, files, entry, owned, error))
+        if (below(entry->path, "var/lib/dpkg/info") && g_str_has_suffix(entry->path, ".list") &&
+            entry->type == 'f' && !add_list(tree, files, entry, owned, error))
             return false;
     }
     return true;
@@ -147,8 +152,8 @@ static bool add_owned(Tree *tree, StoreMap *files, GHashTable *owned, GError **e
 /* Also what package managers write beside the packages' own files. */
 static bool is_owned(GHashTable *owned, const char *path)
 {
-    static const char *const managed[] = {"var/lib/dpkg", "var/lib/apt", "etc/alternatives", "etc/ld.so.cache",
-                                          "var/lib/systemd/deb-systemd-helper-enabled"};
+    static const char *const managed[] = {"var/lib/dpkg", "var/lib/apt", "etc/alternatives",
+                                          "etc/ld.so.cache", "var/lib/systemd/deb-systemd-helper-enabled"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(managed); i++)
         if (strcmp(path, managed[i]) == 0 || below(path, managed[i]))
@@ -177,7 +182,8 @@ static Cut *cut_new(const char *title, Tree *tree, StoreMap *files)
     cut->tree = tree;
     cut->files = files;
     cut->paths = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    cut->whiteouts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
+    cut->whiteouts =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
     return cut;
 }
 
@@ -356,7 +362,8 @@ static bool has_content(Tree *tree)
     return tree && tree_count(tree) > 1; /* the root folder alone is nothing */
 }
 
-bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, LayersResult **ret, GError **error)
+bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, LayersResult **ret,
+                  GError **error)
 {
     g_autoptr(LayersResult) result = g_new0(LayersResult, 1);
     g_autoptr(GHashTable) owned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -401,8 +408,8 @@ void layers_result_free(LayersResult *result)
 
 /* --- arguments ------------------------------------------------------------------------------ */
 
-static const char *const arguments[] = {"entrypoint", "cmd", "env", "expose", "workdir",
-                                        "user", "labels", "volumes", "stop_signal", NULL};
+static const char *const arguments[] = {"entrypoint", "cmd",    "env",     "expose",      "workdir",
+                                        "user",       "labels", "volumes", "stop_signal", NULL};
 
 /* "80", "80/tcp": returns "80/tcp", or NULL. */
 static char *port_text(const json_t *port)
@@ -413,17 +420,20 @@ static char *port_text(const json_t *port)
 
     if (json_is_number(port)) {
         value = json_number_value(port);
-        return value >= 1 && value <= 65535 && value == (double)(int)value ? g_strdup_printf("%d/tcp", (int)value) : NULL;
+        return value >= 1 && value <= 65535 && value == (double)(int)value
+                   ? g_strdup_printf("%d/tcp", (int)value)
+                   : NULL;
     }
     if (!json_is_string(port))
         return NULL;
     parts = g_strsplit(json_string_value(port), "/", 3);
-    if (!parts[0] || strlen(parts[0]) > 5 || strspn(parts[0], "0123456789") != strlen(parts[0]) || atoi(parts[0]) < 1 ||
-        atoi(parts[0]) > 65535)
+    if (!parts[0] || strlen(parts[0]) > 5 || strspn(parts[0], "0123456789") != strlen(parts[0]) ||
+        atoi(parts[0]) < 1 || atoi(parts[0]) > 65535)
         return NULL;
     if (!parts[1])
         return g_strdup_printf("%d/tcp", atoi(parts[0]));
-    if (parts[2] || (strcmp(parts[1], "tcp") != 0 && strcmp(parts[1], "udp") != 0 && strcmp(parts[1], "sctp") != 0))
+    if (parts[2] ||
+        (strcmp(parts[1], "tcp") != 0 && strcmp(parts[1], "udp") != 0 && strcmp(parts[1], "sctp") != 0))
         return NULL;
     return g_strdup_printf("%d/%s", atoi(parts[0]), parts[1]);
 }
@@ -466,9 +476,8 @@ static bool check_strings(const json_t *value, const char *name, GError **error)
         return true;
     if (!json_is_array(value))
         return fail_code(error, KILN_ERROR_USAGE, "'%s' must be a list of strings", name);
-    json_array_foreach(value, i, item)
-        if (!json_is_string(item))
-            return fail_code(error, KILN_ERROR_USAGE, "'%s' must be a list of strings", name);
+    json_array_foreach(value, i, item) if (!json_is_string(item)) return fail_code(
+        error, KILN_ERROR_USAGE, "'%s' must be a list of strings", name);
     return true;
 }
 
@@ -479,7 +488,8 @@ static bool check_env(const json_t *value, GError **error)
     size_t i;
 
     if (json_is_object(value)) {
-        json_object_foreach((json_t *)value, key, item) {
+        json_object_foreach((json_t *)value, key, item)
+        {
             g_autofree char *text = scalar_text(item);
 
             if (!text || !*key || strchr(key, '='))
@@ -489,11 +499,15 @@ static bool check_env(const json_t *value, GError **error)
     }
     if (!check_strings(value, "env", error))
         return false;
-    json_array_foreach(value, i, item)
-        if (!strchr(json_string_value(item), '=') || *json_string_value(item) == '=')
-            return fail_code(error, KILN_ERROR_USAGE, "'env' entries read NAME=VALUE, not '%s'", json_string_value(item));
+    json_array_foreach(value, i,
+                       item) if (!strchr(json_string_value(item), '=') ||
+                                 *json_string_value(item) ==
+                                     '=') return fail_code(error, KILN_ERROR_USAGE,
+                                                           "'env' entries read NAME=VALUE, not '%s'",
+                                                           json_string_value(item));
     return !json_is_string(value) || strchr(json_string_value(value), '=') ||
-           fail_code(error, KILN_ERROR_USAGE, "'env' entries read NAME=VALUE, not '%s'", json_string_value(value));
+           fail_code(error, KILN_ERROR_USAGE, "'env' entries read NAME=VALUE, not '%s'",
+                     json_string_value(value));
 }
 
 static bool check_expose(json_t *value, GError **error)
@@ -502,7 +516,8 @@ static bool check_expose(json_t *value, GError **error)
     const json_t *item;
     size_t i;
 
-    json_array_foreach(list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         g_autofree char *text = port_text(item);
 
         if (!text)
@@ -518,7 +533,8 @@ static bool check_labels(json_t *value, GError **error)
 
     if (!json_is_object(value))
         return fail_code(error, KILN_ERROR_USAGE, "'labels' must be an object of strings");
-    json_object_foreach(value, key, item) {
+    json_object_foreach(value, key, item)
+    {
         g_autofree char *text = scalar_text(item);
 
         if (!text || !*key)
@@ -541,7 +557,9 @@ static bool check_argument(const char *name, json_t *value, GError **error)
         g_autofree char *text = scalar_text(value);
 
         if (!text || (*name == 'w' && *text != '/'))
-            return fail_code(error, KILN_ERROR_USAGE, *name == 'w' ? "'workdir' must be an absolute path" : "'%s' must be a string", name);
+            return fail_code(error, KILN_ERROR_USAGE,
+                             *name == 'w' ? "'workdir' must be an absolute path" : "'%s' must be a string",
+                             name);
         return true;
     }
     return check_strings(value, name, error);
@@ -558,10 +576,12 @@ bool layers_check_output_args(const json_t *args, const char **ret_argument, GEr
     if (!json_only_keys(args, arguments, &bad)) {
         *ret_argument = bad;
         near = units_nearest(bad, arguments);
-        return near ? fail_code(error, KILN_ERROR_USAGE, "output \"oci\" has no argument '%s'; did you mean '%s'?", bad, near)
+        return near ? fail_code(error, KILN_ERROR_USAGE,
+                                "output \"oci\" has no argument '%s'; did you mean '%s'?", bad, near)
                     : fail_code(error, KILN_ERROR_USAGE, "output \"oci\" has no argument '%s'", bad);
     }
-    json_object_foreach((json_t *)args, key, value) {
+    json_object_foreach((json_t *)args, key, value)
+    {
         *ret_argument = key;
         if (!check_argument(key, value, error))
             return false;
@@ -586,11 +606,11 @@ static void env_set(json_t *env, const char *text)
     size_t name = (size_t)(strchr(text, '=') - text) + 1, i;
     json_t *item;
 
-    json_array_foreach(env, i, item)
-        if (strncmp(json_string_value(item), text, name) == 0) {
-            json_array_set_new(env, i, json_string(text));
-            return;
-        }
+    json_array_foreach(env, i, item) if (strncmp(json_string_value(item), text, name) == 0)
+    {
+        json_array_set_new(env, i, json_string(text));
+        return;
+    }
     json_array_append_new(env, json_string(text));
 }
 
@@ -603,8 +623,8 @@ static void env_merge(json_t *env, json_t *more)
         g_autoptr(GList) keys = NULL;
         const char *key;
 
-        json_object_foreach(more, key, value)
-            keys = g_list_insert_sorted(keys, (gpointer)key, (GCompareFunc)strcmp);
+        json_object_foreach(more, key, value) keys =
+            g_list_insert_sorted(keys, (gpointer)key, (GCompareFunc)strcmp);
         for (GList *at = keys; at; at = at->next) {
             g_autofree char *text = scalar_text(json_object_get(more, at->data));
             g_autofree char *both = g_strconcat(at->data, "=", text, NULL);
@@ -615,9 +635,8 @@ static void env_merge(json_t *env, json_t *more)
     }
     g_autoptr(json_t) list = as_list(more);
 
-    json_array_foreach(list, i, value)
-        if (json_is_string(value) && strchr(json_string_value(value), '='))
-            env_set(env, json_string_value(value));
+    json_array_foreach(list, i, value) if (json_is_string(value) && strchr(json_string_value(value), '='))
+        env_set(env, json_string_value(value));
 }
 
 /* {"80/tcp": {}} and the like: a set as the image-spec writes it. */
@@ -640,21 +659,22 @@ static void set_lists(json_t *config, const json_t *args)
     const char *key;
     size_t i;
 
-    json_array_foreach(ports, i, item) {
+    json_array_foreach(ports, i, item)
+    {
         g_autofree char *port = port_text(item);
 
         if (port)
             add_to_set(config, "ExposedPorts", port);
     }
-    json_array_foreach(volumes, i, item)
-        add_to_set(config, "Volumes", json_string_value(item));
+    json_array_foreach(volumes, i, item) add_to_set(config, "Volumes", json_string_value(item));
     if (!json_is_object(json_object_get(args, "labels")))
         return;
     if (!json_is_object(labels)) {
         labels = json_object();
         json_object_set_new(config, "Labels", labels);
     }
-    json_object_foreach(json_object_get(args, "labels"), key, item) {
+    json_object_foreach(json_object_get(args, "labels"), key, item)
+    {
         g_autofree char *text = scalar_text(item);
 
         json_object_set_new(labels, key, json_string(text));
@@ -778,7 +798,8 @@ static json_t *descriptor(const char *media_type, const Digest *digest, uint64_t
 {
     char oci[DIGEST_OCI_SIZE];
 
-    return json_pack("{sssssI}", "mediaType", media_type, "digest", digest_to_oci(digest, oci), "size", (json_int_t)size);
+    return json_pack("{sssssI}", "mediaType", media_type, "digest", digest_to_oci(digest, oci), "size",
+                     (json_int_t)size);
 }
 
 /* Docker's names for the same things. */
@@ -793,27 +814,31 @@ static const char *oci_media_type(const char *type)
     return type;
 }
 
-static bool add_parent_layer(const json_t *from, const json_t *layer, json_t *layers, StoreImage *image, GError **error)
+static bool add_parent_layer(const json_t *from, const json_t *layer, json_t *layers, StoreImage *image,
+                             GError **error)
 {
     Digest blob, recipe = digest_none, said;
     const char *text = json_string_value(json_object_get(layer, "blob"));
     const char *recipe_text = json_string_value(json_object_get(layer, "recipe"));
     json_int_t size = json_integer_value(json_object_get(from, "size"));
 
-    if (!text || !digest_parse(text, &blob) || !digest_parse(json_string_value(json_object_get(from, "digest")), &said) ||
+    if (!text || !digest_parse(text, &blob) ||
+        !digest_parse(json_string_value(json_object_get(from, "digest")), &said) ||
         !digest_equal(&blob, &said) || size < 0)
         return fail(error, "the parent's layers are not those of its manifest");
     if (recipe_text && !digest_parse(recipe_text, &recipe))
         return fail(error, "the parent's layer has a malformed recipe");
-    json_array_append_new(layers, descriptor(oci_media_type(json_string_value(json_object_get(from, "mediaType"))), &blob,
-                                             (uint64_t)size));
+    json_array_append_new(layers,
+                          descriptor(oci_media_type(json_string_value(json_object_get(from, "mediaType"))),
+                                     &blob, (uint64_t)size));
     store_image_add_layer(image, &blob, &recipe);
     image->size += (uint64_t)size;
     return true;
 }
 
 /* Descriptors of the parent's layers, as its own manifest (a blob of the store) writes them. */
-static bool add_parent_layers(Store *store, const json_t *parent, json_t *layers, StoreImage *image, GError **error)
+static bool add_parent_layers(Store *store, const json_t *parent, json_t *layers, StoreImage *image,
+                              GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(json_t) manifest = NULL;

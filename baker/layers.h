@@ -17,19 +17,21 @@
 bool layers_check_output_args(const json_t *args, const char **ret_argument, GError **error);
 
 typedef struct LayersSpec {
-    Tree *tree;            /* final, normalised */
-    StoreMap *files;       /* its file space, public */
-    Tree *base;            /* the source's first tree; NULL for vendor disks */
+    Tree *tree;      /* final, normalised */
+    StoreMap *files; /* its file space, public */
+    Tree *base;      /* the source's first tree; NULL for vendor disks */
     StoreMap *base_files;
-    const json_t *parent;  /* {"config": {...}, "layers": [{"blob", "recipe"}], "manifest"} of an oci source, else NULL */
-    const json_t *args;    /* of the output block */
+    const json_t *parent; /* {"config": {...}, "layers": [{"blob", "recipe"}], "manifest"} of an oci source,
+                             else NULL */
+    const json_t *args;   /* of the output block */
     int64_t epoch;
 } LayersSpec;
 
 typedef struct LayersResult LayersResult;
 
 /* Writes the layers into @writer. */
-bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, LayersResult **ret, GError **error);
+bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, LayersResult **ret,
+                  GError **error);
 
 /* After the writer's commit: config and manifest as blobs; fills @image's id, manifest, size and layers. */
 bool layers_finish(Store *store, LayersResult *result, StoreImage *image, GError **error);

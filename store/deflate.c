@@ -9,12 +9,12 @@
  * 2. A chunk is parsed with the WINDOW bytes before it and nothing else; matches end with the chunk. The hash
  *    chains start empty and are filled from that window. (So chunks could be encoded side by side
  *    and their bits joined: the cost of a stored block is counted without its padding for that reason.)
- * 3. Parsing is lazy: a better match one position later wins; hash chains give candidates nearest first, a bounded number of them.
- * 4. A block ends after BLOCK_TOKENS tokens or with the chunk, and takes the cheapest of stored, fixed and dynamic form, in
- *    this order when equal.
- * 5. Code lengths: Huffman's algorithm over symbols sorted by (frequency, number), leaves before inner nodes on equal
- *    weight, limited by the Kraft sum repair below.
- * Integers only.
+ * 3. Parsing is lazy: a better match one position later wins; hash chains give candidates nearest first, a
+ * bounded number of them.
+ * 4. A block ends after BLOCK_TOKENS tokens or with the chunk, and takes the cheapest of stored, fixed and
+ * dynamic form, in this order when equal.
+ * 5. Code lengths: Huffman's algorithm over symbols sorted by (frequency, number), leaves before inner nodes
+ * on equal weight, limited by the Kraft sum repair below. Integers only.
  *
  *     buffer: | window (32 KiB, tail of the chunk before) | chunk (256 KiB) |
  */
@@ -91,9 +91,11 @@ struct GzipWriter {
 
 static const uint16_t length_base[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
                                          31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
-static const uint8_t length_extra[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-static const uint16_t dist_base[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
-                                       193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+static const uint8_t length_extra[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                         2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+static const uint16_t dist_base[30] = {1,    2,    3,    4,    5,    7,    9,    13,    17,    25,
+                                       33,   49,   65,   97,   129,  193,  257,  385,   513,   769,
+                                       1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
 static const uint8_t dist_extra[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
                                        6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
 static const uint8_t pre_order[N_PRE] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
@@ -225,7 +227,8 @@ static void huffman_depths(const Leaf *leaves, unsigned n, unsigned counts[N_LIT
         counts[depth[parent[i]] + 1]++;
 }
 
-/* Moves leaves deeper than @max up to it, then makes room by lowering shallower ones until the Kraft sum fits. */
+/* Moves leaves deeper than @max up to it, then makes room by lowering shallower ones until the Kraft sum
+ * fits. */
 static void limit_depths(unsigned counts[N_LITLEN], unsigned max)
 {
     uint64_t kraft = 0;
@@ -299,10 +302,12 @@ static uint32_t crc_update(uint32_t crc, const uint8_t *p, size_t size)
 {
     crc = ~crc;
     for (; size >= 8; size -= 8, p += 8) {
-        uint32_t a = crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        uint32_t a =
+            crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
 
         crc = crc_table[7][a & 0xff] ^ crc_table[6][(a >> 8) & 0xff] ^ crc_table[5][(a >> 16) & 0xff] ^
-              crc_table[4][a >> 24] ^ crc_table[3][p[4]] ^ crc_table[2][p[5]] ^ crc_table[1][p[6]] ^ crc_table[0][p[7]];
+              crc_table[4][a >> 24] ^ crc_table[3][p[4]] ^ crc_table[2][p[5]] ^ crc_table[1][p[6]] ^
+              crc_table[0][p[7]];
     }
     for (; size; size--, p++)
         crc = crc_table[0][(crc ^ *p) & 0xff] ^ (crc >> 8);
@@ -316,7 +321,8 @@ static uint64_t cost_of(const GzipWriter *z, const Code *litlen, const Code *dis
     uint64_t cost = 0;
 
     for (unsigned i = 0; i < N_LITLEN; i++)
-        cost += (uint64_t)z->litlen_freq[i] * (litlen->length[i] + (i > 256 && i < 286 ? length_extra[i - 257] : 0u));
+        cost += (uint64_t)z->litlen_freq[i] *
+                (litlen->length[i] + (i > 256 && i < 286 ? length_extra[i - 257] : 0u));
     for (unsigned i = 0; i < N_DIST; i++)
         cost += (uint64_t)z->dist_freq[i] * (dist->length[i] + dist_extra[i]);
     return cost;
@@ -532,7 +538,8 @@ static inline uint32_t common_length(const uint8_t *a, const uint8_t *b, uint32_
 }
 
 /*
- * Longest match at @pos longer than @best, nearest first; inserts @pos. @head3 is looked at only when nothing better is known.
+ * Longest match at @pos longer than @best, nearest first; inserts @pos. @head3 is looked at only when nothing
+ * better is known.
  */
 static Match find(GzipWriter *z, uint32_t pos, uint32_t best, uint32_t depth)
 {
@@ -592,7 +599,8 @@ static inline void token_match(GzipWriter *z, Match match)
 /* Is the match one position later worth more than the literal it costs? */
 static inline bool better(Match later, Match now)
 {
-    int gain = 4 * ((int)later.length - (int)now.length) + (int)log2_floor(now.distance) - (int)log2_floor(later.distance);
+    int gain = 4 * ((int)later.length - (int)now.length) + (int)log2_floor(now.distance) -
+               (int)log2_floor(later.distance);
 
     return later.length >= now.length && gain > 2;
 }

@@ -21,8 +21,8 @@ static bool can_have_holes(int fd)
 {
     struct stat st;
 
-    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 && !(fcntl(fd, F_GETFL) & O_APPEND) &&
-           lseek(fd, 0, SEEK_CUR) == 0;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 &&
+           !(fcntl(fd, F_GETFL) & O_APPEND) && lseek(fd, 0, SEEK_CUR) == 0;
 }
 
 static bool write_sparse(StoreMap *map, int fd, uint8_t *buffer, uint64_t from, uint64_t end, GError **error)

@@ -26,11 +26,15 @@ typedef struct Magic {
     size_t size;
     const char *name;
 } Magic;
-#define MAGIC(offset, text, name) {offset, text, sizeof(text) - 1, name}
+#define MAGIC(offset, text, name)                                                                            \
+    {                                                                                                        \
+        offset, text, sizeof(text) - 1, name                                                                 \
+    }
 
 static bool magic_fits(const Magic *magic, const uint8_t *head, size_t size)
 {
-    return magic->offset + magic->size <= size && memcmp(head + magic->offset, magic->bytes, magic->size) == 0;
+    return magic->offset + magic->size <= size &&
+           memcmp(head + magic->offset, magic->bytes, magic->size) == 0;
 }
 
 /* Formats we can name but do not read. */
@@ -45,7 +49,10 @@ static const char *foreign_format(const uint8_t *head, size_t size)
         MAGIC(0, "conectix", "a VHD image; convert it with qemu-img convert -O qcow2"),
         MAGIC(0, "QED\0", "a QED image; convert it with qemu-img convert -O qcow2"),
         MAGIC(0, "\x1f\x8b", "compressed with gzip; decompress it first"),
-        MAGIC(0, "\xfd" "7zXZ", "compressed with xz; decompress it first"),
+        MAGIC(0,
+              "\xfd"
+              "7zXZ",
+              "compressed with xz; decompress it first"),
         MAGIC(0, "\x28\xb5\x2f\xfd", "compressed with zstd; decompress it first"),
         MAGIC(0, "BZh", "compressed with bzip2; decompress it first"),
         MAGIC(257, "ustar", "a tar archive"),
@@ -77,11 +84,13 @@ static bool has_mbr(const uint8_t *head, size_t size)
 static bool is_disk(const uint8_t *head, size_t size)
 {
     static const Magic table[] = {
-        MAGIC(512, "EFI PART", "GPT"),      MAGIC(4096, "EFI PART", "GPT"),   MAGIC(1080, "\x53\xef", "ext"),
-        MAGIC(0, "XFSB", "xfs"),            MAGIC(65600, "_BHRfS_M", "btrfs"), MAGIC(4086, "SWAPSPACE2", "swap"),
-        MAGIC(512, "LABELONE", "lvm"),      MAGIC(0, "LUKS\xba\xbe", "luks"), MAGIC(0, "hsqs", "squashfs"),
-        MAGIC(54, "FAT", "vfat"),           MAGIC(82, "FAT32", "vfat"),       MAGIC(3, "NTFS", "ntfs"),
-        MAGIC(0x8001, "CD001", "iso9660"),  MAGIC(1024, "\x10\x20\xf5\xf2", "f2fs"),
+        MAGIC(512, "EFI PART", "GPT"),     MAGIC(4096, "EFI PART", "GPT"),
+        MAGIC(1080, "\x53\xef", "ext"),    MAGIC(0, "XFSB", "xfs"),
+        MAGIC(65600, "_BHRfS_M", "btrfs"), MAGIC(4086, "SWAPSPACE2", "swap"),
+        MAGIC(512, "LABELONE", "lvm"),     MAGIC(0, "LUKS\xba\xbe", "luks"),
+        MAGIC(0, "hsqs", "squashfs"),      MAGIC(54, "FAT", "vfat"),
+        MAGIC(82, "FAT32", "vfat"),        MAGIC(3, "NTFS", "ntfs"),
+        MAGIC(0x8001, "CD001", "iso9660"), MAGIC(1024, "\x10\x20\xf5\xf2", "f2fs"),
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
@@ -90,7 +99,8 @@ static bool is_disk(const uint8_t *head, size_t size)
     return has_mbr(head, size);
 }
 
-static bool read_head(int fd, const char *what, uint8_t *head, size_t *ret_size, uint64_t *ret_file_size, GError **error)
+static bool read_head(int fd, const char *what, uint8_t *head, size_t *ret_size, uint64_t *ret_file_size,
+                      GError **error)
 {
     struct stat st;
 
@@ -115,7 +125,10 @@ static bool import_raw(StoreWriter *writer, int raw, const char *what, MapWriter
     if (!read_head(raw, what, head, &head_size, &size, error))
         return false;
     if (!is_disk(head, head_size))
-        return fail(error, "'%s' is no disk image: it has neither a partition table nor a file system that kiln knows", what);
+        return fail(
+            error,
+            "'%s' is no disk image: it has neither a partition table nor a file system that kiln knows",
+            what);
     progress = progress_new("import", size, true);
     if (!map_writer_new(writer, size, NULL, &map, error) ||
         !map_writer_write_file(map, 0, raw, size, progress, error) || !map_writer_finish(map, error))
@@ -133,7 +146,8 @@ static void keep_line(const char *line, bool is_stderr, void *arg)
         g_string_assign(last, line);
 }
 
-/* Through /proc/self/fd, so that qemu-img reads the very file we judged and no name is parsed as a protocol. */
+/* Through /proc/self/fd, so that qemu-img reads the very file we judged and no name is parsed as a protocol.
+ */
 static bool convert(int from, const char *to, const char *what, GError **error)
 {
     g_autofree char *source = g_strdup_printf("/proc/self/fd/%d", from);
@@ -147,12 +161,14 @@ static bool convert(int from, const char *to, const char *what, GError **error)
     if (code != 0) {
         g_autofree char *said = log_printable(last->str);
 
-        return fail(error, "'%s' cannot be converted: %s", what, *said ? said : "qemu-img failed without a word");
+        return fail(error, "'%s' cannot be converted: %s", what,
+                    *said ? said : "qemu-img failed without a word");
     }
     return true;
 }
 
-static bool import_qcow2(Store *store, StoreWriter *writer, int fd, const char *what, MapWriter **ret, GError **error)
+static bool import_qcow2(Store *store, StoreWriter *writer, int fd, const char *what, MapWriter **ret,
+                         GError **error)
 {
     g_autofree char *folder = NULL, *path = NULL, *size_text = NULL;
     auto_fd int raw = -1;

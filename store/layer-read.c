@@ -47,8 +47,8 @@ static bool tar_put(Output *output, GzipWriter *gzip, const void *data, size_t s
     return gzip ? gzip_writer_push(gzip, data, size, error) : output_put(data, size, output, error);
 }
 
-static bool put_payload(StoreMap *map, const RecipeSegment *segment, uint8_t *buffer, Output *output, GzipWriter *gzip,
-                        GError **error)
+static bool put_payload(StoreMap *map, const RecipeSegment *segment, uint8_t *buffer, Output *output,
+                        GzipWriter *gzip, GError **error)
 {
     uint64_t offset = segment->block * STORE_BLOCK_SIZE;
 
@@ -65,8 +65,8 @@ static bool put_payload(StoreMap *map, const RecipeSegment *segment, uint8_t *bu
     return true;
 }
 
-static bool put_segments(const LayerRecipe *recipe, StoreMap *map, Output *output, GzipWriter *gzip, Progress *progress,
-                         GError **error)
+static bool put_segments(const LayerRecipe *recipe, StoreMap *map, Output *output, GzipWriter *gzip,
+                         Progress *progress, GError **error)
 {
     g_autofree uint8_t *buffer = g_malloc(PIECE);
     const uint8_t *literals = recipe->literals;
@@ -84,7 +84,8 @@ static bool put_segments(const LayerRecipe *recipe, StoreMap *map, Output *outpu
     return !gzip || gzip_writer_finish(gzip, error);
 }
 
-bool layer_write_out_watched(Store *store, const Digest *digest, bool tar, int fd, Progress *progress, GError **error)
+bool layer_write_out_watched(Store *store, const Digest *digest, bool tar, int fd, Progress *progress,
+                             GError **error)
 {
     g_autoptr(LayerRecipe) recipe = NULL;
     g_autoptr(StoreMap) map = NULL;
@@ -102,8 +103,10 @@ bool layer_write_out_watched(Store *store, const Digest *digest, bool tar, int f
         return false;
     digest_stream_final(stream, &made);
     if (!digest_equal(&made, tar ? &recipe->info.diff_id : &recipe->info.blob))
-        return fail(error, "layer %.12s does not come back as it was made: the store is damaged (kiln fsck tells where)",
-                    digest_to_hex(&recipe->info.blob, hex));
+        return fail(
+            error,
+            "layer %.12s does not come back as it was made: the store is damaged (kiln fsck tells where)",
+            digest_to_hex(&recipe->info.blob, hex));
     return true;
 }
 

@@ -68,7 +68,8 @@ static bool read_segments(LayerRecipe *recipe, const uint8_t *at, const uint8_t 
         g_array_append_val(recipe->segments, s);
     }
     recipe->literals = at;
-    return literals == recipe->literal_size && (uint64_t)(end - at) == literals && total == recipe->info.tar_size;
+    return literals == recipe->literal_size && (uint64_t)(end - at) == literals &&
+           total == recipe->info.tar_size;
 }
 
 bool layer_recipe_decode(GBytes *blob, LayerRecipe **ret, GError **error)
@@ -80,7 +81,8 @@ bool layer_recipe_decode(GBytes *blob, LayerRecipe **ret, GError **error)
     if (size < RECIPE_HEADER_SIZE || memcmp(head, RECIPE_MAGIC, 8) != 0)
         return fail(error, "the blob is no layer recipe");
     if (get_le32(head + 8) != RECIPE_ENCODER)
-        return fail(error, "the layer's encoder %u is not known: it was made by a newer kiln", get_le32(head + 8));
+        return fail(error, "the layer's encoder %u is not known: it was made by a newer kiln",
+                    get_le32(head + 8));
     recipe->blob = g_bytes_ref(blob);
     recipe->segments = g_array_new(FALSE, FALSE, sizeof(RecipeSegment));
     memcpy(recipe->info.diff_id.bytes, head + 16, DIGEST_SIZE);

@@ -6,11 +6,12 @@
  *
  *   "KILNLYR1" | encoder 4 | 0 4 | diff_id 32 | gzip digest 32 | gzip size 8 | tar size 8 | payload map 32 |
  *   segments 8 | literal bytes 8
- *   segments * (varint literal length | varint payload length | if payload: varint first block in the payload map)
- *   literal bytes: headers, padding and end of the tar, in order
+ *   segments * (varint literal length | varint payload length | if payload: varint first block in the payload
+ * map) literal bytes: headers, padding and end of the tar, in order
  *
- * Numbers are little-endian. A segment stands for its literal bytes and then its payload, which starts on a block of the payload
- * map. "encoder" is 1: store/deflate.c. The payload map is all zero when no member has content.
+ * Numbers are little-endian. A segment stands for its literal bytes and then its payload, which starts on a
+ * block of the payload map. "encoder" is 1: store/deflate.c. The payload map is all zero when no member has
+ * content.
  */
 #ifndef KILN_STORE_LAYER_RECIPE_H
 #define KILN_STORE_LAYER_RECIPE_H

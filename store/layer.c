@@ -4,8 +4,9 @@
  * collected; contents are named by where they lie in a file space and become references
  * in the layer's own payload map, one block run per distinct file.
  *
- * The two digests are computed in layer_writer_finish by streaming the tar that the recipe describes. Compressing
- * is what costs, so the gzip digest of a tar that was compressed before is remembered by its diff_id.
+ * The two digests are computed in layer_writer_finish by streaming the tar that the recipe describes.
+ * Compressing is what costs, so the gzip digest of a tar that was compressed before is remembered by its
+ * diff_id.
  */
 #include "store/layer.h"
 
@@ -124,7 +125,9 @@ static bool check_name(const char *path, GError **error)
     g_autofree char *base = g_path_get_basename(path);
 
     if (g_str_has_prefix(base, WHITEOUT))
-        return fail(error, "'%s' cannot be in a container layer: names that start with '.wh.' mean deletion there", path);
+        return fail(error,
+                    "'%s' cannot be in a container layer: names that start with '.wh.' mean deletion there",
+                    path);
     return true;
 }
 
@@ -133,12 +136,14 @@ static bool check_room(const LayerWriter *layer, GError **error)
     return layer->literals->len < LITERALS_MAX || fail(error, "the layer has too many files");
 }
 
-bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry, GError **error)
+bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry,
+                      GError **error)
 {
     assert(!layer->finished);
     if (entry->type == 's')
         return true;
-    if (!check_name(entry->path, error) || !check_room(layer, error) || !tar_header_append(layer->literals, entry, error))
+    if (!check_name(entry->path, error) || !check_room(layer, error) ||
+        !tar_header_append(layer->literals, entry, error))
         return false;
     if (entry->type != 'f' || entry->size == 0)
         return true;
@@ -161,7 +166,8 @@ bool layer_writer_whiteout(LayerWriter *layer, const char *path, GError **error)
     assert(!layer->finished);
     if (!check_name(path, error) || !check_room(layer, error))
         return false;
-    name = strcmp(folder, ".") == 0 ? g_strconcat(WHITEOUT, base, NULL) : g_strconcat(folder, "/" WHITEOUT, base, NULL);
+    name = strcmp(folder, ".") == 0 ? g_strconcat(WHITEOUT, base, NULL)
+                                    : g_strconcat(folder, "/" WHITEOUT, base, NULL);
     entry.path = name;
 
     return tar_header_append(layer->literals, &entry, error);
@@ -194,7 +200,8 @@ static bool make_map(LayerWriter *layer, GError **error)
 }
 
 /* Hands the tar's bytes to @digest, or to @gzip when given. */
-static bool stream_tar(const LayerWriter *layer, DigestStream *digest, GzipWriter *gzip, Progress *progress, GError **error)
+static bool stream_tar(const LayerWriter *layer, DigestStream *digest, GzipWriter *gzip, Progress *progress,
+                       GError **error)
 {
     g_autofree uint8_t *buffer = g_malloc(PIECE);
     const uint8_t *literals = layer->literals->data;
@@ -211,7 +218,8 @@ static bool stream_tar(const LayerWriter *layer, DigestStream *digest, GzipWrite
         for (uint64_t done = 0; done < segment->payload;) {
             size_t n = (size_t)MIN(segment->payload - done, PIECE);
 
-            if (!interrupt_check(error) || !store_map_pread(payload->from, buffer, n, payload->offset + done, error))
+            if (!interrupt_check(error) ||
+                !store_map_pread(payload->from, buffer, n, payload->offset + done, error))
                 return false;
             if (gzip && !gzip_writer_push(gzip, buffer, n, error))
                 return false;

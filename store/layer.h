@@ -7,8 +7,9 @@
  * part of the store's format and may never change. Layers made elsewhere are kept verbatim as blobs.
  *
  * Writing: layer_writer_new on a public StoreWriter, entries in the order of the tar,
- * layer_writer_finish (which reads every payload once or twice and compresses it), and after the StoreWriter's commit layer_writer_result. The tar is deterministic PAX:
- * sorted by the caller, no atime or ctime, numeric owners only, SCHILY.xattr.*.
+ * layer_writer_finish (which reads every payload once or twice and compresses it), and after the
+ * StoreWriter's commit layer_writer_result. The tar is deterministic PAX: sorted by the caller, no atime or
+ * ctime, numeric owners only, SCHILY.xattr.*.
  */
 #ifndef KILN_STORE_LAYER_H
 #define KILN_STORE_LAYER_H
@@ -17,17 +18,18 @@
 
 typedef struct LayerWriter LayerWriter;
 typedef struct LayerResult {
-    Digest diff_id;  /* of the uncompressed tar */
-    Digest blob;     /* of the gzip bytes: what manifests list */
-    uint64_t size;   /* of the gzip bytes */
-    Digest recipe;   /* blob in the store that makes it again */
+    Digest diff_id; /* of the uncompressed tar */
+    Digest blob;    /* of the gzip bytes: what manifests list */
+    uint64_t size;  /* of the gzip bytes */
+    Digest recipe;  /* blob in the store that makes it again */
     uint64_t tar_size;
     uint64_t new_bytes;
 } LayerResult;
 
 bool layer_writer_new(Store *store, StoreWriter *writer, LayerWriter **ret, GError **error);
 /* @entry of @tree; content from @files. Sockets are left out. A name that starts with ".wh." is an error. */
-bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry, GError **error);
+bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry,
+                      GError **error);
 bool layer_writer_whiteout(LayerWriter *layer, const char *path, GError **error); /* path that disappears */
 bool layer_writer_finish(LayerWriter *layer, GError **error);
 bool layer_writer_empty(const LayerWriter *layer); /* nothing was added */
@@ -39,7 +41,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerWriter, layer_writer_free)
 /* Writes the layer's gzip bytes (or with @tar the uncompressed tar) to @fd, verifying the digest. */
 bool layer_write_out(Store *store, const Digest *recipe, bool tar, int fd, GError **error);
 /* The same; @progress is moved by the bytes of the uncompressed tar. */
-bool layer_write_out_watched(Store *store, const Digest *recipe, bool tar, int fd, struct Progress *progress, GError **error);
+bool layer_write_out_watched(Store *store, const Digest *recipe, bool tar, int fd, struct Progress *progress,
+                             GError **error);
 
 /* Segments and maps a recipe refers to are found through the map it names: for gc and fsck. */
 bool layer_recipe_map(Store *store, const Digest *recipe, Digest *ret_map, GError **error);

@@ -2,10 +2,10 @@
 /*
  * Applies an image's layers to one tree, in order, without unpacking anything.
  *
- * Each layer is read into a tree and a file space of its own, because a whiteout hides what lower layers have and never what
- * stands in its own layer, before or after it. The spaces are thought of as lying one behind the other: an
- * entry's data_offset is its place in that row until the final space is laid out, which
- * takes over blocks of what survived and nothing else.
+ * Each layer is read into a tree and a file space of its own, because a whiteout hides what lower layers have
+ * and never what stands in its own layer, before or after it. The spaces are thought of as lying one behind
+ * the other: an entry's data_offset is its place in that row until the final space is laid out, which takes
+ * over blocks of what survived and nothing else.
  */
 #include "store/oci.h"
 
@@ -24,8 +24,8 @@
 typedef struct Layer {
     Tree *tree;
     MapWriter *space;
-    StoreMap *files; /* opened after the commit */
-    uint64_t base;   /* where its space starts in the row */
+    StoreMap *files;    /* opened after the commit */
+    uint64_t base;      /* where its space starts in the row */
     GHashTable *listed; /* paths the tar names; other folders were made up by the reader */
     GHashTable *gone;   /* paths deleted, with all below */
     GHashTable *opaque; /* folders of which all below is deleted */
@@ -82,7 +82,8 @@ static bool open_layer(Store *store, const StoreLayerRef *ref, int *ret_fd, GErr
     return ok;
 }
 
-static bool read_layer(Store *store, StoreWriter *writer, const StoreLayerRef *ref, Layer **ret, GError **error)
+static bool read_layer(Store *store, StoreWriter *writer, const StoreLayerRef *ref, Layer **ret,
+                       GError **error)
 {
     g_autoptr(Layer) layer = g_new0(Layer, 1);
     g_autoptr(TreeBuilder) builder = NULL;
@@ -91,7 +92,8 @@ static bool read_layer(Store *store, StoreWriter *writer, const StoreLayerRef *r
     layer->listed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     layer->gone = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     layer->opaque = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    if (!interrupt_check(error) || !open_layer(store, ref, &fd, error) || !tree_builder_new(writer, &builder, error) ||
+    if (!interrupt_check(error) || !open_layer(store, ref, &fd, error) ||
+        !tree_builder_new(writer, &builder, error) ||
         !tree_read_tar(builder, fd, note_path, note_whiteout, layer, error) ||
         !tree_builder_finish(builder, &layer->tree, &layer->space, error))
         return false;
@@ -150,14 +152,17 @@ static bool lies_below(GHashTable *paths, const char *path)
 static bool is_gone(const Layer *layer, GHashTable *files, const TreeEntry *entry)
 {
     return g_hash_table_contains(layer->gone, entry->path) || lies_below(layer->gone, entry->path) ||
-           lies_below(layer->opaque, entry->path) || tree_find(layer->tree, entry->path) || lies_below(files, entry->path);
+           lies_below(layer->opaque, entry->path) || tree_find(layer->tree, entry->path) ||
+           lies_below(files, entry->path);
 }
 
 /* Entries of @below that @layer leaves, as a new tree; leaders that go hand over to their next name. */
 static Tree *surviving(Tree *below, const Layer *layer)
 {
-    g_autoptr(GHashTable) files = g_hash_table_new(g_str_hash, g_str_equal); /* of the layer: nothing can be below them */
-    g_autoptr(GHashTable) heirs = g_hash_table_new(g_str_hash, g_str_equal); /* old leader's path -> new leader's */
+    g_autoptr(GHashTable) files =
+        g_hash_table_new(g_str_hash, g_str_equal); /* of the layer: nothing can be below them */
+    g_autoptr(GHashTable) heirs =
+        g_hash_table_new(g_str_hash, g_str_equal); /* old leader's path -> new leader's */
     Tree *left = tree_new();
 
     for (size_t i = 0; i < tree_count(layer->tree); i++)
@@ -237,13 +242,15 @@ static bool lay_out(StoreWriter *writer, Tree *tree, const GPtrArray *layers, Ma
     g_autoptr(GArray) files = NULL;
     g_autoptr(MapWriter) space = NULL;
 
-    if (!tree_space_lay_out(tree, &files, error) || !map_writer_new(writer, tree_space_size(files), NULL, &space, error))
+    if (!tree_space_lay_out(tree, &files, error) ||
+        !map_writer_new(writer, tree_space_size(files), NULL, &space, error))
         return false;
     for (guint i = 0; i < files->len; i++) {
         const TreeSpaceFile *file = &g_array_index(files, TreeSpaceFile, i);
         const Layer *layer = file->size ? layer_at(layers, file->from) : NULL;
 
-        if (layer && !map_writer_ref(space, file->to, layer->files, file->from - layer->base, tree_space_round(file->size), error))
+        if (layer && !map_writer_ref(space, file->to, layer->files, file->from - layer->base,
+                                     tree_space_round(file->size), error))
             return false;
     }
     if (!map_writer_finish(space, error))
@@ -252,7 +259,8 @@ static bool lay_out(StoreWriter *writer, Tree *tree, const GPtrArray *layers, Ma
     return true;
 }
 
-bool oci_parent_tree(Store *store, StoreWriter *writer, const OciParent *parent, Tree **ret, MapWriter **ret_space, GError **error)
+bool oci_parent_tree(Store *store, StoreWriter *writer, const OciParent *parent, Tree **ret,
+                     MapWriter **ret_space, GError **error)
 {
     g_autoptr(GPtrArray) layers = g_ptr_array_new_with_free_func((GDestroyNotify)layer_free);
     g_autoptr(Tree) tree = tree_new();

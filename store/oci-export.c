@@ -125,7 +125,8 @@ static const StoreLayerRef *find_layer(const StoreImage *image, const Digest *bl
 }
 
 /* A tar's header says the size before the bytes come, so it must be right. */
-static bool check_size(Store *store, const StoreLayerRef *layer, const Digest *blob, uint64_t size, GError **error)
+static bool check_size(Store *store, const StoreLayerRef *layer, const Digest *blob, uint64_t size,
+                       GError **error)
 {
     LayerResult info;
     uint64_t have;
@@ -140,7 +141,8 @@ static bool check_size(Store *store, const StoreLayerRef *layer, const Digest *b
     return have == size || fail(error, "the image's manifest is damaged: a blob has another size");
 }
 
-static bool put_blob(Export *export, Sink *sink, const json_t *descriptor, GHashTable *done, Progress *progress, GError **error)
+static bool put_blob(Export *export, Sink *sink, const json_t *descriptor, GHashTable *done,
+                     Progress *progress, GError **error)
 {
     const StoreLayerRef *layer;
     g_autofree char *name = NULL;
@@ -181,15 +183,16 @@ static bool put_manifest(Export *export, Sink *sink, GError **error)
 static bool put_index(Export *export, Sink *sink, const char *ref, GError **error)
 {
     char oci[DIGEST_OCI_SIZE];
-    g_autoptr(json_t) descriptor = json_pack("{sssssI}", "mediaType", MANIFEST_MEDIA_TYPE, "digest",
-                                             digest_to_oci(&export->image->manifest, oci), "size",
-                                             (json_int_t)export->manifest_size);
+    g_autoptr(json_t) descriptor =
+        json_pack("{sssssI}", "mediaType", MANIFEST_MEDIA_TYPE, "digest",
+                  digest_to_oci(&export->image->manifest, oci), "size", (json_int_t) export->manifest_size);
     g_autoptr(json_t) index = NULL;
     g_autofree char *text = NULL;
 
     if (ref)
         json_object_set_new(descriptor, "annotations", json_pack("{ss}", REF_NAME, ref));
-    index = json_pack("{siss s[O]}", "schemaVersion", 2, "mediaType", INDEX_MEDIA_TYPE, "manifests", descriptor);
+    index =
+        json_pack("{siss s[O]}", "schemaVersion", 2, "mediaType", INDEX_MEDIA_TYPE, "manifests", descriptor);
     text = json_canonical(index);
     return sink_put(sink, "index.json", text, strlen(text), error);
 }
@@ -202,13 +205,13 @@ static bool put_all(Export *export, Sink *sink, const char *ref, GError **error)
     const json_t *layer;
     size_t i;
 
-    if (!sink_put(sink, "oci-layout", LAYOUT_TEXT, strlen(LAYOUT_TEXT), error) || !put_index(export, sink, ref, error) ||
-        !sink_folder(sink, "blobs", error) || !sink_folder(sink, "blobs/sha256", error) || !put_manifest(export, sink, error) ||
+    if (!sink_put(sink, "oci-layout", LAYOUT_TEXT, strlen(LAYOUT_TEXT), error) ||
+        !put_index(export, sink, ref, error) || !sink_folder(sink, "blobs", error) ||
+        !sink_folder(sink, "blobs/sha256", error) || !put_manifest(export, sink, error) ||
         !put_blob(export, sink, json_object_get(export->manifest, "config"), done, NULL, error))
         return false;
-    json_array_foreach(json_object_get(export->manifest, "layers"), i, layer)
-        if (!put_blob(export, sink, layer, done, progress, error))
-            return false;
+    json_array_foreach(json_object_get(export->manifest, "layers"), i,
+                       layer) if (!put_blob(export, sink, layer, done, progress, error)) return false;
     if (sink->form == OCI_ARCHIVE && !file_write_full(sink->fd, zeroes, sizeof(zeroes), "OCI archive", error))
         return false;
     progress_done(progress);
@@ -279,7 +282,8 @@ static bool sync_folder(int fd, GError **error)
 
 static bool export_folder(Export *export, const char *path, const char *ref, GError **error)
 {
-    g_autofree char *clean = g_canonicalize_filename(path, NULL), *part = g_strdup_printf("%s.kiln-XXXXXX", clean);
+    g_autofree char *clean = g_canonicalize_filename(path, NULL),
+                    *part = g_strdup_printf("%s.kiln-XXXXXX", clean);
     auto_fd int fd = -1;
     Sink sink = {OCI_DIR, -1};
     bool exists, ok;
@@ -318,7 +322,8 @@ static bool load_manifest(Export *export, GError **error)
         return false;
     if (json_array_size(json_object_get(export->manifest, "layers")) > LAYERS_MAX)
         return fail(error, "the image has more than %d layers", LAYERS_MAX);
-    json_array_foreach(json_object_get(export->manifest, "layers"), i, layer) {
+    json_array_foreach(json_object_get(export->manifest, "layers"), i, layer)
+    {
         const StoreLayerRef *ref;
         LayerResult info;
         Digest digest;
@@ -333,7 +338,8 @@ static bool load_manifest(Export *export, GError **error)
     return true;
 }
 
-bool oci_export(Store *store, const StoreImage *image, OciForm form, const char *path, const char *ref, GError **error)
+bool oci_export(Store *store, const StoreImage *image, OciForm form, const char *path, const char *ref,
+                GError **error)
 {
     Export export = {.store = store, .image = image};
     bool ok;

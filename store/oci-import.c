@@ -56,7 +56,8 @@ static bool layout_open(OciForm form, const char *path, Layout *ret, GError **er
     if (fstat(ret->fd, &st) < 0)
         return fail_errno(error, "read '%s'", path);
     if (form == OCI_DIR)
-        return S_ISDIR(st.st_mode) || fail(error, "'%s' is no folder; an archive is named oci-archive:FILE", path);
+        return S_ISDIR(st.st_mode) ||
+               fail(error, "'%s' is no folder; an archive is named oci-archive:FILE", path);
     if (!S_ISREG(st.st_mode))
         return fail(error, "'%s' is no file; a folder is named oci:DIR", path);
     return tar_list(ret->fd, MEMBERS_MAX, path, &ret->members, error);
@@ -85,7 +86,8 @@ static bool open_file(const Layout *layout, const char *name, Source *ret, GErro
     struct stat st;
 
     for (char **part = parts; at >= 0 && *part; part++) {
-        int next = openat(at, *part, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (part[1] ? O_DIRECTORY : 0));
+        int next =
+            openat(at, *part, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (part[1] ? O_DIRECTORY : 0));
 
         scope_close_fd(&at);
         at = next;
@@ -102,7 +104,8 @@ static bool open_file(const Layout *layout, const char *name, Source *ret, GErro
 
 static bool layout_file(const Layout *layout, const char *name, Source *ret, GError **error)
 {
-    return layout->form == OCI_DIR ? open_file(layout, name, ret, error) : open_member(layout, name, ret, error);
+    return layout->form == OCI_DIR ? open_file(layout, name, ret, error)
+                                   : open_member(layout, name, ret, error);
 }
 
 static bool load(const Layout *layout, const char *name, size_t max, GBytes **ret, GError **error)
@@ -130,7 +133,8 @@ static char *blob_name(const Digest *digest)
     return g_strdup_printf("blobs/sha256/%s", digest_to_hex(digest, hex));
 }
 
-static bool read_descriptor(const Layout *layout, const json_t *descriptor, Digest *ret, uint64_t *ret_size, GError **error)
+static bool read_descriptor(const Layout *layout, const json_t *descriptor, Digest *ret, uint64_t *ret_size,
+                            GError **error)
 {
     const char *text = json_string_value(json_object_get(descriptor, "digest"));
     const json_t *size = json_object_get(descriptor, "size");
@@ -145,8 +149,8 @@ static bool read_descriptor(const Layout *layout, const json_t *descriptor, Dige
 }
 
 /* A document named by its descriptor: verified, and kept in the store. */
-static bool load_document(Store *store, const Layout *layout, const json_t *descriptor, size_t max, const char *what,
-                          Digest *ret_digest, json_t **ret, GError **error)
+static bool load_document(Store *store, const Layout *layout, const json_t *descriptor, size_t max,
+                          const char *what, Digest *ret_digest, json_t **ret, GError **error)
 {
     g_autofree char *name = NULL;
     g_autoptr(GBytes) bytes = NULL;
@@ -164,7 +168,8 @@ static bool load_document(Store *store, const Layout *layout, const json_t *desc
     digest_of(data, length, &have);
     if (length != size || !digest_equal(&have, &digest))
         return fail(error, "'%s' is damaged: %s does not have the digest it is named by", layout->path, what);
-    if (!json_parse(data, length, max, what, ret, error) || !store_blob_put(store, data, length, ret_digest, error)) {
+    if (!json_parse(data, length, max, what, ret, error) ||
+        !store_blob_put(store, data, length, ret_digest, error)) {
         g_clear_pointer(ret, json_decref);
         return fail_prefix(error, "'%s'", layout->path);
     }
@@ -219,13 +224,15 @@ static bool fits_tag(const json_t *descriptor, const char *tag)
 }
 
 /* The first that has the tag and suits this machine. */
-static bool choose(const Layout *layout, const json_t *index, const char *tag, const json_t **ret, GError **error)
+static bool choose(const Layout *layout, const json_t *index, const char *tag, const json_t **ret,
+                   GError **error)
 {
     const json_t *item;
     bool tagged = false;
     size_t i;
 
-    json_array_foreach(json_object_get(index, "manifests"), i, item) {
+    json_array_foreach(json_object_get(index, "manifests"), i, item)
+    {
         if (!fits_tag(item, tag) || (!is_manifest(item) && !is_index(item)))
             continue;
         tagged = true;
@@ -240,7 +247,8 @@ static bool choose(const Layout *layout, const json_t *index, const char *tag, c
                : fail(error, "'%s' holds no image", layout->path);
 }
 
-static bool find_manifest(Store *store, const Layout *layout, const char *tag, Digest *ret_digest, json_t **ret, GError **error)
+static bool find_manifest(Store *store, const Layout *layout, const char *tag, Digest *ret_digest,
+                          json_t **ret, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(json_t) index = NULL;
@@ -297,14 +305,16 @@ static bool cut_out(Store *store, const Source *source, const char *what, int *r
     fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     ok = fd >= 0 || fail_errno(error, "write '%s'", path);
     (void)file_remove_tree(AT_FDCWD, folder, NULL); /* the descriptor keeps the bytes */
-    ok = ok && (lseek(source->fd, (off_t)source->offset, SEEK_SET) >= 0 || fail_errno(error, "read '%s'", what)) &&
+    ok = ok &&
+         (lseek(source->fd, (off_t)source->offset, SEEK_SET) >= 0 || fail_errno(error, "read '%s'", what)) &&
          file_copy_stream(source->fd, fd, source->size, what, error);
     if (ok)
         *ret_fd = g_steal_fd(&fd);
     return ok;
 }
 
-static bool store_layer(Store *store, const Layout *layout, const Digest *digest, uint64_t size, GError **error)
+static bool store_layer(Store *store, const Layout *layout, const Digest *digest, uint64_t size,
+                        GError **error)
 {
     g_autofree char *name = blob_name(digest);
     Source source;
@@ -325,7 +335,8 @@ static bool store_layer(Store *store, const Layout *layout, const Digest *digest
            fail(error, "'%s' is damaged: a layer does not have the digest it is named by", layout->path);
 }
 
-static bool store_layers(Store *store, const Layout *layout, const json_t *manifest, GPtrArray *ret, GError **error)
+static bool store_layers(Store *store, const Layout *layout, const json_t *manifest, GPtrArray *ret,
+                         GError **error)
 {
     const json_t *layers = json_object_get(manifest, "layers"), *layer;
     g_autoptr(Progress) progress = NULL;
@@ -334,10 +345,11 @@ static bool store_layers(Store *store, const Layout *layout, const json_t *manif
 
     if (!json_is_array(layers) || json_array_size(layers) > LAYERS_MAX)
         return fail(error, "'%s' has no usable list of layers", layout->path);
-    json_array_foreach(layers, i, layer)
-        total += (uint64_t)MAX(json_integer_value(json_object_get(layer, "size")), 0);
+    json_array_foreach(layers, i, layer) total +=
+        (uint64_t)MAX(json_integer_value(json_object_get(layer, "size")), 0);
     progress = progress_new("import", total, true);
-    json_array_foreach(layers, i, layer) {
+    json_array_foreach(layers, i, layer)
+    {
         StoreLayerRef *ref;
         Digest digest;
         uint64_t size;
@@ -347,7 +359,8 @@ static bool store_layers(Store *store, const Layout *layout, const json_t *manif
 
             return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);
         }
-        if (!read_descriptor(layout, layer, &digest, &size, error) || !store_layer(store, layout, &digest, size, error))
+        if (!read_descriptor(layout, layer, &digest, &size, error) ||
+            !store_layer(store, layout, &digest, size, error))
             return false;
         ref = g_new0(StoreLayerRef, 1);
         ref->blob = digest;
@@ -373,13 +386,16 @@ static bool check_config(const Layout *layout, const OciParent *parent, GError *
         return fail(error, "'%s' is no Linux image", layout->path);
     if (json_array_size(diff_ids) != parent->layers->len)
         return fail(error, "'%s' is damaged: config and manifest list different layers", layout->path);
-    json_array_foreach(diff_ids, i, item)
-        if (!json_is_string(item) || !digest_parse(json_string_value(item), &digest))
-            return fail(error, "'%s' has a malformed config", layout->path);
+    json_array_foreach(diff_ids, i,
+                       item) if (!json_is_string(item) ||
+                                 !digest_parse(json_string_value(item),
+                                               &digest)) return fail(error, "'%s' has a malformed config",
+                                                                     layout->path);
     return true;
 }
 
-bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret, GError **error)
+bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
+                GError **error)
 {
     g_auto(Layout) layout = {.fd = -1};
     g_autoptr(OciParent) parent = g_new0(OciParent, 1);
@@ -388,9 +404,10 @@ bool oci_import(Store *store, OciForm form, const char *path, const char *tag, O
     parent->layers = g_ptr_array_new_with_free_func(g_free);
     if (!layout_open(form, path, &layout, error) ||
         !find_manifest(store, &layout, tag, &parent->manifest, &manifest, error) ||
-        !load_document(store, &layout, json_object_get(manifest, "config"), CONFIG_MAX, "the config", &parent->config_digest,
-                       &parent->config, error) ||
-        !store_layers(store, &layout, manifest, parent->layers, error) || !check_config(&layout, parent, error))
+        !load_document(store, &layout, json_object_get(manifest, "config"), CONFIG_MAX, "the config",
+                       &parent->config_digest, &parent->config, error) ||
+        !store_layers(store, &layout, manifest, parent->layers, error) ||
+        !check_config(&layout, parent, error))
         return false;
     *ret = g_steal_pointer(&parent);
     return true;

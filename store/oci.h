@@ -10,21 +10,26 @@
 
 typedef enum OciForm { OCI_DIR, OCI_ARCHIVE } OciForm;
 
-/* Writes the image as a layout at @path (a folder, or a tar file; "-" is stdout), atomically. @ref: the ref.name annotation, may be NULL. */
-bool oci_export(Store *store, const StoreImage *image, OciForm form, const char *path, const char *ref, GError **error);
+/* Writes the image as a layout at @path (a folder, or a tar file; "-" is stdout), atomically. @ref: the
+ * ref.name annotation, may be NULL. */
+bool oci_export(Store *store, const StoreImage *image, OciForm form, const char *path, const char *ref,
+                GError **error);
 
 /* A parent read from "oci:DIR[:TAG]" or "oci-archive:FILE[:TAG]": layers verbatim in the store as blobs. */
 typedef struct OciParent {
     Digest manifest;
-    json_t *config;     /* parsed config */
+    json_t *config; /* parsed config */
     Digest config_digest;
-    GPtrArray *layers;  /* of StoreLayerRef* */
+    GPtrArray *layers; /* of StoreLayerRef* */
 } OciParent;
-bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret, GError **error);
+bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
+                GError **error);
 void oci_parent_free(OciParent *parent);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OciParent, oci_parent_free)
 
-/* Applies the parent's layers in order to one tree (whiteouts, opaque folders, hard links). File space in @writer. */
-bool oci_parent_tree(Store *store, StoreWriter *writer, const OciParent *parent, Tree **ret, MapWriter **ret_space, GError **error);
+/* Applies the parent's layers in order to one tree (whiteouts, opaque folders, hard links). File space in
+ * @writer. */
+bool oci_parent_tree(Store *store, StoreWriter *writer, const OciParent *parent, Tree **ret,
+                     MapWriter **ret_space, GError **error);
 
 #endif

@@ -6,9 +6,9 @@
  *
  *   | header | L1 table | L2 tables in use | data clusters ... | refcount table | refcount blocks |
  *
- * Data goes in disk order. A compressed cluster is put byte after byte behind the one before it, also across the border of
- * host clusters; a host cluster's refcount is the number of compressed clusters that touch it. A cluster that
- * zstd does not shrink gets a host cluster of its own. Zero clusters have no entry.
+ * Data goes in disk order. A compressed cluster is put byte after byte behind the one before it, also across
+ * the border of host clusters; a host cluster's refcount is the number of compressed clusters that touch it.
+ * A cluster that zstd does not shrink gets a host cluster of its own. Zero clusters have no entry.
  *
  *   L2 entry, plain:      bit 63 (refcount is 1) | host offset
  *   L2 entry, compressed: bit 62 | further 512-byte sectors << 54 | host offset in bytes
@@ -81,7 +81,8 @@ static bool check_features(uint64_t bits, const char *what, GError **error)
     if (bits & INCOMPATIBLE_CORRUPT)
         return fail(error, "'%s' is marked as corrupt; repair it with qemu-img check first", what);
     if (bits & ~known)
-        return fail(error, "'%s' uses qcow2 features that kiln does not know (0x%" G_GINT64_MODIFIER "x)", what, bits & ~known);
+        return fail(error, "'%s' uses qcow2 features that kiln does not know (0x%" G_GINT64_MODIFIER "x)",
+                    what, bits & ~known);
     return true;
 }
 
@@ -114,8 +115,8 @@ static bool check_sizes(const uint8_t *head, uint64_t file_size, const char *wha
     if (size == 0 || size > SIZE_MAX_VIRTUAL)
         return fail(error, "'%s' claims a disk of %" G_GUINT64_FORMAT " bytes", what, size);
     covered = 1ull << (2 * bits - 4); /* at least: extended entries are 16 bytes long */
-    if (l1_size > 4 * 1024 * 1024 || l1_size > 2 * (size / covered + 1) + 1024 || be64(head + 40) > file_size ||
-        be64(head + 48) > file_size || be32(head + 60) > 65536)
+    if (l1_size > 4 * 1024 * 1024 || l1_size > 2 * (size / covered + 1) + 1024 ||
+        be64(head + 40) > file_size || be64(head + 48) > file_size || be32(head + 60) > 65536)
         return fail(error, "'%s' has a damaged qcow2 header", what);
     return true;
 }
@@ -138,7 +139,8 @@ bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GE
     if (version != 2 && version != 3)
         return fail(error, "'%s' is a qcow image of version %u; kiln reads versions 2 and 3", what, version);
     if (be64(head + 8) || be32(head + 16))
-        return fail(error, "'%s' is refused: it needs a backing file; flatten it with qemu-img convert", what);
+        return fail(error, "'%s' is refused: it needs a backing file; flatten it with qemu-img convert",
+                    what);
     if (be32(head + 32))
         return fail(error, "'%s' is encrypted, which kiln cannot read", what);
     if (version == 3) {
@@ -150,7 +152,8 @@ bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GE
         if (header_size > HEADER3_SIZE && size > HEADER3_SIZE && head[104] > COMPRESSION_ZSTD)
             return fail(error, "'%s' is compressed in a way that kiln does not know", what);
     }
-    if (!check_extensions(head, size, header_size, what, error) || !check_sizes(head, (uint64_t)st.st_size, what, error))
+    if (!check_extensions(head, size, header_size, what, error) ||
+        !check_sizes(head, (uint64_t)st.st_size, what, error))
         return false;
     *ret_virtual_size = be64(head + 24);
     return true;

@@ -9,8 +9,9 @@
 #include "store/map.h"
 
 /*
- * Judges the header at the start of @fd. Refused: other versions than 2 and 3, a backing file, an external data file, encryption,
- * corruption marks, features we do not know, and sizes that no disk has. @what names the file in errors.
+ * Judges the header at the start of @fd. Refused: other versions than 2 and 3, a backing file, an external
+ * data file, encryption, corruption marks, features we do not know, and sizes that no disk has. @what names
+ * the file in errors.
  */
 bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GError **error);
 

@@ -2,8 +2,8 @@
 /*
  * Encodes tree entries as ustar and pax headers, and walks the headers of a foreign tar.
  *
- *   ustar header: name 100 | mode 8 | uid 8 | gid 8 | size 12 | mtime 12 | checksum 8 | type 1 | linkname 100 |
- *                 "ustar\0" "00" | uname 32 | gname 32 | devmajor 8 | devminor 8 | prefix 155 | 12 unused
+ *   ustar header: name 100 | mode 8 | uid 8 | gid 8 | size 12 | mtime 12 | checksum 8 | type 1 | linkname 100
+ * | "ustar\0" "00" | uname 32 | gname 32 | devmajor 8 | devminor 8 | prefix 155 | 12 unused
  *
  * Pax records come in one order: path, linkpath, size, uid, gid, mtime, device numbers, xattrs by name.
  */
@@ -72,7 +72,8 @@ static void put_octal(char *field, size_t size, uint64_t value)
         field[i] = (char)('0' + (value & 7));
 }
 
-static void put_number(GByteArray *pax, const char *key, char *field, size_t size, int64_t value, uint64_t max)
+static void put_number(GByteArray *pax, const char *key, char *field, size_t size, int64_t value,
+                       uint64_t max)
 {
     bool fits = value >= 0 && (uint64_t)value <= max;
 
@@ -104,7 +105,8 @@ static void put_path(Ustar *u, GByteArray *pax, const char *path)
     size_t size = strlen(path), cut = prefix_cut(path, size);
     bool fits = size <= NAME_SIZE || cut, utf8 = g_utf8_validate(path, -1, NULL);
 
-    if (fits && (is_ascii(path) || !utf8)) { /* pax names are UTF-8 by its rules; others stay raw bytes where they can */
+    if (fits && (is_ascii(path) ||
+                 !utf8)) { /* pax names are UTF-8 by its rules; others stay raw bytes where they can */
         memcpy(u->prefix, path, cut);
         memcpy(u->name, path + (cut ? cut + 1 : 0), size - (cut ? cut + 1 : 0));
         return;
@@ -137,7 +139,8 @@ static bool put_xattrs(GByteArray *pax, const TreeEntry *entry, GError **error)
         const void *value = g_bytes_get_data(xattr->value, &size);
 
         if (strchr(xattr->name, '='))
-            return fail(error, "'%s' has an extended attribute '%s', which tar cannot carry", entry->path, xattr->name);
+            return fail(error, "'%s' has an extended attribute '%s', which tar cannot carry", entry->path,
+                        xattr->name);
         pax_record(pax, key, value, size);
     }
     return true;
@@ -197,7 +200,8 @@ static char type_flag(char type)
 bool tar_header_append(GByteArray *out, const TreeEntry *entry, GError **error)
 {
     g_autoptr(GByteArray) pax = g_byte_array_new();
-    g_autofree char *path = g_strconcat(*entry->path ? entry->path : ".", entry->type == 'd' ? "/" : "", NULL);
+    g_autofree char *path =
+        g_strconcat(*entry->path ? entry->path : ".", entry->type == 'd' ? "/" : "", NULL);
     char flag = type_flag(entry->type);
     Ustar u;
 
@@ -309,7 +313,8 @@ static bool read_pax(const char *text, size_t size, Override *o)
     return true;
 }
 
-static bool read_extension(int fd, const Ustar *u, uint64_t offset, uint64_t size, Override *o, const char *what, GError **error)
+static bool read_extension(int fd, const Ustar *u, uint64_t offset, uint64_t size, Override *o,
+                           const char *what, GError **error)
 {
     g_autofree char *text = NULL;
 
@@ -330,7 +335,8 @@ static bool read_extension(int fd, const Ustar *u, uint64_t offset, uint64_t siz
 static TarMember *member_new(const Ustar *u, const Override *o, uint64_t offset, uint64_t size)
 {
     TarMember *member = g_new0(TarMember, 1);
-    g_autofree char *name = g_strndup(u->name, NAME_SIZE), *prefix = g_strndup(u->prefix, PREFIX_SIZE), *full = NULL;
+    g_autofree char *name = g_strndup(u->name, NAME_SIZE), *prefix = g_strndup(u->prefix, PREFIX_SIZE),
+                    *full = NULL;
     const char *plain;
 
     if (o->name)
@@ -378,7 +384,8 @@ bool tar_list(int fd, size_t max, const char *what, GPtrArray **ret, GError **er
                 size = 0;
             if (size > end - at)
                 return fail(error, "%s ends too early", what);
-            if ((u.type == '0' || u.type == 0) && strnlen(o.name ? o.name : "", FOREIGN_NAME_MAX + 1) <= FOREIGN_NAME_MAX)
+            if ((u.type == '0' || u.type == 0) &&
+                strnlen(o.name ? o.name : "", FOREIGN_NAME_MAX + 1) <= FOREIGN_NAME_MAX)
                 g_ptr_array_add(members, member_new(&u, &o, at, size));
             override_clear(&o);
         }

@@ -20,7 +20,8 @@ static inline uint64_t tar_padding(uint64_t size)
     return (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK;
 }
 
-/* Appends the header blocks of @entry; content and padding are the caller's. Sockets are an error. "" is written as "./". */
+/* Appends the header blocks of @entry; content and padding are the caller's. Sockets are an error. "" is
+ * written as "./". */
 bool tar_header_append(GByteArray *out, const TreeEntry *entry, GError **error);
 
 /* A regular file in a tar, by where its bytes are. */
@@ -30,8 +31,8 @@ typedef struct TarMember {
 } TarMember;
 
 /*
- * Lists the regular files of the uncompressed tar in @fd (seekable); names and sizes from ustar, pax and GNU headers.
- * At most @max members and names of 4096 bytes. Array of TarMember*.
+ * Lists the regular files of the uncompressed tar in @fd (seekable); names and sizes from ustar, pax and GNU
+ * headers. At most @max members and names of 4096 bytes. Array of TarMember*.
  */
 bool tar_list(int fd, size_t max, const char *what, GPtrArray **ret, GError **error);
 

@@ -32,7 +32,8 @@ static GByteArray *gzip(const uint8_t *data, size_t size, size_t piece)
 static void assert_decodes(const GByteArray *packed, const uint8_t *data, size_t size)
 {
     g_autofree uint8_t *plain = g_malloc(size + 1);
-    z_stream s = {.next_in = packed->data, .avail_in = packed->len, .next_out = plain, .avail_out = (uInt)size + 1};
+    z_stream s = {
+        .next_in = packed->data, .avail_in = packed->len, .next_out = plain, .avail_out = (uInt)size + 1};
 
     g_assert_cmpint(inflateInit2(&s, 15 + 16), ==, Z_OK);
     g_assert_cmpint(inflate(&s, Z_FINISH), ==, Z_STREAM_END);
@@ -127,24 +128,15 @@ static const struct {
     size_t size;
     const char *golden;
 } cases[] = {
-    {"empty", fill_zero, 0,
-     "ac73670af3abed54ac6fb4695131f4099be9fbe39d6076c5d0264a6bbdae9d83"},
-    {"one-byte", fill_words, 1,
-     "eeccaa0772d0ef89a09a3cc12d227b33bb0edcda42ae5919503bda7495cc7ddd"},
-    {"short", fill_words, 300,
-     "e08c6c8c232df8bc3d5f08551ff53d807faaf25dea730410a9260b0fa1ee4711"},
-    {"zeroes", fill_zero, 1000000,
-     "768eeac1042bfe5861d82eba4d13f4c85a8c9109a55fe47e5e91b53ca2434a5f"},
-    {"random", fill_random, 700000,
-     "cad81dad1cd062f58556a72d77d7b11569e26b6b222cf3bf3819b362ac65aee4"},
-    {"words", fill_words, 1500000,
-     "3a287b27da1b9569c68e81f89d236b2c864a406efa5aa874510c9fe591e0b1bb"},
-    {"records", fill_records, 400000,
-     "3079ca94ecd84878d945f0c5435bc4a880be1290537706d5da5e9225b4f29774"},
-    {"skewed", fill_skewed, 1000000,
-     "859c3d400753154bbae02b528b2b4d0aac2182c491235f8bde1afc5b4c07326f"},
-    {"mixed", fill_mixed, 3000000,
-     "eb2f220dfb3d57c9f9e959db15b499fd02ecc7aaf89126e5a66760d642cb2889"},
+    {"empty", fill_zero, 0, "ac73670af3abed54ac6fb4695131f4099be9fbe39d6076c5d0264a6bbdae9d83"},
+    {"one-byte", fill_words, 1, "eeccaa0772d0ef89a09a3cc12d227b33bb0edcda42ae5919503bda7495cc7ddd"},
+    {"short", fill_words, 300, "e08c6c8c232df8bc3d5f08551ff53d807faaf25dea730410a9260b0fa1ee4711"},
+    {"zeroes", fill_zero, 1000000, "768eeac1042bfe5861d82eba4d13f4c85a8c9109a55fe47e5e91b53ca2434a5f"},
+    {"random", fill_random, 700000, "cad81dad1cd062f58556a72d77d7b11569e26b6b222cf3bf3819b362ac65aee4"},
+    {"words", fill_words, 1500000, "3a287b27da1b9569c68e81f89d236b2c864a406efa5aa874510c9fe591e0b1bb"},
+    {"records", fill_records, 400000, "3079ca94ecd84878d945f0c5435bc4a880be1290537706d5da5e9225b4f29774"},
+    {"skewed", fill_skewed, 1000000, "859c3d400753154bbae02b528b2b4d0aac2182c491235f8bde1afc5b4c07326f"},
+    {"mixed", fill_mixed, 3000000, "eb2f220dfb3d57c9f9e959db15b499fd02ecc7aaf89126e5a66760d642cb2889"},
 };
 
 static void test_golden(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disk files: raw and qcow2 come back as they went, qemu-img agrees with our qcow2, and nothing that reaches outside
- * its own bytes is opened.
+ * Disk files: raw and qcow2 come back as they went, qemu-img agrees with our qcow2, and nothing that reaches
+ * outside its own bytes is opened.
  */
 #include "base/error.h"
 #include "base/file.h"
@@ -223,7 +223,8 @@ static void test_qcow2_large(Fixture *f, gconstpointer data)
 
     memset(block, 0x5a, sizeof(block));
     (void)(store_writer_open(f->store, BLOCK_PUBLIC, &writer, &error) &&
-           map_writer_new(writer, 3ull << 40, NULL, &to, &error) && map_writer_write(to, 0, block, 4096, &error) &&
+           map_writer_new(writer, 3ull << 40, NULL, &to, &error) &&
+           map_writer_write(to, 0, block, 4096, &error) &&
            map_writer_write(to, (512u << 20) - 4096, block, 4096, &error) &&
            map_writer_write(to, 512u << 20, block, 4096, &error) &&
            map_writer_write(to, (3ull << 40) - 4096, block, 4096, &error) && map_writer_finish(to, &error) &&
@@ -251,8 +252,9 @@ static void test_qcow2_empty(Fixture *f, gconstpointer data)
     auto_fd int fd = create(f, "z.qcow2");
     MapResult result;
 
-    (void)(store_writer_open(f->store, BLOCK_PUBLIC, &writer, &error) && map_writer_new(writer, 1 << 30, NULL, &to, &error) &&
-           map_writer_finish(to, &error) && store_writer_commit(writer, &error));
+    (void)(store_writer_open(f->store, BLOCK_PUBLIC, &writer, &error) &&
+           map_writer_new(writer, 1 << 30, NULL, &to, &error) && map_writer_finish(to, &error) &&
+           store_writer_commit(writer, &error));
     g_assert_no_error(error);
     map_writer_result(to, &result);
     (void)(store_map_open(f->store, &result.digest, &map, &error) && disk_export_qcow2(map, fd, &error));
@@ -307,12 +309,23 @@ static void test_qcow2_refused(Fixture *f, gconstpointer data)
         uint64_t value;
         const char *words;
     } cases[] = {
-        {8, 8, 512, "backing file"},      {16, 4, 5, "backing file"},         {32, 4, 1, "encrypted"},
-        {32, 4, 2, "encrypted"},          {72, 8, 4, "another file"},         {72, 8, 2, "corrupt"},
-        {72, 8, 1ull << 40, "not know"},  {104, 4, 0x44415441, "another file"}, {104, 4, 0x0537be77, "encrypted"},
-        {24, 8, 1ull << 60, "claims"},    {24, 8, 0, "claims"},               {20, 4, 40, "damaged"},
-        {36, 4, 0xffffffff, "damaged"},   {40, 8, 1ull << 50, "damaged"},     {100, 4, 7, "damaged"},
-        {4, 4, 1, "version"},             {60, 4, 0xffffffff, "damaged"},
+        {8, 8, 512, "backing file"},
+        {16, 4, 5, "backing file"},
+        {32, 4, 1, "encrypted"},
+        {32, 4, 2, "encrypted"},
+        {72, 8, 4, "another file"},
+        {72, 8, 2, "corrupt"},
+        {72, 8, 1ull << 40, "not know"},
+        {104, 4, 0x44415441, "another file"},
+        {104, 4, 0x0537be77, "encrypted"},
+        {24, 8, 1ull << 60, "claims"},
+        {24, 8, 0, "claims"},
+        {20, 4, 40, "damaged"},
+        {36, 4, 0xffffffff, "damaged"},
+        {40, 8, 1ull << 50, "damaged"},
+        {100, 4, 7, "damaged"},
+        {4, 4, 1, "version"},
+        {60, 4, 0xffffffff, "damaged"},
     };
     g_autofree char *path = path_in(f, "q");
     auto_fd int fd = -1;
@@ -339,7 +352,10 @@ static void test_others_refused(Fixture *f, gconstpointer data)
     assert_refused(f, "empty", "is no disk image");
     write_file(f, "vmdk", "KDMV\1\0\0\0", 8);
     assert_refused(f, "vmdk", "VMDK");
-    memcpy(noise, "\xfd" "7zXZ", 5);
+    memcpy(noise,
+           "\xfd"
+           "7zXZ",
+           5);
     write_file(f, "xz", noise, 200000);
     assert_refused(f, "xz", "decompress");
     assert_refused(f, ".", "no regular file");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Layers: what goes in comes out of tar readers and of our own, equal trees give equal digests, recipes bring the
- * very bytes back and refuse damage; cutting a tree into layers and applying them gives the tree.
+ * Layers: what goes in comes out of tar readers and of our own, equal trees give equal digests, recipes bring
+ * the very bytes back and refuse damage; cutting a tree into layers and applying them gives the tree.
  */
 #include "baker/layers.h"
 #include "base/file.h"
@@ -84,7 +84,8 @@ static void make_tree(Store *store, FillFn *fill, Tree **ret, StoreMap **ret_fil
     g_autoptr(GError) error = NULL;
     MapResult result;
 
-    (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) && tree_builder_new(writer, &builder, &error));
+    (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) &&
+           tree_builder_new(writer, &builder, &error));
     g_assert_no_error(error);
     fill(builder);
     (void)(tree_builder_finish(builder, ret, &space, &error) && store_writer_commit(writer, &error));
@@ -96,7 +97,8 @@ static void make_tree(Store *store, FillFn *fill, Tree **ret, StoreMap **ret_fil
 
 static void fill_odd(TreeBuilder *b)
 {
-    g_autofree char *big = g_malloc(300001), *longer = g_strnfill(120, 'n'), *deep = NULL, *target = g_strnfill(200, 't');
+    g_autofree char *big = g_malloc(300001), *longer = g_strnfill(120, 'n'), *deep = NULL,
+                    *target = g_strnfill(200, 't');
     TreeEntry *entry;
 
     for (size_t i = 0; i < 300001; i++)
@@ -137,7 +139,8 @@ static void make_layer(Store *store, Tree *tree, StoreMap *files, LayerResult *r
     g_autoptr(LayerWriter) layer = NULL;
     g_autoptr(GError) error = NULL;
 
-    (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) && layer_writer_new(store, writer, &layer, &error));
+    (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) &&
+           layer_writer_new(store, writer, &layer, &error));
     for (size_t i = 0; !error && i < tree_count(tree); i++)
         (void)layer_writer_add(layer, tree, files, tree_nth(tree, i), &error);
     g_assert_no_error(error);
@@ -163,8 +166,10 @@ static void read_back(Store *store, int fd, Tree **ret)
     g_autoptr(GError) error = NULL;
 
     g_assert_cmpint(lseek(fd, 0, SEEK_SET), ==, 0);
-    (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) && tree_builder_new(writer, &builder, &error) &&
-           tree_read_tar(builder, fd, NULL, NULL, NULL, &error) && tree_builder_finish(builder, ret, &space, &error));
+    (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) &&
+           tree_builder_new(writer, &builder, &error) &&
+           tree_read_tar(builder, fd, NULL, NULL, NULL, &error) &&
+           tree_builder_finish(builder, ret, &space, &error));
     g_assert_no_error(error);
 }
 
@@ -287,7 +292,8 @@ static void test_damage(Fixture *f, gconstpointer data)
 
         g_assert_false(layer_recipe_decode(less, &recipe, NULL));
     }
-    for (gsize at = 8; at < 300; at++) { /* anything may be read, nothing may break, and no wrong layer comes out */
+    for (gsize at = 8; at < 300;
+         at++) { /* anything may be read, nothing may break, and no wrong layer comes out */
         g_autofree uint8_t *copy = g_memdup2(bytes, size);
         g_autoptr(GBytes) changed = NULL;
         g_autoptr(LayerRecipe) recipe = NULL;
@@ -302,8 +308,9 @@ static void test_damage(Fixture *f, gconstpointer data)
 
 static void fill_base(TreeBuilder *b)
 {
-    static const char *const folders[] = {"", "usr", "usr/bin", "etc", "var", "var/lib", "var/lib/dpkg", "var/lib/dpkg/info",
-                                          "opt", "opt/old", "dev", "tmp", "srv", NULL};
+    static const char *const folders[] = {
+        "",    "usr",     "usr/bin", "etc", "var", "var/lib", "var/lib/dpkg", "var/lib/dpkg/info",
+        "opt", "opt/old", "dev",     "tmp", "srv", NULL};
 
     for (size_t i = 0; folders[i]; i++)
         add_folder(b, folders[i]);
@@ -325,8 +332,23 @@ static void fill_base(TreeBuilder *b)
 
 static void fill_final(TreeBuilder *b)
 {
-    static const char *const folders[] = {"", "usr", "usr/bin", "etc", "var", "var/lib", "var/lib/dpkg", "var/lib/dpkg/info",
-                                          "opt", "opt/becomes-folder", "dev", "tmp", "srv", "var/www", "boot", "boot/grub", NULL};
+    static const char *const folders[] = {"",
+                                          "usr",
+                                          "usr/bin",
+                                          "etc",
+                                          "var",
+                                          "var/lib",
+                                          "var/lib/dpkg",
+                                          "var/lib/dpkg/info",
+                                          "opt",
+                                          "opt/becomes-folder",
+                                          "dev",
+                                          "tmp",
+                                          "srv",
+                                          "var/www",
+                                          "boot",
+                                          "boot/grub",
+                                          NULL};
 
     for (size_t i = 0; folders[i]; i++)
         add_folder(b, folders[i]);
@@ -353,7 +375,8 @@ static OciParent *parent_of_image(Store *store, const StoreImage *image)
 
     parent->layers = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < image->layers->len; i++)
-        g_ptr_array_add(parent->layers, g_memdup2(g_ptr_array_index(image->layers, i), sizeof(StoreLayerRef)));
+        g_ptr_array_add(parent->layers,
+                        g_memdup2(g_ptr_array_index(image->layers, i), sizeof(StoreLayerRef)));
     return parent;
 }
 
@@ -364,8 +387,9 @@ static void build_image(Store *store, const LayersSpec *spec, StoreImage **ret)
     g_autoptr(StoreImage) image = store_image_new("oci", "web");
     g_autoptr(GError) error = NULL;
 
-    (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) && layers_build(store, writer, spec, &layers, &error) &&
-           store_writer_commit(writer, &error) && layers_finish(store, layers, image, &error));
+    (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) &&
+           layers_build(store, writer, spec, &layers, &error) && store_writer_commit(writer, &error) &&
+           layers_finish(store, layers, image, &error));
     g_assert_no_error(error);
     *ret = g_steal_pointer(&image);
 }
@@ -380,7 +404,8 @@ static void apply_image(Store *store, const StoreImage *image, Tree **ret)
     MapResult result;
 
     (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) &&
-           oci_parent_tree(store, writer, parent, ret, &space, &error) && store_writer_commit(writer, &error));
+           oci_parent_tree(store, writer, parent, ret, &space, &error) &&
+           store_writer_commit(writer, &error));
     g_assert_no_error(error);
     map_writer_result(space, &result);
     (void)store_map_open(store, &result.digest, &files, &error);
@@ -413,7 +438,8 @@ static json_t *config_of(Store *store, const StoreImage *image)
     json_t *config = NULL;
 
     g_assert_true(store_blob_get(store, &image->id, 1 << 20, &bytes, NULL));
-    g_assert_true(json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), 1 << 20, "config", &config, NULL));
+    g_assert_true(
+        json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), 1 << 20, "config", &config, NULL));
     return config;
 }
 
@@ -426,8 +452,10 @@ static void test_cut_with_base(Fixture *f, gconstpointer data)
 
     make_tree(f->store, fill_base, &base, &base_files);
     make_tree(f->store, fill_final, &final, &files);
-    build_image(f->store, &(LayersSpec){.tree = final, .files = files, .base = base, .base_files = base_files, .epoch = 86400},
-                &image);
+    build_image(
+        f->store,
+        &(LayersSpec){.tree = final, .files = files, .base = base, .base_files = base_files, .epoch = 86400},
+        &image);
     g_assert_cmpuint(image->layers->len, ==, 3);
     apply_image(f->store, image, &applied);
     remove_machine_parts(final);
@@ -468,20 +496,28 @@ static void test_cut_on_parent(Fixture *f, gconstpointer data)
         const StoreLayerRef *ref = g_ptr_array_index(first->layers, i);
 
         json_array_append_new(layers, json_pack("{ss}", "blob", digest_to_oci(&ref->blob, oci)));
-        json_object_set_new(json_array_get(layers, i), "recipe", json_string(digest_to_oci(&ref->recipe, oci)));
+        json_object_set_new(json_array_get(layers, i), "recipe",
+                            json_string(digest_to_oci(&ref->recipe, oci)));
     }
     json_object_set_new(parent, "layers", layers);
     json_object_set_new(parent, "config", config_of(f->store, first));
     json_object_set_new(parent, "manifest", json_string(digest_to_oci(&first->manifest, oci)));
     g_clear_pointer(&args, json_decref);
-    args = json_pack("{s[s]s[ss]s[is]}", "entrypoint", "/bin/two", "env", "A=2", "B=3", "expose", 80, "53/udp");
+    args =
+        json_pack("{s[s]s[ss]s[is]}", "entrypoint", "/bin/two", "env", "A=2", "B=3", "expose", 80, "53/udp");
 
     make_tree(f->store, fill_final, &final, &files);
-    build_image(f->store, &(LayersSpec){.tree = final, .files = files, .base = base, .base_files = base_files,
-                                        .parent = parent, .args = args}, &second);
+    build_image(f->store,
+                &(LayersSpec){.tree = final,
+                              .files = files,
+                              .base = base,
+                              .base_files = base_files,
+                              .parent = parent,
+                              .args = args},
+                &second);
     g_assert_cmpuint(second->layers->len, ==, first->layers->len + 1);
-    g_assert_cmpmem(g_ptr_array_index(first->layers, 0), sizeof(StoreLayerRef), g_ptr_array_index(second->layers, 0),
-                    sizeof(StoreLayerRef));
+    g_assert_cmpmem(g_ptr_array_index(first->layers, 0), sizeof(StoreLayerRef),
+                    g_ptr_array_index(second->layers, 0), sizeof(StoreLayerRef));
     apply_image(f->store, second, &applied);
     remove_machine_parts(final);
     assert_same_tree(final, applied);
@@ -490,7 +526,8 @@ static void test_cut_on_parent(Fixture *f, gconstpointer data)
         g_autofree char *run = json_canonical(json_object_get(config, "config"));
 
         g_assert_cmpstr(run, ==,
-                        "{\"Entrypoint\":[\"/bin/two\"],\"Env\":[\"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\","
+                        "{\"Entrypoint\":[\"/bin/two\"],\"Env\":[\"PATH=/usr/local/sbin:/usr/local/bin:/usr/"
+                        "sbin:/usr/bin:/sbin:/bin\","
                         "\"A=2\",\"B=3\"],\"ExposedPorts\":{\"53/udp\":{},\"80/tcp\":{}}}");
     }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * OCI layouts: an image goes out and comes back as it was, as a folder and as an archive; layers of others
- * (whiteouts, opaque folders, links across layers) give the tree that a container would see; damage and tricks are refused.
+ * (whiteouts, opaque folders, links across layers) give the tree that a container would see; damage and
+ * tricks are refused.
  */
 #include "baker/layers.h"
 #include "base/file.h"
@@ -58,7 +59,8 @@ static GByteArray *make_tar(const Line *lines)
     GByteArray *tar = g_byte_array_new();
 
     for (; lines->path; lines++) {
-        TreeEntry entry = {.path = (char *)lines->path, .type = lines->type, .mode = lines->mode, .mtime = 1000};
+        TreeEntry entry = {
+            .path = (char *)lines->path, .type = lines->type, .mode = lines->mode, .mtime = 1000};
 
         if (lines->type == 'f')
             entry.size = strlen(lines->text);
@@ -74,7 +76,8 @@ static GByteArray *make_tar(const Line *lines)
     return tar;
 }
 
-static void write_blob(const Fixture *f, const char *layout, const void *data, size_t size, char oci[DIGEST_OCI_SIZE])
+static void write_blob(const Fixture *f, const char *layout, const void *data, size_t size,
+                       char oci[DIGEST_OCI_SIZE])
 {
     g_autofree char *folder = g_build_filename(f->dir, layout, "blobs", "sha256", NULL), *path = NULL;
     Digest digest;
@@ -106,20 +109,24 @@ static json_t *write_image(const Fixture *f, const char *layout, const Line *con
 
         write_blob(f, layout, tar->data, tar->len, oci);
         json_array_append_new(diff_ids, json_string(oci));
-        json_array_append_new(list, json_pack("{sssssI}", "mediaType", "application/vnd.oci.image.layer.v1.tar", "digest", oci,
-                                              "size", (json_int_t)tar->len));
+        json_array_append_new(list,
+                              json_pack("{sssssI}", "mediaType", "application/vnd.oci.image.layer.v1.tar",
+                                        "digest", oci, "size", (json_int_t)tar->len));
     }
-    config = write_document(f, layout, json_pack("{sssss{ssso}}", "os", "linux", "architecture", "amd64", "rootfs", "type",
-                                                 "layers", "diff_ids", diff_ids),
+    config = write_document(f, layout,
+                            json_pack("{sssss{ssso}}", "os", "linux", "architecture", "amd64", "rootfs",
+                                      "type", "layers", "diff_ids", diff_ids),
                             "application/vnd.oci.image.config.v1+json");
-    return write_document(f, layout, json_pack("{sisoso}", "schemaVersion", 2, "config", config, "layers", list),
+    return write_document(f, layout,
+                          json_pack("{sisoso}", "schemaVersion", 2, "config", config, "layers", list),
                           "application/vnd.oci.image.manifest.v1+json");
 }
 
 static void write_index(const Fixture *f, const char *layout, json_t *descriptors)
 {
     g_autoptr(json_t) index = json_pack("{siso}", "schemaVersion", 2, "manifests", descriptors);
-    g_autofree char *text = json_canonical(index), *path = g_build_filename(f->dir, layout, "index.json", NULL);
+    g_autofree char *text = json_canonical(index),
+                    *path = g_build_filename(f->dir, layout, "index.json", NULL);
     g_autofree char *marker = g_build_filename(f->dir, layout, "oci-layout", NULL);
 
     g_assert_true(g_file_set_contents(path, text, -1, NULL));
@@ -128,7 +135,8 @@ static void write_index(const Fixture *f, const char *layout, json_t *descriptor
 
 static json_t *tagged(json_t *descriptor, const char *tag)
 {
-    json_object_set_new(descriptor, "annotations", json_pack("{ss}", "org.opencontainers.image.ref.name", tag));
+    json_object_set_new(descriptor, "annotations",
+                        json_pack("{ss}", "org.opencontainers.image.ref.name", tag));
     return descriptor;
 }
 
@@ -149,7 +157,8 @@ static char *tree_lines(Store *store, const OciParent *parent)
     MapResult result;
 
     (void)(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) &&
-           oci_parent_tree(store, writer, parent, &tree, &space, &error) && store_writer_commit(writer, &error));
+           oci_parent_tree(store, writer, parent, &tree, &space, &error) &&
+           store_writer_commit(writer, &error));
     g_assert_no_error(error);
     map_writer_result(space, &result);
     g_assert_true(store_map_open(store, &result.digest, &files, NULL));
@@ -162,8 +171,11 @@ static char *tree_lines(Store *store, const OciParent *parent)
             g_assert_true(tree_read_file(tree, files, entry->path, 4096, &bytes, NULL));
             text = g_strndup(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
         }
-        g_string_append_printf(out, "%c %o %s %s\n", entry->type, entry->type == 'h' ? 0u : entry->mode, entry->path,
-                               text ? text : entry->target ? entry->target : "");
+        g_string_append_printf(out, "%c %o %s %s\n", entry->type, entry->type == 'h' ? 0u : entry->mode,
+                               entry->path,
+                               text            ? text
+                               : entry->target ? entry->target
+                                               : "");
     }
     return g_string_free(g_steal_pointer(&out), FALSE);
 }
@@ -171,18 +183,25 @@ static char *tree_lines(Store *store, const OciParent *parent)
 /* --- layers of others --------------------------------------------------------------- */
 
 static const Line lower[] = {
-    {'d', 0755, "etc", NULL},      {'f', 0644, "etc/a", "a1"},    {'f', 0644, "etc/b", "b1"},
-    {'d', 0700, "data", NULL},     {'f', 0644, "data/old", "o"},  {'d', 0755, "data/sub", NULL},
+    {'d', 0755, "etc", NULL},       {'f', 0644, "etc/a", "a1"},   {'f', 0644, "etc/b", "b1"},
+    {'d', 0700, "data", NULL},      {'f', 0644, "data/old", "o"}, {'d', 0755, "data/sub", NULL},
     {'f', 0644, "data/sub/x", "x"}, {'f', 0644, "first", "link"}, {'h', 0, "second", "first"},
-    {'h', 0, "third", "first"},    {'f', 0644, "tofolder", "t"},  {'d', 0755, "tofile", NULL},
-    {'f', 0644, "tofile/in", "i"}, {'d', 0755, "gone", NULL},     {'f', 0644, "gone/deep", "g"},
-    {'f', 0644, "gone-not", "n"},  {0, 0, NULL, NULL},
+    {'h', 0, "third", "first"},     {'f', 0644, "tofolder", "t"}, {'d', 0755, "tofile", NULL},
+    {'f', 0644, "tofile/in", "i"},  {'d', 0755, "gone", NULL},    {'f', 0644, "gone/deep", "g"},
+    {'f', 0644, "gone-not", "n"},   {0, 0, NULL, NULL},
 };
 static const Line upper[] = {
-    {'f', 0644, "etc/a", "a2"},     {'f', 0, "etc/.wh.b", ""},          {'f', 0644, "data/new", "n"},
-    {'f', 0, "data/.wh..wh..opq", ""}, {'f', 0644, "first", "changed"}, {'d', 0750, "tofolder", NULL},
-    {'f', 0644, "tofolder/y", "y"}, {'f', 0600, "tofile", "file"},      {'f', 0, ".wh.gone", ""},
-    {'h', 0, "across", "gone-not"}, {0, 0, NULL, NULL},
+    {'f', 0644, "etc/a", "a2"},
+    {'f', 0, "etc/.wh.b", ""},
+    {'f', 0644, "data/new", "n"},
+    {'f', 0, "data/.wh..wh..opq", ""},
+    {'f', 0644, "first", "changed"},
+    {'d', 0750, "tofolder", NULL},
+    {'f', 0644, "tofolder/y", "y"},
+    {'f', 0600, "tofile", "file"},
+    {'f', 0, ".wh.gone", ""},
+    {'h', 0, "across", "gone-not"},
+    {0, 0, NULL, NULL},
 };
 static const Line *const both[] = {lower, upper, NULL};
 
@@ -214,7 +233,8 @@ static void test_apply(Fixture *f, gconstpointer data)
 
 static void test_choose(Fixture *f, gconstpointer data)
 {
-    static const Line one[] = {{'f', 0644, "one", "1"}, {0, 0, NULL, NULL}}, two[] = {{'f', 0644, "two", "2"}, {0, 0, NULL, NULL}};
+    static const Line one[] = {{'f', 0644, "one", "1"}, {0, 0, NULL, NULL}},
+                      two[] = {{'f', 0644, "two", "2"}, {0, 0, NULL, NULL}};
     const Line *const first[] = {one, NULL}, *const second[] = {two, NULL};
     g_autofree char *layout = path_in(f, "img");
     json_t *a, *b, *index, *other;
@@ -222,13 +242,17 @@ static void test_choose(Fixture *f, gconstpointer data)
     a = write_image(f, "img", first);
     b = write_image(f, "img", second);
     other = for_platform(json_deep_copy(a), "linux", "s390x");
-    index = write_document(f, "img", json_pack("{siso}", "schemaVersion", 2, "manifests",
-                                               json_pack("[oo]", other, for_platform(json_deep_copy(b), "linux", "amd64"))),
-                           "application/vnd.oci.image.index.v1+json");
-    write_index(f, "img", json_pack("[oooo]", tagged(a, "a"), tagged(b, "b"), tagged(index, "multi"),
-                                    tagged(for_platform(json_deep_copy(a), "windows", "amd64"), "win")));
+    index =
+        write_document(f, "img",
+                       json_pack("{siso}", "schemaVersion", 2, "manifests",
+                                 json_pack("[oo]", other, for_platform(json_deep_copy(b), "linux", "amd64"))),
+                       "application/vnd.oci.image.index.v1+json");
+    write_index(f, "img",
+                json_pack("[oooo]", tagged(a, "a"), tagged(b, "b"), tagged(index, "multi"),
+                          tagged(for_platform(json_deep_copy(a), "windows", "amd64"), "win")));
     for (int i = 0; i < 4; i++) {
-        static const char *const tags[] = {NULL, "a", "b", "multi"}, *const want[] = {"one", "one", "two", "two"};
+        static const char *const tags[] = {NULL, "a", "b", "multi"}, *const want[] = {"one", "one", "two",
+                                                                                      "two"};
         g_autoptr(OciParent) parent = NULL;
         g_autoptr(GError) error = NULL;
         g_autofree char *lines = NULL;
@@ -265,7 +289,8 @@ static void assert_refused(const Fixture *f, OciForm form, const char *name, con
 static void test_damage(Fixture *f, gconstpointer data)
 {
     json_t *manifest = write_image(f, "img", both);
-    g_autofree char *blob = g_build_filename(f->dir, "img/blobs/sha256", json_string_value(json_object_get(manifest, "digest")) + 7, NULL);
+    g_autofree char *blob = g_build_filename(
+        f->dir, "img/blobs/sha256", json_string_value(json_object_get(manifest, "digest")) + 7, NULL);
     g_autofree char *text = NULL, *aside = path_in(f, "aside");
 
     write_index(f, "img", json_pack("[o]", manifest));
@@ -304,8 +329,9 @@ static void test_tricks(Fixture *f, gconstpointer data)
     write_index(f, "img", json_array());
     assert_refused(f, OCI_DIR, "img", "no image");
     for (size_t i = 0; i < G_N_ELEMENTS(digests); i++) {
-        write_index(f, "img", json_pack("[{sssssi}]", "mediaType", "application/vnd.oci.image.manifest.v1+json", "digest",
-                                        digests[i], "size", 5));
+        write_index(f, "img",
+                    json_pack("[{sssssi}]", "mediaType", "application/vnd.oci.image.manifest.v1+json",
+                              "digest", digests[i], "size", 5));
         assert_refused(f, OCI_DIR, "img", "malformed");
     }
     assert_refused(f, OCI_DIR, "nowhere", "nowhere");
@@ -318,8 +344,9 @@ static void test_tricks(Fixture *f, gconstpointer data)
 
 static void make_image(Fixture *f, StoreImage **ret, char **ret_tree)
 {
-    static const Line root[] = {{'d', 0755, "", NULL},        {'d', 0755, "bin", NULL},   {'f', 0755, "bin/sh", "#!"},
-                                {'h', 0, "bin/sh2", "bin/sh"}, {'l', 0777, "sh", "bin/sh"}, {0, 0, NULL, NULL}};
+    static const Line root[] = {{'d', 0755, "", NULL},       {'d', 0755, "bin", NULL},
+                                {'f', 0755, "bin/sh", "#!"}, {'h', 0, "bin/sh2", "bin/sh"},
+                                {'l', 0777, "sh", "bin/sh"}, {0, 0, NULL, NULL}};
     const Line *const layers[] = {root, NULL};
     g_autofree char *layout = path_in(f, "seed");
     g_autoptr(OciParent) seed = NULL;
@@ -335,7 +362,8 @@ static void make_image(Fixture *f, StoreImage **ret, char **ret_tree)
     write_index(f, "seed", json_pack("[o]", write_image(f, "seed", layers)));
     (void)(oci_import(f->store, OCI_DIR, layout, NULL, &seed, &error) &&
            store_writer_open(f->store, BLOCK_PUBLIC, &writer, &error) &&
-           oci_parent_tree(f->store, writer, seed, &tree, &space, &error) && store_writer_commit(writer, &error));
+           oci_parent_tree(f->store, writer, seed, &tree, &space, &error) &&
+           store_writer_commit(writer, &error));
     g_assert_no_error(error);
     map_writer_result(space, &map);
     g_assert_true(store_map_open(f->store, &map.digest, &files, NULL));
@@ -349,7 +377,8 @@ static void make_image(Fixture *f, StoreImage **ret, char **ret_tree)
 
 static void test_out_and_in(Fixture *f, gconstpointer data)
 {
-    g_autofree char *folder = path_in(f, "out"), *archive = path_in(f, "out.tar"), *again = path_in(f, "again.tar"), *tree = NULL;
+    g_autofree char *folder = path_in(f, "out"), *archive = path_in(f, "out.tar"),
+                    *again = path_in(f, "again.tar"), *tree = NULL;
     g_autoptr(StoreImage) image = NULL;
     g_autoptr(GError) error = NULL;
     Digest one, two;
@@ -359,7 +388,8 @@ static void test_out_and_in(Fixture *f, gconstpointer data)
         (void)(oci_export(f->store, image, OCI_DIR, folder, "web", &error) &&
                oci_export(f->store, image, OCI_ARCHIVE, i ? again : archive, "web", &error));
     g_assert_no_error(error);
-    g_assert_true(digest_of_file(AT_FDCWD, archive, &one, NULL, NULL) && digest_of_file(AT_FDCWD, again, &two, NULL, NULL));
+    g_assert_true(digest_of_file(AT_FDCWD, archive, &one, NULL, NULL) &&
+                  digest_of_file(AT_FDCWD, again, &two, NULL, NULL));
     g_assert_true(digest_equal(&one, &two));
     for (int i = 0; i < 2; i++) {
         g_autoptr(OciParent) parent = NULL;
@@ -395,7 +425,8 @@ static void test_foreign_folder(Fixture *f, gconstpointer data)
 
 static void test_skopeo(Fixture *f, gconstpointer data)
 {
-    g_autofree char *archive = path_in(f, "out.tar"), *ref = g_strconcat("oci-archive:", archive, NULL), *tree = NULL, *out = NULL;
+    g_autofree char *archive = path_in(f, "out.tar"), *ref = g_strconcat("oci-archive:", archive, NULL),
+                    *tree = NULL, *out = NULL;
     g_autoptr(StoreImage) image = NULL;
     g_autoptr(GError) error = NULL;
     const char *argv[] = {"skopeo", "inspect", "--raw", ref, NULL};
@@ -406,9 +437,10 @@ static void test_skopeo(Fixture *f, gconstpointer data)
         return;
     }
     make_image(f, &image, &tree);
-    (void)(oci_export(f->store, image, OCI_ARCHIVE, archive, "web", &error) && process_capture(argv, 1 << 20, &out, &error));
+    (void)(oci_export(f->store, image, OCI_ARCHIVE, archive, "web", &error) &&
+           process_capture(argv, 1 << 20, &out, &error));
     g_assert_no_error(error);
-    digest_of_string(out, &digest);
+    digest_of_string(g_strchomp(out), &digest);
     g_assert_true(digest_equal(&digest, &image->manifest));
 }
 
