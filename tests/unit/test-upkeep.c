@@ -243,10 +243,10 @@ static void test_states(Fixture *f, gconstpointer data)
     g_assert_cmpuint(count_problems(f->store, true), ==, 0);
 }
 
-G_GNUC_PRINTF(1, 0) static void shell(const char *format, const char *path)
+/* The store is $S. */
+static void shell(Fixture *f, const char *command)
 {
-    g_autofree char *command = g_strdup_printf(format, path);
-
+    g_setenv("S", f->path, TRUE);
     g_assert_cmpint(system(command), ==, 0);
 }
 
@@ -263,11 +263,11 @@ static void test_fsck_finds(Fixture *f, gconstpointer data)
     make_map(f->store, BLOCK_PUBLIC, 1, &map);
     publish(f->store, "one", &map);
     g_assert_cmpuint(count_problems(f->store, true), ==, 0);
-    shell("cd '%s'/segments; for f in */*; do mv $f $f.away; mv $f.away ../away; done", f->path);
+    shell(f, "cd \"$S\"/segments; for f in */*; do mv $f $f.away; mv $f.away ../away; done");
     g_assert_cmpuint(count_problems(f->store, false), >, 0);
-    shell("cd '%s'/segments; for d in *; do mv ../away $d/$(sha256sum < ../away | cut -d' ' -f1); break; done", f->path);
+    shell(f, "cd \"$S\"/segments; for d in *; do mv ../away $d/$(sha256sum < ../away | cut -d' ' -f1); break; done");
     g_assert_cmpuint(count_problems(f->store, true), ==, 0);
-    shell("cd '%s'/segments; for f in */*; do truncate -s -1 $f; done", f->path);
+    shell(f, "cd \"$S\"/segments; for f in */*; do truncate -s -1 $f; done");
     reopen(f);
     g_assert_cmpuint(count_problems(f->store, false), >, 0);
 }
@@ -326,11 +326,11 @@ static void test_adopt(Fixture *f, gconstpointer data)
 
     make_map(f->store, BLOCK_PUBLIC, 1, &one);
     store_close(f->store);
-    shell("cd '%s' && cp catalog.db old.db", f->path);
+    shell(f, "cd \"$S\" && cp catalog.db old.db");
     f->store = open_store(f->path, 0);
     make_map(f->store, BLOCK_PUBLIC, 2, &two);
     store_close(f->store);
-    shell("cd '%s' && mv old.db catalog.db", f->path);
+    shell(f, "cd \"$S\" && mv old.db catalog.db");
     f->store = open_store(f->path, 0);
     g_assert_cmpint(stat_of(f->store, "segments"), ==, 1);
     g_assert_cmpuint(count_problems(f->store, true), ==, 0);
