@@ -3,8 +3,9 @@
  * Cuts a sealed tree into container layers and describes them in an OCI config and manifest.
  *
  * Rules (facts of the image-spec that decide them in brackets):
- * 1. base: the source's tree. packages: what dpkg owns among the changes. rest: all other changes. Without a
- * base tree what dpkg owns and all folders are the base. From an oci parent: one layer with all changes.
+ * 1. base: the source's tree, less what the bake deleted or changed and no package owns (shed_changes).
+ * packages: what dpkg owns among the changes. rest: all other changes. Without a base tree what dpkg owns and
+ * all folders are the base. From an oci parent: one layer with all changes.
  * 2. An entry is preceded by its parent folders in their final form, whiteouts come right after their folder.
  * 3. A hard-link group with one changed name goes whole into one layer [links across layers are not
  * reliable].
@@ -306,6 +307,51 @@ static void collect_changes(Changes *changes)
     g_hash_table_unref(changes->leaders);
 }
 
+/* --- what the base layer does not keep --------------------------------------------- */
+
+typedef struct Shed {
+    GHashTable *owned;
+    GHashTable *paths; /* a set */
+} Shed;
+
+/* Packages' own files stay, so that an upgrade leaves the base layer's digest alone. */
+static bool note_shed(char what, const TreeEntry *a, const TreeEntry *b, void *arg)
+{
+    Shed *shed = arg;
+
+    if (what == '+' || (what == '~' && a->type == 'd' && b->type == 'd'))
+        return true;
+    if (below(a->path, "var/lib/dpkg") || g_hash_table_contains(shed->owned, a->path))
+        return true;
+    g_hash_table_add(shed->paths, g_strdup(a->type == 'h' ? a->target : a->path));
+    g_hash_table_add(shed->paths, g_strdup(a->path));
+    return true;
+}
+
+/*
+ * Takes out of @base what the bake deleted or changed: keys, logs and secrets that it cleaned must be in no
+ * layer, not even under a whiteout. All names of a hard-link group go together, or an heir would keep the old
+ * content.
+ */
+static void shed_changes(Tree *base, Tree *tree, GHashTable *owned)
+{
+    Shed shed = {owned, g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL)};
+    GHashTableIter iter;
+    gpointer path;
+
+    tree_diff(base, tree, note_shed, &shed);
+    for (size_t i = 0; i < tree_count(base); i++) {
+        const TreeEntry *entry = tree_nth(base, i);
+
+        if (entry->type == 'h' && g_hash_table_contains(shed.paths, entry->target))
+            g_hash_table_add(shed.paths, g_strdup(entry->path));
+    }
+    g_hash_table_iter_init(&iter, shed.paths);
+    while (g_hash_table_iter_next(&iter, &path, NULL))
+        tree_remove(base, path);
+    g_hash_table_unref(shed.paths);
+}
+
 /* --- plans -------------------------------------------------------------------------------- */
 
 static void keep_cut(LayersResult *result, Cut *cut)
@@ -331,6 +377,7 @@ static void plan_base(LayersResult *result, const LayersSpec *spec, Tree *base, 
     Cut *packages = cut_new("packages", tree, spec->files), *rest = cut_new("files", tree, spec->files);
     Changes changes = {base, tree, owned, packages, rest, NULL};
 
+    shed_changes(base, tree, owned);
     for (size_t i = 0; i < tree_count(base); i++)
         cut_add(bottom, tree_nth(base, i)->path);
     collect_changes(&changes);

@@ -328,6 +328,11 @@ static void fill_base(TreeBuilder *b)
     add_text(b, "opt/becomes-file/x", "x");
     add_text(b, "etc/kept", "kept");
     add_text(b, "dev/null-like", "never seen");
+    add_text(b, "etc/key", "SECRET deleted");
+    add_text(b, "etc/log", "SECRET emptied");
+    add_link(b, "etc/log2", 'h', "etc/log");
+    add_text(b, "etc/m1", "SECRET under two names");
+    add_link(b, "etc/m2", 'h', "etc/m1");
 }
 
 static void fill_final(TreeBuilder *b)
@@ -367,6 +372,9 @@ static void fill_final(TreeBuilder *b)
     add_text(b, "boot/vmlinuz-6.1", "kernel");
     add_text(b, "boot/grub/grub.cfg", "menu");
     add_text(b, "tmp/left", "left");
+    add_text(b, "etc/log", "");
+    add_link(b, "etc/log2", 'h', "etc/log");
+    add_text(b, "etc/m2", "now alone");
 }
 
 static OciParent *parent_of_image(Store *store, const StoreImage *image)
@@ -443,6 +451,21 @@ static json_t *config_of(Store *store, const StoreImage *image)
     return config;
 }
 
+/* The bytes of every layer's tar. */
+static void assert_nowhere(const Fixture *f, const StoreImage *image, const char *words)
+{
+    for (guint i = 0; i < image->layers->len; i++) {
+        const StoreLayerRef *ref = g_ptr_array_index(image->layers, i);
+        g_autofree char *path = g_build_filename(f->dir, "search", NULL), *bytes = NULL;
+        auto_fd int fd = open_temp(f, "search");
+        gsize size;
+
+        g_assert_true(layer_write_out(f->store, &ref->recipe, true, fd, NULL));
+        g_assert_true(g_file_get_contents(path, &bytes, &size, NULL));
+        g_assert_null(memmem(bytes, size, words, strlen(words)));
+    }
+}
+
 static void test_cut_with_base(Fixture *f, gconstpointer data)
 {
     g_autoptr(Tree) base = NULL, final = NULL, applied = NULL;
@@ -457,6 +480,7 @@ static void test_cut_with_base(Fixture *f, gconstpointer data)
         &(LayersSpec){.tree = final, .files = files, .base = base, .base_files = base_files, .epoch = 86400},
         &image);
     g_assert_cmpuint(image->layers->len, ==, 3);
+    assert_nowhere(f, image, "SECRET");
     apply_image(f->store, image, &applied);
     remove_machine_parts(final);
     assert_same_tree(final, applied);
