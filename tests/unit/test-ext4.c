@@ -11,8 +11,10 @@
 #include <string.h>
 
 typedef struct Fixture {
+    SupportStore *support;
     Store *store;
-    char *dir, *image;
+    const char *dir;
+    char *image;
 } Fixture;
 
 /* One store for all tests, and one folder of files that the file systems are made of. */
@@ -20,7 +22,9 @@ static Fixture fixture;
 
 static void make_fixture(Fixture *f)
 {
-    f->store = support_store(&f->dir);
+    f->support = support_store();
+    f->store = f->support->store;
+    f->dir = f->support->dir;
     f->image = g_build_filename(f->dir, "fs.img", NULL);
     g_assert_cmpint(support_sh("mkdir -p %s/r/d/e && cd %s/r && printf hello > small && seq 1 100000 > d/large && ln d/large twin && "
                                "head -c 40 /dev/zero > zero && truncate -s 2M d/sparse && printf end >> d/sparse && ln -s ../small d/short && "
@@ -254,8 +258,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ext4/random-damage-is-survived", test_damage);
     g_test_add_func("/ext4/partitions", test_partitions);
     rc = g_test_run();
-    if (fixture.store)
-        support_store_close(fixture.store, fixture.dir);
+    support_store_free(fixture.support);
     g_free(fixture.image);
     return rc;
 }

@@ -146,6 +146,7 @@ static bool print_difference(char what, const TreeEntry *a, const TreeEntry *b, 
 
 static void check_round_trip(SupportFillFn *fill, bool bootable)
 {
+    g_autoptr(SupportStore) support = support_store(); /* first, so it goes last */
     g_autoptr(Tree) tree = NULL, back = NULL;
     g_autoptr(StoreMap) files = NULL, disk = NULL, again = NULL, files_back = NULL;
     g_autoptr(StoreWriter) writer = NULL;
@@ -154,8 +155,8 @@ static void check_round_trip(SupportFillFn *fill, bool bootable)
     MapResult first, second;
     uint64_t offset, size;
     unsigned differences = 0;
-    char *dir;
-    Store *store = support_store(&dir);
+    Store *store = support->store;
+    const char *dir = support->dir;
 
     support_tree(store, fill, &tree, &files);
     disk = render(store, tree, files, bootable, 0, &first, &error);
@@ -193,7 +194,6 @@ static void check_round_trip(SupportFillFn *fill, bool bootable)
         opened = support_commit(store, w, m, &stored);
         g_assert_true(digest_equal(&stored.content, &second.content));
     }
-    support_store_close(store, dir);
 }
 
 static void test_odd_entries(void)
@@ -217,16 +217,15 @@ static void test_bootable(void)
 
 static void expect_error(SupportFillFn *fill, bool bootable, uint64_t size, const char *words)
 {
+    g_autoptr(SupportStore) support = support_store(); /* first, so it goes last */
     g_autoptr(Tree) tree = NULL;
     g_autoptr(StoreMap) files = NULL;
     g_autoptr(GError) error = NULL;
-    char *dir;
-    Store *store = support_store(&dir);
+    Store *store = support->store;
 
     support_tree(store, fill, &tree, &files);
     g_assert_null(render(store, tree, files, bootable, size, NULL, &error));
     g_assert_nonnull(strstr(error->message, words));
-    support_store_close(store, dir);
 }
 
 static void fill_large(TreeBuilder *builder)

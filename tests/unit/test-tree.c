@@ -181,12 +181,12 @@ static void fill_from_tar(TreeBuilder *builder)
 
 static void test_tar(void)
 {
+    g_autoptr(SupportStore) support = support_store(); /* first, so it goes last */
     g_autoptr(Tree) tree = NULL;
     g_autoptr(StoreMap) files = NULL;
     g_autoptr(GBytes) bytes = NULL;
     g_autofree char *work = g_dir_make_tmp("kiln-test-XXXXXX", NULL);
-    char *dir;
-    Store *store = support_store(&dir);
+    Store *store = support->store;
     size_t size;
 
     g_assert_cmpint(support_sh("cd %s && mkdir -p r/d && cd r && printf hello > z && ln z d/first && mknod c c 5 1 && touch skip && "
@@ -213,7 +213,6 @@ static void test_tar(void)
     g_assert_nonnull(strstr(whiteouts->str, "d/* "));
     g_string_free(whiteouts, TRUE);
     (void)file_remove_tree(AT_FDCWD, work, NULL);
-    support_store_close(store, dir);
 }
 
 static void refuse_tar(Store *store, const char *work, const char *script)
@@ -234,16 +233,15 @@ static void refuse_tar(Store *store, const char *work, const char *script)
 
 static void test_tar_hostile(void)
 {
+    g_autoptr(SupportStore) support = support_store(); /* first, so it goes last */
     g_autofree char *work = g_dir_make_tmp("kiln-test-XXXXXX", NULL);
-    char *dir;
-    Store *store = support_store(&dir);
+    Store *store = support->store;
 
     refuse_tar(store, work, "touch f && tar -P --transform 's,f,a/../../f,' -cf t.tar f");
     refuse_tar(store, work, "touch g && ln -f g h && tar -P --transform 's,^g,../g,' -cf t.tar g h");
     refuse_tar(store, work, "head -c 100000 /dev/urandom > big && tar -cf - big | head -c 50000 > t.tar");
     refuse_tar(store, work, "echo this is no archive at all, only words > t.tar");
     (void)file_remove_tree(AT_FDCWD, work, NULL);
-    support_store_close(store, dir);
 }
 
 static void fill_twins(TreeBuilder *builder)
@@ -258,6 +256,7 @@ static void fill_twins(TreeBuilder *builder)
 
 static void test_store_and_load(void)
 {
+    g_autoptr(SupportStore) support = support_store(); /* first, so it goes last */
     g_autoptr(Tree) tree = NULL, loaded = NULL;
     g_autoptr(StoreMap) files = NULL, space_map = NULL;
     g_autoptr(StoreWriter) writer = NULL;
@@ -265,8 +264,7 @@ static void test_store_and_load(void)
     g_autoptr(GError) error = NULL;
     TreeStored stored;
     MapResult result;
-    char *dir;
-    Store *store = support_store(&dir);
+    Store *store = support->store;
 
     support_tree(store, fill_twins, &tree, &files);
     g_assert_cmpint((int)store_map_size(files), ==, 12288 + 4096); /* the twins lie there once */
@@ -294,7 +292,6 @@ static void test_store_and_load(void)
         digest_of(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &digest);
         g_assert_true(digest_equal(&digest, &entry->sha256));
     }
-    support_store_close(store, dir);
 }
 
 int main(int argc, char **argv)

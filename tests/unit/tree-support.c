@@ -11,23 +11,26 @@
 #include <string.h>
 #include <sys/wait.h>
 
-Store *support_store(char **ret_dir)
+SupportStore *support_store(void)
 {
+    SupportStore *support = g_new0(SupportStore, 1);
     g_autoptr(GError) error = NULL;
-    Store *store = NULL;
 
-    *ret_dir = g_dir_make_tmp("kiln-test-XXXXXX", NULL);
-    g_assert_nonnull(*ret_dir);
-    (void)store_open(*ret_dir, STORE_OPEN_CREATE, &store, &error);
+    support->dir = g_dir_make_tmp("kiln-test-XXXXXX", NULL);
+    g_assert_nonnull(support->dir);
+    (void)store_open(support->dir, STORE_OPEN_CREATE, &support->store, &error);
     g_assert_no_error(error);
-    return store;
+    return support;
 }
 
-void support_store_close(Store *store, char *dir)
+void support_store_free(SupportStore *support)
 {
-    store_close(store);
-    (void)file_remove_tree(AT_FDCWD, dir, NULL);
-    g_free(dir);
+    if (!support)
+        return;
+    store_close(support->store);
+    (void)file_remove_tree(AT_FDCWD, support->dir, NULL);
+    g_free(support->dir);
+    g_free(support);
 }
 
 StoreMap *support_commit(Store *store, StoreWriter *writer, MapWriter *map, MapResult *ret_result)

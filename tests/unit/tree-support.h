@@ -7,8 +7,14 @@
 
 #include "store/store.h"
 
-Store *support_store(char **ret_dir);
-void support_store_close(Store *store, char *dir);
+/* Writers and maps must be gone before their store: declare it first. */
+typedef struct SupportStore {
+    Store *store;
+    char *dir;
+} SupportStore;
+SupportStore *support_store(void);
+void support_store_free(SupportStore *support);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SupportStore, support_store_free)
 
 /* A tree whose files were added by @fill, committed; files are open for reading. */
 typedef void SupportFillFn(TreeBuilder *builder);
