@@ -416,6 +416,10 @@ static Expr *parse_splat(Parser *p, Expr *left, uint32_t end, bool full)
     each->depth = 1;
     each->range.end = end;
     splat->left = left;
+    if (!enter(p)) {
+        leave(p);
+        return NULL;
+    }
     while (each && (peek(p).type == '.' || (full && peek(p).type == '['))) {
         uint32_t at = p->at;
 
@@ -431,6 +435,7 @@ static Expr *parse_splat(Parser *p, Expr *left, uint32_t end, bool full)
         p->at = at;
         each = parse_dot(p, each);
     }
+    leave(p);
     if (!each)
         return NULL;
     splat->right = each;
