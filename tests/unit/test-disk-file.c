@@ -209,6 +209,52 @@ static void test_qcow2(Fixture *f, gconstpointer data)
     assert_holds(again, disk, DISK_SIZE);
 }
 
+static void assert_refused(const Fixture *f, const char *name, const char *words)
+{
+    g_autoptr(StoreMap) map = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(import(f, name, &map, &error));
+    g_assert_nonnull(error);
+    if (!strstr(error->message, words))
+        g_test_message("%s: %s", name, error->message);
+    g_assert_nonnull(strstr(error->message, words));
+}
+
+/* What qemu-img makes in its many ways comes in; what it makes on a backing file does not. */
+static void test_qcow2_of_others(Fixture *f, gconstpointer data)
+{
+    static const char *const options[] = {"compat=0.10",     "compat=1.1,lazy_refcounts=on",
+                                          "extended_l2=on",  "cluster_size=512",
+                                          "cluster_size=2M", "compression_type=zstd"};
+    g_autofree uint8_t *disk = make_disk();
+    g_autofree char *raw = path_in(f, "disk.raw"), *path = path_in(f, "q.qcow2"),
+                    *over = path_in(f, "over.qcow2"),
+                    *outside = g_strdup_printf("data_file=%s/outside.raw", f->dir);
+
+    if (!process_have("qemu-img")) {
+        g_test_skip("qemu-img is not installed");
+        return;
+    }
+    write_file(f, "disk.raw", disk, DISK_SIZE);
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        bool compress = i == G_N_ELEMENTS(options) - 1;
+        g_autoptr(StoreMap) map = NULL;
+        g_autoptr(GError) error = NULL;
+
+        run((const char *const[]){"qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", options[i], raw,
+                                  path, compress ? "-c" : NULL, NULL});
+        (void)import(f, "q.qcow2", &map, &error);
+        g_assert_no_error(error);
+        assert_holds(map, disk, DISK_SIZE);
+    }
+    run((const char *const[]){"qemu-img", "create", "-q", "-f", "qcow2", "-b", path, "-F", "qcow2", over,
+                              NULL});
+    assert_refused(f, "over.qcow2", "backing file");
+    run((const char *const[]){"qemu-img", "create", "-q", "-f", "qcow2", "-o", outside, over, "1M", NULL});
+    assert_refused(f, "over.qcow2", "another file");
+}
+
 /* Edges of the layout: nothing at all, more than one L2 table, tables with holes between. */
 static void test_qcow2_large(Fixture *f, gconstpointer data)
 {
@@ -263,18 +309,6 @@ static void test_qcow2_empty(Fixture *f, gconstpointer data)
         run((const char *const[]){"qemu-img", "check", "-f", "qcow2", path, NULL});
     else
         g_test_skip("qemu-img is not installed");
-}
-
-static void assert_refused(const Fixture *f, const char *name, const char *words)
-{
-    g_autoptr(StoreMap) map = NULL;
-    g_autoptr(GError) error = NULL;
-
-    g_assert_false(import(f, name, &map, &error));
-    g_assert_nonnull(error);
-    if (!strstr(error->message, words))
-        g_test_message("%s: %s", name, error->message);
-    g_assert_nonnull(strstr(error->message, words));
 }
 
 static void put_be(uint8_t *p, uint64_t value, size_t size)
@@ -382,6 +416,7 @@ int main(int argc, char **argv)
     CASE("/disk-file/raw-comes-back-sparse", test_raw);
     CASE("/disk-file/raw-to-a-pipe-has-every-byte", test_raw_pipe);
     CASE("/disk-file/qcow2-is-sound-and-repeats", test_qcow2);
+    CASE("/disk-file/qcow2-of-others-comes-in", test_qcow2_of_others);
     CASE("/disk-file/qcow2-of-a-huge-sparse-disk", test_qcow2_large);
     CASE("/disk-file/qcow2-of-nothing", test_qcow2_empty);
     CASE("/disk-file/hostile-qcow2-is-refused", test_qcow2_refused);
