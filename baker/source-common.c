@@ -14,7 +14,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define SIZE_MIN ((uint64_t)64 << 20)
+#define SIZE_MIN ((uint64_t)80 << 20) /* boot loader, ESP and a root that holds anything */
+#define SIZE_UNIT ((uint64_t)1 << 20)
 #define SIZE_MAX_DISK ((uint64_t)16 << 40)
 #define MEMO_MAX (4 << 20)
 
@@ -53,8 +54,8 @@ bool source_size_argument(const json_t *args, const char *otherwise, uint64_t *r
         if (text && !units_parse_size(text, &size, error))
             return fail_prefix(error, "size");
     }
-    if ((text || value) && (size < SIZE_MIN || size > SIZE_MAX_DISK))
-        return fail_code(error, KILN_ERROR_USAGE, "size must lie between 64M and 16T");
+    if ((text || value) && (size < SIZE_MIN || size > SIZE_MAX_DISK || size % SIZE_UNIT != 0))
+        return fail_code(error, KILN_ERROR_USAGE, "size must be whole mebibytes between 80M and 16T");
     *ret = size;
     *ret_argument = NULL;
     return true;

@@ -11,7 +11,7 @@
 
 /* Every string argument in @names (NULL-terminated) is a string, where given. */
 bool source_check_strings(const json_t *args, const char *const *names, const char **ret_argument, GError **error);
-/* `size` as bytes; absent gives @otherwise. Between 64 MiB and 16 TiB. */
+/* `size` as bytes; absent gives @otherwise. Whole mebibytes from 80 MiB to 16 TiB. */
 bool source_size_argument(const json_t *args, const char *otherwise, uint64_t *ret, const char **ret_argument,
                           GError **error);
 

@@ -143,10 +143,33 @@ cut_partition() {
 left_behind() {
     for process in /proc/[0-9]*; do
         [ "$process" = "/proc/$$" ] && continue
-        tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -E 'qemu-system|nbdkit|mmdebstrap' | grep -F -- "$1" &&
+        { tr '\0' ' ' <"$process/cmdline"; } 2>/dev/null | grep -E 'qemu-system|nbdkit|mmdebstrap' | grep -F -- "$1" &&
             echo "$process"
     done
     return 0
+}
+
+# An OCI layout with one image "v1" of one layer: oci_layout FOLDER LAYER.tar
+oci_layout() {
+    python3 - "$1" "$2" <<'END'
+import gzip, hashlib, json, os, sys
+out, layer = sys.argv[1], open(sys.argv[2], "rb").read()
+os.makedirs(out + "/blobs/sha256")
+def blob(kind, data):
+    name = hashlib.sha256(data).hexdigest()
+    open(f"{out}/blobs/sha256/{name}", "wb").write(data)
+    return {"mediaType": "application/vnd.oci.image." + kind, "digest": "sha256:" + name, "size": len(data)}
+config = {"architecture": "amd64", "os": "linux", "created": "2020-09-13T12:26:40Z", "config": {"Env": ["A=1"]},
+          "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}
+layers = [blob("layer.v1.tar+gzip", gzip.compress(layer, mtime=0))]
+manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": blob("config.v1+json", json.dumps(config).encode()), "layers": layers}
+entry = blob("manifest.v1+json", json.dumps(manifest).encode())
+entry["annotations"] = {"org.opencontainers.image.ref.name": "v1"}
+json.dump({"schemaVersion": 2, "manifests": [entry]}, open(out + "/index.json", "w"))
+json.dump({"imageLayoutVersion": "1.0.0"}, open(out + "/oci-layout", "w"))
+print(layers[0]["digest"])
+END
 }
 
 # A free TCP port of the loopback device.

@@ -6,15 +6,8 @@
 require python3 umoci skopeo
 
 cat >make.py <<'END'
-import gzip, hashlib, io, json, os, sys, tarfile
-out = sys.argv[1]
-os.makedirs(out + "/blobs/sha256")
-def blob(data):
-    name = hashlib.sha256(data).hexdigest()
-    open(f"{out}/blobs/sha256/{name}", "wb").write(data)
-    return {"digest": "sha256:" + name, "size": len(data)}
-raw = io.BytesIO()
-tar = tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT)
+import io, tarfile
+tar = tarfile.open("parent.tar", mode="w", format=tarfile.PAX_FORMAT)
 def add(name, data=None, kind=tarfile.REGTYPE, mode=0o644, link="", uid=0, gid=0, pax=None):
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.linkname, info.uid, info.gid, info.mtime = kind, mode, link, uid, gid, 1600000000
@@ -41,21 +34,9 @@ add("odd/more", b"m" * 4097)
 add("odd/capable", b"prog", mode=0o755, pax={"SCHILY.xattr.security.capability":
     bytes.fromhex("0100000200040000000000000000000000000000").decode("latin-1"), "SCHILY.xattr.user.note": "kept"})
 tar.close()
-layer = raw.getvalue()
-packed = gzip.compress(layer, mtime=0)
-config = json.dumps({"architecture": "amd64", "os": "linux", "created": "2020-09-13T12:26:40Z",
-    "config": {"Env": ["A=1"], "WorkingDir": "/odd"},
-    "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}).encode()
-manifest = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-    "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(config)},
-    "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(packed)}]}).encode()
-index = {"schemaVersion": 2, "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", **blob(manifest),
-    "annotations": {"org.opencontainers.image.ref.name": "v1"}}]}
-json.dump(index, open(out + "/index.json", "w"))
-json.dump({"imageLayoutVersion": "1.0.0"}, open(out + "/oci-layout", "w"))
-print(blob(packed)["digest"])
 END
-base=$(python3 make.py parent)
+python3 make.py
+base=$(oci_layout parent parent.tar)
 
 cat >child.pkr.hcl <<'END'
 source "oci" "parent" {

@@ -141,7 +141,7 @@ static const Case cases[] = {
     {"bootstrap", "{\"suite\":\"bookworm\",\"packages\":[\"?essential\"]}", "packages", "not the name of a package"},
     {"bootstrap", "{\"suite\":\"bookworm\",\"packages\":[\"a,b\"]}", "packages", "not the name of a package"},
     {"bootstrap", "{\"suite\":\"bookworm\",\"variant\":\"tiny\"}", "variant", "not known"},
-    {"bootstrap", "{\"suite\":\"bookworm\",\"size\":\"1M\"}", "size", "between 64M and 16T"},
+    {"bootstrap", "{\"suite\":\"bookworm\",\"size\":\"1M\"}", "size", "between 80M and 16T"},
     {"bootstrap", "{\"suite\":\"bookworm\",\"size\":\"many\"}", "size", "size"},
     {"bootstrap", "{\"suite\":\"bookworm\",\"sources\":[\"nonsense\"]}", "sources", "neither a URL"},
     {"bootstrap", "{\"suite\":7}", "suite", "suite"},
