@@ -90,18 +90,26 @@ bool catalog_create(const char *dir, GError **error)
     return true;
 }
 
+/*
+ * For reading: as an ordinary reader where that is possible, because the newest rows of a store in use are in its WAL. On
+ * read-only media, or in a folder that we may not write and where no writer has laid out the WAL's index, as immutable.
+ */
+static bool open_for_reading(Store *store, bool state, Database **ret, GError **error)
+{
+    bool may_write = faccessat(store->dirfd, ".", W_OK, AT_EACCESS) == 0;
+
+    if ((may_write || errno != EROFS) && open_one(store->path, state, DATABASE_READ, ret, may_write ? error : NULL))
+        return true;
+    return !may_write && open_one(store->path, state, DATABASE_IMMUTABLE, ret, error);
+}
+
 static bool open_lazily(Store *store, bool state, Database **slot, Database **ret, GError **error)
 {
-    DatabaseMode mode = DATABASE_WRITE;
-
     if (store->flags & STORE_OPEN_NO_CATALOG)
         return fail(error, "store '%s' was opened without its catalog", store->path);
-    /* A read-only store on a writable disk may be in use, and its newest rows in the WAL; immutable would not see them. */
-    if (store->flags & STORE_OPEN_READONLY)
-        mode = faccessat(store->dirfd, ".", W_OK, AT_EACCESS) == 0 ? DATABASE_READ : DATABASE_IMMUTABLE;
-
     AUTO_LOCK(&store->database_lock);
-    if (!*slot && !open_one(store->path, state, mode, slot, error))
+    if (!*slot && !((store->flags & STORE_OPEN_READONLY) ? open_for_reading(store, state, slot, error)
+                                                         : open_one(store->path, state, DATABASE_WRITE, slot, error)))
         return false;
     *ret = *slot;
     return true;

@@ -32,6 +32,7 @@ struct MapWriter {
     uint64_t size, blocks;
     Leaf **leaves;
     size_t leaf_count;
+    uint64_t fresh; /* blocks that nobody had before us */
     bool finished;
     StagedBlob staged;
     MapBody *body; /* from the commit's first step to its last */
@@ -137,9 +138,11 @@ static bool check_range(const MapWriter *map, uint64_t offset, uint64_t len, GEr
 static bool write_window(MapWriter *map, uint64_t block, const uint8_t *data, unsigned count, GError **error)
 {
     BlockRef refs[FRAME_MAX_BLOCKS];
+    uint64_t before = store_writer_fresh_blocks(map->writer);
 
     if (!store_writer_put_window(map->writer, data, count, refs, error))
         return false;
+    map->fresh += store_writer_fresh_blocks(map->writer) - before;
     for (unsigned i = 0; i < count; i++)
         set_ref(map, block + i, refs[i]);
     return true;
@@ -520,7 +523,7 @@ static bool map_done(void *arg, GError **error)
     map->result.digest = map->staged.digest;
     map->result.size = map->size;
     map->result.data_bytes = count_data(map->body);
-    map->result.new_bytes = store_writer_fresh_blocks(map->writer) * STORE_BLOCK_SIZE;
+    map->result.new_bytes = map->fresh * STORE_BLOCK_SIZE;
     g_clear_pointer(&map->body, map_body_free);
     if (!store_map_open(map->store, &map->result.digest, &reader, error) || !store_map_content(reader, &map->result.content, error))
         return false;

@@ -93,6 +93,19 @@ static bool create_parts(int dirfd, const char *path, GError **error)
            fail_prefix(error, "store '%s'", path);
 }
 
+/* Not simply waiting: whoever was quicker keeps a shared lock for as long as it works. */
+static bool lock_for_creation(int dirfd, int lock)
+{
+    while (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        if (faccessat(dirfd, "format", F_OK, 0) == 0)
+            return true;
+        g_usleep(20000);
+    }
+    return true;
+}
+
 static bool create_store(const char *path, GError **error)
 {
     auto_fd int dirfd = -1;
@@ -104,7 +117,7 @@ static bool create_store(const char *path, GError **error)
     if (dirfd < 0)
         return fail_errno(error, "open store '%s'", path);
     lock = io_open(dirfd, "lock", O_RDWR | O_CREAT, 0644);
-    if (lock < 0 || flock(lock, LOCK_EX) < 0)
+    if (lock < 0 || !lock_for_creation(dirfd, lock))
         return fail_errno(error, "lock store '%s'", path);
     return create_parts(dirfd, path, error);
 }
