@@ -10,7 +10,6 @@
 #include "baker/render-parts.h"
 
 #include <string.h>
-#include <zlib.h>
 
 #define GPT_ENTRIES 128
 #define GPT_ENTRY_SIZE 128
@@ -82,8 +81,8 @@ static void fill_header(uint8_t *header, const uint8_t *table, uint64_t here, ui
     put_le(header + 72, table_at, 8);
     put_le(header + 80, GPT_ENTRIES, 4);
     put_le(header + 84, GPT_ENTRY_SIZE, 4);
-    put_le(header + 88, crc32(0, table, GPT_ENTRIES * GPT_ENTRY_SIZE), 4);
-    put_le(header + 16, crc32(0, header, 92), 4);
+    put_le(header + 88, disk_crc32(table, GPT_ENTRIES * GPT_ENTRY_SIZE), 4);
+    put_le(header + 16, disk_crc32(header, 92), 4);
 }
 
 static void fill_mbr(uint8_t *mbr, uint64_t sectors, const uint8_t *code)

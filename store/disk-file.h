@@ -25,6 +25,8 @@ typedef struct DiskPartition {
     char type[40];        /* GPT type GUID in lower case, or "mbr:83" */
     char fs[16];          /* "ext4", "vfat", "xfs", "btrfs", "swap", "lvm", "luks" or "" when not recognised */
 } DiskPartition;
+/* CRC-32 (IEEE 802.3) as GPT's header and table carry it. */
+uint32_t disk_crc32(const void *data, size_t size);
 /* GPT (primary header, CRCs checked) or MBR with logical partitions; bounded. Array of DiskPartition. */
 bool disk_partitions(StoreMap *map, GArray **ret, GError **error);
 
