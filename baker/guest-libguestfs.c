@@ -204,7 +204,7 @@ static bool watcher_listen(Watcher *w, const char *path, GError **error)
 
     if (strlen(path) >= sizeof address.sun_path)
         return fail(error, "the folder for sockets has a name that is too long: '%s'", path);
-    strcpy(address.sun_path, path);
+    (void)g_strlcpy(address.sun_path, path, sizeof address.sun_path);
     w->path = path;
     w->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (w->listen_fd < 0 || bind(w->listen_fd, (struct sockaddr *)&address, sizeof address) < 0 ||

@@ -22,6 +22,13 @@ static const char policy_path[] = "/usr/sbin/policy-rc.d";
 static const char policy_text[] =
     "#!/bin/sh\n# Made by kiln for the time of a bake step: no service starts in an image.\nexit 101\n";
 
+/* Both are WIRE_PATH_MAX bytes, and every caller has checked that it fits. */
+static void copy_path(char *to, const char *from)
+{
+    memcpy(to, from, strnlen(from, WIRE_PATH_MAX - 1) + 1);
+    to[WIRE_PATH_MAX - 1] = '\0';
+}
+
 static bool same_time(const struct timespec *a, const struct timespec *b)
 {
     return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
@@ -52,8 +59,8 @@ static Place *place_new(Step *step, const char *path, bool is_dir)
     if (step->n_places == PLACE_MAX || strlen(path) >= sizeof place->path)
         return NULL;
     *place = (Place){.is_dir = is_dir};
-    strcpy(place->path, path);
-    strcpy(place->parent, path);
+    copy_path(place->path, path);
+    copy_path(place->parent, path);
     slash = strrchr(place->parent, '/');
     slash[slash == place->parent ? 1 : 0] = '\0';
     return mtime_of(place->parent, &place->before) == 0 ? place : NULL;
@@ -146,7 +153,7 @@ static void tidy(char *path)
         if (used >= sizeof out)
             used = sizeof out - 1;
     }
-    strcpy(path, out);
+    copy_path(path, out);
 }
 
 /* Follows links by hand, because the last one often leads into /run, where nothing is yet. */
@@ -154,7 +161,7 @@ static bool follow(const char *from, char out[WIRE_PATH_MAX])
 {
     char target[WIRE_PATH_MAX], joined[2 * WIRE_PATH_MAX];
 
-    strcpy(out, from);
+    copy_path(out, from);
     for (int i = 0; i < LINKS_MAX; i++) {
         ssize_t n = readlink(out, target, sizeof target - 1);
 
@@ -167,7 +174,7 @@ static bool follow(const char *from, char out[WIRE_PATH_MAX])
         (void)snprintf(joined, sizeof joined, "%s/%s", target[0] == '/' ? "" : out, target);
         if (strlen(joined) >= WIRE_PATH_MAX)
             return false;
-        strcpy(out, joined);
+        copy_path(out, joined);
     }
     return false;
 }
