@@ -455,7 +455,10 @@ static void evaluate_source(Pair *pair)
 
     body_to_json(pair->t, ref->source->body, pair->scope, none, block->args);
     if (ref->completion) {
-        body_to_json(pair->t, ref->completion->body, pair->scope, skip, block->args);
+        const Scope *own = ref->completion->scope; /* of dynamic "source": the iterator lies over source.* and build.* */
+        const Scope *scope = own ? scope_with(pair->t->arena, pair->scope, own->names[0], own->values[0]) : pair->scope;
+
+        body_to_json(pair->t, ref->completion->body, scope, skip, block->args);
         template_block_also(block, ref->completion->body);
     }
     pair->out->source = block;

@@ -210,6 +210,8 @@ static Expr *parse_object_key(Parser *p)
         return NULL;
     if (key->kind == EXPR_VARIABLE)
         return expr_string(p, key->range, key->name);
+    if (key->kind == EXPR_LITERAL && value_is_null(key->value)) /* the word null, as true and false */
+        return expr_string(p, key->range, "null");
     if (key->kind == EXPR_ATTRIBUTE || key->kind == EXPR_INDEX)
         return parse_fail(p, key->range, "a computed key must stand in parentheses, a plain key with '.' in quotes");
     return key;

@@ -153,6 +153,16 @@ static void test_several_sources(void)
     assert_json(provisioner_at(b, 1)->args, "{\"k\":2,\"l\":3}");
 }
 
+static void test_dynamic_sources(void)
+{
+    g_autoptr(Template) t = load("source \"x\" \"a\" {}\nbuild {\n  name = \"web\"\n  dynamic \"source\" {\n    for_each = { p = 1, q = 2 }\n"
+                                 "    labels = [\"x.a\"]\n    content {\n      name = source.key\n      v = source.value\n      b = build.name\n    }\n  }\n}\n",
+                                 NULL);
+
+    g_assert_cmpstr(build_at(t, 0)->name, ==, "web.p");
+    assert_json(build_at(t, 1)->source->args, "{\"b\":\"web\",\"v\":2}");
+}
+
 static void test_only_except(void)
 {
     static const char text[] = "source \"x\" \"a\" {}\nsource \"x\" \"b\" {\n  v = 1/0\n}\n"
@@ -377,6 +387,7 @@ int main(int argc, char **argv)
     g_test_add_func("/templates/nested-blocks-become-arrays", test_nested);
     g_test_add_func("/templates/dynamic-makes-provisioners", test_dynamic_provisioners);
     g_test_add_func("/templates/several-sources-make-several-builds", test_several_sources);
+    g_test_add_func("/templates/dynamic-makes-sources", test_dynamic_sources);
     g_test_add_func("/templates/only-and-except-select", test_only_except);
     g_test_add_func("/templates/variables-have-a-precedence", test_precedence);
     g_test_add_func("/templates/variables-have-types", test_types);
