@@ -58,7 +58,7 @@ static Expr *expr_literal(Parser *p, Token token, Value *value)
 
 static Expr *unexpected(Parser *p, const char *wanted)
 {
-    Token token = peek(p);
+    Token token = parser_peek(p);
 
     return parse_fail(p, token_range(p, token), "expected %s here, found %s", wanted,
                       lex_describe(p->source, token, p->arena));
@@ -66,7 +66,7 @@ static Expr *unexpected(Parser *p, const char *wanted)
 
 static Expr *parse_number(Parser *p)
 {
-    Token token = take(p);
+    Token token = parser_take(p);
     Number *number = number_from_text(p->arena, token_text(p, token));
 
     if (!number)
@@ -84,23 +84,23 @@ static Expr *parse_call(Parser *p, Token name)
     Token close;
 
     p->skip_newlines = true;
-    (void)take(p); /* '(' */
-    while (peek(p).type != ')') {
+    (void)parser_take(p); /* '(' */
+    while (parser_peek(p).type != ')') {
         Expr *item = parse_expr(p);
 
         if (!item)
             return NULL;
         g_ptr_array_add(items, item);
-        if (accept(p, TOKEN_ELLIPSIS)) {
+        if (parser_accept(p, TOKEN_ELLIPSIS)) {
             call->expand = true;
             break;
         }
-        if (!accept(p, ','))
+        if (!parser_accept(p, ','))
             break;
     }
-    if (peek(p).type != ')')
+    if (parser_peek(p).type != ')')
         return unexpected(p, call->expand ? "')' after '...'" : "',' or ')' in this function call");
-    close = take(p);
+    close = parser_take(p);
     p->skip_newlines = before;
     call->name = token_text(p, name);
     call->name_range = token_range(p, name);
@@ -111,11 +111,11 @@ static Expr *parse_call(Parser *p, Token name)
 
 static bool take_name(Parser *p, const char **ret)
 {
-    if (peek(p).type != TOKEN_IDENT) {
+    if (parser_peek(p).type != TOKEN_IDENT) {
         (void)unexpected(p, "a name");
         return false;
     }
-    *ret = token_text(p, take(p));
+    *ret = token_text(p, parser_take(p));
     return true;
 }
 
@@ -128,41 +128,41 @@ static Expr *parse_for(Parser *p, Token open, bool object)
 
     p->skip_newlines = true;
     expr->makes_object = object;
-    (void)take(p); /* for */
+    (void)parser_take(p); /* for */
     if (!take_name(p, &expr->name))
         return NULL;
-    if (accept(p, ',')) {
+    if (parser_accept(p, ',')) {
         expr->key_name = expr->name;
         if (!take_name(p, &expr->name))
             return NULL;
     }
-    if (!is_word(p, peek(p), "in"))
+    if (!is_word(p, parser_peek(p), "in"))
         return unexpected(p, "the word 'in'");
-    (void)take(p);
+    (void)parser_take(p);
     if (!(expr->left = parse_expr(p)))
         return NULL;
-    if (!accept(p, ':'))
+    if (!parser_accept(p, ':'))
         return unexpected(p, "':'");
     if (!(expr->right = parse_expr(p)))
         return NULL;
     if (object) {
         expr->key_expr = expr->right;
-        if (!accept(p, TOKEN_ARROW))
+        if (!parser_accept(p, TOKEN_ARROW))
             return unexpected(p, "'=>' between key and value");
         if (!(expr->right = parse_expr(p)))
             return NULL;
-        expr->expand = accept(p, TOKEN_ELLIPSIS);
-    } else if (peek(p).type == TOKEN_ARROW) {
-        return parse_fail(p, token_range(p, peek(p)), "'=>' makes an object, which is written with { }, not with [ ]");
+        expr->expand = parser_accept(p, TOKEN_ELLIPSIS);
+    } else if (parser_peek(p).type == TOKEN_ARROW) {
+        return parse_fail(p, token_range(p, parser_peek(p)), "'=>' makes an object, which is written with { }, not with [ ]");
     }
-    if (is_word(p, peek(p), "if")) {
-        (void)take(p);
+    if (is_word(p, parser_peek(p), "if")) {
+        (void)parser_take(p);
         if (!(expr->condition = parse_expr(p)))
             return NULL;
     }
-    if (peek(p).type != (object ? '}' : ']'))
+    if (parser_peek(p).type != (object ? '}' : ']'))
         return unexpected(p, object ? "'}' at the end of this 'for'" : "']' at the end of this 'for'");
-    close = take(p);
+    close = parser_take(p);
     p->skip_newlines = before;
     return expr_finish(p, expr, close.end);
 }
@@ -171,29 +171,29 @@ static Expr *parse_tuple(Parser *p)
 {
     g_autoptr(GPtrArray) items = g_ptr_array_new();
     bool before = p->skip_newlines;
-    Token open = take(p), close;
+    Token open = parser_take(p), close;
     Expr *expr;
 
     p->skip_newlines = true;
-    if (is_word(p, peek(p), "for")) {
+    if (is_word(p, parser_peek(p), "for")) {
         expr = parse_for(p, open, false);
         p->skip_newlines = before;
         return expr;
     }
-    while (peek(p).type != ']') {
+    while (parser_peek(p).type != ']') {
         Expr *item = parse_expr(p);
 
         if (!item)
             return NULL;
         g_ptr_array_add(items, item);
-        if (!accept(p, ','))
+        if (!parser_accept(p, ','))
             break;
     }
-    if (peek(p).type == TOKEN_EOF)
+    if (parser_peek(p).type == TOKEN_EOF)
         return parse_fail(p, token_range(p, open), "this '[' is never closed");
-    if (peek(p).type != ']')
+    if (parser_peek(p).type != ']')
         return unexpected(p, "',' or ']' in this list");
-    close = take(p);
+    close = parser_take(p);
     p->skip_newlines = before;
     expr = expr_new(p, EXPR_TUPLE, open.start);
     expr->n_items = items->len;
@@ -224,7 +224,7 @@ static bool parse_object_item(Parser *p, GPtrArray *items)
 
     if (!key)
         return false;
-    if (!accept(p, '=') && !accept(p, ':')) {
+    if (!parser_accept(p, '=') && !parser_accept(p, ':')) {
         (void)unexpected(p, "'=' and a value");
         return false;
     }
@@ -242,7 +242,7 @@ static bool next_word_is_for(Parser *p)
     bool result;
 
     p->skip_newlines = true;
-    result = is_word(p, peek(p), "for");
+    result = is_word(p, parser_peek(p), "for");
     p->skip_newlines = before;
     return result;
 }
@@ -258,8 +258,8 @@ static bool starts_for(Parser *p)
     if (!next_word_is_for(p))
         return false;
     p->skip_newlines = true;
-    word = take(p);
-    next = peek(p).type;
+    word = parser_take(p);
+    next = parser_peek(p).type;
     p->skip_newlines = before;
     p->at = at;
     (void)word;
@@ -270,7 +270,7 @@ static Expr *parse_object(Parser *p)
 {
     g_autoptr(GPtrArray) items = g_ptr_array_new();
     bool before = p->skip_newlines;
-    Token open = take(p), close;
+    Token open = parser_take(p), close;
     Expr *expr;
 
     if (starts_for(p)) {
@@ -283,21 +283,21 @@ static Expr *parse_object(Parser *p)
     }
     p->skip_newlines = false;
     for (;;) {
-        while (accept(p, TOKEN_NEWLINE))
+        while (parser_accept(p, TOKEN_NEWLINE))
             ;
-        if (peek(p).type == '}')
+        if (parser_peek(p).type == '}')
             break;
-        if (peek(p).type == TOKEN_EOF)
+        if (parser_peek(p).type == TOKEN_EOF)
             return parse_fail(p, token_range(p, open), "this '{' is never closed");
         if (!parse_object_item(p, items))
             return NULL;
-        if (peek(p).type == '}')
+        if (parser_peek(p).type == '}')
             break;
-        if (!accept(p, ',') && !accept(p, TOKEN_NEWLINE))
-            return peek(p).type == TOKEN_EOF ? parse_fail(p, token_range(p, open), "this '{' is never closed")
+        if (!parser_accept(p, ',') && !parser_accept(p, TOKEN_NEWLINE))
+            return parser_peek(p).type == TOKEN_EOF ? parse_fail(p, token_range(p, open), "this '{' is never closed")
                                              : unexpected(p, "',', '}' or the end of the line in this object");
     }
-    close = take(p);
+    close = parser_take(p);
     p->skip_newlines = before;
     expr = expr_new(p, EXPR_OBJECT, open.start);
     expr->n_items = items->len;
@@ -308,27 +308,27 @@ static Expr *parse_object(Parser *p)
 static Expr *parse_paren(Parser *p)
 {
     bool before = p->skip_newlines;
-    Token open = take(p), close;
+    Token open = parser_take(p), close;
     Expr *expr = expr_new(p, EXPR_PAREN, open.start);
 
     p->skip_newlines = true;
     if (!(expr->left = parse_expr(p)))
         return NULL;
-    if (peek(p).type == TOKEN_EOF)
+    if (parser_peek(p).type == TOKEN_EOF)
         return parse_fail(p, token_range(p, open), "this '(' is never closed");
-    if (peek(p).type != ')')
+    if (parser_peek(p).type != ')')
         return unexpected(p, "')'");
-    close = take(p);
+    close = parser_take(p);
     p->skip_newlines = before;
     return expr_finish(p, expr, close.end);
 }
 
 static Expr *parse_name(Parser *p)
 {
-    Token token = take(p);
+    Token token = parser_take(p);
     Expr *expr;
 
-    if (peek(p).type == '(')
+    if (parser_peek(p).type == '(')
         return parse_call(p, token);
     if (is_word(p, token, "true") || is_word(p, token, "false"))
         return expr_literal(p, token, value_bool(p->arena, is_word(p, token, "true")));
@@ -341,7 +341,7 @@ static Expr *parse_name(Parser *p)
 
 static Expr *parse_term(Parser *p)
 {
-    Token token = peek(p);
+    Token token = parser_peek(p);
 
     switch (token.type) {
     case TOKEN_NUMBER:
@@ -388,7 +388,7 @@ static Expr *index_of(Parser *p, Expr *left, Expr *key, uint32_t end)
 /* .0 and, because the lexer reads numbers greedily, .0.1 */
 static Expr *parse_legacy_index(Parser *p, Expr *left)
 {
-    Token token = take(p);
+    Token token = parser_take(p);
     g_autofree char *text = g_strndup(p->source->text + token.start, token.end - token.start);
     g_auto(GStrv) parts = g_strsplit(text, ".", -1);
 
@@ -418,26 +418,26 @@ static Expr *parse_splat(Parser *p, Expr *left, uint32_t end, bool full)
     each->depth = 1;
     each->range.end = end;
     splat->left = left;
-    if (!enter(p)) {
-        leave(p);
+    if (!parser_enter(p)) {
+        parser_leave(p);
         return NULL;
     }
-    while (each && (peek(p).type == '.' || (full && peek(p).type == '['))) {
+    while (each && (parser_peek(p).type == '.' || (full && parser_peek(p).type == '['))) {
         uint32_t at = p->at;
 
-        if (peek(p).type == '[') {
+        if (parser_peek(p).type == '[') {
             each = parse_bracket(p, each);
             continue;
         }
-        (void)take(p);
-        if (peek(p).type == '*') { /* a second .* begins anew on the result */
+        (void)parser_take(p);
+        if (parser_peek(p).type == '*') { /* a second .* begins anew on the result */
             p->at = at;
             break;
         }
         p->at = at;
         each = parse_dot(p, each);
     }
-    leave(p);
+    parser_leave(p);
     if (!each)
         return NULL;
     splat->right = each;
@@ -448,14 +448,14 @@ static Expr *parse_dot(Parser *p, Expr *left)
 {
     Token next;
 
-    (void)take(p); /* '.' */
-    next = peek(p);
+    (void)parser_take(p); /* '.' */
+    next = parser_peek(p);
     if (next.type == TOKEN_IDENT)
-        return attribute_of(p, left, take(p));
+        return attribute_of(p, left, parser_take(p));
     if (next.type == TOKEN_NUMBER)
         return parse_legacy_index(p, left);
     if (next.type == '*') {
-        (void)take(p);
+        (void)parser_take(p);
         return parse_splat(p, left, next.end, false);
     }
     return unexpected(p, "the name of an attribute after '.'");
@@ -464,16 +464,16 @@ static Expr *parse_dot(Parser *p, Expr *left)
 static Expr *parse_bracket(Parser *p, Expr *left)
 {
     bool before = p->skip_newlines;
-    Token open = take(p), close;
+    Token open = parser_take(p), close;
     Expr *key;
 
     p->skip_newlines = true;
-    if (peek(p).type == '*') {
+    if (parser_peek(p).type == '*') {
         uint32_t at = p->at;
 
-        (void)take(p);
-        if (peek(p).type == ']') {
-            close = take(p);
+        (void)parser_take(p);
+        if (parser_peek(p).type == ']') {
+            close = parser_take(p);
             p->skip_newlines = before;
             return parse_splat(p, left, close.end, true);
         }
@@ -481,10 +481,10 @@ static Expr *parse_bracket(Parser *p, Expr *left)
     }
     if (!(key = parse_expr(p)))
         return NULL;
-    if (peek(p).type != ']')
-        return peek(p).type == TOKEN_EOF ? parse_fail(p, token_range(p, open), "this '[' is never closed")
+    if (parser_peek(p).type != ']')
+        return parser_peek(p).type == TOKEN_EOF ? parse_fail(p, token_range(p, open), "this '[' is never closed")
                                          : unexpected(p, "']' after the index");
-    close = take(p);
+    close = parser_take(p);
     p->skip_newlines = before;
     return index_of(p, left, key, close.end);
 }
@@ -493,8 +493,8 @@ static Expr *parse_postfix(Parser *p)
 {
     Expr *expr = parse_term(p);
 
-    while (expr && (peek(p).type == '.' || peek(p).type == '['))
-        expr = peek(p).type == '.' ? parse_dot(p, expr) : parse_bracket(p, expr);
+    while (expr && (parser_peek(p).type == '.' || parser_peek(p).type == '['))
+        expr = parser_peek(p).type == '.' ? parse_dot(p, expr) : parse_bracket(p, expr);
     return expr;
 }
 
@@ -502,20 +502,20 @@ static Expr *parse_postfix(Parser *p)
 
 static Expr *parse_unary(Parser *p)
 {
-    Token token = peek(p);
+    Token token = parser_peek(p);
     Expr *expr;
 
     if (token.type != '-' && token.type != '!')
         return parse_postfix(p);
-    if (!enter(p)) {
-        leave(p);
+    if (!parser_enter(p)) {
+        parser_leave(p);
         return NULL;
     }
-    (void)take(p);
+    (void)parser_take(p);
     expr = expr_new(p, EXPR_UNARY, token.start);
     expr->op = token.type;
     expr->left = parse_unary(p);
-    leave(p);
+    parser_leave(p);
     return expr->left ? expr_finish(p, expr, expr->left->range.end) : NULL;
 }
 
@@ -550,13 +550,13 @@ static Expr *parse_binary(Parser *p, int lowest)
     Expr *left = parse_unary(p);
 
     while (left) {
-        Token token = peek(p);
+        Token token = parser_peek(p);
         int level = precedence(token.type);
         Expr *expr;
 
         if (level == 0 || level < lowest)
             return left;
-        (void)take(p);
+        (void)parser_take(p);
         expr = expr_new(p, EXPR_BINARY, left->range.start);
         expr->op = token.type;
         expr->left = left;
@@ -571,13 +571,13 @@ static Expr *parse_conditional(Parser *p)
     Expr *condition = parse_binary(p, 1);
     Expr *expr;
 
-    if (!condition || !accept(p, '?'))
+    if (!condition || !parser_accept(p, '?'))
         return condition;
     expr = expr_new(p, EXPR_CONDITIONAL, condition->range.start);
     expr->condition = condition;
     if (!(expr->left = parse_expr(p)))
         return NULL;
-    if (!accept(p, ':'))
+    if (!parser_accept(p, ':'))
         return unexpected(p, "':' and the value for the other case");
     if (!(expr->right = parse_expr(p)))
         return NULL;
@@ -588,10 +588,10 @@ Expr *parse_expr(Parser *p)
 {
     Expr *expr = NULL;
 
-    if (!p->failed && enter(p))
+    if (!p->failed && parser_enter(p))
         expr = parse_conditional(p);
     else if (p->failed)
         p->depth++;
-    leave(p);
+    parser_leave(p);
     return expr;
 }

@@ -26,9 +26,9 @@ typedef struct Parser {
     Token peeked;
 } Parser;
 
-Token peek(Parser *p);
-Token take(Parser *p);
-bool accept(Parser *p, int type);
+Token parser_peek(Parser *p);
+Token parser_take(Parser *p);
+bool parser_accept(Parser *p, int type);
 bool is_word(const Parser *p, Token token, const char *word);
 Range token_range(const Parser *p, Token token);
 char *token_text(const Parser *p, Token token);
@@ -37,8 +37,8 @@ char *token_text(const Parser *p, Token token);
 void *parse_fail(Parser *p, Range range, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /* Every recursion goes through these two. */
-bool enter(Parser *p);
-void leave(Parser *p);
+bool parser_enter(Parser *p);
+void parser_leave(Parser *p);
 
 Expr *expr_new(Parser *p, ExprKind kind, uint32_t start);
 /* Sets end and depth; NULL (with a diagnostic) when the tree got too deep. */

@@ -163,15 +163,15 @@ static void strip_before(Cutter *cutter)
 static bool take_close(Cutter *cutter, uint32_t start)
 {
     Parser *p = cutter->p;
-    Token token = peek(p);
+    Token token = parser_peek(p);
 
     if (token.type == '~') {
-        (void)take(p);
+        (void)parser_take(p);
         cutter->strip_next = true;
-        token = peek(p);
+        token = parser_peek(p);
     }
     if (token.type == '}') {
-        (void)take(p);
+        (void)parser_take(p);
         return true;
     }
     if (token.type == TOKEN_EOF || token.type == '"')
@@ -185,24 +185,24 @@ static bool take_close(Cutter *cutter, uint32_t start)
 
 static bool parse_for_header(Parser *p, Part *part)
 {
-    Token name = take(p);
+    Token name = parser_take(p);
 
     part->kind = PART_FOR;
-    if (name.type == TOKEN_IDENT && accept(p, ',')) {
+    if (name.type == TOKEN_IDENT && parser_accept(p, ',')) {
         part->key_name = token_text(p, name);
-        name = take(p);
+        name = parser_take(p);
     }
-    if (name.type != TOKEN_IDENT || !is_word(p, peek(p), "in"))
+    if (name.type != TOKEN_IDENT || !is_word(p, parser_peek(p), "in"))
         return parse_fail(p, token_range(p, name), "a loop is written %%{ for NAME in LIST }") != NULL;
     part->name = token_text(p, name);
-    (void)take(p);
+    (void)parser_take(p);
     part->expr = parse_expr(p);
     return part->expr != NULL;
 }
 
 static bool parse_directive(Parser *p, Part *part)
 {
-    Token word = take(p);
+    Token word = parser_take(p);
 
     if (is_word(p, word, "if")) {
         part->kind = PART_IF;
@@ -502,9 +502,9 @@ static Expr *fold(Folder *folder, Range range, const char *until)
 {
     Expr *expr = NULL;
 
-    if (enter(folder->p))
+    if (parser_enter(folder->p))
         expr = fold_inner(folder, range, until);
-    leave(folder->p);
+    parser_leave(folder->p);
     return expr;
 }
 
@@ -527,7 +527,7 @@ static Expr *fold_all(Parser *p, GPtrArray *parts, Range range)
 Expr *parse_quoted(Parser *p)
 {
     g_autoptr(GPtrArray) parts = g_ptr_array_new();
-    Token open = take(p);
+    Token open = parser_take(p);
     Expr *expr;
 
     if (!cut(p, QUOTED, NULL, parts))
@@ -542,7 +542,7 @@ Expr *parse_quoted(Parser *p)
 Expr *parse_heredoc(Parser *p)
 {
     g_autoptr(GPtrArray) parts = g_ptr_array_new();
-    Token open = take(p);
+    Token open = parser_take(p);
     g_autofree char *line = g_strndup(p->source->text + open.start, open.end - open.start);
     bool flush = line[2] == '-';
     const char *marker = g_strstrip(line + (flush ? 3 : 2));

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-Token peek(Parser *p)
+Token parser_peek(Parser *p)
 {
     if (!p->have_peeked || p->peeked_at != p->at || p->peeked_skipping != p->skip_newlines) {
         p->peeked = lex_token(p->source, p->at, p->skip_newlines, p->diagnostics);
@@ -19,19 +19,19 @@ Token peek(Parser *p)
     return p->peeked;
 }
 
-Token take(Parser *p)
+Token parser_take(Parser *p)
 {
-    Token token = peek(p);
+    Token token = parser_peek(p);
 
     p->at = token.end;
     return token;
 }
 
-bool accept(Parser *p, int type)
+bool parser_accept(Parser *p, int type)
 {
-    if (peek(p).type != type)
+    if (parser_peek(p).type != type)
         return false;
-    (void)take(p);
+    (void)parser_take(p);
     return true;
 }
 
@@ -71,15 +71,15 @@ void *parse_fail(Parser *p, Range range, const char *format, ...)
     return NULL;
 }
 
-bool enter(Parser *p)
+bool parser_enter(Parser *p)
 {
     if (++p->depth <= SYNTAX_DEPTH_MAX)
         return true;
-    (void)parse_fail(p, token_range(p, peek(p)), "this is nested more than %d levels deep", SYNTAX_DEPTH_MAX);
+    (void)parse_fail(p, token_range(p, parser_peek(p)), "this is nested more than %d levels deep", SYNTAX_DEPTH_MAX);
     return false;
 }
 
-void leave(Parser *p)
+void parser_leave(Parser *p)
 {
     p->depth--;
 }
@@ -124,11 +124,11 @@ static void recover(Parser *p, uint32_t start)
     p->skip_newlines = false;
     p->at = start;
     for (;;) {
-        Token token = peek(p);
+        Token token = parser_peek(p);
 
         if (token.type == TOKEN_EOF || (token.type == TOKEN_NEWLINE && open <= 0) || (token.type == '}' && open <= 0))
             return;
-        (void)take(p);
+        (void)parser_take(p);
         if (token.type == '"')
             skip_string(p);
         else if (token.type == TOKEN_HEREDOC)
@@ -172,7 +172,7 @@ static void parse_attribute(Parser *p, Token name, BodyBuilder *builder)
     Attribute *attribute = arena_new0(p->arena, Attribute, 1);
     Expr *expr;
 
-    (void)take(p); /* '=' */
+    (void)parser_take(p); /* '=' */
     expr = parse_expr(p);
     if (!expr)
         return;
@@ -191,12 +191,12 @@ static void parse_attribute(Parser *p, Token name, BodyBuilder *builder)
 /* A quoted label may not compute anything: blocks are found before values are known. */
 static bool parse_label(Parser *p, GPtrArray *labels, GArray *ranges)
 {
-    Token token = peek(p);
+    Token token = parser_peek(p);
     Range range = token_range(p, token);
     const char *text;
 
     if (token.type == TOKEN_IDENT) {
-        text = token_text(p, take(p));
+        text = token_text(p, parser_take(p));
     } else {
         Expr *expr = parse_quoted(p);
 
@@ -219,18 +219,18 @@ static Body *parse_block_body(Parser *p, Token open)
     Body *body;
     bool one_line;
 
-    if (!enter(p)) {
-        leave(p);
+    if (!parser_enter(p)) {
+        parser_leave(p);
         return NULL;
     }
-    one_line = peek(p).type != TOKEN_NEWLINE;
+    one_line = parser_peek(p).type != TOKEN_NEWLINE;
     body = parse_items(p, '}', one_line);
-    leave(p);
+    parser_leave(p);
     if (p->failed)
         return NULL;
-    if (peek(p).type != '}')
+    if (parser_peek(p).type != '}')
         return parse_fail(p, token_range(p, open), "this '{' is never closed");
-    body->range = (Range){ p->source, open.start, take(p).end };
+    body->range = (Range){ p->source, open.start, parser_take(p).end };
     return body;
 }
 
@@ -241,10 +241,10 @@ static void parse_block(Parser *p, Token type, BodyBuilder *builder)
     Block *block = arena_new0(p->arena, Block, 1);
     Token open;
 
-    while (peek(p).type == TOKEN_IDENT || peek(p).type == '"')
+    while (parser_peek(p).type == TOKEN_IDENT || parser_peek(p).type == '"')
         if (!parse_label(p, labels, ranges))
             return;
-    open = peek(p);
+    open = parser_peek(p);
     if (open.type != '{') {
         (void)parse_fail(p, token_range(p, open),
                          labels->len == 0 ? "expected '=' for an argument or '{' for a block after '%s', found %s"
@@ -252,7 +252,7 @@ static void parse_block(Parser *p, Token type, BodyBuilder *builder)
                          token_text(p, type), lex_describe(p->source, open, p->arena));
         return;
     }
-    (void)take(p);
+    (void)parser_take(p);
     block->type = token_text(p, type);
     block->type_range = token_range(p, type);
     block->n_labels = labels->len;
@@ -269,7 +269,7 @@ static void parse_block(Parser *p, Token type, BodyBuilder *builder)
 /* Ends after the newline that an item must end with; in a one-line block '}' does it too. */
 static void end_item(Parser *p, int close, bool one_line, uint32_t start)
 {
-    Token token = peek(p);
+    Token token = parser_peek(p);
 
     if (!p->failed && token.type != TOKEN_NEWLINE && token.type != TOKEN_EOF && !(one_line && token.type == close))
         (void)parse_fail(p, token_range(p, token), "expected the end of the line here, found %s",
@@ -280,7 +280,7 @@ static void end_item(Parser *p, int close, bool one_line, uint32_t start)
 
 static void parse_item(Parser *p, BodyBuilder *builder)
 {
-    Token name = peek(p);
+    Token name = parser_peek(p);
     Token next;
 
     if (name.type != TOKEN_IDENT) {
@@ -288,8 +288,8 @@ static void parse_item(Parser *p, BodyBuilder *builder)
                          lex_describe(p->source, name, p->arena));
         return;
     }
-    (void)take(p);
-    next = peek(p);
+    (void)parser_take(p);
+    next = parser_peek(p);
     if (next.type == '=')
         parse_attribute(p, name, builder);
     else if (next.type == ':')
@@ -307,10 +307,10 @@ static Body *parse_items(Parser *p, int close, bool one_line)
     unsigned n = 0;
 
     for (;;) {
-        Token token = peek(p);
+        Token token = parser_peek(p);
 
         if (token.type == TOKEN_NEWLINE && !one_line) {
-            (void)take(p);
+            (void)parser_take(p);
             continue;
         }
         if (token.type == TOKEN_EOF || token.type == close)
@@ -324,8 +324,8 @@ static Body *parse_items(Parser *p, int close, bool one_line)
         if (p->depth > SYNTAX_DEPTH_MAX)
             break;
         end_item(p, close, one_line, token.start);
-        if (peek(p).type == '}' && close != '}') {
-            Token stray = take(p);
+        if (parser_peek(p).type == '}' && close != '}') {
+            Token stray = parser_take(p);
 
             diagnose(p->diagnostics, token_range(p, stray), "this '}' closes nothing");
         }
@@ -364,7 +364,7 @@ Expr *parse_expression(const Source *source, Diagnostics *diagnostics)
     expr = parse_expr(&parser);
     if (!expr)
         return NULL;
-    rest = peek(&parser);
+    rest = parser_peek(&parser);
     if (rest.type != TOKEN_EOF)
         return parse_fail(&parser, token_range(&parser, rest), "expected the end of the expression here, found %s",
                           lex_describe(source, rest, diagnostics->arena));
