@@ -94,7 +94,7 @@ if [ "$(id -u)" -eq 0 ]; then
     is 'a newline' "$(cat "$odd/new
 line")" newline
     is 'hard links' "$(stat -c %h "$odd/hard")" 2
-    is 'owner and mode' "$(stat -c '%u %g %a' "$odd"/*cd*)" '1000 100 640'
+    is 'owner and mode' "$(stat -c '%u %g %a' "$odd"/*n*c*d*)" '1000 100 640'
     is 'the added file' "$(cat bundle/rootfs/etc/added)" added
     have getcap && matches 'capabilities' "$(getcap "$odd/capable")" 'cap_net_bind_service'
 fi
