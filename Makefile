@@ -69,11 +69,11 @@ deps:
 
 # Everything below installs what it needs by itself, as root or through sudo.
 check-unit: all $(TESTS)
-	@prove --timer -e '' $(TESTS) :: --tap
+	@prove --timer -e tests/run-unit $(TESTS) :: --tap
 
 check: deps
 	@$(MAKE) --no-print-directory all $(TESTS) lint hdr-check
-	@prove --timer -e '' $(TESTS) :: --tap
+	@prove --timer -e tests/run-unit $(TESTS) :: --tap
 	@prove --timer --verbose tests/cli/*.sh
 
 check-long: deps

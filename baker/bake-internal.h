@@ -43,6 +43,9 @@ typedef struct BakeChain {
     size_t hits;             /* length of the cached prefix */
     bool source_cached;
     uint64_t new_bytes;      /* private bytes that steps added */
+    bool root_known;         /* bake_find_root() has looked at an in-place disk */
+    bool root_found;
+    uint64_t root_offset, root_size;
 } BakeChain;
 
 BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,

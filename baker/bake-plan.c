@@ -195,7 +195,7 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
 
 static bool may_use_cache(const BakeChain *chain, const BakeStep *step)
 {
-    if (chain->options->no_cache || (step->ops && step->ops->always_runs))
+    if (chain->options->no_cache || (step->ops && provisioner_always_runs(step->ops, step->block->args)))
         return false;
     return !(step->is_volatile && chain->options->refresh);
 }

@@ -30,28 +30,39 @@ static bool try_root(BakeChain *chain, StoreMap *disk, const DiskPartition *part
            looks_like_root(tree);
 }
 
+static bool look_for_root(BakeChain *chain, StoreMap *disk, GError **error)
+{
+    g_autoptr(GArray) partitions = NULL;
+
+    if (!disk_partitions(disk, &partitions, error))
+        return false;
+    for (guint i = 0; i < partitions->len && !chain->root_found; i++) {
+        const DiskPartition *partition = &g_array_index(partitions, DiskPartition, i);
+
+        if (!g_str_equal(partition->fs, "ext4") || !try_root(chain, disk, partition))
+            continue;
+        chain->root_offset = partition->offset;
+        chain->root_size = partition->size;
+        chain->root_found = true;
+    }
+    return true;
+}
+
 bool bake_find_root(BakeChain *chain, StoreMap *disk, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_found,
                     GError **error)
 {
-    g_autoptr(GArray) partitions = NULL;
-    bool found = chain->state.layout == LAYOUT_RENDERED;
-
-    if (found) {
-        render_root_extent(chain->state.size, ret_offset, ret_size);
-    } else {
-        if (!disk_partitions(disk, &partitions, error))
+    if (!chain->root_known) {
+        if (chain->state.layout == LAYOUT_RENDERED) {
+            render_root_extent(chain->state.size, &chain->root_offset, &chain->root_size);
+            chain->root_found = true;
+        } else if (!look_for_root(chain, disk, error)) {
             return false;
-        for (guint i = 0; i < partitions->len && !found; i++) {
-            const DiskPartition *partition = &g_array_index(partitions, DiskPartition, i);
-
-            if (!g_str_equal(partition->fs, "ext4") || !try_root(chain, disk, partition))
-                continue;
-            *ret_offset = partition->offset;
-            *ret_size = partition->size;
-            found = true;
         }
+        chain->root_known = true;
     }
-    *ret_found = found;
+    *ret_offset = chain->root_offset;
+    *ret_size = chain->root_size;
+    *ret_found = chain->root_found;
     return true;
 }
 
@@ -117,6 +128,19 @@ static void clamp_times(Tree *tree, int64_t epoch)
     }
 }
 
+/* A step's own scripts come and go in these: a step that changes nothing else has changed nothing. */
+static void steady_folders(Tree *tree)
+{
+    static const char *const folders[] = {"tmp", "var/tmp", "run"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(folders); i++) {
+        TreeEntry *entry = tree_find_mutable(tree, folders[i]);
+
+        if (entry && entry->type == 'd')
+            entry->mtime = 0;
+    }
+}
+
 void bake_normalise(BakeChain *chain, Tree *tree)
 {
     drop_paths(tree, rendered_paths);
@@ -140,6 +164,7 @@ bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **err
         return false;
     drop_paths(tree, rendered_paths);
     clamp_times(tree, chain->epoch);
+    steady_folders(tree);
     tree_digest(tree, ret);
     return true;
 }

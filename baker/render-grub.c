@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The boot loader: GRUB for BIOS (and EFI where this machine has it), written
- * as plain files, without grub-install, mount or root.
+ * The boot loader: GRUB for BIOS and for UEFI, written as plain files, without grub-install, mount or root.
  *
  *     MBR          boot.img, told where the next stage lies     (LBA at 0x5c)
  *     BIOS boot    core.img: diskboot.img, told where its rest lies (block list at 0x1f4),
@@ -95,8 +94,9 @@ static bool make_efi(const char *dir, const char *config, GBytes **ret, GError *
     const char *const argv[] = {"grub-mkimage", "-O", GRUB_EFI, "-d", GRUB_DIR GRUB_EFI, "-p", "/boot/grub", "-c", config,
                                 "-o", path, "fat", GRUB_MODULES, NULL};
 
+    /* Needed everywhere, though a BIOS would do without: an ESP that depends on the host would give two image IDs. */
     if (access(GRUB_DIR GRUB_EFI "/kernel.img", R_OK) != 0)
-        return true; /* the ESP stays empty */
+        return fail(error, "GRUB for UEFI is not installed; install the package grub-efi-amd64-bin");
     return run_mkimage(argv, error) && file_load(AT_FDCWD, path, GRUB_CORE_MAX, ret, error);
 }
 

@@ -5,7 +5,7 @@
  * Implemented by baker (guest-libguestfs.c: the appliance; guest-fake.c: a folder on the host, for tests).
  * Call order: (open by baker) -> begin -> exec, put, get ... -> end, once per step; between steps baker calls checkpoint or rollback.
  *
- *   begin   prepares one step: services kept from starting (policy-rc.d), tmpfs on /run and /tmp, resolv.conf, clock, network or none
+ *   begin   prepares one step: services kept from starting (policy-rc.d), tmpfs on /run, resolv.conf, clock, network or none
  *   exec    runs one program in the step; nothing it started outlives the step
  *   end     undoes what begin did; everything still running is killed
  *

@@ -207,6 +207,7 @@ static const char *const apt_options[] = {
     "-o", "APT::Get::Show-User-Simulation-Note=false",
     "-o", "APT::Get::Always-Include-Phased-Updates=true", /* else the machine-id decides what is installed */
     "-o", "Acquire::Retries=3",
+    "-o", "Acquire::Languages=none", /* descriptions for people: a third of the download, and nobody reads them here */
     "-o", "Dpkg::Use-Pty=0",
     "-o", "Dpkg::Options::=--force-confdef",
     "-o", "Dpkg::Options::=--force-confold",

@@ -295,13 +295,12 @@ static int compare_paths(const void *a, const void *b, void *arg)
 }
 
 #define WORK                                                                                                 \
-    "tmp/.kiln-sysprep" /* relative to the guest's root; our own traces end before the result is read */
+    "run/.kiln-sysprep" /* relative to the guest's root; on a tmpfs, so it leaves no trace on the disk */
 
-/* While a step runs these are tmpfs mounts: what is in them then belongs to the session and not to the image.
- */
+/* A tmpfs while a step runs: what is in it then belongs to the step and not to the image. */
 static bool is_step_mount(const char *path)
 {
-    return strcmp(path, "tmp") == 0 || strcmp(path, "run") == 0;
+    return strcmp(path, "run") == 0;
 }
 
 /* The roots that are looked at @depth deep, separated by spaces; none of them holds a character that a shell
@@ -320,7 +319,7 @@ static char *roots_at_depth(const GArray *roots, int depth)
 
 /*
  * One find for each depth and type, as a process costs much where there is no KVM; find without -printf is
- * all that busybox has. From the root on, -xdev keeps find out of /tmp and /run while they are mounts.
+ * all that busybox has. From the root on, -xdev keeps find out of /run while it is a mount.
  */
 static char *find_script(const GArray *roots)
 {

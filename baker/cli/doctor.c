@@ -44,6 +44,7 @@ int verb_doctor(CliContext *cli, int argc, char **argv)
         {"newuidmap", process_have("newuidmap"), true, "install uidmap"},
         {"grub-mkimage", process_have("grub-mkimage"), true, "install grub-common"},
         {"GRUB for BIOS", access("/usr/lib/grub/i386-pc/boot.img", R_OK) == 0, true, "install grub-pc-bin"},
+        {"GRUB for UEFI", access("/usr/lib/grub/x86_64-efi/kernel.img", R_OK) == 0, true, "install grub-efi-amd64-bin"},
         {"/dev/kvm (without it steps run 4-16 times slower)", access("/dev/kvm", R_OK | W_OK) == 0, false, "enable virtualisation"},
     };
     json_t *list = json_array();

@@ -188,7 +188,7 @@ static int make_resolv_conf(Step *step)
         return 0;
     if (strncmp(path, "/var/run/", 9) == 0)
         memmove(path, path + 4, strlen(path + 4) + 1);
-    if (strncmp(path, "/run/", 5) == 0 || strncmp(path, "/tmp/", 5) == 0)
+    if (strncmp(path, "/run/", 5) == 0)
         return 0; /* on the step's tmpfs, whatever is below it on the disk */
     if (stat(path, &st) == 0)
         return 0;

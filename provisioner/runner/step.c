@@ -27,7 +27,6 @@ static const Mount step_mounts[] = {
     {"proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
     {"sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL},
     {"tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755"},
-    {"tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777"},
 };
 
 static int make_node(const char *path, unsigned minor)
@@ -97,7 +96,7 @@ static int mount_resolv_conf(Step *step)
 
     if (!path[0])
         return 0;
-    if (strncmp(path, "/run/", 5) == 0 || strncmp(path, "/tmp/", 5) == 0)
+    if (strncmp(path, "/run/", 5) == 0)
         return write_through_tmpfs(path);
     err = write_resolv_conf(ours);
     if (!err && mount(ours, path, NULL, MS_BIND, NULL) < 0)
