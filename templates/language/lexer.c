@@ -83,6 +83,11 @@ static const char *scan_ident(const char *p)
     return p;
 }
 
+size_t lex_ident_length(const char *text)
+{
+    return lex_is_ident_start(g_utf8_get_char(text)) ? (size_t)(scan_ident(text) - text) : 0;
+}
+
 /* << or <<-, a name, the end of the line; anything else is no heredoc. */
 static const char *scan_heredoc(const char *p)
 {

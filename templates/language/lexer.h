@@ -41,6 +41,7 @@ Token lex_token(const Source *source, size_t at, bool skip_newlines, Diagnostics
 /* Characters of identifiers: Unicode letters and '_' first, then also digits, marks and '-'. */
 bool lex_is_ident_start(gunichar c);
 bool lex_is_ident(const char *text);
+size_t lex_ident_length(const char *text); /* bytes; 0 when none begins here */
 
 /* "'{'", "a newline", "the end of the file", for messages. */
 const char *lex_describe(const Source *source, Token token, Arena *arena);

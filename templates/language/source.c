@@ -46,9 +46,56 @@ Range range_join(Range first, Range last)
     return (Range){ first.source, first.start, MAX(first.end, last.end) };
 }
 
-static bool char_joins(gunichar c)
+/* --- columns --- */
+
+/* Hangul syllables are written with one to three letters: leading, vowel, trailing. */
+static bool hangul_joins(gunichar before, gunichar c)
 {
-    return g_unichar_ismark(c) || c == 0x200D || (c >= 0x1F3FB && c <= 0x1F3FF);
+    bool leading = before >= 0x1100 && before <= 0x115F;
+    bool syllable = before >= 0xAC00 && before <= 0xD7A3;
+    bool vowel = (before >= 0x1160 && before <= 0x11A7) || (syllable && (before - 0xAC00) % 28 == 0);
+    bool trailing = (before >= 0x11A8 && before <= 0x11FF) || syllable;
+
+    if (c >= 0x1160 && c <= 0x11A7)
+        return leading || vowel;
+    if (c >= 0x11A8 && c <= 0x11FF)
+        return vowel || trailing;
+    return leading && ((c >= 0x1100 && c <= 0x115F) || (c >= 0xAC00 && c <= 0xD7A3));
+}
+
+static bool is_flag_letter(gunichar c)
+{
+    return c >= 0x1F1E6 && c <= 0x1F1FF;
+}
+
+/* What sticks to the character before it: marks, joiners and what they join, skin tones, the second half of a flag. */
+static bool char_joins(gunichar before, gunichar c, unsigned flags)
+{
+    if (before == 0 || before == '\n')
+        return false;
+    if (g_unichar_ismark(c) || c == 0x200D || c == 0x200C || (c >= 0x1F3FB && c <= 0x1F3FF) || (c >= 0xE0020 && c <= 0xE007F))
+        return true;
+    if (is_flag_letter(c))
+        return flags % 2 == 1;
+    if (before == '\r')
+        return c == '\n';
+    return (before == 0x200D && c >= 0x2190) || hangul_joins(before, c);
+}
+
+size_t text_columns(const char *text, size_t size)
+{
+    size_t n = 0;
+    unsigned flags = 0; /* flag letters right before */
+    gunichar before = 0;
+
+    for (const char *p = text; p < text + size; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+
+        n += !char_joins(before, c, flags);
+        flags = is_flag_letter(c) ? flags + 1 : 0;
+        before = c;
+    }
+    return n;
 }
 
 static Position position_at(const Source *source, size_t byte)
@@ -57,19 +104,12 @@ static Position position_at(const Source *source, size_t byte)
     const char *end = source->text + byte;
     const char *line = source->text;
     const char *p;
-    gunichar before = 0;
 
     while ((p = memchr(line, '\n', (size_t)(end - line)))) {
         position.line++;
         line = p + 1;
     }
-    for (p = line; p < end; p = g_utf8_next_char(p)) {
-        gunichar c = g_utf8_get_char(p);
-
-        if (!char_joins(c) && before != 0x200D)
-            position.column++;
-        before = c;
-    }
+    position.column += (unsigned)text_columns(line, (size_t)(end - line));
     return position;
 }
 

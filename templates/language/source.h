@@ -47,6 +47,9 @@ typedef struct Diagnostics {
 /* Copies @text into the arena. Bad UTF-8, NUL bytes and too large texts become a diagnostic and NULL. */
 Source *source_new(Diagnostics *diagnostics, const char *name, const char *text, size_t size);
 
+/* Characters of @size bytes as a reader counts them: what a column counts. */
+size_t text_columns(const char *text, size_t size);
+
 Range range_join(Range first, Range last);
 Position range_start(Range range);
 Position range_end(Range range);
