@@ -102,6 +102,18 @@ static bool complain(const Said *said, const Mmdebstrap *spec, int code, GError 
     return fail(error, "cannot bootstrap '%s': %s", spec->suite, text->str);
 }
 
+/* What dpkg knows of the package, without Debian's revision: asking the program itself costs 0.3 s of Perl at every bake. */
+static bool version_of_package(char **ret)
+{
+    const char *const argv[] = {"dpkg-query", "-W", "-f", "${Version}", "mmdebstrap", NULL};
+    g_autofree char *text = NULL;
+
+    if (!process_capture(argv, 4096, &text, NULL) || !*g_strstrip(text))
+        return false;
+    *ret = g_strndup(text, strcspn(text, "-"));
+    return true;
+}
+
 bool mmdebstrap_version(char **ret, GError **error)
 {
     const char *const argv[] = {"mmdebstrap", "--version", NULL};
@@ -110,6 +122,8 @@ bool mmdebstrap_version(char **ret, GError **error)
 
     if (!process_have("mmdebstrap"))
         return fail(error, "bootstrap sources need the program mmdebstrap; install the package of that name");
+    if (version_of_package(ret))
+        return true;
     if (!process_capture(argv, 4096, &text, error))
         return false;
     space = strrchr(g_strstrip(text), ' ');

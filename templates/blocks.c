@@ -20,6 +20,7 @@ typedef struct Place {
     Arena *arena;
     Range header;
     GPtrArray *bodies; /* of const Body*, later ones first asked */
+    json_t *sink;      /* where mistakes are also put; may be NULL */
 } Place;
 
 static bool is_listed(const char *const *list, const char *word)
@@ -223,6 +224,7 @@ TemplateBlock *template_block_new(Template *t, const BlockUse *use, const char *
     place->arena = t->arena;
     place->header = use->header;
     place->bodies = g_ptr_array_new();
+    place->sink = json_incref(t->sink);
     block->type = g_strdup(type);
     block->name = g_strdup(name);
     block->args = json_object();
@@ -245,6 +247,7 @@ void template_block_free(TemplateBlock *block)
         return;
     place = block->place;
     g_ptr_array_unref(place->bodies);
+    json_decref(place->sink);
     g_free(place);
     json_decref(block->args);
     g_free(block->type);
@@ -283,5 +286,7 @@ bool template_complain(const TemplateBlock *block, const char *argument, GError 
     va_end(args);
     diagnostic = (Diagnostic){ .range = place_of(place, argument), .text = sentence };
     text = diagnostic_format(&diagnostic);
+    if (place->sink)
+        (void)json_array_append_new(place->sink, diagnostic_json(&diagnostic));
     return fail_code(error, KILN_ERROR_USAGE, "%s", text);
 }

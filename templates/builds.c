@@ -390,17 +390,49 @@ static void add_chain(const Pair *pair, const BlockUse *use)
     end_chain(pair, chain);
 }
 
-static void check_secret(const Pair *pair, const BlockUse *use)
+static void add_secret(const Pair *pair, const BlockUse *use)
 {
     static const char *const what[] = { "NAME" };
     static const char *const attributes[] = { "env", "file", NULL };
     static const char *const blocks[] = { NULL };
+    TemplateSecret *secret;
 
     if (!check_labels(pair->t, use, 1, what))
         return;
     check_body(pair->t, use->body, "'secret'", attributes, blocks);
-    if (use->body->n_attributes != 1)
+    if (use->body->n_attributes != 1) {
         diagnose(&pair->t->diagnostics, use->header, "'secret' needs one of the arguments 'env' and 'file'");
+        return;
+    }
+    secret = g_new0(TemplateSecret, 1);
+    secret->name = g_strdup(use->labels[0]);
+    secret->env = g_strdup(body_string(pair->t, use->body, "env", use->scope, NULL));
+    secret->file = g_strdup(body_string(pair->t, use->body, "file", use->scope, NULL));
+    g_ptr_array_add(pair->out->secrets, secret);
+}
+
+static void secret_free(TemplateSecret *secret)
+{
+    g_free(secret->name);
+    g_free(secret->env);
+    g_free(secret->file);
+    g_free(secret);
+}
+
+static void add_error_cleanup(const Pair *pair, const BlockUse *use)
+{
+    TemplateBlock *block;
+
+    if (pair->out->error_cleanup) {
+        diagnose(&pair->t->diagnostics, use->header, "a build has one error-cleanup-provisioner at most");
+        return;
+    }
+    block = component(pair, use, provisioner_generic);
+    if (!block)
+        return;
+    take_generic(pair, use, block);
+    take_override(pair, use, block);
+    pair->out->error_cleanup = block;
 }
 
 static void add_component(const Pair *pair, const BlockUse *use)
@@ -414,7 +446,9 @@ static void add_component(const Pair *pair, const BlockUse *use)
     else if (strcmp(use->type, "post-processors") == 0)
         add_chain(pair, use);
     else if (strcmp(use->type, "secret") == 0)
-        check_secret(pair, use);
+        add_secret(pair, use);
+    else if (strcmp(use->type, "error-cleanup-provisioner") == 0)
+        add_error_cleanup(pair, use);
 }
 
 /* --- one pair --- */
@@ -501,6 +535,7 @@ static TemplateBuild *build_new(void)
     build->provisioners = g_ptr_array_new_with_free_func((GDestroyNotify)template_block_free);
     build->outputs = g_ptr_array_new_with_free_func((GDestroyNotify)template_block_free);
     build->post_processors = g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref);
+    build->secrets = g_ptr_array_new_with_free_func((GDestroyNotify)secret_free);
     build->source_date_epoch = -1;
     return build;
 }
@@ -513,6 +548,8 @@ void template_build_free(TemplateBuild *build)
     g_ptr_array_unref(build->provisioners);
     g_ptr_array_unref(build->outputs);
     g_ptr_array_unref(build->post_processors);
+    g_ptr_array_unref(build->secrets);
+    template_block_free(build->error_cleanup);
     g_strfreev(build->volatile_paths);
     g_free(build->name);
     g_free(build->build_name);

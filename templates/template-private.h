@@ -7,6 +7,8 @@
  *   locals.c     locals in the order of their dependencies
  *   blocks.c     any body -> JSON, dynamic blocks, generic options
  *   builds.c     builds x sources -> TemplateBuild
+ *   versions.c   ">= 1.7, < 2"
+ *   describe.c   the template and its mistakes as JSON
  */
 #ifndef KILN_TEMPLATES_TEMPLATE_PRIVATE_H
 #define KILN_TEMPLATES_TEMPLATE_PRIVATE_H
@@ -21,7 +23,8 @@ typedef struct Variable {
     Range range;       /* where it is declared */
     const Type *type;  /* type_any when none was said */
     Value *value;      /* NULL: unset */
-    bool sensitive;
+    bool sensitive, has_default;
+    const char *origin; /* "-var", "PKR_VAR_x", a file; NULL: not from outside */
 } Variable;
 
 typedef struct Local {
@@ -46,6 +49,9 @@ struct Template {
     GPtrArray *build_blocks; /* of Block* */
     GPtrArray *builds;      /* of TemplateBuild* */
     Value *var, *local, *path, *packer;
+    json_t *plugins;        /* [{name, version, source}] */
+    const char *required_version;
+    json_t *sink;           /* TemplateOptions.diagnostics, kept for template_complain() */
 };
 
 /* A block of the text, or one that `dynamic` made: then with more names and other labels. */
@@ -90,6 +96,13 @@ void body_to_json(Template *t, const Body *body, const Scope *scope, const char 
 TemplateBlock *template_block_new(Template *t, const BlockUse *use, const char *type, const char *name);
 void template_block_also(TemplateBlock *block, const Body *body); /* more places for template_complain */
 void template_block_free(TemplateBlock *block);
+
+/* Versions: false when @constraints can't be read. */
+bool version_meets(const char *version, const char *constraints, bool *ret_met);
+
+/* Describe */
+json_t *diagnostic_json(const Diagnostic *diagnostic);
+void diagnostics_collect(const Diagnostics *diagnostics, json_t *array /* may be NULL */);
 
 /* Builds */
 void builds_evaluate(Template *t);

@@ -167,7 +167,17 @@ static gint compare_names(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static bool list_folder(const char *path, GPtrArray *names, GError **error)
+static bool is_template_name(const char *name, bool values)
+{
+    static const char *const suffixes[] = { ".pkr.hcl", ".pkr.json", ".pkrvars.hcl", ".pkrvars.json" };
+
+    for (size_t i = 0; i < (values ? 4 : 2); i++)
+        if (g_str_has_suffix(name, suffixes[i]))
+            return name[0] != '.';
+    return false;
+}
+
+static bool list_folder(const char *path, bool values, GPtrArray *names, GError **error)
 {
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     const char *name;
@@ -175,28 +185,31 @@ static bool list_folder(const char *path, GPtrArray *names, GError **error)
     if (!dir)
         return fail_errno(error, "read folder '%s'", path);
     while ((name = g_dir_read_name(dir)))
-        if (g_str_has_suffix(name, ".pkr.hcl") && name[0] != '.')
+        if (is_template_name(name, values))
             g_ptr_array_add(names, g_build_filename(path, name, NULL));
     g_ptr_array_sort(names, compare_names);
     if (names->len == 0)
-        return fail_code(error, KILN_ERROR_USAGE, "the folder '%s' holds no template: no file ends in .pkr.hcl", path);
+        return fail_code(error, KILN_ERROR_USAGE, "the folder '%s' holds no template: no file ends in .pkr.hcl or .pkr.json", path);
     if (names->len > FILES_MAX)
         return fail_code(error, KILN_ERROR_USAGE, "the folder '%s' holds more than %d templates", path, FILES_MAX);
     return true;
 }
 
-static bool list_files(const char *path, GPtrArray *names, bool *ret_folder, GError **error)
+bool template_list(const char *path, bool values, GPtrArray *names, GError **error)
 {
-    *ret_folder = g_file_test(path, G_FILE_TEST_IS_DIR);
-    if (*ret_folder)
-        return list_folder(path, names, error);
-    if (g_str_has_suffix(path, ".json"))
-        return fail_code(error, KILN_ERROR_USAGE,
-                         "'%s' is JSON; templates are written in HCL, with a name that ends in .pkr.hcl", path);
+    if (g_file_test(path, G_FILE_TEST_IS_DIR))
+        return list_folder(path, values, names, error);
     if (!g_file_test(path, G_FILE_TEST_EXISTS))
         return fail_code(error, KILN_ERROR_USAGE, "there is no template '%s'", path);
     g_ptr_array_add(names, g_strdup(path));
     return true;
+}
+
+static Body *parse_named(const Source *source, Diagnostics *diagnostics)
+{
+    if (g_str_has_suffix(source->name, ".json"))
+        return parse_json_body(source, packer_schema, diagnostics);
+    return parse_body(source, diagnostics);
 }
 
 /* --- top-level blocks --- */
@@ -220,12 +233,64 @@ static void declare_source(Template *t, Block *block)
     g_ptr_array_add(t->sources, block);
 }
 
+static void check_required_version(Template *t, const Body *body)
+{
+    const Attribute *attribute = body_attribute(body, "required_version");
+    const char *wanted = body_string(t, body, "required_version", NULL, NULL);
+    bool met;
+
+    if (!wanted)
+        return;
+    t->required_version = wanted;
+    if (!version_meets(PACKER_VERSION, wanted, &met))
+        diagnose(&t->diagnostics, attribute->expr->range, "'%s' is no version constraint like \">= 1.7.0, < 2.0.0\"", wanted);
+    else if (!met)
+        diagnose(&t->diagnostics, attribute->expr->range,
+                 "this template wants Packer %s, but the language here is that of Packer " PACKER_VERSION, wanted);
+}
+
+/* NAME = { version = "...", source = "..." }, or the old NAME = "version". */
+static void declare_plugin(Template *t, const Attribute *attribute)
+{
+    EvalContext context;
+    Value *value, *version;
+    const char *source = NULL, *text = NULL;
+    bool met;
+
+    template_context(t, NULL, &context);
+    value = eval_as(&context, attribute->expr, &type_any, "a plugin");
+    if (!value || value->state != VALUE_KNOWN)
+        return;
+    version = type_is_mapping(value->type) ? value_get(value, "version") : value;
+    if (type_is_mapping(value->type) && value_get(value, "source") && value_get(value, "source")->state == VALUE_KNOWN &&
+        value_get(value, "source")->type->kind == TYPE_STRING)
+        source = value_get(value, "source")->string;
+    if (version && version->state == VALUE_KNOWN && version->type->kind == TYPE_STRING)
+        text = version->string;
+    if (!text || !version_meets(PACKER_VERSION, text, &met))
+        diagnose(&t->diagnostics, attribute->expr->range,
+                 "a plugin is written NAME = { version = \">= 1.0.0\", source = \"github.com/OWNER/NAME\" }");
+    else
+        (void)json_array_append_new(t->plugins, json_pack("{s:s, s:s, s:s}", "name", attribute->name, "version", text, "source",
+                                                          source ? source : ""));
+}
+
+static void declare_plugins(Template *t, const Body *body)
+{
+    for (size_t i = 0; i < body->n_attributes; i++)
+        declare_plugin(t, body->attributes[i]);
+}
+
 static void check_packer(Template *t, const Block *block)
 {
     static const char *const attributes[] = { "required_version", NULL };
     static const char *const blocks[] = { "required_plugins", NULL };
 
     check_body(t, block->body, "'packer'", attributes, blocks);
+    check_required_version(t, block->body);
+    for (size_t i = 0; i < block->body->n_blocks; i++)
+        if (strcmp(block->body->blocks[i]->type, "required_plugins") == 0)
+            declare_plugins(t, block->body->blocks[i]->body);
 }
 
 static void declare(Template *t, Block *block)
@@ -295,6 +360,7 @@ static Template *template_new(const char *dir)
     t->sources = g_ptr_array_new();
     t->build_blocks = g_ptr_array_new();
     t->builds = g_ptr_array_new_with_free_func((GDestroyNotify)template_build_free);
+    t->plugins = json_array();
     t->path = string_fields(t->arena, path);
     t->packer = string_fields(t->arena, packer);
     return t;
@@ -305,6 +371,8 @@ void template_free(Template *t)
     if (!t)
         return;
     g_ptr_array_unref(t->builds);
+    json_decref(t->plugins);
+    json_decref(t->sink);
     g_ptr_array_unref(t->build_blocks);
     g_ptr_array_unref(t->sources);
     g_ptr_array_unref(t->locals);
@@ -321,6 +389,7 @@ static bool fail_with_diagnostics(Template *t, GError **error)
 {
     g_autofree char *text = diagnostics_format(&t->diagnostics);
 
+    diagnostics_collect(&t->diagnostics, t->sink);
     return fail_code(error, KILN_ERROR_USAGE, "%s", text);
 }
 
@@ -337,6 +406,37 @@ static bool evaluate(Template *t, const char *folder, GError **error)
     return t->diagnostics.count == 0 || fail_with_diagnostics(t, error);
 }
 
+static Source *input_source(Template *t, const char *name, GBytes *input)
+{
+    gsize size;
+    const void *data = g_bytes_get_data(input, &size);
+
+    return source_new(&t->diagnostics, name, size ? data : "", size);
+}
+
+bool template_check_syntax(const char *name, GBytes *text, json_t *sink, GError **error)
+{
+    g_autoptr(Template) t = template_new(".");
+    Source *source = input_source(t, name, text);
+
+    t->sink = json_incref(sink);
+    if (source && g_str_has_suffix(name, ".json"))
+        (void)parse_json_body(source, NULL, &t->diagnostics);
+    else if (source)
+        (void)parse_body(source, &t->diagnostics);
+    return t->diagnostics.count == 0 || fail_with_diagnostics(t, error);
+}
+
+static void read_bodies(Template *t, const char *path, const GPtrArray *names)
+{
+    for (guint i = 0; i < names->len; i++) {
+        Source *source = t->options->input ? input_source(t, path, t->options->input) : template_read(t, names->pdata[i]);
+
+        if (source)
+            g_ptr_array_add(t->bodies, parse_named(source, &t->diagnostics));
+    }
+}
+
 bool template_load(const char *path, const TemplateOptions *options, Template **ret, GError **error)
 {
     static const TemplateOptions none;
@@ -345,19 +445,20 @@ bool template_load(const char *path, const TemplateOptions *options, Template **
     g_autofree char *dir = NULL;
     bool folder;
 
+    if (!options)
+        options = &none;
     if (!g_utf8_validate(path, -1, NULL))
         return fail_code(error, KILN_ERROR_USAGE, "the name of a template must be UTF-8 text");
-    if (!list_files(path, names, &folder, error))
+    folder = !options->input && g_file_test(path, G_FILE_TEST_IS_DIR);
+    if (options->input)
+        g_ptr_array_add(names, g_strdup(path));
+    else if (!template_list(path, false, names, error))
         return false;
     dir = folder ? g_strdup(path) : g_path_get_dirname(path);
     t = template_new(dir);
-    t->options = options ? options : &none;
-    for (guint i = 0; i < names->len; i++) {
-        Source *source = template_read(t, names->pdata[i]);
-
-        if (source)
-            g_ptr_array_add(t->bodies, parse_body(source, &t->diagnostics));
-    }
+    t->options = options;
+    t->sink = json_incref(options->diagnostics);
+    read_bodies(t, path, names);
     if (!evaluate(t, folder ? path : NULL, error))
         return false;
     t->options = NULL;

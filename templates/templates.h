@@ -25,7 +25,9 @@ typedef struct TemplateOptions {
     const char *const *var_files; /* may be NULL */
     const char *const *only;      /* globs on BUILD.TYPE.NAME / TYPE.NAME; may be NULL */
     const char *const *except;
-    bool allow_unset;             /* variables without value become unknown instead of an error (validate -syntax-only) */
+    bool allow_unset;             /* variables without value become unknown instead of an error (inspect, console) */
+    GBytes *input;                /* the template's text, where it is not in the file (an editor's); may be NULL */
+    json_t *diagnostics;          /* an array: mistakes are also put here, in the shape of HCL's tools; may be NULL */
 } TemplateOptions;
 
 /* Any block with a type and arguments: source, provisioner, output, post-processor. */
@@ -44,6 +46,11 @@ typedef struct TemplateBlock {
     char **only_output;    /* NULL: all */
 } TemplateBlock;
 
+/* A value that steps may read while they run, and that no image keeps. One of env and file is set. */
+typedef struct TemplateSecret {
+    char *name, *env, *file;
+} TemplateSecret;
+
 /* One (build, source) pair: what one bake makes. */
 typedef struct TemplateBuild {
     char *name;                 /* set name: build's name, BUILD.SOURCE with several sources, else the source's name */
@@ -52,12 +59,14 @@ typedef struct TemplateBuild {
     GPtrArray *provisioners;    /* TemplateBlock*, in order, only/except/override already applied */
     GPtrArray *outputs;         /* TemplateBlock*; empty when none was declared */
     GPtrArray *post_processors; /* of GPtrArray* chains of TemplateBlock* */
+    TemplateBlock *error_cleanup; /* error-cleanup-provisioner, or NULL */
+    GPtrArray *secrets;         /* of TemplateSecret* */
     int64_t source_date_epoch;  /* -1 when not given */
     char **volatile_paths;      /* may be NULL */
 } TemplateBuild;
 
 /*
- * Loads a file (.pkr.hcl) or a folder of them. All mistakes found are in the error's
+ * Loads a file (.pkr.hcl, .pkr.json) or a folder of them. All mistakes found are in the error's
  * message, each as "FILE:LINE:COLUMN: sentence", the line, and a caret; code KILN_ERROR_USAGE.
  */
 bool template_load(const char *path, const TemplateOptions *options, Template **ret, GError **error);
@@ -72,6 +81,18 @@ GHashTable *template_files(Template *template);
 /* Sets KILN_ERROR_USAGE with place, line and caret for @argument of @block (NULL or unknown: its header). Returns false. */
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
+
+/* What the template declares: variables, locals, sources, files, required_plugins, required_version. New reference. */
+json_t *template_describe(Template *template);
+
+/*
+ * Only the syntax of one text, HCL or (where @name ends in .json) its JSON form: no schema, no names, no environment.
+ * Files of values are fine too. @diagnostics as in TemplateOptions, may be NULL.
+ */
+bool template_check_syntax(const char *name, GBytes *text, json_t *diagnostics, GError **error);
+
+/* Names of the templates (and, with @values, files of values) that @path means: itself, or those in the folder, sorted. */
+bool template_list(const char *path, bool values, GPtrArray *ret_names /* of char *, to free */, GError **error);
 
 /*
  * Evaluates one expression and gives its value as JSON (new reference). With @template its variables, locals

@@ -92,8 +92,10 @@ void variables_declare(Template *t, const Block *block)
         variable->type = parse_type(t, type->expr);
     variable->sensitive = body_bool(t, block->body, "sensitive", NULL, false);
     (void)body_string(t, block->body, "description", NULL, NULL);
-    if (otherwise)
+    if (otherwise) {
+        variable->has_default = true;
         take_default(t, variable, otherwise->expr);
+    }
 }
 
 void variables_declare_old(Template *t, const Block *block)
@@ -102,8 +104,10 @@ void variables_declare_old(Template *t, const Block *block)
         const Attribute *attribute = block->body->attributes[i];
         Variable *variable = add_variable(t, attribute->name, attribute->name_range);
 
-        if (variable)
-            take_default(t, variable, attribute->expr);
+        if (!variable)
+            continue;
+        variable->has_default = true;
+        take_default(t, variable, attribute->expr);
     }
     for (size_t i = 0; i < block->body->n_blocks; i++)
         diagnose(&t->diagnostics, block->body->blocks[i]->type_range, "'variables' holds only NAME = DEFAULT");
@@ -121,9 +125,10 @@ static void assign(Template *t, Variable *variable, Value *value, Range range)
     const char *why = NULL;
     Value *converted = value_convert(t->arena, value, variable->type, &why);
 
-    if (converted)
+    if (converted) {
         variable->value = converted;
-    else
+        variable->origin = range.source ? range.source->name : NULL;
+    } else
         diagnose(&t->diagnostics, range, "the value for variable '%s' does not fit its type: %s", variable->name, why);
 }
 

@@ -112,6 +112,7 @@ fails 1 'a store of a newer version' 'newer' kiln --store "$WORK/newer" stats
 mkdir other && echo hello >other/file
 fails 1 'a folder that is no store' 'other' kiln --store "$WORK/other" bake good.pkr.hcl
 is 'that folder is left alone' "$(ls -A other)" file
+trap 'umount "$WORK/small" 2>/dev/null; cleanup' EXIT
 if [ "$(id -u)" -eq 0 ] && mkdir -p small && mount -t tmpfs -o size=3m none small 2>/dev/null; then
     head -c 8000000 /dev/urandom >big
     scratch space.pkr.hcl '  provisioner "file" {
