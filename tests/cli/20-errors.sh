@@ -119,7 +119,7 @@ if [ "$(id -u)" -eq 0 ] && mkdir -p small && mount -t tmpfs -o size=3m none smal
     source      = "big"
     destination = "/big"
   }'
-    fails 1 'no space left' 'space' kiln --store "$WORK/small/store" bake space.pkr.hcl
+    fails 1 'no space left' 'space' timeout -s INT 150 "$KILN" --store "$WORK/small/store" bake space.pkr.hcl
     is 'no space left: no process is left' "$(left_behind "$WORK/small")" ''
     umount small
 else
