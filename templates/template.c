@@ -146,6 +146,40 @@ bool body_bool(Template *t, const Body *body, const char *name, const Scope *sco
 
 /* --- files --- */
 
+/* What is a block in the JSON form; arguments of components may be objects and lists as they like. */
+static const BodySchema no_blocks[] = { { 0 } };
+static const BodySchema content_schema[] = { { "content", 0, no_blocks }, { 0 } };
+static const BodySchema component_schema[] = { { "dynamic", 1, content_schema }, { 0 } };
+static const BodySchema chain_schema[] = { { "post-processor", 1, component_schema }, { "dynamic", 1, content_schema }, { 0 } };
+static const BodySchema variable_schema[] = { { "validation", 0, no_blocks }, { 0 } };
+static const BodySchema plugin_schema[] = { { "required_plugins", 0, no_blocks }, { 0 } };
+static const BodySchema build_schema[] = {
+    { "source", 1, component_schema },
+    { "provisioner", 1, component_schema },
+    { "error-cleanup-provisioner", 1, component_schema },
+    { "post-processor", 1, component_schema },
+    { "post-processors", 0, chain_schema },
+    { "output", 1, component_schema },
+    { "secret", 1, no_blocks },
+    { "hcp_packer_registry", 0, no_blocks },
+    { "dynamic", 1, content_schema },
+    { 0 },
+};
+static const BodySchema packer_schema[] = {
+    { "packer", 0, plugin_schema },
+    { "variable", 1, variable_schema },
+    { "variables", 0, no_blocks },
+    { "local", 1, no_blocks },
+    { "locals", 0, no_blocks },
+    { "source", 2, component_schema },
+    { "data", 2, no_blocks },
+    { "build", 0, build_schema },
+    { "hcp_packer_registry", 0, no_blocks },
+    { "communicator", 2, no_blocks },
+    { 0 },
+};
+
+
 Source *template_read(Template *t, const char *path)
 {
     g_autoptr(GBytes) bytes = NULL;
@@ -173,7 +207,7 @@ static bool is_template_name(const char *name, bool values)
 
     for (size_t i = 0; i < (values ? 4 : 2); i++)
         if (g_str_has_suffix(name, suffixes[i]))
-            return name[0] != '.';
+            return name[0] != '.' || name[1] == '/' || name[1] == '.';
     return false;
 }
 
@@ -201,6 +235,9 @@ bool template_list(const char *path, bool values, GPtrArray *names, GError **err
         return list_folder(path, values, names, error);
     if (!g_file_test(path, G_FILE_TEST_EXISTS))
         return fail_code(error, KILN_ERROR_USAGE, "there is no template '%s'", path);
+    if (g_str_has_suffix(path, ".json") && !is_template_name(path, values))
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "'%s' is Packer's old JSON; templates are written in HCL (.pkr.hcl) or its JSON form (.pkr.json)", path);
     g_ptr_array_add(names, g_strdup(path));
     return true;
 }

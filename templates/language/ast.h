@@ -42,6 +42,7 @@ struct Expr {
     size_t n_items;
     int op;            /* token type */
     bool expand;       /* call: '...' ; for: grouping '...' */
+    const Source *json_text; /* a string of JSON: its text, which a type or a plain name is read from; else NULL */
 
     /* EXPR_FOR: [for key, name in left : right if condition], {for ... : key_expr => right},
      * %{for} (makes_text): right is a template and the results are joined */

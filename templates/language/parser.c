@@ -383,6 +383,8 @@ Expr *parse_template(const Source *source, Diagnostics *diagnostics)
 
 const char *expr_keyword(const Expr *expr)
 {
+    if (expr->json_text && lex_is_ident(expr->json_text->text))
+        return expr->json_text->text;
     return expr->kind == EXPR_VARIABLE ? expr->name : NULL;
 }
 

@@ -15,6 +15,18 @@
 /* Never NULL; look at diagnostics->count to learn whether it is whole. */
 Body *parse_body(const Source *source, Diagnostics *diagnostics);
 
+/* Which properties of JSON bodies are blocks; a table ends with type NULL. */
+#define BODY_LABELS_MAX 2
+typedef struct BodySchema BodySchema;
+struct BodySchema {
+    const char *type;
+    size_t n_labels;
+    const BodySchema *inner; /* of the block's body; NULL: arguments only */
+};
+
+/* The same from HCL's JSON syntax; with @schema NULL everything is an argument. */
+Body *parse_json_body(const Source *source, const BodySchema *schema, Diagnostics *diagnostics);
+
 /* One expression and nothing after it; NULL after a mistake. */
 Expr *parse_expression(const Source *source, Diagnostics *diagnostics);
 
@@ -23,7 +35,7 @@ Expr *parse_template(const Source *source, Diagnostics *diagnostics);
 
 Attribute *body_attribute(const Body *body, const char *name); /* NULL when absent */
 
-/* The text of a bare identifier (`string`, `web`), else NULL. */
+/* The text of a bare identifier (`string`, `web`; in JSON a string of the same text), else NULL. */
 const char *expr_keyword(const Expr *expr);
 
 /* Calls @fn for each variable that @expr uses: root.name, or name NULL when the root is used whole. */

@@ -113,13 +113,27 @@ static Position position_at(const Source *source, size_t byte)
     return position;
 }
 
+Range range_outermost(Range range)
+{
+    while (range.source && range.source->outer)
+        range = (Range){ range.source->outer, range.source->places[range.start], range.source->places[range.end] };
+    return range;
+}
+
+const char *range_file(Range range)
+{
+    return range_outermost(range).source->name;
+}
+
 Position range_start(Range range)
 {
+    range = range_outermost(range);
     return position_at(range.source, range.start);
 }
 
 Position range_end(Range range)
 {
+    range = range_outermost(range);
     return position_at(range.source, range.end);
 }
 
@@ -227,17 +241,18 @@ static void find_window(const char *line, const char *line_end, const char *at, 
 
 char *diagnostic_format(const Diagnostic *diagnostic)
 {
-    const Source *source = diagnostic->range.source;
+    Range range = range_outermost(diagnostic->range);
+    const Source *source = range.source;
     Position position;
     const char *at, *line, *line_end, *from, *to, *caret_end;
     GString *out;
 
     if (!source)
         return g_strdup(diagnostic->text);
-    position = range_start(diagnostic->range);
+    position = range_start(range);
     out = g_string_new(NULL);
     g_string_append_printf(out, "%s:%u:%u: %s", source->name, position.line, position.column, diagnostic->text);
-    at = source->text + diagnostic->range.start;
+    at = source->text + range.start;
     for (line = at; line > source->text && line[-1] != '\n'; line--)
         ;
     line_end = strchrnul(at, '\n');
@@ -250,7 +265,7 @@ char *diagnostic_format(const Diagnostic *diagnostic)
     g_string_append(out, "\n    ");
     for (const char *p = from; p < at; p = g_utf8_next_char(p))
         append_padding(out, g_utf8_get_char(p));
-    caret_end = MIN(source->text + diagnostic->range.end, to);
+    caret_end = MIN(source->text + range.end, to);
     append_carets(out, at, caret_end);
     return g_string_free(out, FALSE);
 }
@@ -265,7 +280,9 @@ static gint compare_places(gconstpointer a, gconstpointer b)
     names = strcmp(left->range.source->name, right->range.source->name);
     if (names != 0)
         return names;
-    return left->range.start < right->range.start ? -1 : left->range.start > right->range.start;
+    return range_outermost(left->range).start < range_outermost(right->range).start
+               ? -1
+               : range_outermost(left->range).start > range_outermost(right->range).start;
 }
 
 char *diagnostics_format(const Diagnostics *diagnostics)

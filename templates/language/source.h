@@ -17,11 +17,14 @@
 #define SOURCE_SIZE_MAX (10u * 1024 * 1024)
 #define DIAGNOSTICS_MAX 100 /* more are counted, not kept */
 
-typedef struct Source {
+typedef struct Source Source;
+struct Source {
     const char *name; /* as the user wrote it, for messages */
     const char *text; /* valid UTF-8 without NUL, NUL-terminated; a byte order mark is left out */
     size_t size;
-} Source;
+    const Source *outer;     /* the text this was taken out of (a string of JSON), or NULL; messages speak of that one */
+    const uint32_t *places;  /* with outer: where each byte, and the end, stands in it */
+};
 
 typedef struct Range {
     const Source *source;
@@ -51,6 +54,8 @@ Source *source_new(Diagnostics *diagnostics, const char *name, const char *text,
 size_t text_columns(const char *text, size_t size);
 
 Range range_join(Range first, Range last);
+Range range_outermost(Range range);
+const char *range_file(Range range);
 Position range_start(Range range);
 Position range_end(Range range);
 

@@ -196,8 +196,14 @@ const Type *type_parse(EvalContext *context, const Expr *expr)
 {
     static const char *const words[] = { "string", "number", "bool", "any",    "list",
                                          "set",    "map",    "tuple", "object", NULL };
-    const char *word = expr_keyword(expr);
-    const char *name = word;
+    const char *word, *name;
+
+    if (expr->json_text) /* in JSON a type is written in a string */
+        expr = parse_expression(expr->json_text, context->diagnostics);
+    if (!expr)
+        return NULL;
+    word = expr_keyword(expr);
+    name = word;
 
     if (word) {
         if (strcmp(word, "string") == 0)
