@@ -207,7 +207,7 @@ static bool is_template_name(const char *name, bool values)
 
     for (size_t i = 0; i < (values ? 4 : 2); i++)
         if (g_str_has_suffix(name, suffixes[i]))
-            return name[0] != '.' || name[1] == '/' || name[1] == '.';
+            return true;
     return false;
 }
 
@@ -219,7 +219,7 @@ static bool list_folder(const char *path, bool values, GPtrArray *names, GError 
     if (!dir)
         return fail_errno(error, "read folder '%s'", path);
     while ((name = g_dir_read_name(dir)))
-        if (is_template_name(name, values))
+        if (name[0] != '.' && is_template_name(name, values))
             g_ptr_array_add(names, g_build_filename(path, name, NULL));
     g_ptr_array_sort(names, compare_names);
     if (names->len == 0)

@@ -358,8 +358,8 @@ static void test_bad_files(void)
     g_assert_false(template_load("empty", NULL, &t, &error));
     g_assert_nonnull(strstr(error->message, "holds no template"));
     g_clear_error(&error);
-    g_assert_true(g_file_set_contents("x.pkr.json", "{}", -1, NULL));
-    g_assert_false(template_load("x.pkr.json", NULL, &t, &error));
+    g_assert_true(g_file_set_contents("x.json", "{}", -1, NULL));
+    g_assert_false(template_load("x.json", NULL, &t, &error));
     g_assert_nonnull(strstr(error->message, "written in HCL"));
 }
 
