@@ -480,7 +480,11 @@ static void add_mount(GuestLibguestfs *guest, const char *device, const char *fo
     g_ptr_array_add(guest->mounts, g_strdup(folder));
 }
 
-/* The partition that starts at @offset, read from the kernel: "/sys/block/sda/sda1/start:2048". */
+/*
+ * The partition that starts at @offset, read from the kernel: "/sys/block/sdb/sdb1/start:2048". The kernel names
+ * disks in the order in which it happens to find them, and the appliance's own, which has no partitions, may come
+ * first; libguestfs translates our /dev/sda for its own calls only.
+ */
 static bool find_rendered_root(GuestLibguestfs *guest, uint64_t offset, GError **error)
 {
     g_autofree char *out = NULL;
@@ -490,7 +494,7 @@ static bool find_rendered_root(GuestLibguestfs *guest, uint64_t offset, GError *
         add_mount(guest, DISK, "/");
         return true;
     }
-    out = appliance_sh(guest, "udevadm settle; grep -H . /sys/block/sda/sda*/start");
+    out = appliance_sh(guest, "udevadm settle; grep -H . /sys/block/sd*/sd*/start");
     if (!out)
         return fail_call(guest, error, "read the working disk's partitions");
     lines = g_strsplit(out, "\n", -1);
@@ -498,7 +502,7 @@ static bool find_rendered_root(GuestLibguestfs *guest, uint64_t offset, GError *
         unsigned number;
         uint64_t start;
 
-        if (sscanf(*line, "/sys/block/sda/sda%u/start:%" G_GUINT64_FORMAT, &number, &start) == 2 &&
+        if (sscanf(*line, "/sys/block/sd%*[a-z]/sd%*[a-z]%u/start:%" G_GUINT64_FORMAT, &number, &start) == 2 &&
             start == offset / 512) {
             g_autofree char *device = g_strdup_printf(DISK "%u", number);
 
@@ -659,13 +663,13 @@ static bool forget_disk(GuestLibguestfs *guest, GError **error)
         return fail_call(guest, error, "unmount the guest's disk");
     out = appliance_sh(
         guest,
-        "sync; for d in /dev/sda*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
+        "sync; for d in /dev/sd*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
     return out || fail_call(guest, error, "forget the guest's disk");
 }
 
 static bool flush_reads(GuestLibguestfs *guest, GError **error)
 {
-    g_autofree char *out = appliance_sh(guest, "for d in /dev/sda*; do blockdev --flushbufs $d; done");
+    g_autofree char *out = appliance_sh(guest, "for d in /dev/sd*; do blockdev --flushbufs $d; done");
 
     return out || fail_call(guest, error, "forget the guest's disk");
 }
