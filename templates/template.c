@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "templates/language/format.h"
 #include "templates/language/json.h"
 #include "templates/template-private.h"
 
@@ -464,6 +465,22 @@ bool template_check_syntax(const char *name, GBytes *text, json_t *sink, GError 
     return t->diagnostics.count == 0 || fail_with_diagnostics(t, error);
 }
 
+bool template_format(const char *name, GBytes *text, json_t *sink, char **ret_text, GError **error)
+{
+    gsize size;
+    const char *data = g_bytes_get_data(text, &size);
+    g_autofree char *copy = NULL, *text_after = NULL;
+    gsize mark;
+
+    if (!template_check_syntax(name, text, sink, error))
+        return false;
+    mark = size >= 3 && memcmp(data, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0; /* a byte order mark stays, outside of the layout */
+    copy = g_strndup(data ? data + mark : "", size - mark);
+    text_after = format_text(copy, size - mark);
+    *ret_text = g_strconcat(mark ? "\xEF\xBB\xBF" : "", text_after, NULL);
+    return true;
+}
+
 static void read_bodies(Template *t, const char *path, const GPtrArray *names)
 {
     for (guint i = 0; i < names->len; i++) {
@@ -544,6 +561,6 @@ bool template_evaluate(Template *template, const char *expression, json_t **ret,
         return fail_code(error, KILN_ERROR_USAGE, "%s", text);
     }
     diagnostics_clear(&said);
-    *ret = value_to_json(value);
+    *ret = value_is_sensitive(value) ? json_string("<sensitive>") : value_to_json(value);
     return true;
 }

@@ -91,12 +91,15 @@ json_t *template_describe(Template *template);
  */
 bool template_check_syntax(const char *name, GBytes *text, json_t *diagnostics, GError **error);
 
+/* The text in HCL's canonical layout (free with g_free); a mistake in its syntax is an error. */
+bool template_format(const char *name, GBytes *text, json_t *diagnostics, char **ret_text, GError **error);
+
 /* Names of the templates (and, with @values, files of values) that @path means: itself, or those in the folder, sorted. */
 bool template_list(const char *path, bool values, GPtrArray *ret_names /* of char *, to free */, GError **error);
 
 /*
  * Evaluates one expression and gives its value as JSON (new reference). With @template its variables, locals
- * and path are known in it; @template may be NULL. For a console and for tests.
+ * and path are known in it; @template may be NULL. A sensitive value comes as "<sensitive>". For a console and for tests.
  */
 bool template_evaluate(Template *template, const char *expression, json_t **ret, GError **error);
 

@@ -57,6 +57,17 @@ json_t *cli_image_json(const StoreImage *image);
 /* A CLI_LIST's values as a NULL-terminated vector that @list owns; NULL when empty. Call once. */
 const char *const *cli_strings(GPtrArray *list);
 
+/* Standard input whole, bounded; and what messages call it: the name says HCL or JSON. */
+bool cli_read_stdin(GBytes **ret, GError **error);
+const char *cli_stdin_name(GBytes *text);
+
+/* One line "UNIXTIME,,TYPE,KIND,TEXT" for -machine-readable. */
+void cli_machine_line(const char *type, const char *kind, const char *text);
+
+/* cli_fail() for templates: with --json the diagnostics, in the shape of HCL's tools, instead of one sentence. */
+int cli_fail_template(CliContext *cli, bool machine, json_t *diagnostics, const GError *error);
+
+CliVerbFn verb_fmt, verb_template;
 CliVerbFn verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_rm, verb_show, verb_stats,
     verb_validate;
 
