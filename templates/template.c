@@ -481,6 +481,11 @@ bool template_format(const char *name, GBytes *text, json_t *sink, char **ret_te
     return true;
 }
 
+static bool is_folder(const char *path, const TemplateOptions *options)
+{
+    return !options->input && g_file_test(path, G_FILE_TEST_IS_DIR);
+}
+
 static void read_bodies(Template *t, const char *path, const GPtrArray *names)
 {
     for (guint i = 0; i < names->len; i++) {
@@ -491,32 +496,58 @@ static void read_bodies(Template *t, const char *path, const GPtrArray *names)
     }
 }
 
-bool template_load(const char *path, const TemplateOptions *options, Template **ret, GError **error)
+/* A new template whose files are read into bodies. */
+static bool open_template(const char *path, const TemplateOptions *options, Template **ret, GError **error)
 {
     static const TemplateOptions none;
     g_autoptr(Template) t = NULL;
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *dir = NULL;
-    bool folder;
 
     if (!options)
         options = &none;
     if (!g_utf8_validate(path, -1, NULL))
         return fail_code(error, KILN_ERROR_USAGE, "the name of a template must be UTF-8 text");
-    folder = !options->input && g_file_test(path, G_FILE_TEST_IS_DIR);
     if (options->input)
         g_ptr_array_add(names, g_strdup(path));
     else if (!template_list(path, false, names, error))
         return false;
-    dir = folder ? g_strdup(path) : g_path_get_dirname(path);
+    dir = is_folder(path, options) ? g_strdup(path) : g_path_get_dirname(path);
     t = template_new(dir);
     t->options = options;
     t->sink = json_incref(options->diagnostics);
     read_bodies(t, path, names);
-    if (!evaluate(t, folder ? path : NULL, error))
+    *ret = g_steal_pointer(&t);
+    return true;
+}
+
+bool template_load(const char *path, const TemplateOptions *options, Template **ret, GError **error)
+{
+    g_autoptr(Template) t = NULL;
+
+    if (!open_template(path, options, &t, error) || !evaluate(t, is_folder(path, t->options) ? path : NULL, error))
         return false;
     t->options = NULL;
     *ret = g_steal_pointer(&t);
+    return true;
+}
+
+bool template_plugins(const char *path, const TemplateOptions *options, json_t **ret, GError **error)
+{
+    g_autoptr(Template) t = NULL;
+
+    if (!open_template(path, options, &t, error))
+        return false;
+    for (guint i = 0; i < t->bodies->len && t->diagnostics.count == 0; i++) {
+        const Body *body = t->bodies->pdata[i];
+
+        for (size_t j = 0; j < body->n_blocks; j++)
+            if (strcmp(body->blocks[j]->type, "packer") == 0)
+                check_packer(t, body->blocks[j]);
+    }
+    if (t->diagnostics.count > 0)
+        return fail_with_diagnostics(t, error);
+    *ret = json_incref(t->plugins);
     return true;
 }
 

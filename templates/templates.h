@@ -91,6 +91,9 @@ json_t *template_describe(Template *template);
  */
 bool template_check_syntax(const char *name, GBytes *text, json_t *diagnostics, GError **error);
 
+/* Only the plugins that `packer` blocks require, [{name, version, source}]; the rest need not make sense. New reference. */
+bool template_plugins(const char *path, const TemplateOptions *options, json_t **ret, GError **error);
+
 /* The text in HCL's canonical layout (free with g_free); a mistake in its syntax is an error. */
 bool template_format(const char *name, GBytes *text, json_t *diagnostics, char **ret_text, GError **error);
 

@@ -67,7 +67,11 @@ void cli_machine_line(const char *type, const char *kind, const char *text);
 /* cli_fail() for templates: with --json the diagnostics, in the shape of HCL's tools, instead of one sentence. */
 int cli_fail_template(CliContext *cli, bool machine, json_t *diagnostics, const GError *error);
 
-CliVerbFn verb_fmt, verb_template;
+/* A value in one line or JSON's lines (free with g_free), and "PREFIX.NAME: VALUE" lines of template_describe()'s lists. */
+char *cli_value_text(const json_t *value);
+void cli_values_text(GString *out, const json_t *list, const char *prefix);
+
+CliVerbFn verb_console, verb_fmt, verb_init, verb_inspect, verb_new, verb_template;
 CliVerbFn verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_rm, verb_show, verb_stats,
     verb_validate;
 

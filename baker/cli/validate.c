@@ -1,49 +1,124 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * kiln validate: everything that can be said about templates without baking.
+ *
+ * With -syntax-only no more than the syntax is read: no schema, no variables, no environment.
  */
 #include "baker/cli/cli.h"
 
+#include "base/file.h"
 #include "baker/bake.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 
-static bool validate_one(const char *path, const TemplateOptions *options, bool syntax_only, GError **error)
+enum { TEXT_MAX = 11 * 1024 * 1024 };
+
+typedef struct ValidateCall {
+    TemplateOptions options;
+    bool syntax_only, machine;
+} ValidateCall;
+
+static const char *const usage = "validate [-syntax-only] [-var K=V] [-var-file F] [-only G] [-except G] TEMPLATE|FOLDER|-...";
+
+static bool check_syntax(const ValidateCall *call, const char *path, GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    bool ok = true;
+
+    if (!template_list(path, true, names, error))
+        return false;
+    for (guint i = 0; i < names->len; i++) {
+        g_autoptr(GBytes) text = NULL;
+        g_autoptr(GError) problem = NULL;
+
+        if (file_load(AT_FDCWD, names->pdata[i], TEXT_MAX, &text, &problem) &&
+            template_check_syntax(names->pdata[i], text, call->options.diagnostics, &problem))
+            continue;
+        if (ok)
+            g_propagate_error(error, g_steal_pointer(&problem));
+        else if (error)
+            (void)fail_prefix(error, "%s\n%s", problem->message, "also"); /* several files: all are told */
+        ok = false;
+    }
+    return ok;
+}
+
+static bool check_whole(const ValidateCall *call, const char *path, GError **error)
 {
     g_autoptr(Template) template = NULL;
     GPtrArray *builds;
 
-    if (!template_load(path, options, &template, error))
+    if (!template_load(path, &call->options, &template, error))
         return false;
     builds = template_builds(template);
-    for (guint i = 0; i < builds->len && !syntax_only; i++)
+    for (guint i = 0; i < builds->len; i++)
         if (!bake_check(builds->pdata[i], error))
             return false;
     return true;
 }
 
+static bool validate_one(ValidateCall *call, const char *path, GError **error)
+{
+    g_autoptr(GBytes) text = NULL;
+    bool ok;
+
+    if (strcmp(path, "-") != 0)
+        return call->syntax_only ? check_syntax(call, path, error) : check_whole(call, path, error);
+    if (!cli_read_stdin(&text, error))
+        return false;
+    if (call->syntax_only)
+        return template_check_syntax(cli_stdin_name(text), text, call->options.diagnostics, error);
+    call->options.input = text;
+    ok = check_whole(call, cli_stdin_name(text), error);
+    call->options.input = NULL;
+    return ok;
+}
+
+static int tell_valid(const CliContext *cli, const ValidateCall *call)
+{
+    if (cli->json)
+        return cli_print_json(json_pack("{s:b, s:i, s:i, s:[]}", "valid", true, "error_count", 0, "warning_count", 0, "diagnostics"));
+    if (call->machine)
+        cli_machine_line("ui", "say", "The configuration is valid.");
+    else
+        puts("The configuration is valid.");
+    return 0;
+}
+
 int verb_validate(CliContext *cli, int argc, char **argv)
 {
     g_autoptr(GPtrArray) vars = g_ptr_array_new(), files = g_ptr_array_new();
-    bool syntax_only = false;
+    g_autoptr(GPtrArray) only = g_ptr_array_new(), except = g_ptr_array_new();
+    g_autoptr(json_t) diagnostics = json_array();
+    ValidateCall call = { .options.diagnostics = diagnostics };
+    bool ignored = false; /* flags of Packer that change nothing here */
+    const char *config_type;
     const CliOption options[] = {{"var", CLI_LIST, vars},
                                  {"var-file", CLI_LIST, files},
-                                 {"syntax-only", CLI_FLAG, &syntax_only},
+                                 {"only", CLI_LIST, only},
+                                 {"except", CLI_LIST, except},
+                                 {"syntax-only", CLI_FLAG, &call.syntax_only},
+                                 {"machine-readable", CLI_FLAG, &call.machine},
+                                 {"config-type", CLI_STRING, &config_type},
+                                 {"color", CLI_FLAG, &ignored},
+                                 {"no-warn-undeclared-var", CLI_FLAG, &ignored},
+                                 {"evaluate-datasources", CLI_FLAG, &ignored},
+                                 {"ignore-prerelease-plugins", CLI_FLAG, &ignored},
+                                 {"use-sequential-evaluation", CLI_FLAG, &ignored},
                                  {NULL, CLI_FLAG, NULL}};
-    TemplateOptions template_options = {0};
     g_autofree char **paths = NULL;
     g_autoptr(GError) error = NULL;
 
-    if (!cli_parse(options, "validate [OPTIONS] TEMPLATE...", argc, argv, 1, -1, &paths, &error))
+    if (!cli_parse(options, usage, argc, argv, 1, -1, &paths, &error))
         return cli_fail(cli, error);
-    template_options.vars = cli_strings(vars);
-    template_options.var_files = cli_strings(files);
-    template_options.allow_unset = syntax_only;
+    call.options.vars = cli_strings(vars);
+    call.options.var_files = cli_strings(files);
+    call.options.only = cli_strings(only);
+    call.options.except = cli_strings(except);
     for (char **path = paths; *path; path++)
-        if (!validate_one(*path, &template_options, syntax_only, &error))
-            return cli_fail(cli, error);
-    if (cli->json)
-        return cli_print_json(json_pack("{s:b}", "valid", true));
-    puts("The configuration is valid.");
-    return 0;
+        if (!validate_one(&call, *path, &error))
+            return cli_fail_template(cli, call.machine, diagnostics, error);
+    return tell_valid(cli, &call);
 }
