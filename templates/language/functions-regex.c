@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * regex(), regexall(), regex_replace(). Patterns go to GLib's engine (PCRE), which accepts what Packer's
- * (RE2) does, and more; $1 and ${name} in a replacement are Go's form, not GLib's.
+ * (RE2) does; what only PCRE has is refused, and a match that takes too many steps is an error, where RE2 would always
+ * end. $1 and ${name} in a replacement are Go's form, not GLib's.
  */
 #include "templates/language/functions.h"
 
@@ -9,10 +10,44 @@
 
 enum { MATCHES_MAX = 1000000 };
 
+/* What RE2 does not have: looking around, references to a group, atomic groups, recursion. NULL when there is none. */
+static const char *beyond_re2(const char *pattern)
+{
+    bool in_class = false;
+
+    for (const char *p = pattern; *p; p++) {
+        if (*p == '\\' && p[1]) {
+            p++;
+            if (!in_class && (strchr("123456789", *p) || *p == 'k' || *p == 'g'))
+                return "a reference to a group";
+        } else if (in_class) {
+            in_class = *p != ']';
+        } else if (*p == '[') {
+            in_class = true;
+            p += p[1] == '^';
+            p += p[1] == ']';
+        } else if (p[0] == '(' && p[1] == '*') {
+            return "(*";
+        } else if (p[0] == '(' && p[1] == '?' && p[2] && (strchr("=!>|&+(#R", p[2]) || (p[2] == '<' && p[3] && strchr("=!", p[3])))) {
+            return "looking around, or an atomic group";
+        }
+    }
+    return NULL;
+}
+
+/* The limit is on steps of the engine, not on time, so that a pattern works everywhere or nowhere. */
 static GRegex *compile(Call *call, size_t arg)
 {
+    const char *beyond = beyond_re2(call->args[arg]->string);
+    g_autofree char *limited = g_strconcat("(*LIMIT_MATCH=2000000)(*LIMIT_DEPTH=20000)", call->args[arg]->string, NULL);
     g_autoptr(GError) error = NULL;
-    GRegex *regex = g_regex_new(call->args[arg]->string, 0, 0, &error);
+    GRegex *regex;
+
+    if (beyond) {
+        (void)call_fail(call, (int)arg, "this pattern has %s, which the language's regular expressions (RE2) do not have", beyond);
+        return NULL;
+    }
+    regex = g_regex_new(limited, 0, 0, &error);
 
     if (!regex)
         (void)call_fail(call, (int)arg, "this is no regular expression: %s", error->message);

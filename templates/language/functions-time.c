@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time: timestamp, timeadd, formatdate. A time is RFC 3339 text.
+ * Time: timestamp, timeadd, formatdate, and times in parts. A time is RFC 3339 text.
  *
  * timestamp() is SOURCE_DATE_EPOCH where that is set, and otherwise one moment for the whole run: two
  * places of a template never disagree about "now".
  */
 #include "templates/language/functions.h"
+
+#include "base/gotemplate.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -231,9 +233,91 @@ static Value *fn_formatdate(Call *call)
     return value_string(call->arena, out->str);
 }
 
+/* --- a time in its parts --- */
+
+static Value *time_parts(Call *call, GDateTime *time, bool from_unix)
+{
+    static const char *const months[] = { "January", "February", "March",     "April",   "May",      "June",
+                                          "July",    "August",   "September", "October", "November", "December" };
+    static const char *const days[] = { "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday" };
+    int weekday = g_date_time_get_day_of_week(time) % 7, month = g_date_time_get_month(time);
+    const struct {
+        const char *name;
+        int64_t number;
+    } numbers[] = {
+        { "year", g_date_time_get_year(time) },         { "year_day", g_date_time_get_day_of_year(time) },
+        { "day", g_date_time_get_day_of_month(time) },  { "month", month },
+        { "weekday", weekday },                         { "hour", g_date_time_get_hour(time) },
+        { "minute", g_date_time_get_minute(time) },     { "second", g_date_time_get_second(time) },
+        { "iso_year", g_date_time_get_week_numbering_year(time) }, { "iso_week", g_date_time_get_week_of_year(time) },
+    };
+    ValueFields fields;
+
+    value_fields_init(&fields);
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
+        value_fields_put(&fields, numbers[i].name, value_int(call->arena, numbers[i].number));
+    value_fields_put(&fields, "month_name", value_string(call->arena, months[month - 1]));
+    value_fields_put(&fields, "weekday_name", value_string(call->arena, days[weekday]));
+    if (from_unix)
+        value_fields_put(&fields, "rfc3339", time_value(call, time));
+    else
+        value_fields_put(&fields, "unix", value_int(call->arena, g_date_time_to_unix(time)));
+    return value_fields_object(&fields, call->arena);
+}
+
+static Value *fn_rfc3339_parse(Call *call)
+{
+    g_autoptr(GDateTime) time = parse_time(call, 0);
+
+    return time ? time_parts(call, time, false) : NULL;
+}
+
+static Value *fn_unix_timestamp_parse(Call *call)
+{
+    g_autoptr(GDateTime) time = NULL;
+    int64_t seconds;
+
+    if (!call_int(call, 0, -62135596800, 253402300799, &seconds))
+        return NULL;
+    time = g_date_time_new_from_unix_utc(seconds);
+    return time ? time_parts(call, time, true) : call_fail(call, 0, "this leads out of the years 1 to 9999");
+}
+
+/* --- as old templates wrote times --- */
+
+/* The layout is an example, as in Go: 2006-01-02 15:04:05. */
+static Value *fn_legacy_isotime(Call *call)
+{
+    const char *layout = call->n > 0 ? call->args[0]->string : "2006-01-02T15:04:05Z07:00";
+    g_autoptr(GHashTable) values = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GDateTime) time = now();
+    g_autofree char *stamp = g_strdup_printf("%" G_GINT64_FORMAT, g_date_time_to_unix(time));
+    g_autofree char *text = g_strdup_printf("{{ isotime `%s` }}", layout), *result = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (strchr(layout, '`'))
+        return call_fail(call, 0, "a layout holds no '`'");
+    g_hash_table_insert(values, (gpointer) "timestamp", stamp);
+    if (!gotemplate_expand(text, values, &result, &error))
+        return call_fail(call, -1, "%s", error->message);
+    return value_string(call->arena, result);
+}
+
+static Value *fn_legacy_strftime(Call *call)
+{
+    g_autoptr(GDateTime) time = now();
+    g_autofree char *text = g_date_time_format(time, call->n > 0 ? call->args[0]->string : "%Y-%m-%dT%H:%M:%SZ");
+
+    return text ? value_string(call->arena, text) : call_fail(call, 0, "this is no format of strftime");
+}
+
 const Function functions_time[] = {
     { "formatdate", "ss", fn_formatdate, 0 },
+    { "legacy_isotime", "|s", fn_legacy_isotime, 0 },
+    { "legacy_strftime", "|s", fn_legacy_strftime, 0 },
+    { "rfc3339_parse", "s", fn_rfc3339_parse, 0 },
     { "timeadd", "ss", fn_timeadd, 0 },
     { "timestamp", "", fn_timestamp, 0 },
+    { "unix_timestamp_parse", "n", fn_unix_timestamp_parse, 0 },
     { 0 },
 };

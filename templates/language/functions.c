@@ -12,12 +12,13 @@
 
 static const Function *const tables[] = {
     functions_number,     functions_string,   functions_format, functions_regex, functions_collection,
-    functions_encoding,   functions_file,     functions_time,   functions_hash,
+    functions_encoding,   functions_file,     functions_time,   functions_hash,  functions_net,
+    functions_yaml,       functions_secret,
 };
 
 static const char *const special[] = { "try", "can", "convert", "env" };
 
-/* In Packer, but they need a network service or are not made here; the sentence says which. */
+/* In Packer, but they need a network service. */
 static const struct {
     const char *name, *why;
 } absent[] = {
@@ -25,8 +26,6 @@ static const struct {
     { "consul_key", "it needs a network service; pass the value with -var or PKR_VAR_" },
     { "aws_secretsmanager", "it needs a network service; pass the value with -var or PKR_VAR_" },
     { "aws_secretsmanager_raw", "it needs a network service; pass the value with -var or PKR_VAR_" },
-    { "uuidv4", "a random value would make every bake differ; uuidv5() is stable" },
-    { "bcrypt", "its random salt would make every bake differ" },
 };
 
 const char **function_names(void)

@@ -54,7 +54,7 @@ size_t text_length(const char *string);
 
 /* Tables, each ending with a row without name. */
 extern const Function functions_number[], functions_string[], functions_format[], functions_regex[], functions_collection[],
-    functions_encoding[], functions_file[], functions_time[], functions_hash[];
+    functions_encoding[], functions_file[], functions_time[], functions_hash[], functions_net[], functions_yaml[], functions_secret[];
 
 /* NULL-terminated names of all functions, for "did you mean" and the manual; free with g_free (not the names). */
 const char **function_names(void);
