@@ -105,28 +105,28 @@ char *units_format_duration(double seconds)
 
 #define WORD_MAX 63
 
+/* Letters put in, left out, changed, or swapped with their neighbour. */
 static unsigned edit_distance(const char *a, const char *b)
 {
-    unsigned row[WORD_MAX + 1];
+    unsigned rows[3][WORD_MAX + 1]; /* of the last two letters of @a, and the one in work */
     size_t m = strlen(a), n = strlen(b);
 
     if (m > WORD_MAX || n > WORD_MAX)
         return 1000;
     for (size_t j = 0; j <= n; j++)
-        row[j] = (unsigned)j;
+        rows[0][j] = (unsigned)j;
     for (size_t i = 1; i <= m; i++) {
-        unsigned diagonal = row[0];
+        unsigned *row = rows[i % 3];
+        const unsigned *above = rows[(i - 1) % 3], *before = rows[(i + 1) % 3];
 
         row[0] = (unsigned)i;
         for (size_t j = 1; j <= n; j++) {
-            unsigned above = row[j];
-            unsigned change = diagonal + (a[i - 1] != b[j - 1]);
-
-            row[j] = MIN(MIN(above, row[j - 1]) + 1, change);
-            diagonal = above;
+            row[j] = MIN(MIN(above[j], row[j - 1]) + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                row[j] = MIN(row[j], before[j - 2] + 1);
         }
     }
-    return row[n];
+    return rows[m % 3][n];
 }
 
 const char *units_nearest(const char *word, const char *const *candidates)
