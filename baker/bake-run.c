@@ -9,7 +9,6 @@
 #include "baker/bake-internal.h"
 
 #include "baker/guest-open.h"
-#include "baker/render.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -72,12 +71,25 @@ static bool has_network(const BakeStep *step)
     return step->network;
 }
 
+static bool find_root(BakeChain *chain, GuestOpenSpec *spec, GError **error)
+{
+    g_autoptr(StoreMap) disk = NULL;
+    uint64_t size;
+
+    return store_map_open(chain->store, bake_map_before(chain, chain->hits), &disk, error) &&
+           bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error);
+}
+
+static bool disk_is_good(void *arg)
+{
+    return working_disk_check(arg, NULL);
+}
+
 static bool open_session(Session *session, GError **error)
 {
     BakeChain *chain = session->chain;
     GuestOpenSpec spec = {.inspect = chain->state.layout == LAYOUT_INPLACE,
                           .network = any_left(chain, has_network)};
-    uint64_t root_size;
     gint64 start = g_get_monotonic_time();
     g_autofree char *took = NULL;
 
@@ -85,9 +97,11 @@ static bool open_session(Session *session, GError **error)
         return false;
     if (!working_disk_open(chain->store, bake_map_before(chain, chain->hits), chain->state.size, &session->disk, error))
         return fail_prefix(error, "working disk");
-    if (!spec.inspect)
-        render_root_extent(chain->state.size, &spec.root_offset, &root_size);
+    if (!find_root(chain, &spec, error))
+        return false;
     spec.nbd_socket = working_disk_socket(session->disk);
+    spec.disk_is_good = disk_is_good;
+    spec.disk_arg = session->disk;
     spec.tmpdir = session->tmpdir;
     log_info("==> %s: starting the appliance", chain->build->name);
     if (!guest_libguestfs_open(&spec, &session->guest, error))
@@ -215,6 +229,31 @@ static bool remember(BakeChain *chain, const BakeStep *step, GError **error)
     return store_state_put(chain->store, state, error);
 }
 
+static bool seal_frozen(Session *session, GError **error)
+{
+    return session->guest->ops->checkpoint(session->guest, seal_disk, session->disk, error);
+}
+
+static bool seal_nothing(void *arg, GError **error)
+{
+    (void)arg, (void)error;
+    return true;
+}
+
+/*
+ * The last state of a vendor's disk is what its next machine finds. Frozen is not enough there: vfat, ext2 and ext4 without
+ * a journal say "in use" until they are unmounted. The checkpoint before trims their free space.
+ */
+static bool seal_unmounted(Session *session, GError **error)
+{
+    Guest *guest = session->guest;
+
+    if (!guest->ops->checkpoint(guest, seal_nothing, NULL, error))
+        return false;
+    session->guest = NULL; /* freed by the shutdown, whether it succeeds or not */
+    return guest->ops->shutdown(guest, error) && working_disk_seal(session->disk, error);
+}
+
 static bool capture(Session *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
@@ -226,7 +265,8 @@ static bool capture(Session *session, size_t index, GError **error)
         step->map = *bake_map_before(chain, index);
         return true;
     }
-    if (!session->guest->ops->checkpoint(session->guest, seal_disk, session->disk, error) ||
+    if (!(index + 1 == chain->steps->len && chain->state.layout == LAYOUT_INPLACE ? seal_unmounted(session, error)
+                                                                                   : seal_frozen(session, error)) ||
         !working_disk_capture(session->disk, &step->map, &added, error))
         return fail_prefix(error, "keep the state after '%s'", step->label);
     chain->new_bytes += added;
@@ -235,6 +275,18 @@ static bool capture(Session *session, size_t index, GError **error)
     else if (!bake_content(chain, &step->map, &step->content, error))
         return fail_prefix(error, "read the root after '%s'", step->label);
     return remember(chain, step, error);
+}
+
+/* A guest that fails because its disk does knows no better than "I/O error": the disk's own words come first. */
+static bool blame_disk(Session *session, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (session->disk && !interrupt_requested() && !working_disk_check(session->disk, &problem)) {
+        g_clear_error(error);
+        g_propagate_error(error, g_steal_pointer(&problem));
+    }
+    return false;
 }
 
 static bool run_step(Session *session, size_t index, GError **error)
@@ -250,10 +302,10 @@ static bool run_step(Session *session, size_t index, GError **error)
         return false;
     log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
     start = g_get_monotonic_time();
-    if (!run_with_retries(session, error))
+    if (!run_with_retries(session, error) && !blame_disk(session, error))
         return fail_prefix(error, "%s: step %zu (%s)", chain->build->name, index + 1, session->step->label);
     if (!capture(session, index, error))
-        return false;
+        return blame_disk(session, error);
     session->step->seconds = (double)(g_get_monotonic_time() - start) / 1e6;
     took = units_format_duration(session->step->seconds);
     log_info("    %s done in %s", session->step->label, took);

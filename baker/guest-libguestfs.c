@@ -40,6 +40,7 @@
 #define SYSROOT "/sysroot"
 #define LAUNCH_LIMIT 600 /* seconds; building the appliance the first time included */
 #define CALL_LIMIT 300
+#define DISK_CHECK_MS 500
 #define MEMORY_DEFAULT_MIB 2048
 #define MEMORY_MIN_MIB 512
 #define SOCKDIR_MAX 56 /* libguestfs adds up to 40 bytes, and a socket's name has room for 107 */
@@ -56,6 +57,8 @@ typedef struct Watcher {
     bool accepted, stop, killed;
     int64_t limit; /* of the libguestfs call that runs; 0: none */
     bool limit_passed;
+    bool (*disk_is_good)(void *arg); /* NULL: not asked, or it said no already */
+    void *disk_arg;
 } Watcher;
 
 typedef struct GuestLibguestfs {
@@ -65,6 +68,7 @@ typedef struct GuestLibguestfs {
     char *sockdir; /* removed by us */
     char *control_path;
     bool inspect;
+    bool launched;
     GPtrArray *mounts; /* char *: device, folder, device, folder, ... */
     GString *console;  /* the last of what the kernel said */
 } GuestLibguestfs;
@@ -137,12 +141,14 @@ static void accept_qemu_locked(Watcher *w)
 
 static int watcher_wait_ms(const Watcher *w)
 {
-    int64_t left;
+    int64_t left, most = w->disk_is_good ? DISK_CHECK_MS : G_MAXINT;
 
-    if (!w->limit || w->killed)
+    if (w->killed)
         return -1;
+    if (!w->limit)
+        return w->disk_is_good ? DISK_CHECK_MS : -1;
     left = w->limit - g_get_monotonic_time();
-    return left <= 0 ? 0 : (int)MIN(left / 1000 + 1, G_MAXINT);
+    return left <= 0 ? 0 : (int)MIN(left / 1000 + 1, most);
 }
 
 static void watcher_look(Watcher *w, bool qemu_connects)
@@ -172,10 +178,16 @@ static gpointer watcher_main(gpointer arg)
             {.fd = w->killed ? -1 : interrupt_fd(), .events = POLLIN},
         };
         int ms = watcher_wait_ms(w);
+        bool good;
 
         g_mutex_unlock(&w->lock);
         (void)poll(fds, 3, ms);
+        good = !w->disk_is_good || w->disk_is_good(w->disk_arg); /* may wait for the disk: not under the lock */
         g_mutex_lock(&w->lock);
+        if (!good) {
+            w->disk_is_good = NULL;
+            kill_qemu_locked(w);
+        }
         watcher_look(w, fds[1].revents != 0);
     }
     g_mutex_unlock(&w->lock);
@@ -263,7 +275,7 @@ static char *reason_of(const GuestLibguestfs *guest)
         return g_strdup("it ran out of memory");
     if (strstr(console, "Kernel panic"))
         return g_strdup("its kernel crashed");
-    return first_line(qemu ? qemu : guestfs_last_error(guest->g));
+    return first_line(qemu && !guest->launched ? qemu : guestfs_last_error(guest->g));
 }
 
 /* After a failed libguestfs call that should have done @what. Returns false. */
@@ -458,6 +470,7 @@ static bool launch(GuestLibguestfs *guest, GError **error)
     watcher_limit(&guest->watcher, 0);
     if (rc < 0)
         return fail_call(guest, error, "start the bake appliance");
+    guest->launched = true; /* what qemu said on the way, as about a missing KVM, explains no later failure */
     log_verbose("appliance ready after %.1f s", (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC);
     return true;
 }
@@ -485,13 +498,13 @@ static void add_mount(GuestLibguestfs *guest, const char *device, const char *fo
  * disks in the order in which it happens to find them, and the appliance's own, which has no partitions, may come
  * first; libguestfs translates our /dev/sda for its own calls only.
  */
-static bool find_rendered_root(GuestLibguestfs *guest, uint64_t offset, GError **error)
+static bool find_partition(GuestLibguestfs *guest, uint64_t offset, char **ret_device, GError **error)
 {
     g_autofree char *out = NULL;
     g_auto(GStrv) lines = NULL;
 
     if (offset == 0) {
-        add_mount(guest, DISK, "/");
+        *ret_device = g_strdup(DISK);
         return true;
     }
     out = appliance_sh(guest, "udevadm settle; grep -H . /sys/block/sd*/sd*/start");
@@ -504,9 +517,7 @@ static bool find_rendered_root(GuestLibguestfs *guest, uint64_t offset, GError *
 
         if (sscanf(*line, "/sys/block/sd%*[a-z]/sd%*[a-z]%u/start:%" G_GUINT64_FORMAT, &number, &start) == 2 &&
             start == offset / 512) {
-            g_autofree char *device = g_strdup_printf(DISK "%u", number);
-
-            add_mount(guest, device, "/");
+            *ret_device = g_strdup_printf(DISK "%u", number);
             return true;
         }
     }
@@ -522,21 +533,40 @@ static int compare_folders(gconstpointer a, gconstpointer b)
     return nx != ny ? (nx < ny ? -1 : 1) : strcmp((*x)[0], (*y)[0]);
 }
 
-static bool find_inspected_root(GuestLibguestfs *guest, GError **error)
+/*
+ * Which of the operating systems that libguestfs sees: the one whose root the host reads, for what the host takes from the disk
+ * must be what the steps changed. NULL: that root alone, one of which libguestfs makes nothing (no fstab, an unusual system).
+ */
+static const char *choose_root(char *const *roots, const char *host_root)
+{
+    if (!host_root && roots[0] && roots[1])
+        log_warning("the disk holds several operating systems; the one on %s is used", roots[0]);
+    if (!host_root)
+        return roots[0];
+    for (; *roots; roots++)
+        if (strcmp(*roots, host_root) == 0)
+            return *roots;
+    return NULL;
+}
+
+/* @host_root: device of the root that the host reads, or NULL. */
+static bool find_inspected_root(GuestLibguestfs *guest, const char *host_root, GError **error)
 {
     g_autoptr(GPtrArray) pairs = g_ptr_array_new();
-    char **roots = NULL, **found = NULL;
+    g_auto(GStrv) roots = NULL; /* libguestfs hands out what malloc gave, which is what g_free takes */
+    const char *root;
+    char **found = NULL;
 
     if (CALL(guest, (roots = guestfs_inspect_os(guest->g)) == NULL))
         return fail_call(guest, error, "look for an operating system on the disk");
-    if (!roots[0]) {
-        g_strfreev(roots);
+    root = choose_root(roots, host_root);
+    if (!root && !host_root)
         return fail(error, "no operating system found on the disk");
+    if (!root) {
+        add_mount(guest, host_root, "/");
+        return true;
     }
-    if (roots[1])
-        log_warning("the disk holds several operating systems; the one on %s is used", roots[0]);
-    (void)CALL(guest, (found = guestfs_inspect_get_mountpoints(guest->g, roots[0])) == NULL);
-    g_strfreev(roots); /* libguestfs hands out what malloc gave, which is what g_free takes */
+    (void)CALL(guest, (found = guestfs_inspect_get_mountpoints(guest->g, root)) == NULL);
     if (!found)
         return fail_call(guest, error, "read the disk's mount points");
     for (char **pair = found; pair[0] && pair[1]; pair += 2)
@@ -548,6 +578,18 @@ static bool find_inspected_root(GuestLibguestfs *guest, GError **error)
         add_mount(guest, pair[1], pair[0]);
     }
     g_strfreev(found);
+    return true;
+}
+
+static bool find_root(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError **error)
+{
+    g_autofree char *device = NULL;
+
+    if ((!spec->inspect || spec->root_known) && !find_partition(guest, spec->root_offset, &device, error))
+        return false;
+    if (spec->inspect)
+        return find_inspected_root(guest, device, error);
+    add_mount(guest, device, "/");
     return true;
 }
 
@@ -740,8 +782,7 @@ static bool guest_open(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError
         return fail_errno(error, "create a libguestfs handle");
     if (!configure(guest, spec, error) || !launch(guest, error) || !take_control_socket(guest, error))
         return false;
-    if (!(spec->inspect ? find_inspected_root(guest, error)
-                        : find_rendered_root(guest, spec->root_offset, error)))
+    if (!find_root(guest, spec, error))
         return false;
     return mount_all(guest, error) && upload_runner(guest, error) && start_runner(guest, error);
 }
@@ -758,6 +799,8 @@ bool guest_libguestfs_open(const GuestOpenSpec *spec, Guest **ret, GError **erro
     guest->mounts = g_ptr_array_new_with_free_func(g_free);
     guest->console = g_string_new(NULL);
     watcher_init(&guest->watcher);
+    guest->watcher.disk_is_good = spec->disk_is_good;
+    guest->watcher.disk_arg = spec->disk_arg;
     if (!guest_open(guest, spec, error)) {
         op_kill(&guest->over.base);
         return false;

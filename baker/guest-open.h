@@ -9,11 +9,18 @@
 
 typedef struct GuestOpenSpec {
     const char *nbd_socket; /* the working disk */
-    uint64_t root_offset;   /* of a rendered disk's only file system ... */
-    bool inspect;           /* ... or find root and mount points as /etc/fstab says (vendor images) */
+    bool inspect;           /* find root and mount points as /etc/fstab says (vendor images) ... */
+    bool root_known;        /* ... or on the partition at @root_offset; with @inspect it says which of several roots is */
+    uint64_t root_offset;   /* meant, and is used alone where libguestfs finds no operating system it knows */
     bool network;           /* some step needs it: a card is added */
     const char *tmpdir;     /* for libguestfs's files; ours to remove */
     unsigned memory_mib;    /* 0: default */
+    /*
+     * Asked twice a second from a thread of the guest's; false ends the guest at once. A disk that fails must not be
+     * left to the guest's kernel, which may retry for minutes. NULL: never asked.
+     */
+    bool (*disk_is_good)(void *arg);
+    void *disk_arg;
 } GuestOpenSpec;
 
 /* Launches, mounts, starts the runner. Progress and boot failures are reported in one sentence.

@@ -13,6 +13,7 @@
  *   seal               ok N            generation N is sealed, its files may be read
  *   rebase DIGEST      ok              the parent is this map now; the sealed generation is gone
  *   drop               ok              what was written since the seal is forgotten
+ *   check              ok              no read or write has failed; else the first one's error
  *
  * The end of that socket is the end of kiln, however it died: we stop and remove the scratch folders. That is
  * a second string beside --exit-with-parent, which looks at one thread of kiln only. Flush and FUA do
@@ -54,6 +55,7 @@ static struct {
     GMutex lock;
     GCond changed;
     bool unloading;
+    char *failure; /* of the first request that failed, under the lock */
 } self = {.control = -1};
 
 /* --- parameters --- */
@@ -151,6 +153,17 @@ static bool do_rebase(const char *hex, GError **error)
     return true;
 }
 
+/* After a request that failed the disk is not what the guest thinks: nothing may be kept of it. */
+static bool do_check(GError **error)
+{
+    bool good;
+
+    g_mutex_lock(&self.lock);
+    good = !self.failure || fail(error, "%s", self.failure);
+    g_mutex_unlock(&self.lock);
+    return good;
+}
+
 static void handle_line(const char *line)
 {
     g_autoptr(GError) error = NULL;
@@ -158,9 +171,11 @@ static void handle_line(const char *line)
     bool ok;
 
     if (strcmp(line, "seal") == 0)
-        ok = generation_stack_seal(self.stack, &number, &error);
+        ok = do_check(&error) && generation_stack_seal(self.stack, &number, &error);
     else if (strcmp(line, "drop") == 0)
         ok = generation_stack_drop(self.stack, &error);
+    else if (strcmp(line, "check") == 0)
+        ok = do_check(&error);
     else if (g_str_has_prefix(line, "rebase "))
         ok = do_rebase(line + strlen("rebase "), &error);
     else
@@ -306,41 +321,48 @@ static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferre
     return 0;
 }
 
-static int done(bool ok, GError *error)
+/*
+ * The guest only learns of an I/O error; the sentence behind it waits here until kiln asks. Never ENOSPC: at that
+ * qemu would stop the guest until somebody makes room, and a bake would wait for ever.
+ */
+static int answer_failure(GError *error)
 {
-    if (ok)
-        return 0;
-    nbdkit_error("%s", error->message);
-    nbdkit_set_error(g_error_matches(error, KILN_ERROR, KILN_ERROR_NO_SPACE) ? ENOSPC : EIO);
+    nbdkit_debug("%s", error->message);
+    nbdkit_set_error(EIO);
+    g_mutex_lock(&self.lock);
+    if (!self.failure)
+        self.failure = g_strdup(error->message);
+    g_mutex_unlock(&self.lock);
+    g_error_free(error);
     return -1;
 }
 
 static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    g_autoptr(GError) error = NULL;
+    GError *error = NULL;
 
-    return done(generation_stack_pread(self.stack, buf, count, offset, &error), error);
+    return generation_stack_pread(self.stack, buf, count, offset, &error) ? 0 : answer_failure(error);
 }
 
 static int plugin_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    g_autoptr(GError) error = NULL;
+    GError *error = NULL;
 
-    return done(generation_stack_pwrite(self.stack, buf, count, offset, &error), error);
+    return generation_stack_pwrite(self.stack, buf, count, offset, &error) ? 0 : answer_failure(error);
 }
 
 static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    g_autoptr(GError) error = NULL;
+    GError *error = NULL;
 
-    return done(generation_stack_zero(self.stack, count, offset, &error), error);
+    return generation_stack_zero(self.stack, count, offset, &error) ? 0 : answer_failure(error);
 }
 
 static int plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    g_autoptr(GError) error = NULL;
+    GError *error = NULL;
 
-    return done(generation_stack_trim(self.stack, count, offset, &error), error);
+    return generation_stack_trim(self.stack, count, offset, &error) ? 0 : answer_failure(error);
 }
 
 static int plugin_flush(void *handle, uint32_t flags)

@@ -313,6 +313,11 @@ bool working_disk_dirty_bytes(WorkingDisk *disk, uint64_t *ret)
     return true;
 }
 
+bool working_disk_check(WorkingDisk *disk, GError **error)
+{
+    return ask(disk, "check", NULL, error) || fail_prefix(error, "the working disk failed");
+}
+
 bool working_disk_drop(WorkingDisk *disk, GError **error)
 {
     return ask(disk, "drop", NULL, error) || fail_prefix(error, "drop what the working disk holds");

@@ -40,6 +40,11 @@ bool working_disk_dirty_bytes(WorkingDisk *disk,
  * the generation is still sealed and shown; capture may be tried again.
  */
 bool working_disk_capture(WorkingDisk *disk, Digest *ret_map, uint64_t *ret_new_bytes, GError **error);
+/*
+ * False when a read or write of the guest's has failed here or the server is gone, with the reason (a full store, a
+ * damaged frame). The guest itself sees no more than an I/O error, so ask this first when a step fails.
+ */
+bool working_disk_check(WorkingDisk *disk, GError **error);
 bool working_disk_drop(WorkingDisk *disk, GError **error);
 void working_disk_close(WorkingDisk *disk); /* ends nbdkit, removes the folder */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(WorkingDisk, working_disk_close)
