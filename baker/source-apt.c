@@ -341,7 +341,7 @@ int64_t apt_release_date(const char *text)
                          &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
         return -1;
     found = strstr(months, month);
-    if (!found || strlen(month) != 3)
+    if (!found || strlen(month) != 3 || (found - months) % 3 != 0)
         return -1;
     tm.tm_mon = (int)(found - months) / 3;
     tm.tm_year -= 1900;
