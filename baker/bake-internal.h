@@ -11,7 +11,7 @@
 #include "provisioner/provisioner.h"
 
 /* Raised by hand when the same inputs would give another result: it is part of every key. */
-#define BAKE_ENGINE 1
+#define BAKE_ENGINE 2
 
 /* One step of a chain: a provisioner, or (block NULL) the seal's cleaning in the guest. */
 typedef struct BakeStep {

@@ -308,6 +308,9 @@ static bool plan_source(BakeChain *chain, GError **error)
     }
     if (!chain->source->prepare(&context, build->source->args, chain->identity, &chain->state, error))
         return fail_prefix(error, "source '%s'", build->source->type);
+    chain->epoch = chain->state.epoch;
+    if (chain->state.layout == LAYOUT_INPLACE && !bake_content(chain, &chain->state.map, &chain->state.content, error))
+        return fail_prefix(error, "source '%s'", build->source->type);
     return remember_source(chain, error);
 }
 

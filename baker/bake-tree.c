@@ -30,20 +30,23 @@ static bool try_root(BakeChain *chain, StoreMap *disk, const DiskPartition *part
            looks_like_root(tree);
 }
 
+/* A root with a journal to replay is found later, when the guest has mounted it. */
 static bool look_for_root(BakeChain *chain, StoreMap *disk, GError **error)
 {
     g_autoptr(GArray) partitions = NULL;
 
     if (!disk_partitions(disk, &partitions, error))
         return false;
+    chain->root_known = true;
     for (guint i = 0; i < partitions->len && !chain->root_found; i++) {
         const DiskPartition *partition = &g_array_index(partitions, DiskPartition, i);
 
-        if (!g_str_equal(partition->fs, "ext4") || !try_root(chain, disk, partition))
+        chain->root_known = chain->root_known && !partition->unclean;
+        if (!g_str_equal(partition->fs, "ext4") || partition->unclean || !try_root(chain, disk, partition))
             continue;
         chain->root_offset = partition->offset;
         chain->root_size = partition->size;
-        chain->root_found = true;
+        chain->root_found = chain->root_known = true;
     }
     return true;
 }
@@ -55,10 +58,10 @@ bool bake_find_root(BakeChain *chain, StoreMap *disk, uint64_t *ret_offset, uint
         if (chain->state.layout == LAYOUT_RENDERED) {
             render_root_extent(chain->state.size, &chain->root_offset, &chain->root_size);
             chain->root_found = true;
+            chain->root_known = true;
         } else if (!look_for_root(chain, disk, error)) {
             return false;
         }
-        chain->root_known = true;
     }
     *ret_offset = chain->root_offset;
     *ret_size = chain->root_size;
@@ -148,6 +151,86 @@ void bake_normalise(BakeChain *chain, Tree *tree)
     clamp_times(tree, chain->epoch);
 }
 
+static void steady_digest(BakeChain *chain, Tree *tree, Digest *ret)
+{
+    tree_remove(tree, "lost+found");
+    clamp_times(tree, chain->epoch);
+    steady_folders(tree);
+    tree_digest(tree, ret);
+}
+
+#define HASHES_AT_ONCE 4096
+
+/* The blocks that touch [@from, @to) and are not zero, with their numbers. */
+static bool add_blocks(StoreMap *disk, uint64_t from, uint64_t to, DigestStream *stream, GError **error)
+{
+    g_autofree Digest *hashes = g_new(Digest, HASHES_AT_ONCE);
+    uint64_t end;
+    bool zero;
+
+    for (from -= from % STORE_BLOCK_SIZE; from < to; from = end) {
+        uint64_t first = from / STORE_BLOCK_SIZE;
+        size_t count;
+
+        store_map_extent(disk, from, &end, &zero);
+        if (zero)
+            continue;
+        end = MIN(MIN(end, to), from + (uint64_t)HASHES_AT_ONCE * STORE_BLOCK_SIZE);
+        count = (size_t)((end - from + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE);
+        end = (first + count) * STORE_BLOCK_SIZE;
+        if (!store_map_hashes(disk, first, count, hashes, error))
+            return false;
+        for (size_t i = 0; i < count; i++) {
+            uint64_t block = GUINT64_TO_LE(first + i);
+
+            digest_stream_update(stream, &block, sizeof block);
+            digest_stream_update(stream, hashes[i].bytes, sizeof hashes[i].bytes);
+        }
+    }
+    return true;
+}
+
+static gint compare_offsets(gconstpointer a, gconstpointer b)
+{
+    const DiskPartition *x = a, *y = b;
+
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/*
+ * A disk that stays as it is is more than its root: equal roots on disks with another layout, boot loader or /boot are not
+ * one state. Each ext4 counts by its tree, since mounting alone changes its blocks, and all else by its blocks.
+ */
+static bool inplace_content(BakeChain *chain, StoreMap *disk, Digest *ret, GError **error)
+{
+    g_autoptr(GArray) partitions = NULL;
+    g_autoptr(DigestStream) stream = digest_stream_new();
+    uint64_t done = 0, size = GUINT64_TO_LE(store_map_size(disk));
+
+    if (!disk_partitions(disk, &partitions, error))
+        return false;
+    g_array_sort(partitions, compare_offsets);
+    digest_stream_update(stream, &size, sizeof size);
+    for (guint i = 0; i < partitions->len; i++) {
+        const DiskPartition *part = &g_array_index(partitions, DiskPartition, i);
+        g_autoptr(Tree) tree = NULL;
+        Digest digest;
+
+        if (!g_str_equal(part->fs, "ext4") || part->unclean || part->offset < done ||
+            !tree_read_ext4(chain->store, disk, part->offset, part->size, NULL, &tree, NULL, NULL))
+            continue;
+        steady_digest(chain, tree, &digest);
+        digest_stream_update(stream, digest.bytes, sizeof digest.bytes);
+        if (!add_blocks(disk, done, part->offset, stream, error))
+            return false;
+        done = part->offset + part->size;
+    }
+    if (!add_blocks(disk, done, store_map_size(disk), stream, error))
+        return false;
+    digest_stream_final(stream, ret);
+    return true;
+}
+
 bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **error)
 {
     g_autoptr(StoreMap) disk = NULL;
@@ -155,16 +238,14 @@ bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **err
     uint64_t offset, size;
     bool found;
 
-    if (!store_map_open(chain->store, map, &disk, error) ||
-        !bake_find_root(chain, disk, &offset, &size, &found, error))
+    if (!store_map_open(chain->store, map, &disk, error))
         return false;
-    if (!found)
-        return store_map_content(disk, ret, error);
-    if (!tree_read_ext4(chain->store, disk, offset, size, NULL, &tree, NULL, error))
+    if (chain->state.layout == LAYOUT_INPLACE)
+        return inplace_content(chain, disk, ret, error);
+    if (!bake_find_root(chain, disk, &offset, &size, &found, error) ||
+        !tree_read_ext4(chain->store, disk, offset, size, NULL, &tree, NULL, error))
         return false;
     drop_paths(tree, rendered_paths);
-    clamp_times(tree, chain->epoch);
-    steady_folders(tree);
-    tree_digest(tree, ret);
+    steady_digest(chain, tree, ret);
     return true;
 }

@@ -280,7 +280,8 @@ static bool is_root(Tree *tree)
     return tree_find(tree, "etc/os-release") || tree_find(tree, "usr/lib/os-release") || tree_find(tree, "etc/fstab");
 }
 
-/* Reads the first ext4 file system that looks like a root; *ret_found false when there is none. */
+/* Reads the first ext4 file system that looks like a root; *ret_found false when there is none, or none that can be
+ * read before the guest's kernel has replayed its journal. */
 static bool read_root(const SourceContext *context, StoreMap *disk, TreeStored *ret, Digest *ret_content, bool *ret_found,
                       GError **error)
 {
@@ -297,6 +298,10 @@ static bool read_root(const SourceContext *context, StoreMap *disk, TreeStored *
 
         if (strcmp(part->fs, "ext4") != 0)
             continue;
+        if (part->unclean) {
+            log_verbose("partition %u was not unmounted cleanly; its journal is replayed in the guest", part->number);
+            continue;
+        }
         if (!store_writer_open(context->store, BLOCK_PRIVATE, &writer, error) ||
             !tree_read_ext4(context->store, disk, part->offset, part->size, writer, &tree, &space, error))
             return fail_prefix(error, "partition %u", part->number);

@@ -24,6 +24,7 @@ typedef struct DiskPartition {
     uint64_t offset, size;
     char type[40];        /* GPT type GUID in lower case, or "mbr:83" */
     char fs[16];          /* "ext4", "vfat", "xfs", "btrfs", "swap", "lvm", "luks" or "" when not recognised */
+    bool unclean;         /* ext4 whose journal waits for a mount to replay it: not to be read before that */
 } DiskPartition;
 /* CRC-32 (IEEE 802.3) as GPT's header and table carry it. */
 uint32_t disk_crc32(const void *data, size_t size);

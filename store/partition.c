@@ -13,6 +13,8 @@
 #define SECTOR 512
 #define GPT_ENTRIES_MAX 1024
 #define MBR_LOGICAL_MAX 128
+#define EXT4_INCOMPAT_AT (1024 + 0x60)
+#define EXT4_INCOMPAT_RECOVER 4u
 
 /* Bit by bit: tables are 16 KiB and read once. */
 uint32_t disk_crc32(const void *data, size_t size)
@@ -61,6 +63,19 @@ static const struct {
     {"vfat", 54, "FAT12   ", 8},
 };
 
+/* Was the machine cut off while this ext4 was mounted? Then its journal holds what its blocks do not. */
+static bool detect_unclean(StoreMap *map, DiskPartition *part, GError **error)
+{
+    uint8_t incompat[4];
+
+    if (strcmp(part->fs, "ext4") != 0)
+        return true;
+    if (!store_map_pread(map, incompat, sizeof incompat, part->offset + EXT4_INCOMPAT_AT, error))
+        return false;
+    part->unclean = get32(incompat) & EXT4_INCOMPAT_RECOVER;
+    return true;
+}
+
 static bool detect_fs(StoreMap *map, DiskPartition *part, GError **error)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(signatures); i++) {
@@ -72,7 +87,7 @@ static bool detect_fs(StoreMap *map, DiskPartition *part, GError **error)
             return false;
         if (memcmp(bytes, signatures[i].bytes, signatures[i].size) == 0) {
             g_strlcpy(part->fs, signatures[i].fs, sizeof part->fs);
-            return true;
+            return detect_unclean(map, part, error);
         }
     }
     return true;

@@ -225,7 +225,8 @@ static void check_partitions(const char *script, const char *expected)
     for (guint i = 0; parts && i < parts->len; i++) {
         const DiskPartition *p = &g_array_index(parts, DiskPartition, i);
 
-        g_string_append_printf(text, "%u:%d+%d:%s ", p->number, (int)(p->offset >> 20), (int)(p->size >> 20), p->fs);
+        g_string_append_printf(text, "%u:%d+%d:%s%s ", p->number, (int)(p->offset >> 20), (int)(p->size >> 20), p->fs,
+                               p->unclean ? "(unclean)" : "");
     }
     g_assert_cmpstr(text->str, ==, expected);
 }
@@ -234,6 +235,7 @@ static void test_partitions(void)
 {
     check_partitions("true", "");
     check_partitions("cp part.img fs.img", "0:0+8:ext4 ");
+    check_partitions("cp part.img fs.img && debugfs -w -R 'feature needs_recovery' fs.img 2>&1", "0:0+8:ext4(unclean) ");
     check_partitions("printf 'label: dos\\nunit: sectors\\n4096,16384\\n24576,81920,E\\n28672,16384\\n49152,16384\\n' | sfdisk -q fs.img && "
                      "dd if=part.img of=fs.img bs=1M seek=14 conv=notrunc status=none", "1:2+8: 5:14+8:ext4 6:24+8: ");
     check_partitions("printf 'label: gpt\\nunit: sectors\\nstart=4096,size=16384\\n' | sfdisk -q fs.img && "
