@@ -157,7 +157,7 @@ static bool add_inputs(BakeChain *chain, BakeStep *step, json_t *key, GError **e
     if (!step->ops || !step->ops->inputs)
         return true;
     if (!step->ops->inputs(step->block->args, &host, inputs, error))
-        return fail_prefix(error, "%s", step->label);
+        return false;
     for (guint i = 0; i < inputs->len; i++) {
         const ProvisionerInput *input = inputs->pdata[i];
         json_t *one = json_object();
@@ -314,9 +314,23 @@ static bool plan_source(BakeChain *chain, GError **error)
     return remember_source(chain, error);
 }
 
+/* A missing upload is told before an hour of bootstrap, not after it. */
+static bool check_inputs(BakeChain *chain, GError **error)
+{
+    for (guint i = 0; i < chain->steps->len; i++) {
+        BakeStep *step = chain->steps->pdata[i];
+        g_autoptr(json_t) unused = json_object();
+        g_autoptr(GError) problem = NULL;
+
+        if (!add_inputs(chain, step, unused, &problem))
+            return template_complain(step->block, NULL, error, "%s", problem->message);
+    }
+    return true;
+}
+
 bool bake_plan(BakeChain *chain, GError **error)
 {
-    if (!plan_source(chain, error))
+    if (!check_inputs(chain, error) || !plan_source(chain, error))
         return false;
     chain->epoch = chain->state.epoch;
     chain->env = base_environment(chain);

@@ -19,7 +19,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define COMPLAINTS_MAX 3
 #define RESOLVED_MAX 20000
@@ -169,33 +171,81 @@ static char **environment(const Mmdebstrap *spec, const char *tmpdir)
     return g_environ_unsetenv(env, "APT_CONFIG");
 }
 
-/* Not below the store: the user namespace's root must be able to walk to it, and stores are private folders. */
-static bool scratch_make(char **ret, GError **error)
-{
-    g_autofree char *path = g_build_filename(g_get_tmp_dir(), "kiln-bootstrap-XXXXXX", NULL);
+/*
+ * mmdebstrap's working folder. Not below the store: the user namespace's root must be able to walk to it, and stores
+ * are private folders. Its lock is held as long as its owner lives, so that the next bootstrap finds what a killed
+ * one left.
+ */
+typedef struct Scratch {
+    char *path;
+    int lock;
+} Scratch;
 
-    if (!g_mkdtemp_full(path, 0711))
-        return fail_errno(error, "make a folder in '%s'", g_get_tmp_dir());
-    if (chmod(path, 0711) < 0)
-        return fail_errno(error, "open '%s' to mmdebstrap", path);
-    *ret = g_steal_pointer(&path);
-    return true;
+#define SCRATCH_PREFIX "kiln-bootstrap-"
+
+static int scratch_lock(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        scope_close_fd(&fd);
+        return -1;
+    }
+    return fd;
 }
 
 /* What a killed mmdebstrap leaves belongs to ids of its namespace; only from inside one may an ordinary user remove it. */
-static void scratch_remove(char *path)
+static void scratch_remove(Scratch *scratch)
 {
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    g_autoptr(GDir) dir = g_dir_open(scratch->path, 0, NULL);
 
     for (const char *name = dir && geteuid() != 0 ? g_dir_read_name(dir) : NULL; name; name = g_dir_read_name(dir)) {
-        g_autofree char *inside = g_build_filename(path, name, NULL);
+        g_autofree char *inside = g_build_filename(scratch->path, name, NULL);
         const char *const argv[] = {"mmdebstrap", "--unshare-helper", "rm", "-rf", inside, NULL};
 
         (void)process_capture(argv, 4096, NULL, NULL); /* file_remove_tree says what could not be removed */
     }
-    if (!file_remove_tree(AT_FDCWD, path, NULL))
-        log_warning("the folder '%s' could not be removed; it is not needed any more", path);
-    g_free(path);
+    if (!file_remove_tree(AT_FDCWD, scratch->path, NULL))
+        log_warning("the folder '%s' could not be removed; it is not needed any more", scratch->path);
+    scope_close_fd(&scratch->lock);
+    g_clear_pointer(&scratch->path, g_free);
+}
+
+/* Folders of ours that nobody holds any more. */
+static void scratch_sweep(void)
+{
+    g_autoptr(GDir) dir = g_dir_open(g_get_tmp_dir(), 0, NULL);
+
+    for (const char *name = dir ? g_dir_read_name(dir) : NULL; name; name = g_dir_read_name(dir)) {
+        Scratch old = {.path = NULL, .lock = -1};
+        struct stat st;
+
+        if (!g_str_has_prefix(name, SCRATCH_PREFIX))
+            continue;
+        old.path = g_build_filename(g_get_tmp_dir(), name, NULL);
+        /* A minute: one that is being made is not locked yet. */
+        if (lstat(old.path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && st.st_mtime + 60 < time(NULL))
+            old.lock = scratch_lock(old.path);
+        if (old.lock >= 0)
+            scratch_remove(&old);
+        g_free(old.path);
+    }
+}
+
+static bool scratch_make(Scratch *ret, GError **error)
+{
+    g_autofree char *path = g_build_filename(g_get_tmp_dir(), SCRATCH_PREFIX "XXXXXX", NULL);
+
+    scratch_sweep();
+    if (!g_mkdtemp_full(path, 0711))
+        return fail_errno(error, "make a folder in '%s'", g_get_tmp_dir());
+    ret->lock = scratch_lock(path);
+    if (ret->lock < 0 || fchmod(ret->lock, 0711) < 0) {
+        scope_close_fd(&ret->lock);
+        return fail_errno(error, "open '%s' to mmdebstrap", path);
+    }
+    ret->path = g_steal_pointer(&path);
+    return true;
 }
 
 static int compare_texts(gconstpointer a, gconstpointer b)
@@ -208,18 +258,18 @@ bool mmdebstrap_resolve(const Mmdebstrap *spec, char ***ret, GError **error)
     Said said;
     g_auto(GStrv) argv = command(spec, true);
     g_auto(GStrv) env = NULL;
-    char *scratch = NULL;
+    Scratch scratch = {.path = NULL, .lock = -1};
     int code = 0;
     bool ok;
 
     if (!scratch_make(&scratch, error))
         return false;
-    env = environment(spec, scratch);
+    env = environment(spec, scratch.path);
     said_init(&said);
     ok = process_run(&(ProcessSpec){.argv = (const char *const *)argv, .env = (const char *const *)env,
                                     .on_line = take_line, .arg = &said},
                      &code, error);
-    scratch_remove(scratch);
+    scratch_remove(&scratch);
     if (ok && (code != 0 || said.resolved->len == 0))
         ok = complain(&said, spec, code, error);
     if (ok) {
@@ -280,7 +330,7 @@ bool mmdebstrap_run(const Mmdebstrap *spec, bool (*read)(int fd, void *arg, GErr
     g_auto(GStrv) argv = command(spec, false);
     g_auto(GStrv) env = NULL;
     g_autoptr(GError) read_error = NULL;
-    char *scratch = NULL;
+    Scratch scratch = {.path = NULL, .lock = -1};
     int pipes[2];
     bool read_ok, ok;
 
@@ -288,10 +338,10 @@ bool mmdebstrap_run(const Mmdebstrap *spec, bool (*read)(int fd, void *arg, GErr
         return false;
     if (pipe2(pipes, O_CLOEXEC) < 0) {
         fail_errno(error, "make a pipe");
-        scratch_remove(scratch);
+        scratch_remove(&scratch);
         return false;
     }
-    env = environment(spec, scratch);
+    env = environment(spec, scratch.path);
     said_init(&said);
     said.progress = progress_new("bootstrap", 14, false); /* lines a successful run prints */
     Waiter waiter = {.spec = {.argv = (const char *const *)argv, .env = (const char *const *)env,
@@ -303,7 +353,7 @@ bool mmdebstrap_run(const Mmdebstrap *spec, bool (*read)(int fd, void *arg, GErr
         drain(pipes[0]); /* also a read that went well leaves the archive's padding */
     (void)close(pipes[0]);
     g_thread_join(thread);
-    scratch_remove(scratch);
+    scratch_remove(&scratch);
     ok = outcome(spec, &said, &waiter, read_ok, &read_error, error);
     if (ok)
         progress_done(said.progress);

@@ -172,3 +172,10 @@ const char *const *cli_strings(GPtrArray *list)
     g_ptr_array_add(list, NULL);
     return (const char *const *)list->pdata;
 }
+
+char *cli_time(int64_t seconds)
+{
+    g_autoptr(GDateTime) time = g_date_time_new_from_unix_local(seconds);
+
+    return time ? g_date_time_format(time, "%Y-%m-%d %H:%M") : g_strdup("-");
+}

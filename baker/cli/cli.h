@@ -54,6 +54,9 @@ int cli_print_json(json_t *document);
 /* An image as every --json shows it. */
 json_t *cli_image_json(const StoreImage *image);
 
+/* A moment for people, in local time; free with g_free. */
+char *cli_time(int64_t seconds);
+
 /* A CLI_LIST's values as a NULL-terminated vector that @list owns; NULL when empty. Call once. */
 const char *const *cli_strings(GPtrArray *list);
 

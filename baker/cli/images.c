@@ -9,20 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static char *when(int64_t seconds)
-{
-    g_autoptr(GDateTime) time = g_date_time_new_from_unix_local(seconds);
-
-    return time ? g_date_time_format(time, "%Y-%m-%d %H:%M") : g_strdup("-");
-}
-
 static void print_table(GPtrArray *images)
 {
     printf("%-24s %-5s %-71s %10s %10s  %s\n", "NAME", "KIND", "IMAGE ID", "SIZE", "NEW", "CREATED");
     for (guint i = 0; i < images->len; i++) {
         const StoreImage *image = images->pdata[i];
         g_autofree char *size = units_format_size(image->size), *fresh = units_format_size(image->new_bytes),
-                        *created = when(image->created);
+                        *created = cli_time(image->created);
         char id[DIGEST_OCI_SIZE];
 
         printf("%-24s %-5s %-71s %10s %10s  %s\n", image->name, image->kind, digest_to_oci(&image->id, id), size,

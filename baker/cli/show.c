@@ -74,7 +74,11 @@ static void print_text(const json_t *document)
     json_object_foreach ((json_t *)document, key, value) {
         if (json_is_string(value)) {
             printf("%-12s %s\n", key, json_string_value(value));
-        } else if (json_is_integer(value) && strcmp(key, "created") != 0) {
+        } else if (strcmp(key, "created") == 0) {
+            g_autofree char *when = cli_time(json_integer_value(value));
+
+            printf("%-12s %s\n", key, when);
+        } else if (json_is_integer(value)) {
             g_autofree char *size = units_format_size((uint64_t)json_integer_value(value));
 
             printf("%-12s %s\n", key, size);
