@@ -89,7 +89,8 @@ static bool seal_tree(Seal *seal, GError **error)
         !bake_find_root(chain, seal->disk, &offset, &size, &found, error))
         return false;
     if (!found) {
-        log_verbose("the root is no ext4 file system: the disk is published without a tree");
+        log_warning("the root is no plain ext4 partition: the disk is published as the guest left it, trimmed, but names and small "
+                    "contents that were deleted may remain in its file system's own structures");
         return true;
     }
     if (!read_root(seal, offset, size, &private_files, error))

@@ -163,8 +163,8 @@ static bool imported(const SourceContext *context, const Digest *file, Digest *r
     return true;
 }
 
-static bool import_file(const SourceContext *context, const char *path, const Digest *file, Digest *ret_map,
-                        GError **error)
+static bool import_file(const SourceContext *context, const char *path, const char *what, const Digest *file,
+                        Digest *ret_map, GError **error)
 {
     g_autofree char *key = import_key(file);
     g_autoptr(StoreWriter) writer = NULL;
@@ -173,7 +173,7 @@ static bool import_file(const SourceContext *context, const char *path, const Di
     MapResult result;
 
     if (!store_writer_open(context->store, BLOCK_PRIVATE, &writer, error) ||
-        !disk_import_file(context->store, writer, path, &map, error) || !store_writer_commit(writer, error))
+        !disk_import_file(context->store, writer, path, what, &map, error) || !store_writer_commit(writer, error))
         return false;
     map_writer_result(map, &result);
     *ret_map = result.digest;
@@ -198,7 +198,7 @@ static bool identify_url(const SourceContext *context, const char *url, const Ch
     }
     if (!download(context, url, wanted, &path, ret, error))
         return false;
-    ok = imported(context, ret, &map, &known, error) && (known || import_file(context, path, ret, &map, error));
+    ok = imported(context, ret, &map, &known, error) && (known || import_file(context, path, url, ret, &map, error));
     download_forget(path); /* imported, or no disk image: in neither case worth its space */
     return ok;
 }
@@ -272,7 +272,7 @@ static bool import_again(const SourceContext *context, const json_t *args, const
         return false;
     if (!digest_equal(&now, file))
         return fail(error, "'%s' changed while it was being read", from);
-    return import_file(context, path, file, ret_map, error);
+    return import_file(context, path, from, file, ret_map, error);
 }
 
 static bool is_root(Tree *tree)

@@ -10,9 +10,9 @@
 /*
  * Reads a raw or qcow2 file (told by its bytes, never by its name) into a map of @writer. A qcow2 with a
  * backing file, an external data file, encryption or unknown incompatible features is refused before any tool opens it; so is a file that
- * holds no partition table and no file system we know ("is no disk image").
+ * holds no partition table and no file system we know ("is no disk image"). Errors call the file @what: a path or a URL.
  */
-bool disk_import_file(Store *store, StoreWriter *writer, const char *path, MapWriter **ret, GError **error);
+bool disk_import_file(Store *store, StoreWriter *writer, const char *path, const char *what, MapWriter **ret, GError **error);
 
 /* @fd must be seekable and empty for a sparse raw file; a pipe gets every byte. Progress bar "export". */
 bool disk_export_raw(StoreMap *map, int fd, GError **error);

@@ -188,7 +188,7 @@ static bool import_qcow2(Store *store, StoreWriter *writer, int fd, const char *
     return ok;
 }
 
-bool disk_import_file(Store *store, StoreWriter *writer, const char *path, MapWriter **ret, GError **error)
+bool disk_import_file(Store *store, StoreWriter *writer, const char *path, const char *what, MapWriter **ret, GError **error)
 {
     g_autofree uint8_t *head = g_malloc0(PROBE_SIZE);
     auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo must not hang us */
@@ -197,15 +197,15 @@ bool disk_import_file(Store *store, StoreWriter *writer, const char *path, MapWr
     size_t head_size;
 
     if (fd < 0)
-        return fail_errno(error, "open '%s'", path);
-    if (!read_head(fd, path, head, &head_size, &size, error))
+        return fail_errno(error, "open '%s'", what);
+    if (!read_head(fd, what, head, &head_size, &size, error))
         return false;
     if (size == 0)
-        return fail(error, "'%s' is no disk image: it is empty", path);
+        return fail(error, "'%s' is no disk image: it is empty", what);
     if (head_size >= 4 && memcmp(head, "QFI\xfb", 4) == 0)
-        return import_qcow2(store, writer, fd, path, ret, error);
+        return import_qcow2(store, writer, fd, what, ret, error);
     foreign = foreign_format(head, head_size);
     if (foreign && !is_disk(head, head_size))
-        return fail(error, "'%s' is no disk image that kiln reads: it is %s", path, foreign);
-    return import_raw(writer, fd, path, ret, error);
+        return fail(error, "'%s' is no disk image that kiln reads: it is %s", what, foreign);
+    return import_raw(writer, fd, what, ret, error);
 }

@@ -319,6 +319,17 @@ static bool tar_take(TarReader *reader, struct archive_entry *from, GError **err
                            error);
 }
 
+/*
+ * A pax header is UTF-8 by its standard, but Go's tar writes names into it as they are, and a Linux name is any bytes. libarchive
+ * warns then and gives the raw bytes, which are what we want. Other warnings mean that something was changed or left out.
+ */
+static bool name_is_no_utf8(struct archive *archive)
+{
+    const char *said = archive_error_string(archive);
+
+    return said && strstr(said, "can't be converted from UTF-8");
+}
+
 static bool tar_read_all(TarReader *reader, GError **error)
 {
     struct archive_entry *entry;
@@ -328,7 +339,7 @@ static bool tar_read_all(TarReader *reader, GError **error)
 
         if (rc == ARCHIVE_EOF)
             return true;
-        if (rc != ARCHIVE_OK) /* a warning is a name that had to be changed, or worse */
+        if (rc != ARCHIVE_OK && !(rc == ARCHIVE_WARN && name_is_no_utf8(reader->archive)))
             return tar_fail(reader->archive, error);
         if (!tar_take(reader, entry, error) || !interrupt_check(error))
             return false;

@@ -122,8 +122,9 @@ static int freeze_one(Disks *disks, int i, bool trim)
 
     if (fd < 0)
         return errno;
-    if (trim)
-        (void)ioctl(fd, FITRIM, &range); /* a file system that cannot is not smaller for it, nothing else */
+    /* What is freed can be trimmed once that is committed. A file system that cannot is not smaller for it, nothing else. */
+    if (trim && syncfs(fd) == 0)
+        (void)ioctl(fd, FITRIM, &range);
     if (syncfs(fd) == 0 && ioctl(fd, FIFREEZE, 0) == 0) {
         disks->fds[i] = fd;
         return 0;

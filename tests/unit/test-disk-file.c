@@ -80,7 +80,7 @@ static bool import(const Fixture *f, const char *name, StoreMap **ret, GError **
     MapResult result;
 
     if (!store_writer_open(f->store, BLOCK_PUBLIC, &writer, error) ||
-        !disk_import_file(f->store, writer, path, &map, error) || !store_writer_commit(writer, error))
+        !disk_import_file(f->store, writer, path, path, &map, error) || !store_writer_commit(writer, error))
         return false;
     map_writer_result(map, &result);
     return store_map_open(f->store, &result.digest, ret, error);

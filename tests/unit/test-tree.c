@@ -215,6 +215,53 @@ static void test_tar(void)
     (void)file_remove_tree(AT_FDCWD, work, NULL);
 }
 
+/* One header of a tar file, checksum and all, and @data in a block of its own. */
+static void add_member(GString *tar, const char *name, char type, const char *data)
+{
+    char block[512] = {0};
+    unsigned sum = 0;
+
+    g_snprintf(block, 100, "%s", name);
+    memcpy(block + 100, "0000644\0000000000\0000000000", 24);
+    g_snprintf(block + 124, 12, "%011o", (unsigned)strlen(data));
+    memcpy(block + 136, "00000000000", 12);
+    memset(block + 148, ' ', 8);
+    block[156] = type;
+    memcpy(block + 257, "ustar\00000", 8);
+    for (size_t i = 0; i < sizeof block; i++)
+        sum += (unsigned char)block[i];
+    g_snprintf(block + 148, 8, "%06o", sum);
+    g_string_append_len(tar, block, sizeof block);
+    if (*data) {
+        char content[512] = {0};
+
+        memcpy(content, data, strlen(data));
+        g_string_append_len(tar, content, sizeof content);
+    }
+}
+
+/* Go's tar writes such a name into a pax header as it is. */
+static void test_tar_name_that_is_no_utf8(void)
+{
+    g_autoptr(SupportStore) support = support_store(); /* first, so it goes last */
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+    g_autoptr(GString) tar = g_string_new(NULL);
+    g_autofree char *work = g_dir_make_tmp("kiln-test-XXXXXX", NULL), *path = g_build_filename(work, "t.tar", NULL);
+    static const char end[1024];
+
+    add_member(tar, "PaxHeaders", 'x', "13 path=\xff\xfe d\n");
+    add_member(tar, "short", '0', "");
+    g_string_append_len(tar, end, sizeof end);
+    g_assert_true(g_file_set_contents(path, tar->str, (gssize)tar->len, NULL));
+    tar_dir = work;
+    whiteouts = g_string_new(NULL);
+    support_tree(support->store, fill_from_tar, &tree, &files);
+    g_assert_nonnull(tree_find(tree, "\xff\xfe d"));
+    g_string_free(whiteouts, TRUE);
+    (void)file_remove_tree(AT_FDCWD, work, NULL);
+}
+
 static void refuse_tar(Store *store, const char *work, const char *script)
 {
     g_autoptr(GError) error = NULL;
@@ -304,6 +351,7 @@ int main(int argc, char **argv)
     g_test_add_func("/tree/links-settle-on-first-path", test_links_settle_on_first_path);
     g_test_add_func("/tree/diff-in-path-order", test_diff);
     g_test_add_func("/tree/tar", test_tar);
+    g_test_add_func("/tree/tar-name-that-is-no-utf8", test_tar_name_that_is_no_utf8);
     g_test_add_func("/tree/hostile-tar-is-refused", test_tar_hostile);
     g_test_add_func("/tree/store-and-load", test_store_and_load);
     return g_test_run();
