@@ -63,20 +63,13 @@ static bool note_path(const char *path, void *arg)
 /* The layer's compressed bytes in an unnamed file. */
 static bool open_layer(Store *store, const StoreLayerRef *ref, int *ret_fd, GError **error)
 {
-    g_autofree char *folder = NULL, *path = NULL;
     auto_fd int fd = -1;
-    bool ok;
+    bool ok = store_open_unnamed(store, &fd, error) &&
+              (digest_is_none(&ref->recipe) ? store_blob_copy(store, &ref->blob, fd, error)
+                                            : layer_write_out(store, &ref->recipe, true, fd, error));
 
-    if (!store_make_tmpdir(store, &folder, error))
-        return false;
-    path = g_build_filename(folder, "layer", NULL);
-    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    ok = fd >= 0 || fail_errno(error, "write '%s'", path);
-    (void)file_remove_tree(AT_FDCWD, folder, NULL); /* the descriptor keeps the bytes */
-    ok = ok && (digest_is_none(&ref->recipe) ? store_blob_copy(store, &ref->blob, fd, error)
-                                             : layer_write_out(store, &ref->recipe, true, fd, error));
     if (ok && lseek(fd, 0, SEEK_SET) < 0)
-        ok = fail_errno(error, "read '%s'", path);
+        ok = fail_errno(error, "read a layer's temporary file");
     if (ok)
         *ret_fd = g_steal_fd(&fd);
     return ok;

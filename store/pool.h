@@ -42,6 +42,9 @@ const char *store_path(const Store *store);
  */
 bool store_make_tmpdir(Store *store, char **ret_path, GError **error);
 
+/* An empty file in STORE/tmp that has no name: it is gone with its descriptor. */
+bool store_open_unnamed(Store *store, int *ret_fd, GError **error);
+
 /* private: working disks and bake states, may hold freed data and keys. public: what artifacts refer to. */
 typedef enum BlockClass { BLOCK_PRIVATE, BLOCK_PUBLIC } BlockClass;
 

@@ -125,3 +125,21 @@ bool store_clear_dead_owners(Store *store, bool *ret_found, GError **error)
     }
     return true;
 }
+
+bool store_open_unnamed(Store *store, int *ret_fd, GError **error)
+{
+    g_autofree char *folder = NULL, *path = NULL;
+    auto_fd int fd = -1;
+
+    if (!store_make_tmpdir(store, &folder, error))
+        return false;
+    path = g_build_filename(folder, "unnamed", NULL);
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        (void)fail_errno(error, "write '%s'", path);
+    (void)file_remove_tree(AT_FDCWD, folder, NULL); /* the descriptor keeps the bytes */
+    if (fd < 0)
+        return false;
+    *ret_fd = g_steal_fd(&fd);
+    return true;
+}

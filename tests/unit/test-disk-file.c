@@ -9,6 +9,7 @@
 #include "base/scope.h"
 #include "store/qcow2.h"
 #include "store/store.h"
+#include "tests/unit/store-support.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -16,28 +17,7 @@
 
 #define DISK_SIZE ((12u << 20) + 512 * 3)
 
-typedef struct Fixture {
-    char *dir;
-    Store *store;
-} Fixture;
-
-static void setup(Fixture *f, gconstpointer data)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *path = NULL;
-
-    g_assert_true(file_make_short_tmpdir(&f->dir, &error));
-    path = g_build_filename(f->dir, "store", NULL);
-    (void)store_open(path, STORE_OPEN_CREATE, &f->store, &error);
-    g_assert_no_error(error);
-}
-
-static void teardown(Fixture *f, gconstpointer data)
-{
-    store_close(f->store);
-    g_assert_true(file_remove_tree(AT_FDCWD, f->dir, NULL));
-    g_free(f->dir);
-}
+typedef StoreFixture Fixture;
 
 static char *path_in(const Fixture *f, const char *name)
 {
@@ -411,7 +391,7 @@ static void test_name_does_not_count(Fixture *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define CASE(path, fn) g_test_add(path, Fixture, NULL, setup, fn, teardown)
+#define CASE(path, fn) g_test_add(path, Fixture, NULL, store_fixture_setup, fn, store_fixture_teardown)
     CASE("/disk-file/raw-comes-back-sparse", test_raw);
     CASE("/disk-file/raw-to-a-pipe-has-every-byte", test_raw_pipe);
     CASE("/disk-file/qcow2-is-sound-and-repeats", test_qcow2);

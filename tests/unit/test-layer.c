@@ -10,33 +10,13 @@
 #include "store/layer-recipe.h"
 #include "store/oci.h"
 #include "store/store.h"
+#include "tests/unit/store-support.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
-typedef struct Fixture {
-    char *dir;
-    Store *store;
-} Fixture;
-
-static void setup(Fixture *f, gconstpointer data)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *path = NULL;
-
-    g_assert_true(file_make_short_tmpdir(&f->dir, &error));
-    path = g_build_filename(f->dir, "store", NULL);
-    (void)store_open(path, STORE_OPEN_CREATE, &f->store, &error);
-    g_assert_no_error(error);
-}
-
-static void teardown(Fixture *f, gconstpointer data)
-{
-    store_close(f->store);
-    g_assert_true(file_remove_tree(AT_FDCWD, f->dir, NULL));
-    g_free(f->dir);
-}
+typedef StoreFixture Fixture;
 
 /* --- trees ----------------------------------------------------------------------- */
 
@@ -589,7 +569,7 @@ static void test_arguments(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define CASE(path, fn) g_test_add(path, Fixture, NULL, setup, fn, teardown)
+#define CASE(path, fn) g_test_add(path, Fixture, NULL, store_fixture_setup, fn, store_fixture_teardown)
     CASE("/layer/comes-back-bit-exact", test_round_trip);
     CASE("/layer/equal-trees-give-equal-layers", test_repeats);
     CASE("/layer/tar-reads-it", test_other_readers);
