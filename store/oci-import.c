@@ -65,16 +65,29 @@ static bool layout_open(OciForm form, const char *path, Layout *ret, GError **er
 
 /* --- files of a layout --------------------------------------------------------------- */
 
-static bool open_member(const Layout *layout, const char *name, Source *ret, GError **error)
+/* The last of a name wins, as when unpacking; NULL when there is none. */
+static const TarMember *find_member(const Layout *layout, const char *name)
 {
-    for (guint i = layout->members->len; i-- > 0;) { /* the last of a name wins, as when unpacking */
+    for (guint i = layout->members->len; i-- > 0;) {
         const TarMember *member = g_ptr_array_index(layout->members, i);
 
-        if (strcmp(member->name, name) != 0)
-            continue;
+        if (strcmp(member->name, name) == 0)
+            return member;
+    }
+    return NULL;
+}
+
+static bool open_member(const Layout *layout, const char *name, Source *ret, GError **error)
+{
+    const TarMember *member = find_member(layout, name);
+
+    if (member) {
         *ret = (Source){fcntl(layout->fd, F_DUPFD_CLOEXEC, 3), member->offset, member->size};
         return ret->fd >= 0 || fail_errno(error, "read '%s'", layout->path);
     }
+    if (strcmp(name, "index.json") == 0 && find_member(layout, "manifest.json"))
+        return fail(error, "'%s' is an archive in docker's own format; convert it with skopeo copy docker-archive:FILE oci-archive:FILE",
+                    layout->path);
     return fail(error, "'%s' is no OCI image: %s is missing", layout->path, name);
 }
 
@@ -295,19 +308,11 @@ static bool known_layer_type(const char *type)
 /* A part of the archive as a file of its own. */
 static bool cut_out(Store *store, const Source *source, const char *what, int *ret_fd, GError **error)
 {
-    g_autofree char *folder = NULL, *path = NULL;
     auto_fd int fd = -1;
-    bool ok;
+    bool ok = store_open_unnamed(store, &fd, error) &&
+              (lseek(source->fd, (off_t)source->offset, SEEK_SET) >= 0 || fail_errno(error, "read '%s'", what)) &&
+              file_copy_stream(source->fd, fd, source->size, what, error);
 
-    if (!store_make_tmpdir(store, &folder, error))
-        return false;
-    path = g_build_filename(folder, "layer", NULL);
-    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    ok = fd >= 0 || fail_errno(error, "write '%s'", path);
-    (void)file_remove_tree(AT_FDCWD, folder, NULL); /* the descriptor keeps the bytes */
-    ok = ok &&
-         (lseek(source->fd, (off_t)source->offset, SEEK_SET) >= 0 || fail_errno(error, "read '%s'", what)) &&
-         file_copy_stream(source->fd, fd, source->size, what, error);
     if (ok)
         *ret_fd = g_steal_fd(&fd);
     return ok;

@@ -303,6 +303,9 @@ static void test_layer_damage(Fixture *f, gconstpointer data)
 
 static void test_tricks(Fixture *f, gconstpointer data)
 {
+    static const Line docker_members[] = {{'f', 0644, "manifest.json", "[]"}, {0, 0, NULL, NULL}};
+    g_autoptr(GByteArray) tar = make_tar(docker_members);
+    g_autofree char *docker = path_in(f, "docker.tar");
     static const char *const digests[] = {"sha256:../../../../etc/passwd", "sha256:00", "md5:00", "", "../x"};
 
     json_decref(write_image(f, "img", both));
@@ -318,6 +321,8 @@ static void test_tricks(Fixture *f, gconstpointer data)
     assert_refused(f, OCI_ARCHIVE, "img", "oci:DIR");
     assert_refused(f, OCI_DIR, "img/index.json", "oci-archive:FILE");
     assert_refused(f, OCI_ARCHIVE, "img/index.json", "no tar archive");
+    g_assert_true(g_file_set_contents(docker, (const char *)tar->data, tar->len, NULL));
+    assert_refused(f, OCI_ARCHIVE, "docker.tar", "docker-archive");
 }
 
 /* --- out and in ---------------------------------------------------------------------------- */
