@@ -38,13 +38,9 @@ static const char *const output_generic[] = { "only", "except", NULL };
 
 static const Block *find_source(Template *t, const char *type, const char *name)
 {
-    for (guint i = 0; i < t->sources->len; i++) {
-        const Block *block = t->sources->pdata[i];
+    g_autofree char *whole = g_strdup_printf("%s.%s", type, name);
 
-        if (strcmp(block->labels[0], type) == 0 && strcmp(block->labels[1], name) == 0)
-            return block;
-    }
-    return NULL;
+    return g_hash_table_lookup(t->named_sources, whole);
 }
 
 static const char *near_source(Template *t, const char *wanted)

@@ -10,13 +10,7 @@ enum { CHAIN_MAX = 1000 };
 
 static Local *find_local(Template *t, const char *name)
 {
-    for (guint i = 0; i < t->locals->len; i++) {
-        Local *local = t->locals->pdata[i];
-
-        if (strcmp(local->name, name) == 0)
-            return local;
-    }
-    return NULL;
+    return g_hash_table_lookup(t->named_locals, name);
 }
 
 static void add_local(Template *t, const char *name, Expr *expr, Range range, bool sensitive)
@@ -31,6 +25,7 @@ static void add_local(Template *t, const char *name, Expr *expr, Range range, bo
     }
     *local = (Local){ .name = name, .expr = expr, .range = range, .sensitive = sensitive };
     g_ptr_array_add(t->locals, local);
+    g_hash_table_insert(t->named_locals, (gpointer)name, local);
 }
 
 static void declare_one(Template *t, const Block *block)
@@ -70,6 +65,8 @@ typedef struct Visit {
     Template *t;
     Local *local;
     unsigned depth;
+    ValueFields *needed; /* what it refers to */
+    bool whole;          /* all are to be shown to it: it asks for all, or for one that is not there */
 } Visit;
 
 static void evaluate_local(Template *t, Local *local, unsigned depth);
@@ -85,17 +82,22 @@ static void visit_reference(void *arg, const char *root, const char *name, Range
         for (guint i = 0; i < visit->t->locals->len; i++)
             if (((Local *)visit->t->locals->pdata[i])->state == LOCAL_NEW)
                 evaluate_local(visit->t, visit->t->locals->pdata[i], visit->depth + 1);
+        visit->whole = true;
         return;
     }
     needed = find_local(visit->t, name);
-    if (!needed)
-        return; /* the evaluation complains, unless a try() saves it */
+    if (!needed) { /* the evaluation complains, unless a try() saves it */
+        visit->whole = true;
+        return;
+    }
     if (needed->state == LOCAL_BUSY)
         diagnose(&visit->t->diagnostics, range, needed == visit->local ? "the local value '%s' needs itself"
                                                                        : "the local value '%s' needs itself, through others",
                  needed->name);
     else
         evaluate_local(visit->t, needed, visit->depth + 1);
+    if (needed->value)
+        value_fields_put(visit->needed, needed->name, needed->value);
 }
 
 static Value *known_locals(Template *t)
@@ -114,19 +116,23 @@ static Value *known_locals(Template *t)
 
 static void evaluate_local(Template *t, Local *local, unsigned depth)
 {
-    Visit visit = { t, local, depth };
+    ValueFields needed;
+    Visit visit = { t, local, depth, &needed, false };
     unsigned before = t->diagnostics.count;
+    Value *shown;
     EvalContext context;
 
     if (local->state != LOCAL_NEW)
         return;
     local->state = LOCAL_BUSY;
+    value_fields_init(&needed);
     if (depth > CHAIN_MAX)
         diagnose(&t->diagnostics, local->range, "more than %d local values need each other in a row", CHAIN_MAX);
     else
         expr_references(local->expr, visit_reference, &visit);
+    shown = value_fields_object(&needed, t->arena);
     if (t->diagnostics.count == before) {
-        t->local = known_locals(t);
+        t->local = visit.whole ? known_locals(t) : shown;
         template_context(t, NULL, &context);
         local->value = value_mark(t->arena, eval_expr(&context, local->expr), local->sensitive);
     } else {

@@ -46,6 +46,8 @@ struct Template {
     GPtrArray *variables;   /* of Variable* */
     GPtrArray *locals;      /* of Local* */
     GPtrArray *sources;     /* of Block* */
+    GHashTable *named_variables, *named_locals; /* name -> Variable*, Local* */
+    GHashTable *named_sources;                  /* "TYPE.NAME" -> Block* */
     GPtrArray *build_blocks; /* of Block* */
     GPtrArray *builds;      /* of TemplateBuild* */
     Value *var, *local, *path, *packer;

@@ -256,18 +256,19 @@ static void declare_source(Template *t, Block *block)
 {
     static const char *const what[] = { "TYPE", "NAME" };
     BlockUse use = { .type = block->type, .n_labels = block->n_labels, .header = block->header };
+    const Block *other;
+    char *name;
 
     if (!check_labels(t, &use, 2, what))
         return;
-    for (guint i = 0; i < t->sources->len; i++) {
-        const Block *other = t->sources->pdata[i];
-
-        if (strcmp(other->labels[0], block->labels[0]) == 0 && strcmp(other->labels[1], block->labels[1]) == 0) {
-            diagnose(&t->diagnostics, block->header, "the source '%s.%s' is defined twice; the first is in %s on line %u",
-                     block->labels[0], block->labels[1], other->header.source->name, range_start(other->header).line);
-            return;
-        }
+    name = arena_printf(t->arena, "%s.%s", block->labels[0], block->labels[1]);
+    other = g_hash_table_lookup(t->named_sources, name);
+    if (other) {
+        diagnose(&t->diagnostics, block->header, "the source '%s' is defined twice; the first is in %s on line %u", name,
+                 other->header.source->name, range_start(other->header).line);
+        return;
     }
+    g_hash_table_insert(t->named_sources, name, block);
     g_ptr_array_add(t->sources, block);
 }
 
@@ -396,6 +397,9 @@ static Template *template_new(const char *dir)
     t->variables = g_ptr_array_new();
     t->locals = g_ptr_array_new();
     t->sources = g_ptr_array_new();
+    t->named_variables = g_hash_table_new(g_str_hash, g_str_equal);
+    t->named_locals = g_hash_table_new(g_str_hash, g_str_equal);
+    t->named_sources = g_hash_table_new(g_str_hash, g_str_equal);
     t->build_blocks = g_ptr_array_new();
     t->builds = g_ptr_array_new_with_free_func((GDestroyNotify)template_build_free);
     t->plugins = json_array();
@@ -413,6 +417,9 @@ void template_free(Template *t)
     json_decref(t->sink);
     g_ptr_array_unref(t->build_blocks);
     g_ptr_array_unref(t->sources);
+    g_hash_table_unref(t->named_variables);
+    g_hash_table_unref(t->named_locals);
+    g_hash_table_unref(t->named_sources);
     g_ptr_array_unref(t->locals);
     g_ptr_array_unref(t->variables);
     g_ptr_array_unref(t->bodies);

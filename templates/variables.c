@@ -17,13 +17,7 @@ extern char **environ;
 
 static Variable *find_variable(Template *t, const char *name)
 {
-    for (guint i = 0; i < t->variables->len; i++) {
-        Variable *variable = t->variables->pdata[i];
-
-        if (strcmp(variable->name, name) == 0)
-            return variable;
-    }
-    return NULL;
+    return g_hash_table_lookup(t->named_variables, name);
 }
 
 static Variable *add_variable(Template *t, const char *name, Range range)
@@ -41,6 +35,7 @@ static Variable *add_variable(Template *t, const char *name, Range range)
     variable->range = range;
     variable->type = &type_any;
     g_ptr_array_add(t->variables, variable);
+    g_hash_table_insert(t->named_variables, (gpointer)name, variable);
     return variable;
 }
 

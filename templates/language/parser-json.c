@@ -13,6 +13,7 @@
 
 typedef struct Members {
     GPtrArray *attributes, *blocks;
+    GHashTable *named; /* name -> Attribute* */
 } Members;
 
 typedef struct Labels {
@@ -288,7 +289,8 @@ static Body *close_body(Parser *p, Members *members, uint32_t start)
 static bool add_block(Parser *p, const BodySchema *schema, Range name, const Labels *labels, Members *members)
 {
     g_autoptr(GPtrArray) attributes = g_ptr_array_new(), blocks = g_ptr_array_new();
-    Members inner = { attributes, blocks };
+    g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
+    Members inner = { attributes, blocks, named };
     Block *block = arena_new0(p->arena, Block, 1);
     uint32_t start = p->at;
 
@@ -363,6 +365,7 @@ static bool parse_blocks(Parser *p, const BodySchema *schema, Range name, const 
 static bool add_attribute(Parser *p, const char *name, Range range, Members *members)
 {
     Attribute *attribute = arena_new0(p->arena, Attribute, 1);
+    const Attribute *other;
 
     if (!(attribute->expr = parse_value(p)))
         return false;
@@ -371,15 +374,13 @@ static bool add_attribute(Parser *p, const char *name, Range range, Members *mem
     attribute->name = name;
     attribute->name_range = range;
     attribute->range = range_join(range, attribute->expr->range);
-    for (guint i = 0; i < members->attributes->len; i++) {
-        const Attribute *other = members->attributes->pdata[i];
-
-        if (strcmp(other->name, name) == 0) {
-            diagnose(p->diagnostics, range, "the argument '%s' is set twice here; the first is on line %u", name,
-                     range_start(other->name_range).line);
-            return true;
-        }
+    other = g_hash_table_lookup(members->named, name);
+    if (other) {
+        diagnose(p->diagnostics, range, "the argument '%s' is set twice here; the first is on line %u", name,
+                 range_start(other->name_range).line);
+        return true;
     }
+    g_hash_table_insert(members->named, (gpointer)name, attribute);
     g_ptr_array_add(members->attributes, attribute);
     return true;
 }
@@ -410,7 +411,8 @@ Body *parse_json_body(const Source *source, const BodySchema *schema, Diagnostic
 {
     Parser parser = { .source = source, .arena = diagnostics->arena, .diagnostics = diagnostics };
     g_autoptr(GPtrArray) attributes = g_ptr_array_new(), blocks = g_ptr_array_new();
-    Members members = { attributes, blocks };
+    g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
+    Members members = { attributes, blocks, named };
 
     skip_blanks(&parser);
     if (*here(&parser) == '[') {

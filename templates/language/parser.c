@@ -144,6 +144,7 @@ static void recover(Parser *p, uint32_t start)
 
 typedef struct BodyBuilder {
     GPtrArray *attributes, *blocks;
+    GHashTable *named; /* name -> Attribute* */
 } BodyBuilder;
 
 static Body *parse_items(Parser *p, int close, bool one_line);
@@ -156,20 +157,10 @@ Attribute *body_attribute(const Body *body, const char *name)
     return NULL;
 }
 
-static Attribute *find_attribute(const BodyBuilder *builder, const char *name)
-{
-    for (guint i = 0; i < builder->attributes->len; i++) {
-        Attribute *attribute = builder->attributes->pdata[i];
-
-        if (strcmp(attribute->name, name) == 0)
-            return attribute;
-    }
-    return NULL;
-}
-
 static void parse_attribute(Parser *p, Token name, BodyBuilder *builder)
 {
     Attribute *attribute = arena_new0(p->arena, Attribute, 1);
+    const Attribute *other;
     Expr *expr;
 
     (void)parser_take(p); /* '=' */
@@ -180,11 +171,13 @@ static void parse_attribute(Parser *p, Token name, BodyBuilder *builder)
     attribute->name_range = token_range(p, name);
     attribute->expr = expr;
     attribute->range = range_join(attribute->name_range, expr->range);
-    if (find_attribute(builder, attribute->name)) {
+    other = g_hash_table_lookup(builder->named, attribute->name);
+    if (other) {
         diagnose(p->diagnostics, attribute->name_range, "the argument '%s' is set twice here; the first is on line %u",
-                 attribute->name, range_start(find_attribute(builder, attribute->name)->name_range).line);
+                 attribute->name, range_start(other->name_range).line);
         return;
     }
+    g_hash_table_insert(builder->named, (gpointer)attribute->name, attribute);
     g_ptr_array_add(builder->attributes, attribute);
 }
 
@@ -302,7 +295,8 @@ static Body *parse_items(Parser *p, int close, bool one_line)
 {
     g_autoptr(GPtrArray) attributes = g_ptr_array_new();
     g_autoptr(GPtrArray) blocks = g_ptr_array_new();
-    BodyBuilder builder = { attributes, blocks };
+    g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
+    BodyBuilder builder = { attributes, blocks, named };
     Body *body = arena_new0(p->arena, Body, 1);
     unsigned n = 0;
 
