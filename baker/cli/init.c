@@ -15,9 +15,9 @@ static const struct {
     bool usable;
     const char *instead;
 } stand_ins[] = {
-    { "hashicorp/qemu", true, "source \"qemu\" with disk_image = true is baked offline; kiln's own form is source \"disk\"" },
-    { "hashicorp/docker", true, "source \"docker\" is baked without a daemon; kiln's own form is source \"oci\"" },
-    { "hashicorp/ansible", true, "ansible and ansible-local are built in; they work on the mounted root, without SSH" },
+    { "hashicorp/qemu", false, "write source \"disk\" { from, checksum, size } instead of source \"qemu\" with disk_image = true" },
+    { "hashicorp/docker", false, "write source \"oci\" { from } instead of source \"docker\"; no daemon is needed" },
+    { "hashicorp/ansible", false, "install ansible by a packages step and run ansible-playbook -c local in a shell step" },
     { "hashicorp/puppet", false, "install puppet by a packages step and run puppet apply in a shell step" },
     { "hashicorp/chef", false, "install chef by a packages step and run it in a shell step" },
     { "hashicorp/salt", false, "install salt by a packages step and run salt-call --local in a shell step" },

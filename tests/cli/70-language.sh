@@ -1,0 +1,40 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The verbs that look at templates and bake nothing.
+. "$(dirname "$0")/../lib.sh"
+
+ok 'new writes a starter' kiln new starter
+ok 'which validates' kiln validate starter
+ok 'and is laid out as fmt does it' kiln fmt -check starter
+fails 2 'new overwrites nothing' 'exists already' kiln new starter
+
+printf 'a=1\nbbb = {\nc=2 # x\n   d  =  -3\n}\n' >x.pkrvars.hcl
+kiln fmt -check x.pkrvars.hcl >out 2>&1
+is 'fmt -check that finds work exits with 3' $? 3
+is 'fmt - writes to standard output' "$(kiln fmt - <x.pkrvars.hcl | sed -n 3,4p)" '  c = 2 # x
+  d = -3'
+matches 'fmt -diff shows lines' "$(kiln fmt -diff -write=false x.pkrvars.hcl)" '^\+  d = -3$'
+ok 'validate -syntax-only takes files of values' kiln validate -syntax-only x.pkrvars.hcl
+fails 2 'and tells where syntax is wrong' ':1:5:' sh -c 'echo "x = " >bad.pkr.hcl; exec "$1" validate -syntax-only bad.pkr.hcl' sh "$KILN"
+matches 'mistakes as JSON have places' "$(echo 'x = ' | kiln validate --json - 2>/dev/null)" '"byte": 4'
+
+is 'console evaluates' "$(kiln console '1 + 2 * 3')" 7
+is 'console reads variables of a template' "$(echo 'upper(var.size)' | kiln console starter)" 2G
+matches 'inspect shows builds' "$(kiln inspect starter)" 'bootstrap\.debian'
+matches 'template inputs names files' "$(kiln template inputs starter)" 'index\.html'
+
+cat >plugins.pkr.hcl <<'END'
+packer {
+  required_version = ">= 1.7.0"
+  required_plugins {
+    qemu = {
+      version = ">= 1.0.0"
+      source  = "github.com/hashicorp/qemu"
+    }
+  }
+}
+END
+matches 'init says what stands in for a plugin' "$(kiln init plugins.pkr.hcl)" 'qemu.*disk'
+sed 's/>= 1.7.0/> 99.0/' plugins.pkr.hcl >newer.pkr.hcl
+fails 2 'a template of a newer Packer is refused' 'wants Packer > 99.0' kiln init newer.pkr.hcl
+finish
