@@ -61,8 +61,8 @@ static json_t *sources_json(const Template *t)
     for (guint i = 0; i < t->sources->len; i++) {
         const Block *block = t->sources->pdata[i];
 
-        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i}", "type", block->labels[0], "name", block->labels[1], "file",
-                                                    block->header.source->name, "line", (int)range_start(block->header).line));
+        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "type", block->labels[0], "name", block->labels[1], "file",
+                                                    block->header.source->name));
     }
     return list;
 }

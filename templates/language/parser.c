@@ -75,6 +75,7 @@ bool parser_enter(Parser *p)
 {
     if (++p->depth <= SYNTAX_DEPTH_MAX)
         return true;
+    p->gave_up = true;
     (void)parse_fail(p, token_range(p, parser_peek(p)), "this is nested more than %d levels deep", SYNTAX_DEPTH_MAX);
     return false;
 }
@@ -120,8 +121,12 @@ static void recover(Parser *p, uint32_t start)
 {
     int open = 0;
 
-    p->failed = false;
     p->skip_newlines = false;
+    if (p->gave_up) {
+        p->at = (uint32_t)p->source->size;
+        return;
+    }
+    p->failed = false;
     p->at = start;
     for (;;) {
         Token token = parser_peek(p);
