@@ -11,6 +11,14 @@ kiln export debian-web/oci root.oci --format=oci-dir 2>.err || { echo '1..0 # SK
 tag=$(python3 -c 'import json; print(json.load(open("root.oci/index.json"))["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"])')
 umoci unpack --image "root.oci:$tag" bundle >/dev/null 2>&1
 root=bundle/rootfs
+
+# Containers have no kernel: it comes from the disk beside the container.
+kiln export debian-web/disk web.raw 2>.err
+cut_partition web.raw 1 web.ext4
+for file in $(debugfs -R 'ls -p /boot' web.ext4 2>/dev/null | cut -d/ -f6 | grep -E '^(vmlinuz|initrd.img)-'); do
+    debugfs -R "dump /boot/$file $root/boot/$file" web.ext4 2>/dev/null
+done
+rm -f web.raw web.ext4
 secret="secret-$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')"
 mkdir -p $root/root
 for i in 1 2 3 4 5 6 7 8; do printf '%s\n' "$secret" "$i"; done >$root/root/secret.txt
@@ -28,7 +36,7 @@ menuentry "vendor" {
 }
 END
 echo 'LABEL=vendor / ext4 defaults 0 1' >$root/etc/fstab
-is 'the root has a kernel' "$(test -s "$root/boot/$kernel" && test -s "$root/boot/$initrd" && echo yes)" yes
+is 'the root has a kernel' "$(test -f "$root/boot/$kernel" && test -f "$root/boot/$initrd" && echo yes)" yes
 
 # Partition 1 is the boot loader's, 2 is the root; nothing like kiln's own layout.
 truncate -s 1536M vendor.raw
