@@ -12,14 +12,10 @@
 #include "base/log.h"
 #include "base/units.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 /* The appliance as far as it can change results: raised by hand, not by the host's own updates. */
 #define APPLIANCE_PROFILE "1"
-#define REFRESH_DEFAULT "24h"
 
 static void step_free(gpointer data)
 {

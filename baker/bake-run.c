@@ -19,6 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* How long a result that depends on the network counts, when the template does not say. */
+#define REFRESH_DEFAULT "24h"
+
 typedef struct Session {
     BakeChain *chain;
     WorkingDisk *disk;
@@ -210,7 +213,7 @@ static bool run_with_retries(Session *session, GError **error)
 
 static int64_t expiry(const BakeStep *step)
 {
-    const char *refresh = step->block && step->block->refresh ? step->block->refresh : "24h";
+    const char *refresh = step->block && step->block->refresh ? step->block->refresh : REFRESH_DEFAULT;
     double seconds;
 
     if (!step->is_volatile || g_str_equal(refresh, "never") || !units_parse_duration(refresh, &seconds, NULL))

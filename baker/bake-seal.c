@@ -63,19 +63,13 @@ static bool make_public(Seal *seal, StoreMap *private_files, GError **error)
     Store *store = seal->chain->store;
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) space = NULL;
-    g_autofree char *text = NULL;
-    MapResult result;
-    size_t size;
 
     if (!store_writer_open(store, BLOCK_PUBLIC, &writer, error) ||
         !tree_store(store, writer, seal->tree, private_files, &space, error) ||
         !store_writer_commit(writer, error) || !open_space(store, space, &seal->files, error))
         return false;
-    map_writer_result(space, &result);
-    seal->stored.files = result.digest;
     seal->tree_bytes = store_writer_new_bytes(writer);
-    text = tree_to_text(seal->tree, &size);
-    return store_blob_put(store, text, size, &seal->stored.tree, error);
+    return tree_stored_result(store, seal->tree, space, &seal->stored, error);
 }
 
 static bool seal_tree(Seal *seal, GError **error)

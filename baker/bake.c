@@ -80,14 +80,6 @@ static bool check_provisioners(const TemplateBuild *build, GError **error)
     return true;
 }
 
-static bool check_disk_output(const json_t *args, const char **ret_argument, GError **error)
-{
-    (void)args;
-    (void)ret_argument;
-    (void)error;
-    return true;
-}
-
 static bool check_outputs(const TemplateBuild *build, GError **error)
 {
     static const char *const no_arguments[] = {NULL};
@@ -102,7 +94,7 @@ static bool check_outputs(const TemplateBuild *build, GError **error)
         if (seen[disk]++)
             return template_complain(block, NULL, error, "a build has at most one output \"%s\"", block->type);
         if (!check_arguments(block, "output", disk ? no_arguments : NULL,
-                             disk ? check_disk_output : layers_check_output_args, error))
+                             disk ? NULL : layers_check_output_args, error))
             return false;
     }
     return true;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make fuzz` runs every fuzzer for FUZZ_SECONDS with clang's libFuzzer and the sanitizers; seeds and old crashes are in tests/data/fuzz/NAME/.
+# `make fuzz` runs every fuzzer for FUZZ_SECONDS with clang's libFuzzer and the sanitizers; seeds and old crashes are in tests/data/fuzz/NAME/, and the shipped templates serve as seeds too.
 FUZZ_SECONDS ?= 30
 FUZZ_C := $(wildcard tests/fuzz/*.c)
 
@@ -11,6 +11,6 @@ build-fuzz/%: tests/fuzz/%.c $(LIB_C)
 fuzz: $(FUZZ_C:tests/fuzz/%.c=build-fuzz/%)
 	@for f in $^; do name=$$(basename $$f); mkdir -p build-fuzz/corpus/$$name tests/data/fuzz/$$name; \
 	  echo "== $$name"; ASAN_OPTIONS=detect_leaks=0 $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=5 \
-	  -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$name tests/data/fuzz/$$name || exit 1; done
+	  -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$name tests/data/fuzz/$$name templates/library || exit 1; done
 
 .PHONY: fuzz
