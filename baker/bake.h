@@ -22,6 +22,11 @@ typedef struct BakeOptions {
     bool offline;  /* nothing is asked from the network by kiln itself */
     bool refresh;  /* volatile results are made again */
     bool no_cache; /* every step runs; results still enter the cache */
+    int64_t fresh_since;     /* release files fetched at or after this time count as fresh; 0: asked again */
+    const char *lock;        /* file to write the package transactions to; NULL: none */
+    const char *locked;      /* file to take them from; NULL: none */
+    const char *on_error;    /* "cleanup" (NULL), "abort", "ask", "run-cleanup-provisioner" */
+    const char *shell_at;    /* name or number of the step before whose run a shell opens; NULL: none */
 } BakeOptions;
 
 typedef struct BakeResult {

@@ -5,6 +5,7 @@
 #ifndef KILN_PROVISIONER_HOST_H
 #define KILN_PROVISIONER_HOST_H
 
+#include "base/digest.h"
 #include "base/json.h"
 
 #include <glib.h>
@@ -26,6 +27,10 @@ typedef struct ProvisionerHost {
     void *arg;
     /* Reads a file of the guest's last checkpoint without the guest; NULL content when absent. */
     bool (*read_tree)(const char *path, size_t max, GBytes **ret, void *arg, GError **error);
+    /* What the host resolved for a `packages` step (baker/resolve.h draws it); NULL: the guest resolves itself. */
+    const json_t *transaction;
+    /* A blob of the store, opened for reading. NULL where there is no store. */
+    bool (*open_blob)(const Digest *digest, int *ret_fd, void *arg, GError **error);
 } ProvisionerHost;
 
 #endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Resolves a `packages` step on the host: which packages, in which versions, in which order; before any guest runs.
+ *
+ * What comes out is the *transaction*: canonical JSON that is the step's key material, its lock entry and its program. Equal
+ * transactions do the same to equal guests, whenever and wherever they were resolved.
+ *
+ *   { "manager": "apt",
+ *     "install": [ { "name", "version", "from" (installed version, absent: new), "architecture", "sha256", "size", "auto" } ],
+ *     "remove":  [ { "name", "version" } ],
+ *     "held":    [ ... ], "operations": [ ... the recorded unpack and configure order ... ], ...,
+ *     "newest":  seconds; the newest timestamp inside the transaction's packages, 0 when there is none }
+ *
+ * An empty transaction ("install" and "remove" are empty and nothing else is to be done) means that the step changes nothing.
+ * URLs are no part of it: packages are found by hash in the store, or fetched by resolve_fetch().
+ *
+ *   resolve_packages -> (key, plan, lock) -> resolve_fetch (only before a step really runs) -> provisioner with host->transaction
+ *
+ * The guest is hostile, see resolve.c for what is read from it and what is not.
+ */
+#ifndef KILN_BAKER_RESOLVE_H
+#define KILN_BAKER_RESOLVE_H
+
+#include "base/json.h"
+#include "store/store.h"
+
+typedef struct ResolveRequest {
+    Store *store;
+    const json_t *args;   /* of the packages step, checked */
+    const Digest *map;    /* the working disk before the step ... */
+    uint64_t root_offset, root_size; /* ... and the ext4 root in it */
+    const Digest *content;/* content before the step: part of the memo's key */
+    bool offline;         /* the last release files count; how old they are is said by log_info */
+    int64_t fresh_since;  /* release files fetched at or after this time count as fresh; 0: ask again */
+    const json_t *locked; /* a transaction from a lock file: checked against the guest and used as it is; or NULL */
+} ResolveRequest;
+
+/*
+ * *ret: the transaction (new reference), or NULL with true when this guest cannot be resolved on the host (no dpkg database, or not
+ * ext4): the step then runs in the guest with network, as a volatile one. @ret_note: one line for people why that is so, may be NULL.
+ */
+bool resolve_packages(const ResolveRequest *request, json_t **ret, char **ret_note, GError **error);
+
+bool resolve_is_empty(const json_t *transaction);
+
+/* One line for people: "2 new, 1 upgraded (openssl 3.0.15 -> 3.0.16), 14.2 MB". */
+char *resolve_summary(const json_t *transaction);
+
+/* Brings every package of @transaction into the store as a blob, verified by SHA-256. Errors name the package. */
+bool resolve_fetch(const ResolveRequest *request, const json_t *transaction, GError **error);
+
+#endif
