@@ -7,6 +7,7 @@
 #define KILN_BAKER_BAKE_INTERNAL_H
 
 #include "baker/bake.h"
+#include "baker/resolve.h"
 #include "baker/source.h"
 #include "provisioner/provisioner.h"
 
@@ -25,6 +26,10 @@ typedef struct BakeStep {
     Digest map;        /* working disk after the step */
     bool cached;
     double seconds;
+    unsigned position;    /* of its block in the build, from 1; 0: the seal */
+    json_t *transaction;  /* "packages": what the host resolved for resolved_for; NULL: the guest resolves itself */
+    Digest resolved_for;  /* content that transaction was resolved for */
+    json_t *record;       /* the parts of the key, for bake-why.h */
 } BakeStep;
 
 typedef struct BakeChain {
@@ -43,6 +48,8 @@ typedef struct BakeChain {
     size_t hits;             /* length of the cached prefix */
     bool source_cached;
     uint64_t new_bytes;      /* private bytes that steps added */
+    int64_t started;         /* wall clock: what was fetched since counts as fresh for all steps */
+    json_t *locked;          /* transactions to replay, by position; NULL: none */
     bool root_known;         /* bake_find_root() has looked at an in-place disk */
     bool root_found;
     uint64_t root_offset, root_size;
@@ -55,6 +62,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(BakeChain, bake_chain_free)
 
 /* bake-plan.c: identifies the source, makes its first state if needed, finds the cached prefix. */
 bool bake_plan(BakeChain *chain, GError **error);
+/* The same without making anything: *ret_known is false when the source's first state is not there. */
+bool bake_plan_known(BakeChain *chain, bool *ret_known, GError **error);
+/* The chains of a build: one, or one for each output where steps are for one of them only. */
+GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options);
+/* Records of the last bake's steps, for bake-why.h; *ret is NULL when there was none. */
+bool bake_records_load(BakeChain *chain, json_t **ret, GError **error);
+/* Keeps those of this one; nothing is written when nothing changed. */
+bool bake_records_save(BakeChain *chain, GError **error);
+/* The request behind a packages step, for resolve.h. */
+bool bake_resolve_request(BakeChain *chain, size_t index, ResolveRequest *ret, GError **error);
 /* Content and map before step @index. */
 const Digest *bake_content_before(const BakeChain *chain, size_t index);
 const Digest *bake_map_before(const BakeChain *chain, size_t index);

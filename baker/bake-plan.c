@@ -8,6 +8,8 @@
  */
 #include "baker/bake-internal.h"
 
+#include "baker/bake-lock.h"
+#include "baker/bake-why.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"
@@ -21,6 +23,8 @@ static void step_free(gpointer data)
 {
     BakeStep *step = data;
 
+    json_decref(step->transaction);
+    json_decref(step->record);
     g_free(step->label);
     g_free(step);
 }
@@ -40,10 +44,11 @@ static bool step_network(const TemplateBuild *build, const TemplateBlock *block,
     return g_str_equal(build->source->type, "qemu") || g_str_equal(build->source->type, "docker");
 }
 
-static void add_step(BakeChain *chain, const TemplateBlock *block)
+static void add_step(BakeChain *chain, const TemplateBlock *block, guint position)
 {
     BakeStep *step = g_new0(BakeStep, 1);
 
+    step->position = position;
     step->block = block;
     step->ops = provisioner_find(block->type);
     step->label = g_strdup(block->name ? block->name : block->type);
@@ -72,9 +77,10 @@ BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild 
     chain->output = output;
     chain->source = source_find(build->source->type);
     chain->steps = g_ptr_array_new_with_free_func(step_free);
+    chain->started = g_get_real_time() / G_USEC_PER_SEC;
     for (guint i = 0; i < build->provisioners->len; i++)
         if (applies_to(build->provisioners->pdata[i], output))
-            add_step(chain, build->provisioners->pdata[i]);
+            add_step(chain, build->provisioners->pdata[i], i + 1);
     return chain;
 }
 
@@ -83,6 +89,7 @@ void bake_chain_free(BakeChain *chain)
     if (!chain)
         return;
     json_decref(chain->identity);
+    json_decref(chain->locked);
     source_state_clear(&chain->state);
     g_strfreev(chain->env);
     g_ptr_array_unref(chain->steps);
@@ -166,19 +173,89 @@ static bool add_inputs(BakeChain *chain, BakeStep *step, json_t *key, GError **e
     return true;
 }
 
+bool bake_resolve_request(BakeChain *chain, size_t index, ResolveRequest *ret, GError **error)
+{
+    const BakeStep *step = chain->steps->pdata[index];
+    const BakeOptions *options = chain->options;
+    g_autoptr(StoreMap) disk = NULL;
+    bool found = false;
+
+    *ret = (ResolveRequest){.store = chain->store,
+                            .args = step->block->args,
+                            .map = bake_map_before(chain, index),
+                            .content = bake_content_before(chain, index),
+                            .offline = options->offline,
+                            .fresh_since = options->fresh_since ? options->fresh_since : chain->started,
+                            .template_dir = template_dir(chain->template)};
+    if (!chain->root_known && !store_map_open(chain->store, ret->map, &disk, error))
+        return false;
+    if (!bake_find_root(chain, disk, &ret->root_offset, &ret->root_size, &found, error))
+        return false;
+    if (!found)
+        ret->map = NULL; /* nothing that could be read here */
+    return true;
+}
+
+/* The lock's transaction for a step; a lock that lacks one was made for another template. */
+static bool find_locked(BakeChain *chain, const BakeStep *step, const json_t **ret, GError **error)
+{
+    char number[16];
+
+    *ret = NULL;
+    if (!chain->options->locked)
+        return true;
+    if (!chain->locked && !bake_lock_load(chain->options->locked, chain->build->name, &chain->locked, error))
+        return false;
+    g_snprintf(number, sizeof number, "%u", step->position);
+    *ret = json_object_get(chain->locked, number);
+    return *ret || fail(error, "lock file '%s' has no transaction for provisioner %u of build '%s'; make it again with --lock",
+                        chain->options->locked, step->position, chain->build->name);
+}
+
+/* A packages step is what the host resolves for it, not what its text says. */
+static bool resolve_step(BakeChain *chain, size_t index, GError **error)
+{
+    BakeStep *step = chain->steps->pdata[index];
+    const Digest *content = bake_content_before(chain, index);
+    g_autofree char *note = NULL;
+    ResolveRequest request;
+
+    if (!step->block || strcmp(step->block->type, "packages") != 0 || digest_equal(&step->resolved_for, content))
+        return true;
+    g_clear_pointer(&step->transaction, json_decref);
+    if (!bake_resolve_request(chain, index, &request, error) || !find_locked(chain, step, &request.locked, error))
+        return false;
+    if (request.map && !resolve_packages(&request, &step->transaction, &note, error))
+        return fail_prefix(error, "%s: step %zu (%s)", chain->build->name, index + 1, step->label);
+    step->resolved_for = *content;
+    step->network = !step->transaction && step_network(chain->build, step->block, step->ops);
+    step->is_volatile = step->network && !step->block->inputs;
+    if (note)
+        log_verbose("    %s: %s", step->label, note);
+    return true;
+}
+
 bool bake_step_key(BakeChain *chain, size_t index, GError **error)
 {
     BakeStep *step = chain->steps->pdata[index];
     g_autoptr(json_t) key = json_object();
     json_t *env = json_array();
 
+    if (!resolve_step(chain, index, error))
+        return false;
     json_object_set_new(key, "engine", json_integer(BAKE_ENGINE));
     json_object_set_new(key, "profile", json_string(APPLIANCE_PROFILE));
     set_hex(key, "content", bake_content_before(chain, index));
     json_object_set_new(key, "step", json_string(step->block ? step->block->type : "seal"));
     json_object_set_new(key, "layout", json_integer(chain->state.layout));
-    if (step->block)
+    if (step->transaction) {
+        Digest digest;
+
+        resolve_digest(step->transaction, &digest);
+        set_hex(key, "transaction", &digest);
+    } else if (step->block) {
         json_object_set(key, "args", step->block->args);
+    }
     json_object_set_new(key, "network", json_boolean(step->network));
     for (char **e = chain->env; *e; e++)
         json_array_append_new(env, json_string_nocheck(*e));
@@ -186,6 +263,8 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
     if (!add_inputs(chain, step, key, error))
         return false;
     json_digest(key, &step->key);
+    json_decref(step->record);
+    step->record = bake_why_record(key, step->block ? step->block->type : "seal", step->label, step->transaction);
     return true;
 }
 
@@ -203,6 +282,12 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
 
     if (!bake_step_key(chain, index, error))
         return false;
+    if (step->transaction && resolve_is_empty(step->transaction)) {
+        step->cached = true;
+        step->content = *bake_content_before(chain, index);
+        step->map = *bake_map_before(chain, index);
+        return true;
+    }
     if (!may_use_cache(chain, step))
         return true;
     if (!store_state_get(chain->store, &step->key, &state, error))
@@ -283,7 +368,8 @@ static void source_key(BakeChain *chain, const SourceContext *context)
     json_digest(key, &chain->source_key);
 }
 
-static bool plan_source(BakeChain *chain, GError **error)
+/* @make: a first state that is not there is made; else *ret_known tells. */
+static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **error)
 {
     const TemplateBuild *build = chain->build;
     SourceContext context = {.store = chain->store,
@@ -293,6 +379,7 @@ static bool plan_source(BakeChain *chain, GError **error)
                              .offline = chain->options->offline};
     g_autoptr(StoreState) cached = NULL;
 
+    *ret_known = true;
     if (!chain->source->identify(&context, build->source->args, &chain->identity, error))
         return fail_prefix(error, "source '%s'", build->source->type);
     source_key(chain, &context);
@@ -302,6 +389,9 @@ static bool plan_source(BakeChain *chain, GError **error)
         chain->source_cached = true;
         return unpack_source_state(cached, &chain->state, error);
     }
+    *ret_known = make;
+    if (!make)
+        return true;
     if (!chain->source->prepare(&context, build->source->args, chain->identity, &chain->state, error))
         return fail_prefix(error, "source '%s'", build->source->type);
     chain->epoch = chain->state.epoch;
@@ -324,10 +414,8 @@ static bool check_inputs(BakeChain *chain, GError **error)
     return true;
 }
 
-bool bake_plan(BakeChain *chain, GError **error)
+static bool find_hits(BakeChain *chain, GError **error)
 {
-    if (!check_inputs(chain, error) || !plan_source(chain, error))
-        return false;
     chain->epoch = chain->state.epoch;
     chain->env = base_environment(chain);
     /* Without steps a rendered root was never touched by a guest: the host's own cleaning is enough. */
@@ -340,4 +428,59 @@ bool bake_plan(BakeChain *chain, GError **error)
             break;
     }
     return true;
+}
+
+bool bake_plan(BakeChain *chain, GError **error)
+{
+    bool known;
+
+    return check_inputs(chain, error) && plan_source(chain, true, &known, error) && find_hits(chain, error);
+}
+
+bool bake_plan_known(BakeChain *chain, bool *ret_known, GError **error)
+{
+    return check_inputs(chain, error) && plan_source(chain, false, ret_known, error) &&
+           (!*ret_known || find_hits(chain, error));
+}
+
+/* ---- records of the last bake ---- */
+
+static char *records_key(const BakeChain *chain)
+{
+    return g_strdup_printf("record:%s:%s", chain->build->name, chain->output ? chain->output : "");
+}
+
+bool bake_records_load(BakeChain *chain, json_t **ret, GError **error)
+{
+    g_autofree char *key = records_key(chain), *text = NULL;
+
+    *ret = NULL;
+    if (!store_memo_get(chain->store, key, &text, error))
+        return false;
+    if (text)
+        (void)json_parse(text, strlen(text), (size_t)64 << 20, key, ret, NULL); /* unreadable is as good as none */
+    return true;
+}
+
+static json_t *records_of(const BakeChain *chain)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < chain->steps->len; i++) {
+        const BakeStep *step = chain->steps->pdata[i];
+
+        if (step->record)
+            json_array_append(list, step->record);
+    }
+    return list;
+}
+
+bool bake_records_save(BakeChain *chain, GError **error)
+{
+    g_autoptr(json_t) before = NULL, now = records_of(chain);
+    g_autofree char *key = records_key(chain), *text = json_canonical(now);
+
+    if (!bake_records_load(chain, &before, error))
+        return false;
+    return json_equal(before, now) || store_memo_put(chain->store, key, text, NULL, NULL, error);
 }

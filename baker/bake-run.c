@@ -13,9 +13,11 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/scope.h"
 #include "base/units.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@ typedef struct Session {
     WorkingDisk *disk;
     Guest *guest;
     char *tmpdir;
+    bool network;   /* the appliance has a card */
     BakeStep *step; /* the one that runs */
 } Session;
 
@@ -56,30 +59,58 @@ static bool read_tree_path(const char *path, size_t max, GBytes **ret, void *arg
     return ok;
 }
 
+static bool open_blob(const Digest *digest, int *ret_fd, void *arg, GError **error)
+{
+    Session *session = arg;
+    auto_fd int fd = -1;
+
+    if (!store_open_unnamed(session->chain->store, &fd, error) ||
+        !store_blob_copy(session->chain->store, digest, fd, error))
+        return false;
+    if (lseek(fd, 0, SEEK_SET) < 0)
+        return fail_errno(error, "rewind a blob");
+    *ret_fd = g_steal_fd(&fd);
+    return true;
+}
+
 static bool needs_guest(const BakeStep *step)
 {
     return !step->ops || step->ops->needs_guest;
 }
 
-static bool any_left(const BakeChain *chain, bool (*test)(const BakeStep *))
+/* Packages that the host can resolve need no network in the guest; whether it can is known of the state at hand. */
+static bool resolves_itself(BakeChain *chain, size_t index, const BakeStep *step, bool *ret, GError **error)
 {
-    for (guint i = (guint)chain->hits; i < chain->steps->len; i++)
-        if (test(chain->steps->pdata[i]))
-            return true;
-    return false;
+    ResolveRequest request;
+    bool possible = false;
+
+    *ret = step->network;
+    if (!step->network || !step->block || strcmp(step->block->type, "packages") != 0)
+        return true;
+    if (!bake_resolve_request(chain, index, &request, error))
+        return false;
+    if (request.map && !resolve_is_possible(&request, &possible, error))
+        return false;
+    *ret = !possible;
+    return true;
 }
 
-static bool has_network(const BakeStep *step)
+/* Does any step from @index on need the network in the guest? */
+static bool session_network(BakeChain *chain, size_t index, bool *ret, GError **error)
 {
-    return step->network;
+    *ret = false;
+    for (size_t i = index; i < chain->steps->len && !*ret; i++)
+        if (!resolves_itself(chain, index, chain->steps->pdata[i], ret, error))
+            return false;
+    return true;
 }
 
-static bool find_root(BakeChain *chain, GuestOpenSpec *spec, GError **error)
+static bool find_root(BakeChain *chain, size_t index, GuestOpenSpec *spec, GError **error)
 {
     g_autoptr(StoreMap) disk = NULL;
     uint64_t size;
 
-    return store_map_open(chain->store, bake_map_before(chain, chain->hits), &disk, error) &&
+    return store_map_open(chain->store, bake_map_before(chain, index), &disk, error) &&
            bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error);
 }
 
@@ -88,19 +119,20 @@ static bool disk_is_good(void *arg)
     return working_disk_check(arg, NULL);
 }
 
-static bool open_session(Session *session, GError **error)
+static bool open_session(Session *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
-    GuestOpenSpec spec = {.inspect = chain->state.layout == LAYOUT_INPLACE,
-                          .network = any_left(chain, has_network)};
+    GuestOpenSpec spec = {.inspect = chain->state.layout == LAYOUT_INPLACE};
     gint64 start = g_get_monotonic_time();
     g_autofree char *took = NULL;
 
-    if (!store_make_tmpdir(chain->store, &session->tmpdir, error))
+    if (!session_network(chain, index, &session->network, error) ||
+        !store_make_tmpdir(chain->store, &session->tmpdir, error))
         return false;
-    if (!working_disk_open(chain->store, bake_map_before(chain, chain->hits), chain->state.size, &session->disk, error))
+    spec.network = session->network;
+    if (!working_disk_open(chain->store, bake_map_before(chain, index), chain->state.size, &session->disk, error))
         return fail_prefix(error, "working disk");
-    if (!find_root(chain, &spec, error))
+    if (!find_root(chain, index, &spec, error))
         return false;
     spec.nbd_socket = working_disk_socket(session->disk);
     spec.disk_is_good = disk_is_good;
@@ -138,6 +170,8 @@ static bool run_once(Session *session, GError **error)
     host.say = say;
     host.arg = session;
     host.read_tree = guest ? read_tree_path : NULL;
+    host.transaction = step->transaction;
+    host.open_blob = open_blob;
     if (!needs_guest(step))
         return step->ops->run(step->block->args, &host, NULL, error);
     if (!guest->ops->begin(guest, &begin, error))
@@ -292,6 +326,31 @@ static bool blame_disk(Session *session, GError **error)
     return false;
 }
 
+/* Before the appliance starts: a package that cannot be had must not cost a launch. */
+static bool fetch_packages(Session *session, size_t index, GError **error)
+{
+    const BakeStep *step = session->step;
+    ResolveRequest request;
+    g_autofree char *summary = NULL;
+
+    if (!step->transaction)
+        return true;
+    summary = resolve_summary(step->transaction);
+    log_info("    %s: %s", step->label, summary);
+    return bake_resolve_request(session->chain, index, &request, error) &&
+           resolve_fetch(&request, step->transaction, error);
+}
+
+/* A guest that turns out to need a network after all gets a new appliance; every good state is kept already. */
+static bool end_session(Session *session, GError **error)
+{
+    bool ok = session->guest->ops->shutdown(session->guest, error);
+
+    session->guest = NULL;
+    close_session(session);
+    return ok;
+}
+
 static bool run_step(Session *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
@@ -299,9 +358,12 @@ static bool run_step(Session *session, size_t index, GError **error)
     g_autofree char *took = NULL;
 
     session->step = chain->steps->pdata[index];
-    if (!interrupt_check(error))
+    if (!interrupt_check(error) || !fetch_packages(session, index, error))
         return false;
-    if (needs_guest(session->step) && !session->guest && !open_session(session, error))
+    if (needs_guest(session->step) && session->guest && session->step->network && !session->network &&
+        !end_session(session, error))
+        return false;
+    if (needs_guest(session->step) && !session->guest && !open_session(session, index, error))
         return false;
     log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
     start = g_get_monotonic_time();
@@ -337,8 +399,11 @@ static bool run_steps(Session *session, GError **error)
     for (size_t i = chain->hits; i < chain->steps->len && !done; i++) {
         BakeStep *step = chain->steps->pdata[i];
 
-        step->cached = false;
-        if (!bake_step_key(chain, i, error) || !run_step(session, i, error))
+        if (!bake_step_lookup(chain, i, error))
+            return false;
+        /* A known result on another disk is of no use to the guest at hand; a step that changes nothing is. */
+        step->cached = step->cached && digest_equal(&step->map, bake_map_before(chain, i));
+        if (!step->cached && !run_step(session, i, error))
             return false;
         if (i + 1 < chain->steps->len && !rest_is_cached(chain, i + 1, &done, error))
             return false;

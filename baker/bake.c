@@ -4,6 +4,7 @@
  */
 #include "baker/bake-internal.h"
 
+#include "baker/bake-lock.h"
 #include "baker/layers.h"
 #include "baker/post-manifest.h"
 #include "baker/provenance.h"
@@ -139,7 +140,7 @@ bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateB
 }
 
 /* Kinds that need a chain of their own: all outputs, when some step is for one of them only. */
-static GPtrArray *chains_of(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options)
+GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options)
 {
     GPtrArray *chains = g_ptr_array_new_with_free_func((GDestroyNotify)bake_chain_free);
     bool branches = false;
@@ -277,6 +278,28 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
     return publish(store, template, build, chains, &key, result, error);
 }
 
+/* What the next plan compares with, and the lock the user asked for. */
+static bool keep_notes(const TemplateBuild *build, const BakeOptions *options, GPtrArray *chains, GError **error)
+{
+    g_autoptr(json_t) transactions = json_object();
+
+    for (guint i = 0; i < chains->len; i++) {
+        BakeChain *chain = chains->pdata[i];
+
+        if (!bake_records_save(chain, error))
+            return false;
+        for (guint j = 0; j < chain->steps->len; j++) {
+            const BakeStep *step = chain->steps->pdata[j];
+            char number[16];
+
+            g_snprintf(number, sizeof number, "%u", step->position);
+            if (step->transaction)
+                json_object_set(transactions, number, step->transaction);
+        }
+    }
+    return !options->lock || bake_lock_save(options->lock, build->name, transactions, error);
+}
+
 bool bake_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
                 BakeResult *ret, GError **error)
 {
@@ -291,8 +314,9 @@ bool bake_build(Store *store, Template *template, const TemplateBuild *build, co
         bake_result_clear(&result);
         return false;
     }
-    chains = chains_of(store, template, build, options);
+    chains = bake_chains_new(store, template, build, options);
     if (!bake_chains(store, template, build, options, chains, &result, error) ||
+        !keep_notes(build, options, chains, error) ||
         !run_post_processors(template, build, &result, error)) {
         bake_result_clear(&result);
         return false;

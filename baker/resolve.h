@@ -6,13 +6,14 @@
  * transactions do the same to equal guests, whenever and wherever they were resolved.
  *
  *   { "manager": "apt",
- *     "install": [ { "name", "version", "from" (installed version, absent: new), "architecture", "sha256", "size", "auto" } ],
- *     "remove":  [ { "name", "version" } ],
- *     "held":    [ ... ], "operations": [ ... the recorded unpack and configure order ... ], ...,
- *     "newest":  seconds; the newest timestamp inside the transaction's packages, 0 when there is none }
+ *     "install": [ { "name", "version", "from" (installed version, absent: new), "architecture", "sha256", "size", "auto", "uri" } ],
+ *     "remove":  [ { "name", "version", "purge" } ],
+ *     "manual":  [ names that lose their mark as automatically installed ],
+ *     "operations": [ [ "unpack", place in "install"... ] | [ "configure", name... ] | [ "remove", name... ] | [ "purge", name... ] ],
+ *     "conffiles": "keep" | "new", "debconf": { ... } }
  *
- * An empty transaction ("install" and "remove" are empty and nothing else is to be done) means that the step changes nothing.
- * URLs are no part of it: packages are found by hash in the store, or fetched by resolve_fetch().
+ * An empty transaction (no operation, nobody becomes manual) means that the step changes nothing. "uri" is a hint: a package is
+ * what its SHA-256 says.
  *
  *   resolve_packages -> (key, plan, lock) -> resolve_fetch (only before a step really runs) -> provisioner with host->transaction
  *
@@ -32,6 +33,7 @@ typedef struct ResolveRequest {
     const Digest *content;/* content before the step: part of the memo's key */
     bool offline;         /* the last release files count; how old they are is said by log_info */
     int64_t fresh_since;  /* release files fetched at or after this time count as fresh; 0: ask again */
+    const char *template_dir; /* where repository_keys are looked for */
     const json_t *locked; /* a transaction from a lock file: checked against the guest and used as it is; or NULL */
 } ResolveRequest;
 
@@ -42,6 +44,12 @@ typedef struct ResolveRequest {
 bool resolve_packages(const ResolveRequest *request, json_t **ret, char **ret_note, GError **error);
 
 bool resolve_is_empty(const json_t *transaction);
+
+/* What a step's key holds of it: everything but where the packages can be fetched. */
+void resolve_digest(const json_t *transaction, Digest *ret);
+
+/* Whether the root has a package database that can be resolved on the host. Cheap when asked again. */
+bool resolve_is_possible(const ResolveRequest *request, bool *ret, GError **error);
 
 /* One line for people: "2 new, 1 upgraded (openssl 3.0.15 -> 3.0.16), 14.2 MB". */
 char *resolve_summary(const json_t *transaction);

@@ -53,13 +53,17 @@ static bool plain(const char *text)
     return *text != '\0';
 }
 
-static void add_entry(GPtrArray *entries, const char *uri, const char *suite, char **components, const char *signed_by)
+static void add_entry(GPtrArray *entries, const char *uri, const char *suite, char **components, const char *signed_by,
+                      bool trusted)
 {
     AptEntry *entry;
+    bool flat = g_str_has_suffix(suite, "/");
 
-    /* A suite that ends in a slash is a flat repository: no distribution to bootstrap from. */
-    if (entries->len >= ENTRIES_MAX || !plain(uri) || !plain(suite) || g_str_has_suffix(suite, "/") || !components[0])
+    if (entries->len >= ENTRIES_MAX || !plain(uri) || !plain(suite) || flat == (components[0] != NULL))
         return;
+    for (char **component = components; *component; component++)
+        if (!plain(*component))
+            return;
     entry = g_new0(AptEntry, 1);
     entry->uri = g_strdup(uri);
     while (g_str_has_suffix(entry->uri, "/"))
@@ -67,11 +71,12 @@ static void add_entry(GPtrArray *entries, const char *uri, const char *suite, ch
     entry->suite = g_strdup(suite);
     entry->components = g_strdupv(components);
     entry->signed_by = g_strdup(signed_by);
+    entry->trusted = trusted;
     g_ptr_array_add(entries, entry);
 }
 
-/* "[ a=b signed-by=/x ]" at @text: the keyring, and where the entry goes on. */
-static const char *skip_options(const char *text, char **ret_signed_by)
+/* "[ a=b signed-by=/x ]" at @text: the keyring, whether none is wanted, and where the entry goes on. */
+static const char *skip_options(const char *text, char **ret_signed_by, bool *ret_trusted)
 {
     const char *end = strchr(text, ']');
     g_autofree char *inside = NULL;
@@ -81,6 +86,7 @@ static const char *skip_options(const char *text, char **ret_signed_by)
         return NULL;
     inside = g_strndup(text + 1, (gsize)(end - text - 1));
     options = words(inside);
+    *ret_trusted = g_strv_contains((const char *const *)options, "trusted=yes");
     for (char **o = options; *o; o++)
         if (g_ascii_strncasecmp(*o, "signed-by=", 10) == 0 && plain(*o + 10)) {
             g_free(*ret_signed_by);
@@ -93,6 +99,7 @@ static void parse_line(const char *line, GPtrArray *entries)
 {
     g_autofree char *signed_by = NULL;
     g_auto(GStrv) fields = NULL;
+    bool trusted = false;
 
     while (*line == ' ' || *line == '\t')
         line++;
@@ -102,12 +109,12 @@ static void parse_line(const char *line, GPtrArray *entries)
     while (*line == ' ' || *line == '\t')
         line++;
     if (*line == '[')
-        line = skip_options(line, &signed_by);
+        line = skip_options(line, &signed_by, &trusted);
     if (!line)
         return;
     fields = words(line);
-    if (g_strv_length(fields) >= 3)
-        add_entry(entries, fields[0], fields[1], fields + 2, signed_by);
+    if (g_strv_length(fields) >= 2)
+        add_entry(entries, fields[0], fields[1], fields + 2, signed_by, trusted);
 }
 
 void apt_parse_one_line(const char *text, GPtrArray *entries)
@@ -130,6 +137,21 @@ static bool has_word(const char *text, const char *word)
     return g_strv_contains((const char *const *)all, word);
 }
 
+/* A key written into the field itself: an empty line stands there as a dot. */
+static char *armoured_key(const char *field)
+{
+    g_auto(GStrv) lines = g_strsplit(field, "\n", -1);
+    g_autoptr(GString) key = g_string_new(NULL);
+
+    for (char **line = lines; *line; line++) {
+        g_strstrip(*line);
+        if (key->len == 0 && !g_str_has_prefix(*line, "-----BEGIN"))
+            continue;
+        g_string_append_printf(key, "%s\n", strcmp(*line, ".") == 0 ? "" : *line);
+    }
+    return g_string_free(g_steal_pointer(&key), FALSE);
+}
+
 /* One paragraph: lower-case field name -> text, lines joined by newlines. */
 static void add_paragraph(GHashTable *fields, GPtrArray *entries)
 {
@@ -140,15 +162,17 @@ static void add_paragraph(GHashTable *fields, GPtrArray *entries)
     g_auto(GStrv) suites = words(suites_text ? suites_text : "");
     g_auto(GStrv) components = words(components_text ? components_text : "");
     g_auto(GStrv) keys = words(key ? key : "");
+    g_autofree char *inside = key && strstr(key, "-----BEGIN") ? armoured_key(key) : NULL;
 
     if (!has_word(g_hash_table_lookup(fields, "types"), "deb") || (enabled && has_word(enabled, "no")))
         return;
-    /* A key written into the field itself is nobody's archive keyring: the entry is not Debian's. */
-    if (keys[0] && (keys[1] || keys[0][0] != '/'))
+    /* Fingerprints, or several keyrings: not ours to understand, and with fewer keys than it wants it would be wrong. */
+    if (!inside && keys[0] && (keys[1] || keys[0][0] != '/'))
         return;
     for (char **uri = uris; *uri; uri++)
         for (char **suite = suites; *suite; suite++)
-            add_entry(entries, *uri, *suite, components, keys[0]);
+            add_entry(entries, *uri, *suite, components, inside ? inside : keys[0],
+                      has_word(g_hash_table_lookup(fields, "trusted"), "yes"));
 }
 
 void apt_parse_deb822(const char *text, GPtrArray *entries)
@@ -313,6 +337,8 @@ bool apt_line_from_template(const char *text, const char *suite, const char *con
         return fail_code(error, KILN_ERROR_USAGE,
                          "'%s' is neither a URL nor a line like \"deb http://deb.debian.org/debian %s main\"", text, suite);
     entry = entries->pdata[0];
+    if (!entry->components[0])
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' is a flat repository, which no root can be bootstrapped from", text);
     *ret = line_of(entry->uri, entry->suite, (const char *const *)entry->components,
                    entry->signed_by ? entry->signed_by : DEBIAN_KEYRING);
     return true;
@@ -321,13 +347,18 @@ bool apt_line_from_template(const char *text, const char *suite, const char *con
 char *apt_release_url(const char *line)
 {
     g_autoptr(GPtrArray) entries = g_ptr_array_new_with_free_func((GDestroyNotify)apt_entry_free);
-    const AptEntry *entry;
 
     apt_parse_one_line(line, entries);
     if (entries->len != 1)
         return NULL;
-    entry = entries->pdata[0];
-    return g_strdup_printf("%s/dists/%s/InRelease", entry->uri, entry->suite);
+    return apt_entry_release_url(entries->pdata[0]);
+}
+
+char *apt_entry_release_url(const AptEntry *entry)
+{
+    if (!g_str_has_suffix(entry->suite, "/"))
+        return g_strdup_printf("%s/dists/%s/InRelease", entry->uri, entry->suite);
+    return g_strdup_printf("%s/%sInRelease", entry->uri, strcmp(entry->suite, "/") == 0 ? "" : entry->suite);
 }
 
 int64_t apt_release_date(const char *text)

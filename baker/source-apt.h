@@ -12,11 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct AptEntry { /* one `deb` line with one URI and one suite */
+typedef struct AptEntry { /* one `deb` line with one URI and one suite (ending in a slash: a flat one, without components) */
     char *uri;            /* without final slash */
     char *suite;
     char **components;
-    char *signed_by;      /* path of a keyring, or NULL */
+    char *signed_by;      /* path of a keyring, or (starting with "-----BEGIN") a key itself, or NULL */
+    bool trusted;         /* its owner wants no signature */
 } AptEntry;
 void apt_entry_free(AptEntry *entry);
 
@@ -37,7 +38,8 @@ char **apt_lines_for_suite(GPtrArray *entries, const char *suite, const char *co
 bool apt_line_from_template(const char *text, const char *suite, const char *const *components, char **ret,
                             GError **error);
 
-/* URL of the InRelease file behind a one-line entry. */
+/* URL of the InRelease file behind an entry, or behind a one-line entry (NULL when it is none). */
+char *apt_entry_release_url(const AptEntry *entry);
 char *apt_release_url(const char *line);
 
 /* The Date: field of a release file, in seconds; -1 without one. */

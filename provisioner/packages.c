@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Provisioner "packages": install, remove, upgrade with the guest's own package manager.
+ * Provisioner "packages": install, remove, upgrade.
  *
- * apt, dnf or apk, whichever the guest has, run in the guest with network. Everything that package managers
+ * Where the host resolved the step (guests with dpkg), packages-dpkg.c plays what it found. Else the guest's own package
+ * manager, apt, dnf or apk, runs in the guest with network. Everything that package managers
  * would ask is answered beforehand (keep the guest's configuration files where they were changed, the
  * maintainer's otherwise), and what makes them lie is turned off: apt-get update succeeds by default when
  * half of its lists could not be fetched.
@@ -16,6 +17,7 @@
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
 #include "provisioner/members.h"
+#include "provisioner/packages-dpkg.h"
 
 #include <string.h>
 
@@ -24,7 +26,10 @@
 #define SECURITY_LIST "/tmp/kiln-security.list"
 #define SECURITY_PARTS "/tmp/kiln-security.d"
 
-#define PACKAGES_ARGUMENTS(X) X(install, TEXTS) X(remove, TEXTS) X(upgrade, TEXT) X(recommends, BOOL)
+#define PACKAGES_ARGUMENTS(X)                                                                                          \
+    X(install, TEXTS) X(remove, TEXTS) X(upgrade, TEXT) X(recommends, BOOL) X(purge, BOOL) X(autoremove, BOOL)        \
+    X(hold, TEXTS) X(exclude, TEXTS) X(conffiles, TEXT) X(default_release, TEXT) X(repositories, TEXTS)               \
+    X(repository_keys, TEXTS) X(debconf, MAP)
 ARGUMENTS_DEFINE(PACKAGES_ARGUMENTS);
 
 /* ---- arguments ---- */
@@ -73,6 +78,53 @@ static bool check_names(const json_t *args, const char *argument, const char **r
     return true;
 }
 
+static const char *const conffiles_words[] = {"keep", "new", NULL};
+
+static bool check_word(const json_t *args, const char *argument, const char *const *allowed, const char **ret_argument,
+                       GError **error)
+{
+    g_autofree char *text = argument_text(args, argument, NULL), *list = NULL;
+
+    if (!text || g_strv_contains(allowed, text))
+        return true;
+    list = g_strjoinv("\" or \"", (char **)allowed);
+    *ret_argument = argument;
+    return fail_code(error, KILN_ERROR_USAGE, "'%s' must be \"%s\", not \"%s\"", argument, list, text);
+}
+
+/* One `deb` line each; what goes into apt's configuration must not bring lines or quotes of its own. */
+static bool check_repositories(const json_t *args, const char **ret_argument, GError **error)
+{
+    g_auto(GStrv) lines = argument_texts(args, "repositories");
+    g_autofree char *release = argument_text(args, "default_release", NULL);
+
+    for (char **line = lines; *line; line++)
+        if (!g_str_has_prefix(*line, "deb ") || strchr(*line, '\n') || (!strstr(*line, " http://") && !strstr(*line, " https://"))) {
+            *ret_argument = "repositories";
+            return fail_code(error, KILN_ERROR_USAGE,
+                             "'repositories': \"%s\" is no line like \"deb https://example.org/debian bookworm main\"", *line);
+        }
+    if (release && (!*release || *skip_class(release, "+._-/"))) {
+        *ret_argument = "default_release";
+        return fail_code(error, KILN_ERROR_USAGE, "'default_release': \"%s\" is no release", release);
+    }
+    return true;
+}
+
+/* What a transaction can do and a package manager in the guest is not asked for. */
+static bool needs_transaction(const json_t *args, const char **ret)
+{
+    static const char *const names[] = {"purge", "autoremove", "hold", "exclude", "conffiles", "default_release", "repositories",
+                                        "repository_keys", "debconf", NULL};
+
+    for (const char *const *name = names; *name; name++)
+        if (argument_given(args, *name)) {
+            *ret = *name;
+            return true;
+        }
+    return false;
+}
+
 static bool packages_check(const json_t *args, const char **ret_argument, GError **error)
 {
     g_autofree char *upgrade = argument_text(args, "upgrade", NULL);
@@ -80,6 +132,10 @@ static bool packages_check(const json_t *args, const char **ret_argument, GError
     if (!arguments_check(args, argument_specs, ret_argument, error) ||
         !check_names(args, "install", ret_argument, error) ||
         !check_names(args, "remove", ret_argument, error))
+        return false;
+    if (!check_names(args, "hold", ret_argument, error) || !check_names(args, "exclude", ret_argument, error) ||
+        !check_word(args, "conffiles", conffiles_words, ret_argument, error) ||
+        !check_repositories(args, ret_argument, error))
         return false;
     if (upgrade && strcmp(upgrade, "all") != 0 && strcmp(upgrade, "security") != 0) {
         *ret_argument = "upgrade";
@@ -388,8 +444,14 @@ static bool packages_run(const json_t *args, const ProvisionerHost *host, Guest 
     g_autofree char *upgrade = argument_text(args, "upgrade", NULL);
     const struct Manager *manager = NULL;
 
+    const char *beyond = NULL;
+
+    if (host->transaction)
+        return packages_dpkg_run(host, guest, environment, error);
     if (!*install && !*remove && !upgrade)
         return true; /* lists that a template computed and that came out empty */
+    if (needs_transaction(args, &beyond))
+        return fail(error, "'%s' needs a guest whose packages can be resolved on the host: dpkg on ext4", beyond);
     if (!find_manager(guest, &manager, error))
         return false;
     const Call call = {.host = host, .guest = guest, .manager = manager->name};

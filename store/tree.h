@@ -132,6 +132,20 @@ bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutF
 bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size, StoreWriter *writer, Tree **ret_tree,
                     MapWriter **ret_space, GError **error);
 
+/*
+ * Single files of such a file system, without reading the rest. Paths are absolute; links are followed inside of it.
+ * Not thread-safe; several may be open at a time.
+ */
+typedef struct Ext4Root Ext4Root;
+bool ext4_root_open(StoreMap *disk, uint64_t offset, uint64_t size, Ext4Root **ret, GError **error);
+void ext4_root_close(Ext4Root *root);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ext4Root, ext4_root_close)
+/* A regular file of at most @max bytes, followed by a NUL; *ret is NULL when there is none. */
+bool ext4_root_read(Ext4Root *root, const char *path, size_t max, GBytes **ret, GError **error);
+/* Names in a folder, sorted; empty when there is none. Free with g_strfreev. */
+bool ext4_root_list(Ext4Root *root, const char *path, char ***ret, GError **error);
+uint64_t ext4_root_free_bytes(const Ext4Root *root);
+
 /* What differs, in path order: '+' only in @b, '-' only in @a, '~' in both and different. Walk stops when fn returns false. */
 typedef bool TreeDiffFn(char what, const TreeEntry *a, const TreeEntry *b, void *arg);
 void tree_diff(Tree *a, Tree *b, TreeDiffFn *fn, void *arg);

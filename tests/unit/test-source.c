@@ -56,7 +56,7 @@ static void test_one_line(void)
     const AptEntry *entry;
 
     apt_parse_one_line(sources_list, entries);
-    g_assert_cmpuint(entries->len, ==, 2);
+    g_assert_cmpuint(entries->len, ==, 3);
     entry = entries->pdata[0];
     g_assert_cmpstr(entry->uri, ==, "http://deb.debian.org/debian");
     g_assert_cmpstr(entry->components[1], ==, "contrib");
@@ -64,6 +64,9 @@ static void test_one_line(void)
     g_assert_null(entry->signed_by);
     entry = entries->pdata[1];
     g_assert_cmpstr(entry->signed_by, ==, "/usr/share/keyrings/other.gpg");
+    entry = entries->pdata[2];
+    g_assert_cmpstr(entry->suite, ==, "./");
+    g_assert_null(entry->components[0]);
 }
 
 static void test_deb822(void)
@@ -71,7 +74,8 @@ static void test_deb822(void)
     g_autoptr(GPtrArray) entries = entries_new();
 
     apt_parse_deb822(debian_sources, entries);
-    g_assert_cmpuint(entries->len, ==, 4); /* bookworm, -updates, -security, trixie; not the disabled, not the embedded key */
+    g_assert_cmpuint(entries->len, ==, 5); /* bookworm, -updates, -security, trixie, the embedded key; not the disabled one */
+    g_assert_true(g_str_has_prefix(((AptEntry *)entries->pdata[4])->signed_by, "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc"));
     g_assert_cmpstr(((AptEntry *)entries->pdata[0])->uri, ==, "http://mirror.example/debian");
     g_assert_cmpstr(((AptEntry *)entries->pdata[1])->suite, ==, "bookworm-updates");
 }

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lock files are plain JSON, sorted, so that they can live beside a template in version control and read well in a diff.
+ */
+#include "baker/bake-lock.h"
+
+#include "base/error.h"
+#include "base/file.h"
+
+#include <fcntl.h>
+
+#define LOCK_MAX ((size_t)64 << 20)
+
+static bool read_lock(const char *path, json_t **ret, GError **error)
+{
+    g_autoptr(GBytes) text = NULL;
+    g_autoptr(json_t) lock = NULL;
+    int64_t version;
+
+    if (!file_load(AT_FDCWD, path, LOCK_MAX, &text, error) ||
+        !json_parse(g_bytes_get_data(text, NULL), g_bytes_get_size(text), LOCK_MAX, path, &lock, error))
+        return false;
+    if (!json_is_object(lock) || !json_get_int(lock, "kiln_lock", 0, &version, NULL) || version != 1 ||
+        !json_is_object(json_object_get(lock, "builds")))
+        return fail(error, "'%s' is no lock file of this version of kiln; make one with --lock", path);
+    *ret = g_steal_pointer(&lock);
+    return true;
+}
+
+bool bake_lock_load(const char *path, const char *build, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) lock = NULL;
+    json_t *transactions;
+
+    if (!read_lock(path, &lock, error))
+        return false;
+    transactions = json_object_get(json_object_get(lock, "builds"), build);
+    if (!json_is_object(transactions))
+        return fail(error, "lock file '%s' says nothing of build '%s'; make it again with --lock", path, build);
+    *ret = json_incref(transactions);
+    return true;
+}
+
+bool bake_lock_save(const char *path, const char *build, json_t *transactions, GError **error)
+{
+    g_autoptr(json_t) lock = NULL;
+    g_autofree char *text = NULL;
+
+    if (g_file_test(path, G_FILE_TEST_EXISTS) && !read_lock(path, &lock, error))
+        return false;
+    if (!lock)
+        lock = json_pack("{s:i, s:{}}", "kiln_lock", 1, "builds");
+    json_object_set(json_object_get(lock, "builds"), build, transactions);
+    text = json_dumps(lock, JSON_SORT_KEYS | JSON_INDENT(2));
+    return text && file_replace(AT_FDCWD, path, text, strlen(text), 0644, FILE_SYNC_NO, error);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lock files: the package transactions of bakes, to be replayed exactly.
+ *
+ *     { "kiln_lock": 1, "builds": { "web": { "1": {transaction}, "4": {transaction} } } }
+ *
+ * A transaction stands under the number of its provisioner in the build, counted from 1.
+ */
+#ifndef KILN_BAKER_BAKE_LOCK_H
+#define KILN_BAKER_BAKE_LOCK_H
+
+#include "base/json.h"
+
+/* Reads the transactions of one build. A file that is none, or knows nothing of @build, is an error. */
+bool bake_lock_load(const char *path, const char *build, json_t **ret, GError **error);
+
+/* Puts those of @build into the file, beside what it says of other builds; written atomically. */
+bool bake_lock_save(const char *path, const char *build, json_t *transactions, GError **error);
+
+#endif

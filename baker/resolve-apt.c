@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's apt-get in a folder of ours.
+ *
+ *     CACHE/apt/<digest of sources, keys and architectures>/
+ *         lock  releases.json  apt.conf
+ *         etc/      sources.list, keys/, trusted/, preferences/     written anew by us each time
+ *         lists/    indexes; kept from night to night
+ *         cache/ state/ status tmp/
+ *
+ * CACHE is $KILN_CACHE, else /var/cache/kiln for root and $XDG_CACHE_HOME/kiln for others: outside of the store, because apt runs
+ * as nobody there, and a store may lie below a folder that nobody may enter. All of it can be fetched again.
+ *
+ * The configuration is generated: APT_CONFIG names our file, which points every configuration path into the folder, so that neither
+ * the guest's nor this machine's apt.conf (with their hooks) counts. The process has no privilege, no
+ * capability, and limits on memory, time and file size: it reads indexes and a status file that others wrote.
+ */
+#include "baker/resolve-parts.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "base/scope.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NOBODY 65534
+#define OPERATIONS_MAX 50000u
+#define UPDATE_LIMIT 600.0 /* seconds */
+#define SIMULATE_LIMIT 120.0
+#define KEY_MAX ((size_t)1 << 20)
+
+struct AptSpace {
+    char *path;
+    int lock;
+};
+
+void apt_operation_free(AptOperation *operation)
+{
+    g_free(operation->name);
+    g_free(operation->from);
+    g_free(operation->version);
+    g_free(operation->architecture);
+    g_free(operation);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptOperation, apt_operation_free)
+
+void apt_uri_free(AptUri *uri)
+{
+    g_free(uri->uri);
+    g_free(uri->name);
+    g_free(uri->version);
+    g_free(uri->architecture);
+    g_free(uri);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptUri, apt_uri_free)
+
+void apt_space_close(AptSpace *space)
+{
+    if (!space)
+        return;
+    if (space->lock >= 0)
+        (void)close(space->lock);
+    g_free(space->path);
+    g_free(space);
+}
+
+static char *cache_folder(void)
+{
+    const char *chosen = g_getenv("KILN_CACHE");
+
+    if (chosen && *chosen)
+        return g_build_filename(chosen, "apt", NULL);
+    if (geteuid() == 0)
+        return g_strdup("/var/cache/kiln/apt");
+    return g_build_filename(g_get_user_cache_dir(), "kiln", "apt", NULL);
+}
+
+static bool write_file(const char *folder, const char *name, const void *data, size_t size, GError **error)
+{
+    g_autofree char *path = g_build_filename(folder, name, NULL);
+
+    return file_replace(AT_FDCWD, path, data, size, 0644, FILE_SYNC_NO, error);
+}
+
+static bool write_text(const char *folder, const char *name, const char *text, GError **error)
+{
+    return write_file(folder, name, text, strlen(text), error);
+}
+
+/* A folder below the space; apt's own ones belong to the user it runs as. */
+static bool make_folder(const char *space, const char *name, bool for_apt, GError **error)
+{
+    g_autofree char *path = g_build_filename(space, name, NULL);
+
+    if (!file_make_dirs(path, 0755, error))
+        return false;
+    if (for_apt && geteuid() == 0 && chown(path, NOBODY, NOBODY) < 0)
+        return fail_errno(error, "give '%s' to nobody", path);
+    return true;
+}
+
+static const char *key_suffix(GBytes *key)
+{
+    size_t size;
+    const char *data = g_bytes_get_data(key, &size);
+
+    return size > 10 && memcmp(data, "-----BEGIN", 10) == 0 ? "asc" : "gpg";
+}
+
+/* ---- sources and keys ---- */
+
+/* The keys that a template names for its own repositories, each one a file. */
+static bool own_keys(const ResolveRequest *request, GPtrArray *ret, GError **error)
+{
+    g_auto(GStrv) names = NULL;
+
+    if (!json_get_strings(request->args, "repository_keys", &names, error))
+        return false;
+    for (char **name = names; *name; name++) {
+        g_autofree char *path = g_path_is_absolute(*name) || !request->template_dir
+                                    ? g_strdup(*name) : g_build_filename(request->template_dir, *name, NULL);
+        g_autoptr(GBytes) key = NULL;
+
+        if (!file_load(AT_FDCWD, path, KEY_MAX, &key, error))
+            return fail_prefix(error, "repository_keys");
+        g_ptr_array_add(ret, g_steal_pointer(&key));
+    }
+    return true;
+}
+
+/* The key file of an entry below etc/keys; an entry whose key is nowhere gets an empty one, so that it counts for nothing. */
+static bool write_entry_key(const ResolveGuest *guest, const AptEntry *entry, const char *space, guint number, char **ret,
+                            GError **error)
+{
+    g_autoptr(GBytes) key = NULL;
+    g_autofree char *name = NULL, *folder = g_build_filename(space, "etc", "keys", NULL);
+
+    if (*entry->signed_by == '/' && g_hash_table_contains(guest->keys, entry->signed_by))
+        key = g_bytes_ref(g_hash_table_lookup(guest->keys, entry->signed_by));
+    else if (*entry->signed_by == '/')
+        key = g_bytes_new_static("", 0);
+    else
+        key = g_bytes_new(entry->signed_by, strlen(entry->signed_by));
+    name = g_strdup_printf("%u.%s", number, key_suffix(key));
+    if (!write_file(folder, name, g_bytes_get_data(key, NULL), g_bytes_get_size(key), error))
+        return false;
+    *ret = g_build_filename(folder, name, NULL);
+    return true;
+}
+
+static void append_line(GString *list, const AptEntry *entry, const char *key)
+{
+    g_autofree char *components = g_strjoinv(" ", entry->components);
+
+    g_string_append(list, "deb [");
+    g_string_append(list, entry->trusted ? " trusted=yes" : "");
+    if (key)
+        g_string_append_printf(list, " signed-by=%s", key);
+    g_string_append_printf(list, " ] %s %s %s\n", entry->uri, entry->suite, components);
+}
+
+/* The template's own entries; those without a key of their own are signed by repository_keys. */
+static bool own_entries(const ResolveRequest *request, GPtrArray *ret, GError **error)
+{
+    g_auto(GStrv) lines = NULL;
+
+    if (!json_get_strings(request->args, "repositories", &lines, error))
+        return false;
+    for (char **line = lines; *line; line++) {
+        guint before = ret->len;
+
+        apt_parse_one_line(*line, ret);
+        if (ret->len != before + 1)
+            return fail_code(error, KILN_ERROR_USAGE,
+                             "repositories: \"%s\" is no line like \"deb http://deb.debian.org/debian bookworm main\"", *line);
+    }
+    return true;
+}
+
+static bool write_sources(const ResolveRequest *request, const ResolveGuest *guest, const char *space, GError **error)
+{
+    g_autoptr(GString) list = g_string_new(NULL);
+    g_autoptr(GPtrArray) own = g_ptr_array_new_with_free_func((GDestroyNotify)apt_entry_free);
+    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+    g_autofree char *trusted = g_build_filename(space, "etc", "trusted", NULL);
+    g_autofree char *etc = g_build_filename(space, "etc", NULL);
+
+    for (guint i = 0; i < guest->entries->len; i++) {
+        const AptEntry *entry = guest->entries->pdata[i];
+        g_autofree char *key = NULL;
+
+        if (entry->signed_by && !write_entry_key(guest, entry, space, i, &key, error))
+            return false;
+        append_line(list, entry, key);
+    }
+    if (!own_entries(request, own, error) || !own_keys(request, keys, error))
+        return false;
+    for (guint i = 0; i < own->len; i++)
+        append_line(list, own->pdata[i], NULL);
+    for (guint i = 0; i < guest->trusted->len + keys->len; i++) {
+        bool is_guest = i < guest->trusted->len;
+        GBytes *key = is_guest ? ((ResolveFile *)guest->trusted->pdata[i])->bytes : keys->pdata[i - guest->trusted->len];
+        g_autofree char *name = g_strdup_printf("%u.%s", i, key_suffix(key));
+
+        if (!write_file(trusted, name, g_bytes_get_data(key, NULL), g_bytes_get_size(key), error))
+            return false;
+    }
+    return write_text(etc, "sources.list", list->str, error);
+}
+
+/* ---- pins, holds, configuration ---- */
+
+static void append_preferences(GString *text, const ResolveGuest *guest)
+{
+    for (guint i = 0; i < guest->preferences->len; i++) {
+        const ResolveFile *file = guest->preferences->pdata[i];
+
+        g_string_append_len(text, g_bytes_get_data(file->bytes, NULL), (gssize)g_bytes_get_size(file->bytes));
+        g_string_append(text, "\n\n");
+    }
+}
+
+static bool write_preferences(const ResolveRequest *request, const ResolveGuest *guest, const char *space, GError **error)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    g_autofree char *folder = g_build_filename(space, "etc", "preferences", NULL);
+    g_auto(GStrv) excluded = NULL;
+
+    if (!json_get_strings(request->args, "exclude", &excluded, error))
+        return false;
+    for (char **name = excluded; *name; name++)
+        g_string_append_printf(text, "Package: %s\nPin: release *\nPin-Priority: -1\n\n", *name);
+    append_preferences(text, guest);
+    return write_text(folder, "all", text->str, error);
+}
+
+/* dpkg's status with the template's holds in it: that is where apt looks for holds. */
+static bool write_status(const ResolveRequest *request, const ResolveGuest *guest, const char *space, GError **error)
+{
+    g_auto(GStrv) held = NULL;
+    g_autoptr(GString) text = NULL;
+
+    if (!json_get_strings(request->args, "hold", &held, error))
+        return false;
+    text = g_string_new_len(g_bytes_get_data(guest->status, NULL), (gssize)g_bytes_get_size(guest->status));
+    for (char **name = held; *name; name++) {
+        g_autofree char *start = g_strdup_printf("Package: %s\n", *name);
+        const char *at = g_str_has_prefix(text->str, start) ? text->str : NULL, *end;
+
+        if (!at) {
+            g_autofree char *inner = g_strconcat("\n\n", start, NULL);
+            at = strstr(text->str, inner);
+        }
+        end = at ? strstr(at + 2, "\n\n") : NULL;
+        at = at ? g_strstr_len(at, end ? end - at : -1, "Status: install ok installed") : NULL;
+        if (!at)
+            return fail(error, "hold: package '%s' is not installed", *name);
+        g_string_erase(text, (gssize)(at - text->str) + 8, 7);
+        g_string_insert(text, (gssize)(at - text->str) + 8, "hold");
+    }
+    return write_file(space, "status", text->str, text->len, error);
+}
+
+/* Only what is listed here: everything else stands at apt's compiled-in defaults. */
+static bool write_configuration(const ResolveRequest *request, const ResolveGuest *guest, const char *space, GError **error)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    const char *release = NULL;
+    bool recommends, autoremove;
+
+    if (!json_get_string(request->args, "default_release", NULL, &release, error) ||
+        !json_get_bool(request->args, "recommends", false, &recommends, error) ||
+        !json_get_bool(request->args, "autoremove", false, &autoremove, error))
+        return false;
+    g_string_append_printf(text,
+                           "Dir \"%s/\";\nDir::Etc \"etc\";\nDir::Etc::parts \"none\";\nDir::Etc::main \"none.conf\";\n"
+                           "Dir::Etc::netrc \"none\";\nDir::Etc::netrcparts \"none\";\n"
+                           "Dir::Etc::sourcelist \"sources.list\";\nDir::Etc::sourceparts \"none\";\n"
+                           "Dir::Etc::trusted \"none.gpg\";\nDir::Etc::trustedparts \"trusted\";\n"
+                           "Dir::Etc::preferences \"none.pref\";\nDir::Etc::preferencesparts \"preferences\";\n"
+                           "Dir::State \"state\";\nDir::State::lists \"%s/lists\";\nDir::State::status \"%s/status\";\n"
+                           "Dir::Cache \"cache\";\nDir::Log \"cache\";\n",
+                           space, space, space);
+    g_string_append_printf(text, "APT::Architecture \"%s\";\nAPT::Architectures {", guest->architectures[0]);
+    for (char **name = guest->architectures; *name; name++)
+        g_string_append_printf(text, " \"%s\";", *name);
+    g_string_append_printf(text,
+                           " };\nAPT::Install-Recommends \"%d\";\nAPT::Get::AutomaticRemove \"%d\";\n"
+                           "APT::Get::Always-Include-Phased-Updates \"1\";\nAPT::Update::Error-Mode \"any\";\n"
+                           "APT::Get::Show-User-Simulation-Note \"0\";\nAPT::Color \"0\";\n"
+                           "Acquire::Languages \"none\";\nAcquire::Retries \"3\";\nAcquire::ForceHash \"SHA256\";\n"
+                           "Acquire::GzipIndexes \"0\";\n",
+                           recommends, autoremove);
+    if (release)
+        g_string_append_printf(text, "APT::Default-Release \"%s\";\n", release);
+    return write_text(space, "apt.conf", text->str, error);
+}
+
+/* ---- the folder ---- */
+
+/* Which folder: the same sources, keys and architectures share their indexes. */
+static char *space_name(const ResolveRequest *request, const ResolveGuest *guest)
+{
+    g_autoptr(GString) text = g_string_new("1\n");
+    Digest digest;
+    char hex[DIGEST_HEX_SIZE];
+
+    for (guint i = 0; i < guest->entries->len; i++) {
+        const AptEntry *entry = guest->entries->pdata[i];
+        GBytes *key = entry->signed_by ? g_hash_table_lookup(guest->keys, entry->signed_by) : NULL;
+
+        append_line(text, entry, entry->signed_by);
+        if (key)
+            g_string_append_len(text, g_bytes_get_data(key, NULL), (gssize)g_bytes_get_size(key));
+    }
+    for (guint i = 0; i < guest->trusted->len; i++) {
+        GBytes *key = ((ResolveFile *)guest->trusted->pdata[i])->bytes;
+
+        g_string_append_len(text, g_bytes_get_data(key, NULL), (gssize)g_bytes_get_size(key));
+    }
+    for (char **name = guest->architectures; *name; name++)
+        g_string_append_printf(text, "%s\n", *name);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *own = json_object_get(request->args, i ? "repositories" : "repository_keys");
+        g_autofree char *canonical = own ? json_canonical(own) : NULL;
+
+        g_string_append(text, canonical ? canonical : "-");
+    }
+    digest_of(text->str, text->len, &digest);
+    return g_strndup(digest_to_hex(&digest, hex), 24);
+}
+
+static bool lock_space(AptSpace *space, GError **error)
+{
+    g_autofree char *path = g_build_filename(space->path, "lock", NULL);
+    bool told = false;
+
+    space->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (space->lock < 0)
+        return fail_errno(error, "open '%s'", path);
+    while (flock(space->lock, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return fail_errno(error, "lock '%s'", path);
+        if (!told)
+            log_verbose("waiting for another resolution with the same package sources");
+        told = true;
+        if (!interrupt_check(error))
+            return false;
+        g_usleep(20000);
+    }
+    return true;
+}
+
+static bool make_space(const ResolveRequest *request, const ResolveGuest *guest, AptSpace *space, GError **error)
+{
+    static const char *const ours[] = {"etc", "etc/keys", "etc/trusted", "etc/preferences"};
+    static const char *const apts[] = {"lists", "lists/partial", "cache", "cache/archives", "cache/archives/partial",
+                                       "state", "tmp"};
+    g_autofree char *etc = g_build_filename(space->path, "etc", NULL);
+
+    if (!file_remove_tree(AT_FDCWD, etc, error))
+        return false;
+    for (size_t i = 0; i < G_N_ELEMENTS(ours); i++)
+        if (!make_folder(space->path, ours[i], false, error))
+            return false;
+    for (size_t i = 0; i < G_N_ELEMENTS(apts); i++)
+        if (!make_folder(space->path, apts[i], true, error))
+            return false;
+    return write_sources(request, guest, space->path, error) && write_preferences(request, guest, space->path, error) &&
+           write_status(request, guest, space->path, error) && write_configuration(request, guest, space->path, error);
+}
+
+bool apt_space_open(const ResolveRequest *request, const ResolveGuest *guest, AptSpace **ret, GError **error)
+{
+    g_autofree char *cache = cache_folder(), *name = space_name(request, guest);
+    g_autoptr(AptSpace) space = g_new0(AptSpace, 1);
+
+    space->lock = -1;
+    space->path = g_build_filename(cache, name, NULL);
+    if (!process_have("apt-get"))
+        return fail(error, "packages are resolved by apt-get, which this machine lacks: install apt");
+    if (!file_make_dirs(space->path, 0755, error) || !lock_space(space, error) ||
+        !make_space(request, guest, space, error))
+        return fail_prefix(error, "resolve packages");
+    *ret = g_steal_pointer(&space);
+    return true;
+}
+
+/* ---- running apt ---- */
+
+typedef struct AptRun {
+    GPtrArray *lines;     /* of stdout; NULL: not kept */
+    GPtrArray *complaints;
+    size_t kept;
+} AptRun;
+
+static void take_line(const char *line, bool is_stderr, void *arg)
+{
+    AptRun *run = arg;
+
+    trace("baker.resolve", "%s", line);
+    if (g_str_has_prefix(line, "E: ") && run->complaints->len < 8)
+        g_ptr_array_add(run->complaints, log_printable(line + 3));
+    else if (!is_stderr && run->lines && run->kept < ((size_t)64 << 20)) {
+        run->kept += strlen(line);
+        g_ptr_array_add(run->lines, g_strdup(line));
+    }
+}
+
+static void add_environment(GPtrArray *env, const char *space)
+{
+    static const char *const passed[] = {"http_proxy", "https_proxy", "no_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY",
+                                         "NO_PROXY"};
+
+    g_ptr_array_add(env, g_strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin"));
+    g_ptr_array_add(env, g_strdup("LC_ALL=C.UTF-8"));
+    g_ptr_array_add(env, g_strdup("HOME=/nonexistent"));
+    g_ptr_array_add(env, g_strdup_printf("TMPDIR=%s/tmp", space));
+    g_ptr_array_add(env, g_strdup_printf("APT_CONFIG=%s/apt.conf", space));
+    for (size_t i = 0; i < G_N_ELEMENTS(passed); i++)
+        if (g_getenv(passed[i]))
+            g_ptr_array_add(env, g_strdup_printf("%s=%s", passed[i], g_getenv(passed[i])));
+    g_ptr_array_add(env, NULL);
+}
+
+static bool tell_complaint(const AptRun *run, const char *what, int code, GError **error)
+{
+    for (guint i = 0; i < run->complaints->len; i++) {
+        const char *line = run->complaints->pdata[i];
+
+        if (g_str_has_prefix(line, "Unable to locate package "))
+            return fail(error, "package '%s' does not exist in the guest's package sources", line + 25);
+        if (g_str_has_prefix(line, "Package '") && strstr(line, "has no installation candidate"))
+            return fail(error, "%s in the guest's package sources", line);
+    }
+    return fail(error, "apt-get %s: %s", what,
+                run->complaints->len ? (char *)run->complaints->pdata[0] : "it failed without saying why");
+}
+
+static bool run_apt(AptSpace *space, const char *const *options, const char *const *words, double limit, GPtrArray *lines,
+                    GError **error)
+{
+    static const char *const confined[] = {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs",
+                                           "--bounding-set=-all", "--inh-caps=-all", NULL};
+    static const char *const limited[] = {"prlimit", "--as=8589934592", "--fsize=4294967296", "--cpu=600", "--core=0", "--",
+                                          "apt-get", "-q", "-y", NULL};
+    g_autoptr(GPtrArray) argv = g_ptr_array_new(), env = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) complaints = g_ptr_array_new_with_free_func(g_free);
+    AptRun run = {.lines = lines, .complaints = complaints};
+    ProcessSpec spec = {.cwd = space->path, .on_line = take_line, .arg = &run, .timeout = limit};
+    const char *const *const parts[] = {geteuid() == 0 ? confined : confined + G_N_ELEMENTS(confined) - 1, limited, options, words};
+    int code = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
+        for (const char *const *word = parts[i]; *word; word++)
+            g_ptr_array_add(argv, (void *)*word);
+    g_ptr_array_add(argv, NULL);
+    add_environment(env, space->path);
+    spec.argv = (const char *const *)argv->pdata;
+    spec.env = (const char *const *)env->pdata;
+    if (!process_run(&spec, &code, error))
+        return fail_prefix(error, "resolve packages");
+    return code == 0 || tell_complaint(&run, words[0], code, error);
+}
+
+/* ---- update ---- */
+
+bool apt_space_update(AptSpace *space, const json_t *releases, bool offline, GError **error)
+{
+    static const char *const no_options[] = {NULL}, *const words[] = {"update", NULL};
+    g_autofree char *path = g_build_filename(space->path, "releases.json", NULL), *now = json_canonical(releases);
+    g_autoptr(GBytes) before = NULL;
+    gint64 start = g_get_monotonic_time();
+
+    (void)file_load(AT_FDCWD, path, 1 << 20, &before, NULL); /* absent: never fetched */
+    if (before && (offline || strcmp(g_bytes_get_data(before, NULL), now) == 0))
+        return true;
+    if (offline)
+        return fail(error, "the package indexes of this guest's sources were never fetched; run once without --offline");
+    log_info("    fetching package indexes");
+    if (unlink(path) < 0 && errno != ENOENT)
+        return fail_errno(error, "remove '%s'", path);
+    if (!run_apt(space, no_options, words, UPDATE_LIMIT, NULL, error))
+        return fail_prefix(error, "cannot fetch the guest's package lists");
+    trace("baker.resolve", "update took %.1f s", (double)(g_get_monotonic_time() - start) / 1e6);
+    return file_replace(AT_FDCWD, path, now, strlen(now), 0644, FILE_SYNC_NO, error);
+}
+
+/* ---- simulation ---- */
+
+/* The word at *@at (ended by one of @stops), moved behind it; NULL when there is none. */
+static char *next_word(const char **at, const char *stops)
+{
+    size_t length;
+    char *word;
+
+    while (**at == ' ')
+        (*at)++;
+    length = strcspn(*at, stops);
+    if (length == 0 || length > 256)
+        return NULL;
+    word = g_strndup(*at, length);
+    *at += length;
+    return word;
+}
+
+/* "Inst NAME [OLD] (NEW ORIGIN, ORIGIN [ARCH]) ..." */
+static AptOperation *parse_operation(const char *line)
+{
+    static const struct { const char *word; char kind; } kinds[] = {{"Inst ", 'i'}, {"Conf ", 'c'}, {"Remv ", 'r'}, {"Purg ", 'p'}};
+    g_autoptr(AptOperation) operation = g_new0(AptOperation, 1);
+    const char *at = line + 5, *open;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
+        if (g_str_has_prefix(line, kinds[i].word))
+            operation->kind = kinds[i].kind;
+    if (!operation->kind || !(operation->name = next_word(&at, " ")))
+        return NULL;
+    while (*at == ' ')
+        at++;
+    if (*at == '[') {
+        at++;
+        operation->from = next_word(&at, "]");
+        at += *at == ']';
+    }
+    if (operation->kind != 'i')
+        return g_steal_pointer(&operation);
+    open = strchr(at, '(');
+    if (!open)
+        return NULL;
+    at = open + 1;
+    operation->version = next_word(&at, " )");
+    open = strchr(at, '[');
+    if (!operation->version || !open)
+        return NULL;
+    operation->security = g_strstr_len(at, open - at, "-security") != NULL;
+    at = open + 1;
+    operation->architecture = next_word(&at, "]");
+    return operation->architecture ? g_steal_pointer(&operation) : NULL;
+}
+
+bool apt_space_simulate(AptSpace *space, const char *const *words, GPtrArray **ret, GError **error)
+{
+    static const char *const options[] = {"-s", NULL};
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) operations = g_ptr_array_new_with_free_func((GDestroyNotify)apt_operation_free);
+
+    if (!run_apt(space, options, words, SIMULATE_LIMIT, lines, error))
+        return false;
+    for (guint i = 0; i < lines->len; i++) {
+        AptOperation *operation = strlen(lines->pdata[i]) > 5 ? parse_operation(lines->pdata[i]) : NULL;
+
+        if (operation)
+            g_ptr_array_add(operations, operation);
+        if (operations->len > OPERATIONS_MAX)
+            return fail(error, "the transaction has more than %u operations", OPERATIONS_MAX);
+    }
+    *ret = g_steal_pointer(&operations);
+    return true;
+}
+
+/* 'URI' NAME_VERSION_ARCH.deb SIZE SHA256:HEX; the version's colon comes as %3a. */
+static AptUri *parse_uri(const char *line)
+{
+    g_auto(GStrv) words = g_strsplit(line, " ", 5);
+    g_auto(GStrv) parts = NULL;
+    g_autoptr(AptUri) uri = g_new0(AptUri, 1);
+    size_t length = strlen(words[0]);
+    char *end;
+
+    if (g_strv_length(words) < 4 || length < 3 || words[0][0] != '\'' || words[0][length - 1] != '\'' ||
+        !g_str_has_suffix(words[1], ".deb") || !g_str_has_prefix(words[3], "SHA256:") ||
+        !digest_parse(words[3] + 7, &uri->sha256))
+        return NULL;
+    words[1][strlen(words[1]) - 4] = '\0';
+    parts = g_strsplit(words[1], "_", 4);
+    if (g_strv_length(parts) != 3)
+        return NULL;
+    uri->uri = g_strndup(words[0] + 1, length - 2);
+    uri->name = g_strdup(parts[0]);
+    uri->version = g_uri_unescape_string(parts[1], NULL);
+    uri->architecture = g_strdup(parts[2]);
+    uri->size = g_ascii_strtoull(words[2], &end, 10);
+    return *end || !uri->version ? NULL : g_steal_pointer(&uri);
+}
+
+bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret, GError **error)
+{
+    static const char *const options[] = {"-q", "--print-uris", NULL};
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) uris = g_ptr_array_new_with_free_func((GDestroyNotify)apt_uri_free);
+
+    if (!run_apt(space, options, words, SIMULATE_LIMIT, lines, error))
+        return false;
+    for (guint i = 0; i < lines->len; i++) {
+        AptUri *uri = *(char *)lines->pdata[i] == '\'' ? parse_uri(lines->pdata[i]) : NULL;
+
+        if (uri)
+            g_ptr_array_add(uris, uri);
+    }
+    *ret = g_steal_pointer(&uris);
+    return true;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of package resolution share: what is read from a guest (resolve-guest.c), apt in its private folder
+ * (resolve-apt.c), and the front that puts both together (resolve.c).
+ */
+#ifndef KILN_BAKER_RESOLVE_PARTS_H
+#define KILN_BAKER_RESOLVE_PARTS_H
+
+#include "baker/resolve.h"
+#include "baker/source-apt.h"
+
+typedef struct ResolveFile {
+    char *name; /* without folder */
+    GBytes *bytes;
+} ResolveFile;
+
+/* An installed package of dpkg's status. */
+typedef struct ResolvePackage {
+    char *name, *version, *architecture;
+    bool held;
+} ResolvePackage;
+
+typedef struct ResolveGuest {
+    GBytes *status;
+    GPtrArray *installed;     /* of ResolvePackage* */
+    GHashTable *automatic;    /* names that extended_states calls automatic */
+    char **architectures;     /* native first */
+    GPtrArray *entries;       /* of AptEntry*: http and https only */
+    GHashTable *keys;         /* path in the guest -> GBytes */
+    GPtrArray *trusted;       /* of ResolveFile*: keys that count for entries without signed-by */
+    GPtrArray *preferences;   /* of ResolveFile* */
+    uint64_t free_bytes;      /* of the root file system */
+} ResolveGuest;
+
+/* *ret is NULL (with true) when the root has no dpkg. Left-out sources are said by log_verbose. */
+bool resolve_guest_read(const ResolveRequest *request, ResolveGuest **ret, GError **error);
+void resolve_guest_free(ResolveGuest *guest);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ResolveGuest, resolve_guest_free)
+const ResolvePackage *resolve_guest_find(const ResolveGuest *guest, const char *name /* "x" or "x:arch" */);
+
+/* One line of what apt would do. */
+typedef struct AptOperation {
+    char kind;      /* 'i' unpack, 'c' configure, 'r' remove, 'p' purge */
+    char *name;     /* as apt names it: "x" or, for a foreign architecture, "x:i386" */
+    char *from;     /* installed version, 'i', 'r', 'p'; NULL: not installed */
+    char *version, *architecture; /* 'i' */
+    bool security;  /* comes from a suite that ends in -security */
+} AptOperation;
+void apt_operation_free(AptOperation *operation);
+
+/* One file that apt would fetch. */
+typedef struct AptUri {
+    char *uri, *name, *version, *architecture;
+    Digest sha256;
+    uint64_t size;
+} AptUri;
+void apt_uri_free(AptUri *uri);
+
+/* apt's private folder for one set of sources, locked while it is open. */
+typedef struct AptSpace AptSpace;
+bool apt_space_open(const ResolveRequest *request, const ResolveGuest *guest, AptSpace **ret, GError **error);
+void apt_space_close(AptSpace *space);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptSpace, apt_space_close)
+/* Fetches the indexes unless the last ones were fetched for the same release files. @offline: only what is there. */
+bool apt_space_update(AptSpace *space, const json_t *releases, bool offline, GError **error);
+/* @words: verb and packages, NULL-terminated. */
+bool apt_space_simulate(AptSpace *space, const char *const *words, GPtrArray **ret /* of AptOperation* */, GError **error);
+bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret /* of AptUri* */, GError **error);
+
+#endif

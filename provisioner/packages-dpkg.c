@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plays a transaction that the host resolved: dpkg gets the packages in the recorded order, without network and without
+ * asking apt a second time.
+ *
+ * The packages lie on the step's tmpfs while dpkg reads them, so that they never reach the working disk; only a transaction
+ * that is too large for memory goes through the guest's own package cache, and is removed from there.
+ * Triggers wait until the end, as with apt: one update of the linker's cache for all packages instead of one for each.
+ */
+#include "base/error.h"
+#include "provisioner/arguments.h"
+#include "provisioner/guest-file.h"
+#include "provisioner/packages-dpkg.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define TMPFS_FOLDER "/run/kiln-packages"
+#define DISK_FOLDER "/var/cache/apt/archives/kiln"
+#define TMPFS_MAX ((uint64_t)192 << 20)
+#define EXTENDED "/var/lib/apt/extended_states"
+#define EXTENDED_MAX ((size_t)64 << 20)
+#define KEPT_MAX ((size_t)1 << 20)
+
+typedef struct Dpkg {
+    const ProvisionerHost *host;
+    Guest *guest;
+    const json_t *transaction;
+    const char *const *env;
+    const char *folder;
+} Dpkg;
+
+static const json_t *install_at(const Dpkg *dpkg, const json_t *number)
+{
+    return json_array_get(json_object_get(dpkg->transaction, "install"), (size_t)json_integer_value(number));
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text ? text : "";
+}
+
+/* dpkg goes by the package's own words, but people read names. */
+static char *path_of(const Dpkg *dpkg, size_t number, const json_t *one)
+{
+    g_autofree char *name = g_strdelimit(g_strdup(text_of(one, "name")), "/:", '_');
+
+    return g_strdup_printf("%s/%zu-%s.deb", dpkg->folder, number, name);
+}
+
+static bool put_packages(const Dpkg *dpkg, GError **error)
+{
+    const GuestFile meta = {.mode = 0644}, folder = {.mode = 0755};
+    size_t i;
+    json_t *one;
+
+    if (!dpkg->guest->ops->mkdir(dpkg->guest, dpkg->folder, &folder, error))
+        return false;
+    json_array_foreach (json_object_get(dpkg->transaction, "install"), i, one) {
+        g_autofree char *path = path_of(dpkg, i, one);
+        Digest digest;
+        int fd = -1;
+        bool ok;
+
+        if (!digest_parse(text_of(one, "sha256"), &digest))
+            return fail(error, "package '%s' has no SHA-256", text_of(one, "name"));
+        if (!dpkg->host->open_blob(&digest, &fd, dpkg->host->arg, error))
+            return fail_prefix(error, "package '%s'", text_of(one, "name"));
+        ok = dpkg->guest->ops->put(dpkg->guest, fd, path, &meta, error);
+        (void)close(fd);
+        if (!ok)
+            return fail_prefix(error, "package '%s'", text_of(one, "name"));
+    }
+    return true;
+}
+
+static uint64_t total_size(const json_t *transaction)
+{
+    uint64_t sum = 0;
+    size_t i;
+    json_t *one;
+
+    json_array_foreach (json_object_get(transaction, "install"), i, one)
+        sum += (uint64_t)json_integer_value(json_object_get(one, "size"));
+    return sum;
+}
+
+/* The last words before dpkg gave up name the package and what its script said. */
+typedef struct LastWords {
+    void (*say)(const char *line, bool is_stderr, void *arg);
+    void *arg;
+    char *package, *last;
+} LastWords;
+
+static void listen(const char *line, bool is_stderr, void *arg)
+{
+    LastWords *words = arg;
+    static const char failing[] = "dpkg: error processing ";
+
+    if (g_str_has_prefix(line, failing) && !words->package)
+        words->package = g_strdup(line + strlen(failing));
+    else if (*line && !words->package && !g_str_has_prefix(line, "dpkg: ")) {
+        g_free(words->last);
+        words->last = g_strdup(line);
+    }
+    words->say(line, is_stderr, words->arg);
+}
+
+static bool tell_failure(const LastWords *words, const char *verb, int code, GError **error)
+{
+    g_autofree char *package = g_strdup(words->package ? words->package : "");
+    char *colon = strstr(package, " (--");
+
+    if (colon)
+        *colon = '\0';
+    if (g_str_has_prefix(package, "package "))
+        memmove(package, package + 8, strlen(package + 8) + 1);
+    if (*package)
+        return fail(error, "dpkg --%s failed for package '%s': %s", verb, package, words->last ? words->last : "no reason given");
+    return fail(error, "dpkg --%s failed with exit code %d%s%s", verb, code, words->last ? ": " : "",
+                words->last ? words->last : "");
+}
+
+static bool run_dpkg(const Dpkg *dpkg, const char *verb, GPtrArray *what, GError **error)
+{
+    const bool keep = strcmp(text_of(dpkg->transaction, "conffiles"), "new") != 0;
+    const bool last = what->len == 1 && strcmp(what->pdata[0], "--pending") == 0;
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+    g_autofree char *option = g_strconcat("--", verb, NULL);
+    LastWords words = {.say = dpkg->host->say, .arg = dpkg->host->arg};
+    ProvisionerHost host = *dpkg->host;
+    int code = 0;
+    bool ok;
+
+    g_ptr_array_add(argv, (void *)"--force-unsafe-io");
+    g_ptr_array_add(argv, (void *)(keep ? "--force-confdef" : "--force-confnew"));
+    if (keep)
+        g_ptr_array_add(argv, (void *)"--force-confold");
+    if (!last)
+        g_ptr_array_add(argv, (void *)"--no-triggers");
+    if (strcmp(verb, "unpack") == 0)
+        g_ptr_array_add(argv, (void *)"--auto-deconfigure");
+    if (strcmp(verb, "remove") == 0 || strcmp(verb, "purge") == 0)
+        g_ptr_array_add(argv, (void *)"--force-depends"); /* apt's order breaks dependencies for a moment */
+    g_ptr_array_add(argv, option);
+    for (guint i = 0; i < what->len; i++)
+        g_ptr_array_add(argv, what->pdata[i]);
+    g_ptr_array_add(argv, NULL);
+    host.say = listen;
+    host.arg = &words;
+    ok = guest_sh(dpkg->guest, &host, "exec dpkg \"$@\" 2>&1", (const char *const *)argv->pdata, dpkg->env, &code, error);
+    if (ok && code != 0)
+        ok = tell_failure(&words, verb, code, error);
+    g_free(words.package);
+    g_free(words.last);
+    return ok;
+}
+
+static bool run_group(const Dpkg *dpkg, const json_t *group, GError **error)
+{
+    const char *verb = json_string_value(json_array_get(group, 0));
+    g_autoptr(GPtrArray) what = g_ptr_array_new_with_free_func(g_free);
+
+    for (size_t i = 1; i < json_array_size(group); i++) {
+        const json_t *one = json_array_get(group, i);
+
+        if (json_is_string(one))
+            g_ptr_array_add(what, g_strdup(json_string_value(one)));
+        else
+            g_ptr_array_add(what, path_of(dpkg, (size_t)json_integer_value(one), install_at(dpkg, one)));
+    }
+    return run_dpkg(dpkg, verb ? verb : "", what, error);
+}
+
+/* All but the last `configure`, which the final one does together with the triggers. */
+static bool run_groups(const Dpkg *dpkg, GError **error)
+{
+    const json_t *groups = json_object_get(dpkg->transaction, "operations");
+    size_t count = json_array_size(groups);
+    g_autoptr(GPtrArray) pending = g_ptr_array_new();
+
+    for (size_t i = 0; i < count; i++) {
+        const json_t *group = json_array_get(groups, i);
+
+        if (i + 1 == count && strcmp(json_string_value(json_array_get(group, 0)), "configure") == 0)
+            break;
+        if (!run_group(dpkg, group, error))
+            return false;
+    }
+    g_ptr_array_add(pending, (void *)"--pending");
+    return count == 0 || run_dpkg(dpkg, "configure", pending, error);
+}
+
+/* ---- answers, marks, what was kept ---- */
+
+static bool set_answers(const Dpkg *dpkg, GError **error)
+{
+    static const char path[] = "/run/kiln-debconf";
+    const GuestFile meta = {.mode = 0600};
+    g_autoptr(GString) text = g_string_new(NULL);
+    const char *const args[] = {path, NULL};
+    json_t *answers = json_object_get(dpkg->transaction, "debconf"), *value;
+    const char *key;
+    int code = 0;
+
+    json_object_foreach (answers, key, value)
+        g_string_append_printf(text, "%s %s\n", key, json_string_value(value) ? json_string_value(value) : "");
+    if (text->len == 0)
+        return true;
+    if (!guest_put_bytes(dpkg->guest, path, text->str, text->len, &meta, error) ||
+        !guest_sh(dpkg->guest, dpkg->host, "exec debconf-set-selections \"$1\"", args, dpkg->env, &code, error))
+        return false;
+    return code == 0 || fail(error, "debconf: debconf-set-selections refuses the answers (exit code %d)", code);
+}
+
+/* Stanzas of extended_states without those of @names. */
+static void drop_marks(GString *text, GHashTable *names)
+{
+    g_auto(GStrv) stanzas = g_strsplit(text->str, "\n\n", -1);
+
+    g_string_truncate(text, 0);
+    for (char **stanza = stanzas; *stanza; stanza++) {
+        const char *start = strstr(*stanza, "Package: ");
+        g_autofree char *name = start ? g_strndup(start + 9, strcspn(start + 9, "\n")) : NULL;
+
+        g_strstrip(*stanza);
+        if (name && !g_hash_table_contains(names, name))
+            g_string_append_printf(text, "%s\n\n", *stanza);
+    }
+}
+
+/* What apt would have noted: who came only because somebody else needs it. */
+static bool write_marks(const Dpkg *dpkg, GError **error)
+{
+    const GuestFile meta = {.mode = 0644};
+    g_autoptr(GBytes) before = NULL;
+    g_autoptr(GString) text = NULL;
+    g_autoptr(GHashTable) gone = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    static const char *const lists[] = {"remove", "install"};
+    size_t i;
+    json_t *one;
+
+    if (!guest_get_bytes(dpkg->guest, EXTENDED, EXTENDED_MAX, &before, error))
+        return false;
+    text = g_string_new(before ? g_bytes_get_data(before, NULL) : "");
+    for (size_t l = 0; l < G_N_ELEMENTS(lists); l++)
+        json_array_foreach (json_object_get(dpkg->transaction, lists[l]), i, one)
+            if (l == 0 || !json_object_get(one, "from"))
+                g_hash_table_add(gone, g_strndup(text_of(one, "name"), strcspn(text_of(one, "name"), ":")));
+    json_array_foreach (json_object_get(dpkg->transaction, "manual"), i, one)
+        g_hash_table_add(gone, g_strdup(json_string_value(one)));
+    drop_marks(text, gone);
+    json_array_foreach (json_object_get(dpkg->transaction, "install"), i, one)
+        if (json_is_true(json_object_get(one, "auto")))
+            g_string_append_printf(text, "Package: %.*s\nArchitecture: %s\nAuto-Installed: 1\n\n",
+                                   (int)strcspn(text_of(one, "name"), ":"), text_of(one, "name"),
+                                   text_of(one, "architecture"));
+    if (before ? strcmp(text->str, g_bytes_get_data(before, NULL)) == 0 : text->len == 0)
+        return true;
+    return dpkg->guest->ops->mkdir(dpkg->guest, "/var/lib/apt", NULL, error) &&
+           guest_put_bytes(dpkg->guest, EXTENDED, text->str, text->len, &meta, error);
+}
+
+/* A kept configuration file is the one thing of an upgrade that nobody sees until it hurts: each is told. */
+static bool tell_kept(const Dpkg *dpkg, GError **error)
+{
+    static const char script[] = "find /etc -name '*.dpkg-dist' -newer /run/kiln-packages-start > /run/kiln-kept 2>/dev/null; :";
+    g_autoptr(GBytes) kept = NULL;
+    g_auto(GStrv) lines = NULL;
+    const char *const none[] = {NULL};
+    int code = 0;
+
+    if (!guest_sh(dpkg->guest, dpkg->host, script, none, dpkg->env, &code, error) ||
+        !guest_get_bytes(dpkg->guest, "/run/kiln-kept", KEPT_MAX, &kept, error))
+        return false;
+    lines = g_strsplit(kept ? g_bytes_get_data(kept, NULL) : "", "\n", -1);
+    for (char **line = lines; *line; line++)
+        if (g_str_has_suffix(*line, ".dpkg-dist")) {
+            g_autofree char *said = g_strdup_printf("kept the guest's own %.*s; the package's is %s",
+                                                    (int)(strlen(*line) - strlen(".dpkg-dist")), *line, *line);
+            dpkg->host->say(said, true, dpkg->host->arg);
+        }
+    return true;
+}
+
+bool packages_dpkg_run(const ProvisionerHost *host, Guest *guest, const char *const *env, GError **error)
+{
+    const json_t *transaction = host->transaction;
+    Dpkg dpkg = {.host = host, .guest = guest, .transaction = transaction, .env = env,
+                 .folder = total_size(transaction) > TMPFS_MAX ? DISK_FOLDER : TMPFS_FOLDER};
+    bool upgrades = false;
+    size_t i;
+    json_t *one;
+
+    json_array_foreach (json_object_get(transaction, "install"), i, one)
+        upgrades = upgrades || json_object_get(one, "from");
+    if (!put_packages(&dpkg, error) || !set_answers(&dpkg, error) ||
+        (upgrades && !guest_put_bytes(guest, "/run/kiln-packages-start", "", 0, NULL, error)) ||
+        !run_groups(&dpkg, error) || !write_marks(&dpkg, error) || (upgrades && !tell_kept(&dpkg, error)))
+        return false;
+    return guest->ops->remove(guest, dpkg.folder, error);
+}
