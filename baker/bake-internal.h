@@ -12,7 +12,7 @@
 #include "provisioner/provisioner.h"
 
 /* Raised by hand when the same inputs would give another result: it is part of every key. */
-#define BAKE_ENGINE 2
+#define BAKE_ENGINE 3
 
 /* One step of a chain: a provisioner, or (block NULL) the seal's cleaning in the guest. */
 typedef struct BakeStep {
@@ -68,6 +68,8 @@ bool bake_plan_known(BakeChain *chain, bool *ret_known, GError **error);
 GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options);
 /* Records of the last bake's steps, for bake-why.h; *ret is NULL when there was none. */
 bool bake_records_load(BakeChain *chain, json_t **ret, GError **error);
+/* Those of this one, as far as its keys are known. New reference. */
+json_t *bake_records_of(const BakeChain *chain);
 /* Keeps those of this one; nothing is written when nothing changed. */
 bool bake_records_save(BakeChain *chain, GError **error);
 /* The request behind a packages step, for resolve.h. */
@@ -79,6 +81,8 @@ const Digest *bake_map_before(const BakeChain *chain, size_t index);
 bool bake_step_key(BakeChain *chain, size_t index, GError **error);
 /* Looks step @index up in the cache; sets cached, content and map on a hit. */
 bool bake_step_lookup(BakeChain *chain, size_t index, GError **error);
+/* When a volatile step's result was made: a plan says how old it is. */
+void bake_note_run(BakeStep *step, int64_t when);
 /* Host side of a step's environment, for inputs() and run(). */
 ProvisionerHost bake_host(const BakeChain *chain, const BakeStep *step);
 
@@ -87,6 +91,8 @@ bool bake_run(BakeChain *chain, GError **error);
 
 /* bake-tree.c: the content of a working disk, and what a sealed root looks like. */
 bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **error);
+/* The same of a tree that was rendered: what bake_content() gives for its disk after a step that changed nothing. */
+bool bake_tree_content(BakeChain *chain, const TreeStored *stored, Digest *ret, GError **error);
 /* The root's partition in a working disk; false without error when there is no ext4 root. */
 bool bake_find_root(BakeChain *chain, StoreMap *disk, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_found,
                     GError **error);
@@ -96,6 +102,13 @@ void bake_normalise(BakeChain *chain, Tree *tree);
 bool bake_seal(BakeChain *chain, GPtrArray *images, GError **error);
 /* Key of the published set: final content, outputs, layout, name. */
 void bake_final_key(const BakeChain *chain, Digest *ret);
+/* bake.c: the set that the chains' final states were published as (*ret_images NULL: never), and whether it is its name's newest. */
+bool bake_published(Store *store, const TemplateBuild *build, GPtrArray *chains, GPtrArray **ret_images, bool *ret_newest,
+                    GError **error);
+/* Images that a source "image:REF" took, {KIND: ID}; NULL for other sources. */
+const json_t *bake_parent_images(const BakeChain *chain);
+/* The chain's last state is its published parent, and no output is asked for that the parent has not. */
+bool bake_is_parent(const BakeChain *chain);
 /* Does this chain make the output kind, and with which block (NULL: default arguments)? */
 bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateBlock **ret_block);
 

@@ -45,6 +45,8 @@ bool bake_lock_save(const char *path, const char *build, json_t *transactions, G
 {
     g_autoptr(json_t) lock = NULL;
     g_autofree char *text = NULL;
+    static GMutex one_at_a_time; /* builds of a batch share the file */
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&one_at_a_time);
 
     if (g_file_test(path, G_FILE_TEST_EXISTS) && !read_lock(path, &lock, error))
         return false;

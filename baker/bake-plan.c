@@ -129,11 +129,11 @@ static char **base_environment(const BakeChain *chain)
 
 static const char *working_folder(void)
 {
-    static char *cwd;
+    static gsize cwd;
 
-    if (!cwd)
-        cwd = g_get_current_dir();
-    return cwd;
+    if (g_once_init_enter(&cwd))
+        g_once_init_leave(&cwd, (gsize)g_get_current_dir());
+    return (const char *)cwd;
 }
 
 ProvisionerHost bake_host(const BakeChain *chain, const BakeStep *step)
@@ -275,6 +275,32 @@ static bool may_use_cache(const BakeChain *chain, const BakeStep *step)
     return !(step->is_volatile && chain->options->refresh);
 }
 
+void bake_note_run(BakeStep *step, int64_t when)
+{
+    if (step->is_volatile)
+        json_object_set_new(step->record, "ran", json_integer(when));
+}
+
+const json_t *bake_parent_images(const BakeChain *chain)
+{
+    return chain->state.info ? json_object_get(chain->state.info, "images") : NULL;
+}
+
+/*
+ * Nothing to install; the cleaning of a root that was published clean; with skip_known_tests a test of what its parent was
+ * published after.
+ */
+static bool is_transparent(const BakeChain *chain, const BakeStep *step, size_t index)
+{
+    bool untouched = bake_parent_images(chain) && digest_equal(bake_content_before(chain, index), &chain->state.content);
+
+    if (step->transaction)
+        return resolve_is_empty(step->transaction);
+    if (!step->block)
+        return untouched;
+    return untouched && chain->options->skip_known_tests && strcmp(step->block->type, "test") == 0;
+}
+
 bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
 {
     BakeStep *step = chain->steps->pdata[index];
@@ -282,7 +308,7 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
 
     if (!bake_step_key(chain, index, error))
         return false;
-    if (step->transaction && resolve_is_empty(step->transaction)) {
+    if (is_transparent(chain, step, index)) {
         step->cached = true;
         step->content = *bake_content_before(chain, index);
         step->map = *bake_map_before(chain, index);
@@ -296,6 +322,7 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
         step->cached = true;
         step->content = state->content;
         step->map = state->map;
+        bake_note_run(step, state->created);
     }
     return true;
 }
@@ -368,6 +395,28 @@ static void source_key(BakeChain *chain, const SourceContext *context)
     json_digest(key, &chain->source_key);
 }
 
+/* One at a time in this process: builds of a batch that share a source make it once. */
+static bool make_source(BakeChain *chain, const SourceContext *context, GError **error)
+{
+    static GMutex one_at_a_time;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&one_at_a_time);
+    const TemplateBlock *source = chain->build->source;
+    g_autoptr(StoreState) cached = NULL;
+
+    if (!chain->options->no_cache && !store_state_get(chain->store, &chain->source_key, &cached, error))
+        return false;
+    if (cached)
+        return unpack_source_state(cached, &chain->state, error);
+    if (!chain->source->prepare(context, source->args, chain->identity, &chain->state, error))
+        return fail_prefix(error, "source '%s'", source->type);
+    chain->epoch = chain->state.epoch;
+    if (!(chain->state.layout == LAYOUT_INPLACE ? bake_content(chain, &chain->state.map, &chain->state.content, error)
+                                                : bake_tree_content(chain, &chain->state.tree, &chain->state.content, error)))
+        return fail_prefix(error, "source '%s'", source->type);
+    chain->source_cached = bake_parent_images(chain) != NULL; /* looking at an image of the store is no work */
+    return remember_source(chain, error);
+}
+
 /* @make: a first state that is not there is made; else *ret_known tells. */
 static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **error)
 {
@@ -392,12 +441,7 @@ static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **e
     *ret_known = make;
     if (!make)
         return true;
-    if (!chain->source->prepare(&context, build->source->args, chain->identity, &chain->state, error))
-        return fail_prefix(error, "source '%s'", build->source->type);
-    chain->epoch = chain->state.epoch;
-    if (chain->state.layout == LAYOUT_INPLACE && !bake_content(chain, &chain->state.map, &chain->state.content, error))
-        return fail_prefix(error, "source '%s'", build->source->type);
-    return remember_source(chain, error);
+    return make_source(chain, &context, error);
 }
 
 /* A missing upload is told before an hour of bootstrap, not after it. */
@@ -462,7 +506,7 @@ bool bake_records_load(BakeChain *chain, json_t **ret, GError **error)
     return true;
 }
 
-static json_t *records_of(const BakeChain *chain)
+json_t *bake_records_of(const BakeChain *chain)
 {
     json_t *list = json_array();
 
@@ -477,7 +521,7 @@ static json_t *records_of(const BakeChain *chain)
 
 bool bake_records_save(BakeChain *chain, GError **error)
 {
-    g_autoptr(json_t) before = NULL, now = records_of(chain);
+    g_autoptr(json_t) before = NULL, now = bake_records_of(chain);
     g_autofree char *key = records_key(chain), *text = json_canonical(now);
 
     if (!bake_records_load(chain, &before, error))

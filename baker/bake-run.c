@@ -255,10 +255,11 @@ static int64_t expiry(const BakeStep *step)
     return (int64_t)time(NULL) + (int64_t)seconds;
 }
 
-static bool remember(BakeChain *chain, const BakeStep *step, GError **error)
+static bool remember(BakeChain *chain, BakeStep *step, GError **error)
 {
     g_autoptr(StoreState) state = store_state_new();
 
+    bake_note_run(step, (int64_t)time(NULL));
     state->key = step->key;
     state->content = step->content;
     state->map = step->map;

@@ -231,6 +231,18 @@ static bool inplace_content(BakeChain *chain, StoreMap *disk, Digest *ret, GErro
     return true;
 }
 
+bool bake_tree_content(BakeChain *chain, const TreeStored *stored, Digest *ret, GError **error)
+{
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+
+    if (!tree_load(chain->store, stored, &tree, &files, error))
+        return false;
+    drop_paths(tree, rendered_paths);
+    steady_digest(chain, tree, ret);
+    return true;
+}
+
 bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **error)
 {
     g_autoptr(StoreMap) disk = NULL;

@@ -8,6 +8,7 @@
 #include "baker/layers.h"
 #include "baker/post-manifest.h"
 #include "baker/provenance.h"
+#include "baker/source-image.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"
@@ -21,6 +22,7 @@ void bake_result_clear(BakeResult *result)
 {
     g_clear_pointer(&result->images, g_ptr_array_unref);
     g_clear_pointer(&result->steps, json_decref);
+    g_clear_pointer(&result->packages, json_decref);
 }
 
 static bool unknown_type(const TemplateBlock *block, const char *what, const char *const *known, GError **error)
@@ -136,7 +138,18 @@ bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateB
             *ret_block = outputs->pdata[i];
             return true;
         }
+    if (outputs->len == 0 && bake_parent_images(chain))
+        return json_object_get(bake_parent_images(chain), kind) != NULL;
     return outputs->len == 0 && g_str_equal(chain->source->default_output, kind);
+}
+
+bool bake_is_parent(const BakeChain *chain)
+{
+    const json_t *size = json_object_get(chain->identity, "size");
+
+    return bake_parent_images(chain) && chain->build->outputs->len == 0 && json_integer_value(size) == 0 &&
+           !chain->build->volatile_paths &&
+           digest_equal(bake_content_before(chain, chain->steps->len), &chain->state.content);
 }
 
 /* Kinds that need a chain of their own: all outputs, when some step is for one of them only. */
@@ -182,6 +195,73 @@ static void add_steps(json_t *list, const BakeChain *chain)
     }
 }
 
+static json_t *transactions_of(GPtrArray *chains)
+{
+    json_t *transactions = json_object();
+
+    for (guint i = 0; i < chains->len; i++) {
+        const BakeChain *chain = chains->pdata[i];
+
+        for (guint j = 0; j < chain->steps->len; j++) {
+            const BakeStep *step = chain->steps->pdata[j];
+            char number[16];
+
+            g_snprintf(number, sizeof number, "%u", step->position);
+            if (step->transaction)
+                json_object_set(transactions, number, step->transaction);
+        }
+    }
+    return transactions;
+}
+
+static json_t *package_changes(const json_t *transactions)
+{
+    json_t *list = json_array();
+    const char *number;
+    json_t *transaction, *one;
+    size_t i;
+
+    json_object_foreach ((json_t *)transactions, number, transaction) {
+        json_array_foreach (json_object_get(transaction, "install"), i, one) {
+            json_t *change = json_pack("{s:O, s:O}", "name", json_object_get(one, "name"), "version", json_object_get(one, "version"));
+
+            if (json_object_get(one, "from"))
+                json_object_set(change, "from", json_object_get(one, "from"));
+            json_array_append_new(list, change);
+        }
+        json_array_foreach (json_object_get(transaction, "remove"), i, one)
+            json_array_append_new(list, json_pack("{s:O, s:O}", "name", json_object_get(one, "name"), "from",
+                                                  json_object_get(one, "version")));
+    }
+    return list;
+}
+
+/* A set keeps what its packages steps did, as it keeps its template. */
+static bool keep_transactions(Store *store, GPtrArray *chains, GHashTable *inputs, GError **error)
+{
+    g_autoptr(json_t) transactions = transactions_of(chains);
+    g_autofree char *text = json_canonical(transactions);
+    g_autofree Digest *digest = g_new0(Digest, 1);
+
+    if (json_object_size(transactions) == 0)
+        return true;
+    if (!store_blob_put(store, text, strlen(text), digest, error))
+        return false;
+    g_hash_table_insert(inputs, g_strdup("kiln.lock"), g_steal_pointer(&digest));
+    return true;
+}
+
+static void parent_id(const BakeChain *chain, Digest *ret)
+{
+    const json_t *images = bake_parent_images(chain);
+    const char *id = json_string_value(json_object_get(images, "disk"));
+
+    if (!id)
+        id = json_string_value(json_object_get(images, "oci"));
+    if (!id || !digest_parse(id, ret))
+        *ret = digest_none;
+}
+
 static bool publish(Store *store, Template *template, const TemplateBuild *build, GPtrArray *chains,
                     const Digest *key, BakeResult *result, GError **error)
 {
@@ -190,9 +270,10 @@ static bool publish(Store *store, Template *template, const TemplateBuild *build
     g_autoptr(json_t) provenance = provenance_make(build, first->identity, first->epoch, result->steps);
     StoreSet set = {.name = build->name, .images = result->images, .key = *key, .provenance = provenance};
 
-    if (!provenance_keep_inputs(store, template, &inputs, error))
+    if (!provenance_keep_inputs(store, template, &inputs, error) || !keep_transactions(store, chains, inputs, error))
         return false;
     set.inputs = inputs;
+    parent_id(first, &set.parent);
     return store_publish(store, &set, error);
 }
 
@@ -240,21 +321,67 @@ static bool run_post_processors(Template *template, const TemplateBuild *build, 
 }
 
 /* A night without changes leaves no trace; an older set that is baked again becomes the newest of its name. */
-static bool is_newest(Store *store, GPtrArray *images)
+static bool is_newest(Store *store, GPtrArray *images, const char *name)
 {
     for (guint i = 0; i < images->len; i++) {
         const StoreImage *image = images->pdata[i];
         g_autoptr(StoreImage) newest = NULL;
 
-        if (!store_resolve(store, image->name, image->kind, &newest, NULL) || !digest_equal(&newest->id, &image->id))
+        if (!store_resolve(store, name, image->kind, &newest, NULL) || !digest_equal(&newest->id, &image->id))
             return false;
     }
     return true;
 }
 
+bool bake_published(Store *store, const TemplateBuild *build, GPtrArray *chains, GPtrArray **ret_images, bool *ret_newest,
+                    GError **error)
+{
+    Digest key;
+
+    combined_key(chains, &key);
+    if (!store_find_set_by_key(store, &key, build->name, ret_images, error))
+        return false;
+    *ret_newest = *ret_images && is_newest(store, *ret_images, build->name);
+    return true;
+}
+
+/* Nothing changed: the parent's set is the result. Under another name it is published there, too. */
+static bool take_parent(Store *store, Template *template, const TemplateBuild *build, GPtrArray *chains, BakeResult *result,
+                        GError **error)
+{
+    static const char *const kinds[] = {"disk", "oci"};
+    const BakeChain *chain = chains->pdata[0];
+    Digest key;
+
+    result->images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        StoreImage *image = NULL;
+
+        if (!source_image_load(store, chain->identity, kinds[i], &image, error))
+            return false;
+        if (!image)
+            continue;
+        g_ptr_array_add(result->images, image);
+        if (strcmp(image->name, build->name) != 0)
+            result->cached = false;
+    }
+    if (result->cached || is_newest(store, result->images, build->name))
+        return true;
+    for (guint i = 0; i < result->images->len; i++) {
+        StoreImage *image = result->images->pdata[i];
+
+        g_free(image->name);
+        image->name = g_strdup(build->name);
+        image->new_bytes = 0;
+    }
+    combined_key(chains, &key);
+    return publish(store, template, build, chains, &key, result, error);
+}
+
 static bool bake_chains(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
                         GPtrArray *chains, BakeResult *result, GError **error)
 {
+    bool newest = false;
     Digest key;
 
     for (guint i = 0; i < chains->len; i++)
@@ -263,11 +390,12 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
     result->cached = true;
     if (!run_chains(chains, result, error))
         return false;
+    if (chains->len == 1 && bake_is_parent(chains->pdata[0]))
+        return take_parent(store, template, build, chains, result, error);
     combined_key(chains, &key);
-    g_clear_pointer(&result->images, g_ptr_array_unref);
-    if (!options->no_cache && !store_find_set_by_key(store, &key, build->name, &result->images, error))
+    if (!options->no_cache && !bake_published(store, build, chains, &result->images, &newest, error))
         return false;
-    if (result->images && is_newest(store, result->images))
+    if (newest)
         return true;
     if (!result->images) {
         result->cached = false;
@@ -279,24 +407,14 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
 }
 
 /* What the next plan compares with, and the lock the user asked for. */
-static bool keep_notes(const TemplateBuild *build, const BakeOptions *options, GPtrArray *chains, GError **error)
+static bool keep_notes(const TemplateBuild *build, const BakeOptions *options, GPtrArray *chains, BakeResult *result, GError **error)
 {
-    g_autoptr(json_t) transactions = json_object();
+    g_autoptr(json_t) transactions = transactions_of(chains);
 
-    for (guint i = 0; i < chains->len; i++) {
-        BakeChain *chain = chains->pdata[i];
-
-        if (!bake_records_save(chain, error))
+    result->packages = package_changes(transactions);
+    for (guint i = 0; i < chains->len; i++)
+        if (!bake_records_save(chains->pdata[i], error))
             return false;
-        for (guint j = 0; j < chain->steps->len; j++) {
-            const BakeStep *step = chain->steps->pdata[j];
-            char number[16];
-
-            g_snprintf(number, sizeof number, "%u", step->position);
-            if (step->transaction)
-                json_object_set(transactions, number, step->transaction);
-        }
-    }
     return !options->lock || bake_lock_save(options->lock, build->name, transactions, error);
 }
 
@@ -316,7 +434,7 @@ bool bake_build(Store *store, Template *template, const TemplateBuild *build, co
     }
     chains = bake_chains_new(store, template, build, options);
     if (!bake_chains(store, template, build, options, chains, &result, error) ||
-        !keep_notes(build, options, chains, error) ||
+        !keep_notes(build, options, chains, &result, error) ||
         !run_post_processors(template, build, &result, error)) {
         bake_result_clear(&result);
         return false;

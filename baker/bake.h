@@ -22,6 +22,8 @@ typedef struct BakeOptions {
     bool offline;  /* nothing is asked from the network by kiln itself */
     bool refresh;  /* volatile results are made again */
     bool no_cache; /* every step runs; results still enter the cache */
+    bool skip_known_tests;   /* test steps on an unchanged image: source do not run */
+    bool boot_critical;      /* a bake that changes what a machine boots with is booted before it is published */
     int64_t fresh_since;     /* release files fetched at or after this time count as fresh; 0: asked again */
     const char *lock;        /* file to write the package transactions to; NULL: none */
     const char *locked;      /* file to take them from; NULL: none */
@@ -32,6 +34,7 @@ typedef struct BakeOptions {
 typedef struct BakeResult {
     GPtrArray *images;   /* of StoreImage* */
     json_t *steps;       /* [{type, cached, seconds}] */
+    json_t *packages;    /* what packages steps changed: [{name, from?, version?}]; without version: removed */
     double seconds;
     uint64_t new_bytes;  /* compressed bytes this bake added to the store */
     bool cached;         /* nothing ran */

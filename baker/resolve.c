@@ -186,9 +186,11 @@ static bool ask_all(const ResolveRequest *request, GPtrArray *asked, GError **er
     return ok;
 }
 
-/* *ret: {URL: SHA-256} of the release files behind @urls. */
+/* *ret: {URL: SHA-256} of the release files behind @urls. One at a time: what one bake of a batch fetched is fresh for the next. */
 static bool releases_of(const ResolveRequest *request, const json_t *urls, json_t **ret, GError **error)
 {
+    static GMutex one_at_a_time;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&one_at_a_time);
     g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(release_free), asked = g_ptr_array_new();
     g_autoptr(json_t) digests = json_object();
     size_t i;

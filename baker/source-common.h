@@ -41,6 +41,9 @@ bool source_add_files(Store *store, Tree *tree, StoreMap *files, const SourceAdd
 /* Renders @state->tree as the first working disk and fills map, size, content and layout. */
 bool source_render(const SourceContext *context, const RenderSpec *spec, SourceState *state, GError **error);
 
+/* source-disk.c: the first state of a disk that keeps its layout, grown to @size (0: as it is); @state has layout and epoch. */
+bool source_disk_first_state(const SourceContext *context, const Digest *map, uint64_t size, SourceState *state, GError **error);
+
 /* "2024-05-01T10:00:00Z" as seconds; -1 when it is no such text. */
 int64_t source_parse_time(const char *text);
 

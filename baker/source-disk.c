@@ -9,6 +9,7 @@
  * it is there; one with checksum "none" is fetched at every bake, for only the bytes tell what it is today.
  */
 #include "baker/source-common.h"
+#include "baker/source-image.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -71,8 +72,10 @@ static bool disk_check(const json_t *args, const char **ret_argument, GError **e
     from = text_of(args, "from");
     if (!from || !*from)
         return fail_code(error, KILN_ERROR_USAGE, "a disk source needs from, a path or URL of a disk image");
+    if (source_image_ref(args))
+        return source_image_check(args, ret_argument, error);
     *ret_argument = "from";
-    if (g_str_has_prefix(from, "image:") || g_str_has_prefix(from, "docker://"))
+    if (g_str_has_prefix(from, "docker://"))
         return fail_code(error, KILN_ERROR_USAGE, "from = \"%s\" is not in this version; use a path or a URL", from);
     if (is_url(from) && !g_str_has_prefix(from, "http://") && !g_str_has_prefix(from, "https://") &&
         !g_str_has_prefix(from, "file://"))
@@ -238,6 +241,8 @@ static bool disk_identify(const SourceContext *context, const json_t *args, json
     uint64_t size;
     bool ok;
 
+    if (source_image_ref(args))
+        return source_image_identify(context, args, ret_identity, error);
     if (!parse_checksum(args, &wanted, error) || !source_size_argument(args, NULL, &size, &argument, error))
         return false;
     if (is_url(from)) {
@@ -335,7 +340,7 @@ static bool grow(const SourceContext *context, StoreMap *disk, uint64_t size, Di
     return true;
 }
 
-static bool first_state(const SourceContext *context, const Digest *map, uint64_t size, SourceState *state, GError **error)
+bool source_disk_first_state(const SourceContext *context, const Digest *map, uint64_t size, SourceState *state, GError **error)
 {
     g_autoptr(StoreMap) disk = NULL;
     bool found;
@@ -364,11 +369,13 @@ static bool disk_prepare(const SourceContext *context, const json_t *args, const
     bool known;
     Digest file, map;
 
+    if (source_image_ref(args))
+        return source_image_prepare(context, identity, ret, error);
     if (!file_text || !digest_parse(file_text, &file) || !imported(context, &file, &map, &known, error))
         return false;
     if (!known && !import_again(context, args, &file, &map, error))
         return false;
-    if (!first_state(context, &map, size, &state, error))
+    if (!source_disk_first_state(context, &map, size, &state, error))
         return fail_prefix(error, "disk image '%s'", text_of(args, "from"));
     state.info = json_pack("{s{ss}}", "disk", "sha256", file_text);
     *ret = state;

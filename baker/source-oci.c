@@ -6,6 +6,7 @@
  * boot loader, so that steps run on it as on any other guest.
  */
 #include "baker/source-common.h"
+#include "baker/source-image.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -63,12 +64,12 @@ static bool parse_from(const SourceContext *context, const char *text, OciFrom *
     ret->scratch = strcmp(text, "scratch") == 0;
     if (ret->scratch)
         return true;
-    if (g_str_has_prefix(text, "image:") || g_str_has_prefix(text, "docker://"))
+    if (g_str_has_prefix(text, "docker://"))
         return fail_code(error, KILN_ERROR_USAGE,
-                         "from = \"%s\" is not in this version; use oci:DIR, oci-archive:FILE or scratch", text);
+                         "from = \"%s\" is not in this version; use oci:DIR, oci-archive:FILE, image:REF or scratch", text);
     ret->form = g_str_has_prefix(text, "oci-archive:") ? OCI_ARCHIVE : OCI_DIR;
     if (ret->form == OCI_DIR && !g_str_has_prefix(text, "oci:"))
-        return fail_code(error, KILN_ERROR_USAGE, "from is oci:DIR, oci-archive:FILE or scratch, not '%s'", text);
+        return fail_code(error, KILN_ERROR_USAGE, "from is oci:DIR, oci-archive:FILE, image:REF or scratch, not '%s'", text);
     text = strchr(text, ':') + 1;
     if (!*text)
         return fail_code(error, KILN_ERROR_USAGE, "from names no file");
@@ -84,9 +85,11 @@ static bool oci_check(const json_t *args, const char **ret_argument, GError **er
     if (!source_check_strings(args, string_arguments, ret_argument, error) ||
         !source_size_argument(args, NULL, &size, ret_argument, error))
         return false;
+    if (source_image_ref(args))
+        return source_image_check(args, ret_argument, error);
     *ret_argument = "from";
     if (!*from_of(args))
-        return fail_code(error, KILN_ERROR_USAGE, "an oci source needs from: oci:DIR, oci-archive:FILE or scratch");
+        return fail_code(error, KILN_ERROR_USAGE, "an oci source needs from: oci:DIR, oci-archive:FILE, image:REF or scratch");
     return parse_from(NULL, from_of(args), &from, error);
 }
 
@@ -134,6 +137,8 @@ static bool oci_identify(const SourceContext *context, const json_t *args, json_
     Digest manifest;
     uint64_t size;
 
+    if (source_image_ref(args))
+        return source_image_identify(context, args, ret_identity, error);
     if (!parse_from(context, from_of(args), &from, error) ||
         !source_size_argument(args, NULL, &size, &argument, error))
         return false;
@@ -245,8 +250,11 @@ static bool oci_prepare(const SourceContext *context, const json_t *args, const 
 {
     g_auto(OciFrom) from = {0};
     SourceState state = {.epoch = MAX(context->epoch, 0)};
-    bool ok = parse_from(context, from_of(args), &from, error);
+    bool ok;
 
+    if (source_image_ref(args))
+        return source_image_prepare(context, identity, ret, error);
+    ok = parse_from(context, from_of(args), &from, error);
     if (ok && from.scratch) {
         ok = scratch_tree(context, state.epoch, &state.tree, error);
         state.info = json_object();

@@ -54,13 +54,22 @@ static const char state_schema[] =
     "CREATE TABLE channel_log (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, kind TEXT NOT NULL,"
     " channel TEXT NOT NULL, image BLOB NOT NULL, at INTEGER NOT NULL, who TEXT, previous BLOB, hash BLOB NOT NULL);";
 
+static const char *const state_upgrades[] = {
+    "ALTER TABLE channel_log ADD COLUMN action TEXT NOT NULL DEFAULT 'promote';"
+    "ALTER TABLE channel_log ADD COLUMN note TEXT;"
+    "CREATE INDEX channel_log_place ON channel_log (name, kind, channel);"
+    "CREATE INDEX channel_log_image ON channel_log (image);",
+    NULL,
+};
+
 static void fill_spec(const char *dir, bool state, DatabaseSpec *ret, char **ret_path)
 {
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = 1,
+        .version = state ? 2 : 1,
         .schema = state ? state_schema : catalog_schema,
+        .upgrades = state ? state_upgrades : NULL,
         .full = state,
     };
     *ret_path = g_build_filename(dir, state ? "state.db" : "catalog.db", NULL);

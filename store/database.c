@@ -55,12 +55,46 @@ static bool read_pragma(Database *db, const char *sql, int64_t *ret, GError **er
 
 static bool make_schema(Database *db, const DatabaseSpec *spec, GError **error)
 {
-    g_autofree char *marks =
-        g_strdup_printf("PRAGMA application_id = %d; PRAGMA user_version = %d;", (int)spec->application, spec->version);
+    g_autofree char *marks = g_strdup_printf("PRAGMA application_id = %d; PRAGMA user_version = 1;", (int)spec->application);
 
     if (!exec(db, "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE", error))
         return false;
     return exec(db, spec->schema, error) && exec(db, marks, error) && exec(db, "COMMIT", error);
+}
+
+/* Asked again under the lock: another process may have been faster. */
+static bool upgrade_once(Database *db, const DatabaseSpec *spec, GError **error)
+{
+    g_autofree char *mark = NULL;
+    int64_t version;
+
+    if (!read_pragma(db, "PRAGMA user_version", &version, error))
+        return false;
+    if (version < 1 || version >= spec->version)
+        return true;
+    mark = g_strdup_printf("PRAGMA user_version = %d", (int)version + 1);
+    return exec(db, spec->upgrades[version - 1], error) && exec(db, mark, error);
+}
+
+static bool upgrade(Database *db, const DatabaseSpec *spec, GError **error)
+{
+    int64_t application, version;
+
+    for (;;) {
+        if (!read_pragma(db, "PRAGMA application_id", &application, error) ||
+            !read_pragma(db, "PRAGMA user_version", &version, error))
+            return false;
+        if ((uint32_t)application != spec->application || version < 1 || version >= spec->version)
+            return true;
+        if (!exec(db, "BEGIN IMMEDIATE", error))
+            return false;
+        if (!upgrade_once(db, spec, error)) {
+            (void)exec(db, "ROLLBACK", NULL);
+            return false;
+        }
+        if (!exec(db, "COMMIT", error))
+            return false;
+    }
 }
 
 static bool check_marks(Database *db, const DatabaseSpec *spec, GError **error)
@@ -75,7 +109,8 @@ static bool check_marks(Database *db, const DatabaseSpec *spec, GError **error)
     if (version > spec->version)
         return fail(error, "the %s was written by a newer kiln (schema %d, this one reads %d): upgrade kiln", spec->what,
                     (int)version, spec->version);
-    return version == spec->version || fail(error, "the %s has an unknown schema %d", spec->what, (int)version);
+    return version == spec->version ||
+           fail(error, "the %s has the older schema %d; open the store once where it can be written", spec->what, (int)version);
 }
 
 static int open_handle(const char *path, DatabaseMode mode, sqlite3 **ret)
@@ -96,6 +131,8 @@ static bool set_up(Database *db, DatabaseMode mode, const DatabaseSpec *spec, GE
     (void)sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
     (void)sqlite3_extended_result_codes(db->handle, 1);
     if (mode == DATABASE_CREATE && !make_schema(db, spec, error))
+        return false;
+    if ((mode == DATABASE_CREATE || mode == DATABASE_WRITE) && !upgrade(db, spec, error))
         return false;
     if (!check_marks(db, spec, error))
         return false;

@@ -23,7 +23,8 @@ typedef struct DatabaseSpec {
     const char *what;       /* for errors: "catalog of store '/x'" */
     uint32_t application;   /* application_id */
     int version;            /* user_version; a higher one is refused */
-    const char *schema;     /* run once, at creation */
+    const char *schema;     /* run once, at creation: version 1 */
+    const char *const *upgrades; /* NULL-terminated: the nth makes version n + 2 of version n + 1; may be NULL */
     bool full;              /* synchronous FULL for every transaction */
 } DatabaseSpec;
 

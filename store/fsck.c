@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/scope.h"
 #include "store/blob.h"
+#include "store/channel.h"
 #include "store/block-index.h"
 #include "store/io.h"
 #include "store/layer.h"
@@ -338,7 +339,8 @@ bool store_fsck(Store *store, bool read_data, GPtrArray **ret_problems, GError *
 
     if (!store_catalog(store, &f.db, error) || !store_state_db(store, &f.state, error) || !recover_first(store, &lease, error))
         return false;
-    if (!database_check(f.db, problems, error) || !database_check(f.state, problems, error) || !check_everything(&f, error))
+    if (!database_check(f.db, problems, error) || !database_check(f.state, problems, error) || !check_everything(&f, error) ||
+        !store_channels_verify(store, problems, error))
         return false;
     *ret_problems = g_steal_pointer(&problems);
     return true;

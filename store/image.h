@@ -55,10 +55,13 @@ bool store_publish(Store *store, const StoreSet *set, GError **error);
 bool store_find_set_by_key(Store *store, const Digest *key, const char *name, GPtrArray **ret, GError **error);
 
 /*
- * REF: image ID ("sha256:..."), a unique prefix of 12 or more hex digits, or NAME[/KIND][@MANIFEST-DIGEST] (newest).
+ * REF: image ID ("sha256:..."), a unique prefix of 12 or more hex digits, or NAME[/KIND][:CHANNEL|@MANIFEST-DIGEST] (bare: newest).
  * @kind: "disk", "oci" or NULL when the verb can use either (ambiguity is then an error that asks for /disk or /oci).
  */
 bool store_resolve(Store *store, const char *ref, const char *kind, StoreImage **ret, GError **error);
+
+/* The whole set that REF's image belongs to, by kind; only that image where REF names a kind. Array of StoreImage*. */
+bool store_resolve_set(Store *store, const char *ref, GPtrArray **ret, GError **error);
 
 /* All images, newest first; array of StoreImage*. @all: also those no name refers to as newest. */
 bool store_list_images(Store *store, bool all, GPtrArray **ret, GError **error);

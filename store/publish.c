@@ -10,6 +10,7 @@
  */
 #include "base/error.h"
 #include "store/blob.h"
+#include "store/channel.h"
 #include "store/image-private.h"
 #include "store/layer.h"
 #include "store/store-private.h"
@@ -323,6 +324,22 @@ static bool held_elsewhere(Database *state, const StoreImage *image, GError **er
     return rc != 0;
 }
 
+/* True when a channel points at the image now; moved on, it may go. */
+static bool held_by_channel(Store *store, const StoreImage *image, GError **error)
+{
+    g_autoptr(GPtrArray) entries = NULL;
+
+    if (!store_channels(store, NULL, false, &entries, error))
+        return true;
+    for (guint i = 0; i < entries->len; i++) {
+        const StoreChannelEntry *entry = entries->pdata[i];
+
+        if (digest_equal(&entry->image, &image->id))
+            return !fail(error, "image '%s' is held by the channel %s/%s:%s", image->name, entry->name, entry->kind, entry->channel);
+    }
+    return false;
+}
+
 /* The name goes to the newest image that stays, or away. */
 static bool move_name(Store *store, Database *state, Database *catalog, const StoreImage *image, GError **error)
 {
@@ -363,7 +380,7 @@ bool store_remove_image(Store *store, const StoreImage *image, GError **error)
         return false;
     if (!database_begin(state, true, error))
         return false;
-    if (held_elsewhere(state, image, error) || !move_name(store, state, catalog, image, error)) {
+    if (held_elsewhere(state, image, error) || held_by_channel(store, image, error) || !move_name(store, state, catalog, image, error)) {
         database_rollback(state);
         return false;
     }

@@ -4,12 +4,13 @@
  */
 #include "base/error.h"
 #include "base/units.h"
+#include "store/channel.h"
 #include "store/image-private.h"
 
 #define PREFIX_MIN 12
 
 typedef struct Reference {
-    char *name, *kind;
+    char *name, *kind, *channel;
     Digest manifest; /* or none */
 } Reference;
 
@@ -17,6 +18,7 @@ static void reference_clear(Reference *ref)
 {
     g_free(ref->name);
     g_free(ref->kind);
+    g_free(ref->channel);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Reference, reference_clear)
 
@@ -28,14 +30,21 @@ static bool is_kind(const char *text)
 static bool parse_reference(const char *text, Reference *ret, GError **error)
 {
     g_autofree char *rest = g_strdup(text);
-    char *at = strchr(rest, '@'), *slash;
+    char *at = strchr(rest, '@'), *slash, *colon;
 
     if (at && !digest_parse(at + 1, &ret->manifest))
         return fail_code(error, KILN_ERROR_USAGE, "'%s': what stands after '@' must be a manifest digest, sha256: and 64 hex digits", text);
     if (at)
         *at = '\0';
-    if (strchr(rest, ':'))
-        return fail_code(error, KILN_ERROR_USAGE, "'%s': this kiln has no channels; write the name alone for its newest image", text);
+    colon = strchr(rest, ':');
+    if (colon && at)
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' names a channel and a manifest digest; give one of them", text);
+    if (colon) {
+        ret->channel = g_strdup(colon + 1);
+        *colon = '\0';
+        if (!store_channel_check(ret->channel, error))
+            return fail_prefix(error, "'%s' is no image reference", text);
+    }
     slash = strchr(rest, '/');
     if (slash) {
         if (!is_kind(slash + 1))
@@ -130,6 +139,30 @@ static bool pick_kind(Database *state, const Reference *r, const char *ref, cons
     return no_such_name(state, ref, r->name, error);
 }
 
+static bool pick_channel(Database *state, const Reference *r, const char *ref, const char *kind, Digest *ret, GError **error)
+{
+    static const char *const kinds[] = { "disk", "oci" };
+    unsigned found = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        Digest id;
+
+        if (kind && strcmp(kind, kinds[i]) != 0)
+            continue;
+        if (!channel_image(state, r->name, kinds[i], r->channel, &id, error))
+            return false;
+        if (digest_is_none(&id))
+            continue;
+        *ret = id;
+        found++;
+    }
+    if (found == 0)
+        return fail_code(error, KILN_ERROR_NOT_FOUND, "'%s' was never promoted to channel '%s'%s%s", r->name, r->channel,
+                         kind ? " as " : "", !kind ? "" : !strcmp(kind, "disk") ? "a disk" : "a container image");
+    return found == 1 || fail_code(error, KILN_ERROR_USAGE, "'%s' is both a disk and a container image: say %s/disk:%s or %s/oci:%s", ref,
+                                   r->name, r->channel, r->name, r->channel);
+}
+
 static bool resolve_name(Store *store, Database *catalog, const char *ref, const char *kind, StoreImage **ret, GError **error)
 {
     g_auto(Reference) r = { .name = NULL };
@@ -152,7 +185,7 @@ static bool resolve_name(Store *store, Database *catalog, const char *ref, const
     } else if (r.kind && kind && strcmp(r.kind, kind)) {
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is %s, and this needs %s", ref, !strcmp(r.kind, "disk") ? "a disk" : "a container image",
                          !strcmp(kind, "disk") ? "a disk" : "a container image");
-    } else if (!pick_kind(state, &r, ref, r.kind ? r.kind : kind, &id, error) || !image_by_id(catalog, &id, r.name, &image, error)) {
+    } else if (!(r.channel ? pick_channel : pick_kind)(state, &r, ref, r.kind ? r.kind : kind, &id, error) || !image_by_id(catalog, &id, r.name, &image, error)) {
         return false;
     }
     if (!image)
@@ -175,4 +208,23 @@ bool store_resolve(Store *store, const char *ref, const char *kind, StoreImage *
     if (hex != ref)
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no image ID: it needs %d to 64 lower-case hex digits", ref, PREFIX_MIN);
     return resolve_name(store, catalog, ref, kind, ret, error);
+}
+
+bool store_resolve_set(Store *store, const char *ref, GPtrArray **ret, GError **error)
+{
+    g_autoptr(StoreImage) image = NULL;
+    g_autoptr(Query) query = NULL;
+    Database *catalog;
+
+    /* Whichever kind it has; what is wrong with REF itself is told by the last try. */
+    if (!store_resolve(store, ref, "disk", &image, NULL) && !store_resolve(store, ref, "oci", &image, NULL) &&
+        !store_resolve(store, ref, NULL, &image, error))
+        return false;
+    if (!store_catalog(store, &catalog, error))
+        return false;
+    query = strchr(ref, '/')
+                ? database_query(catalog, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE bake = ?1 AND kind = ?2", "it", image->set,
+                                 image->kind)
+                : database_query(catalog, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE bake = ?1 ORDER BY kind", "i", image->set);
+    return images_from_query(catalog, query, ret, error);
 }

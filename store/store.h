@@ -8,6 +8,7 @@
  *   store/tree.h          root file systems as canonical trees
  *   store/layer.h         container layers: recipes that come back bit-exact
  *   store/image.h         artifacts, sets, names, references, bake states
+ *   store/channel.h       channels and revocations
  *   store/upkeep.h        gc, fsck, stats
  *   store/working-disk.h  the block device a bake runs on
  *   store/disk-file.h     raw and qcow2 files in and out
@@ -18,6 +19,7 @@
 
 #include "store/pool.h"
 
+#include "store/channel.h"
 #include "store/disk-file.h"
 #include "store/image.h"
 #include "store/layer.h"

@@ -258,6 +258,22 @@ void template_block_free(TemplateBlock *block)
     g_free(block);
 }
 
+void list_blocks_evaluate(Template *t)
+{
+    static const char *const label[] = { "NAME" };
+
+    for (guint i = 0; i < t->list_uses->len; i++) {
+        const BlockUse *use = plain_use(t, t->list_uses->pdata[i], template_root_scope(t));
+        TemplateBlock *block;
+
+        if (!check_labels(t, use, 1, label))
+            continue;
+        block = template_block_new(t, use, use->type, use->labels[0]);
+        body_to_json(t, use->body, use->scope, NULL, block->args);
+        g_ptr_array_add(t->list_blocks, block);
+    }
+}
+
 static Range place_of(const Place *place, const char *argument)
 {
     for (guint i = 0; argument && i < place->bodies->len; i++) {

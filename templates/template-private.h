@@ -50,6 +50,8 @@ struct Template {
     GHashTable *named_sources;                  /* "TYPE.NAME" -> Block* */
     GPtrArray *build_blocks; /* of Block* */
     GPtrArray *builds;      /* of TemplateBuild* */
+    GPtrArray *list_uses;   /* of Block* of the type that the options ask for */
+    GPtrArray *list_blocks; /* of TemplateBlock* */
     Value *var, *local, *path, *packer;
     json_t *plugins;        /* [{name, version, source}] */
     const char *required_version;
@@ -98,6 +100,7 @@ void body_to_json(Template *t, const Body *body, const Scope *scope, const char 
 TemplateBlock *template_block_new(Template *t, const BlockUse *use, const char *type, const char *name);
 void template_block_also(TemplateBlock *block, const Body *body); /* more places for template_complain */
 void template_block_free(TemplateBlock *block);
+void list_blocks_evaluate(Template *t);
 
 /* Versions: false when @constraints can't be read. */
 bool version_meets(const char *version, const char *constraints, bool *ret_met);

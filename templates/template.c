@@ -336,7 +336,9 @@ static void declare(Template *t, Block *block)
 {
     static const char *const known[] = { "packer", "variable", "variables", "local", "locals", "source", "build", "data", NULL };
 
-    if (strcmp(block->type, "variable") == 0)
+    if (t->options->list_block && strcmp(block->type, t->options->list_block) == 0)
+        g_ptr_array_add(t->list_uses, block);
+    else if (strcmp(block->type, "variable") == 0)
         variables_declare(t, block);
     else if (strcmp(block->type, "variables") == 0)
         variables_declare_old(t, block);
@@ -402,6 +404,8 @@ static Template *template_new(const char *dir)
     t->named_sources = g_hash_table_new(g_str_hash, g_str_equal);
     t->build_blocks = g_ptr_array_new();
     t->builds = g_ptr_array_new_with_free_func((GDestroyNotify)template_build_free);
+    t->list_uses = g_ptr_array_new();
+    t->list_blocks = g_ptr_array_new_with_free_func((GDestroyNotify)template_block_free);
     t->plugins = json_array();
     t->path = string_fields(t->arena, path);
     t->packer = string_fields(t->arena, packer);
@@ -413,6 +417,8 @@ void template_free(Template *t)
     if (!t)
         return;
     g_ptr_array_unref(t->builds);
+    g_ptr_array_unref(t->list_uses);
+    g_ptr_array_unref(t->list_blocks);
     json_decref(t->plugins);
     json_decref(t->sink);
     g_ptr_array_unref(t->build_blocks);
@@ -448,6 +454,7 @@ static bool evaluate(Template *t, const char *folder, GError **error)
     variables_finish(t);
     locals_evaluate(t);
     builds_evaluate(t);
+    list_blocks_evaluate(t);
     return t->diagnostics.count == 0 || fail_with_diagnostics(t, error);
 }
 
@@ -561,6 +568,11 @@ bool template_plugins(const char *path, const TemplateOptions *options, json_t *
 GPtrArray *template_builds(Template *template)
 {
     return template->builds;
+}
+
+GPtrArray *template_list_blocks(Template *template)
+{
+    return template->list_blocks;
 }
 
 const char *template_dir(const Template *template)

@@ -25,6 +25,7 @@ typedef struct TemplateOptions {
     const char *const *var_files; /* may be NULL */
     const char *const *only;      /* globs on BUILD.TYPE.NAME / TYPE.NAME; may be NULL */
     const char *const *except;
+    const char *list_block;       /* top-level blocks of this type, with one label, are read too, see template_list_blocks(); may be NULL */
     bool allow_unset;             /* variables without value become unknown instead of an error (inspect, console) */
     GBytes *input;                /* the template's text, where it is not in the file (an editor's); may be NULL */
     json_t *diagnostics;          /* an array: mistakes are also put here, in the shape of HCL's tools; may be NULL */
@@ -74,6 +75,8 @@ void template_free(Template *template);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Template, template_free)
 
 GPtrArray *template_builds(Template *template);          /* of TemplateBuild*, borrowed */
+/* The blocks that TemplateOptions.list_block asked for: TemplateBlock*, name = the label, in order. Borrowed. */
+GPtrArray *template_list_blocks(Template *template);
 const char *template_dir(const Template *template);      /* path.root */
 /* Files that were read: template and var files, file(), templatefile(): absolute path -> Digest*. Borrowed. */
 GHashTable *template_files(Template *template);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kiln bake (also: build): bakes every build of the named templates, in order.
+ * kiln bake (also: build): bakes every build of the named templates, as a batch.
+ *
+ * A build whose source is another build's image waits for it. One build's failure stops only those that need it.
  */
-#include "baker/cli/cli.h"
+#include "baker/cli/builds.h"
 
-#include "baker/bake.h"
+#include "baker/batch.h"
+#include "baker/outdated.h"
+#include "baker/source-image.h"
 #include "base/units.h"
 
 #include <stdio.h>
@@ -12,11 +16,46 @@
 
 typedef struct BakeCall {
     CliContext *cli;
-    TemplateOptions template_options;
-    BakeOptions options;
+    Builds builds;
+    const char *parallel;
+    bool outdated;     /* only what images --outdated would list, when its turn comes */
     json_t *artifacts; /* for --json */
     json_t *bakes;
 } BakeCall;
+
+typedef struct BakeJob {
+    BakeCall *call;
+    Template *template;
+    const TemplateBuild *build;
+    BakeResult result;
+    char *skipped; /* why nothing was to be done at all */
+} BakeJob;
+
+static void job_free(gpointer data)
+{
+    BakeJob *job = data;
+
+    bake_result_clear(&job->result);
+    g_free(job->skipped);
+    g_free(job);
+}
+
+static bool run_job(BatchJob *batch_job, Store *store, GError **error)
+{
+    BakeJob *job = batch_job->arg;
+    g_autofree char *why = NULL;
+
+    if (job->call->outdated) {
+        if (!outdated_why_build(store, job->build, &job->call->builds.options, &why, error))
+            return false;
+        if (!why) {
+            job->skipped = g_strdup("up to date");
+            return true;
+        }
+        log_info("==> %s: outdated: %s", job->build->name, why);
+    }
+    return bake_build(store, job->template, job->build, &job->call->builds.options, &job->result, error);
+}
 
 static void print_summary(const TemplateBuild *build, const BakeResult *result)
 {
@@ -33,9 +72,8 @@ static void print_summary(const TemplateBuild *build, const BakeResult *result)
     }
 }
 
-static void report(BakeCall *call, const TemplateBuild *build, const BakeResult *result)
+static void report_images(BakeCall *call, const TemplateBuild *build, const BakeResult *result)
 {
-    print_summary(build, result);
     for (guint i = 0; i < result->images->len; i++) {
         const StoreImage *image = result->images->pdata[i];
         char id[DIGEST_OCI_SIZE];
@@ -46,110 +84,161 @@ static void report(BakeCall *call, const TemplateBuild *build, const BakeResult 
             printf("%s %s %s\n", build->name, image->kind, digest_to_oci(&image->id, id));
     }
     fflush(stdout);
-    json_array_append_new(call->bakes,
-                          json_pack("{s:s, s:f, s:I, s:b, s:O}", "name", build->name, "seconds", result->seconds,
-                                    "new_bytes", (json_int_t)result->new_bytes, "cached", result->cached, "steps",
-                                    result->steps));
 }
 
-static bool bake_template(BakeCall *call, Store *store, Template *template, GError **error)
+static void job_done(BatchJob *batch_job, void *arg)
 {
-    GPtrArray *builds = template_builds(template);
+    BakeCall *call = arg;
+    const BakeJob *job = batch_job->arg;
+    json_t *one = json_pack("{s:s, s:f}", "name", batch_job->name, "seconds", batch_job->seconds);
 
-    for (guint i = 0; i < builds->len; i++) {
-        const TemplateBuild *build = builds->pdata[i];
-        BakeResult result = {0};
+    json_array_append_new(call->bakes, one);
+    if (batch_job->error) {
+        json_object_set_new(one, "error", json_string_nocheck(batch_job->error->message));
+        return;
+    }
+    if (job->skipped) {
+        log_info("==> %s: %s", batch_job->name, job->skipped);
+        json_object_set_new(one, "skipped", json_string(job->skipped));
+        return;
+    }
+    print_summary(job->build, &job->result);
+    report_images(call, job->build, &job->result);
+    json_object_set_new(one, "new_bytes", json_integer((json_int_t)job->result.new_bytes));
+    json_object_set_new(one, "cached", json_boolean(job->result.cached));
+    json_object_set(one, "steps", job->result.steps);
+}
 
-        if (!bake_build(store, template, build, &call->options, &result, error))
-            return false;
-        report(call, build, &result);
-        bake_result_clear(&result);
+static BatchJob *find_job(Batch *batch, const char *name)
+{
+    GPtrArray *jobs = batch_jobs(batch);
+
+    for (guint i = 0; name && i < jobs->len; i++)
+        if (strcmp(((BatchJob *)jobs->pdata[i])->name, name) == 0)
+            return jobs->pdata[i];
+    return NULL;
+}
+
+static bool add_jobs(BakeCall *call, Batch *batch, GPtrArray *jobs, GError **error)
+{
+    for (guint i = 0; i < call->builds.templates->len; i++) {
+        GPtrArray *list = template_builds(call->builds.templates->pdata[i]);
+
+        for (guint j = 0; j < list->len; j++) {
+            const TemplateBuild *build = list->pdata[j];
+            BakeJob *job = g_new0(BakeJob, 1);
+
+            *job = (BakeJob){.call = call, .template = call->builds.templates->pdata[i], .build = build};
+            g_ptr_array_add(jobs, job);
+            if (find_job(batch, build->name))
+                return fail_code(error, KILN_ERROR_USAGE, "two builds of this batch are named '%s'; choose one with -only or -except",
+                                 build->name);
+            (void)batch_add(batch, build->name, job);
+        }
     }
     return true;
 }
 
-/* All templates are read and checked before the first one bakes: a typo in the last must not cost an hour. */
-static bool load_all(BakeCall *call, char **paths, GPtrArray *templates, GError **error)
+static void add_needs(Batch *batch)
 {
-    for (; *paths; paths++) {
-        Template *template = NULL;
-        GPtrArray *builds;
+    GPtrArray *jobs = batch_jobs(batch);
 
-        if (!template_load(*paths, &call->template_options, &template, error))
-            return false;
-        g_ptr_array_add(templates, template);
-        builds = template_builds(template);
-        for (guint i = 0; i < builds->len; i++)
-            if (!bake_check(builds->pdata[i], error))
-                return false;
-        if (builds->len == 0)
-            return fail_code(error, KILN_ERROR_USAGE, "'%s' selects nothing to bake: it has no build%s", *paths,
-                             call->template_options.only || call->template_options.except
-                                 ? " that -only and -except let through" : "");
+    for (guint i = 0; i < jobs->len; i++) {
+        BatchJob *job = jobs->pdata[i];
+        g_autofree char *parent = source_image_name(((BakeJob *)job->arg)->build->source->args);
+        BatchJob *needed = find_job(batch, parent);
+
+        if (needed)
+            batch_need(job, needed);
     }
+}
+
+/* A question on the terminal, and a shell, want it for themselves. */
+static bool parallel_builds(const BakeCall *call, unsigned *ret, GError **error)
+{
+    if (!cli_parse_parallel(call->parallel, ret, error))
+        return false;
+    if (g_strcmp0(call->builds.options.on_error, "ask") == 0 || call->builds.options.shell_at)
+        *ret = 1;
     return true;
+}
+
+/* What went wrong, again, at the end where it is seen; with one job the error itself is the verb's. */
+static bool tell_failures(Batch *batch, GError **error)
+{
+    GPtrArray *jobs = batch_jobs(batch);
+    unsigned failures = batch_failures(batch);
+
+    if (failures == 0)
+        return true;
+    for (guint i = 0; i < jobs->len; i++) {
+        BatchJob *job = jobs->pdata[i];
+
+        if (job->error && (jobs->len == 1 || error_exit_status(job->error) == 130)) {
+            g_propagate_error(error, g_steal_pointer(&job->error));
+            return false;
+        }
+        if (job->error)
+            log_warning("%s: %s", job->name, job->error->message);
+    }
+    return fail(error, "%u of %u bakes failed", failures, jobs->len);
 }
 
 static bool run(BakeCall *call, char **paths, GError **error)
 {
-    g_autoptr(GPtrArray) templates = g_ptr_array_new_with_free_func((GDestroyNotify)template_free);
+    g_autoptr(GPtrArray) jobs = g_ptr_array_new_with_free_func(job_free);
+    g_autoptr(Batch) batch = batch_new(&(BatchOps){.run = run_job, .done = job_done, .arg = call});
     g_autoptr(Store) store = NULL;
+    unsigned parallel = 0;
 
-    if (!load_all(call, paths, templates, error) || !cli_open_store(call->cli, STORE_OPEN_CREATE, &store, error))
+    if (!parallel_builds(call, &parallel, error) || !builds_load(&call->builds, paths, error) || !add_jobs(call, batch, jobs, error))
         return false;
-    for (guint i = 0; i < templates->len; i++)
-        if (!bake_template(call, store, templates->pdata[i], error))
-            return false;
-    return true;
+    if (!cli_open_store(call->cli, STORE_OPEN_CREATE, &store, error))
+        return false;
+    add_needs(batch);
+    return batch_run(batch, store_path(store), parallel, error) && tell_failures(batch, error);
 }
 
-/* Packer separates names in -only and -except by commas. */
-static GPtrArray *split_commas(GPtrArray *list)
+static bool check_on_error(const char *text, GError **error)
 {
-    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+    static const char *const known[] = {"cleanup", "abort", "ask", "run-cleanup-provisioner", NULL};
 
-    for (guint i = 0; i < list->len; i++) {
-        g_auto(GStrv) parts = g_strsplit(list->pdata[i], ",", -1);
-
-        for (char **part = parts; *part; part++)
-            g_ptr_array_add(names, g_strdup(g_strstrip(*part)));
-    }
-    return names;
+    return !text || g_strv_contains(known, text) ||
+           fail_code(error, KILN_ERROR_USAGE, "-on-error takes cleanup, abort, ask or run-cleanup-provisioner, not '%s'", text);
 }
 
 int verb_bake(CliContext *cli, int argc, char **argv)
 {
-    g_autoptr(GPtrArray) vars = g_ptr_array_new(), files = g_ptr_array_new(), only = g_ptr_array_new(),
-                         except = g_ptr_array_new();
-    BakeCall call = {.cli = cli};
-    bool force = false;
-    const CliOption options[] = {{"var", CLI_LIST, vars},
-                                 {"var-file", CLI_LIST, files},
-                                 {"only", CLI_LIST, only},
-                                 {"except", CLI_LIST, except},
-                                 {"offline", CLI_FLAG, &call.options.offline},
-                                 {"refresh", CLI_FLAG, &call.options.refresh},
-                                 {"no-cache", CLI_FLAG, &call.options.no_cache},
-                                 {"force", CLI_FLAG, &force},
-                                 {NULL, CLI_FLAG, NULL}};
-    g_autoptr(GPtrArray) only_names = NULL, except_names = NULL;
+    g_autoptr(json_t) artifacts = json_array(), bakes = json_array();
+    BakeCall call = {.cli = cli, .artifacts = artifacts, .bakes = bakes};
+    BakeOptions *options = &call.builds.options;
+    g_autofree CliOption *all = NULL;
     g_autofree char **paths = NULL;
     g_autoptr(GError) error = NULL;
-    g_autoptr(json_t) artifacts = json_array(), bakes = json_array();
+    bool ignored = false, ok;
 
-    if (!cli_parse(options, "bake [OPTIONS] TEMPLATE...", argc, argv, 1, -1, &paths, &error))
-        return cli_fail(cli, error);
-    only_names = split_commas(only);
-    except_names = split_commas(except);
-    call.template_options = (TemplateOptions){.vars = cli_strings(vars),
-                                              .var_files = cli_strings(files),
-                                              .only = cli_strings(only_names),
-                                              .except = cli_strings(except_names)};
-    call.artifacts = artifacts;
-    call.bakes = bakes;
-    if (!run(&call, paths, &error))
+    builds_init(&call.builds);
+    all = builds_options(&call.builds, (CliOption[]){{"no-cache", CLI_FLAG, &options->no_cache},
+                                                     {"lock", CLI_STRING, &options->lock},
+                                                     {"outdated", CLI_FLAG, &call.outdated},
+                                                     {"on-error", CLI_STRING, &options->on_error},
+                                                     {"shell-at", CLI_STRING, &options->shell_at},
+                                                     {"parallel-builds", CLI_STRING, &call.parallel},
+                                                     {"force", CLI_FLAG, &ignored},
+                                                     {"color", CLI_FLAG, &ignored},
+                                                     {"timestamp-ui", CLI_FLAG, &ignored},
+                                                     {"warn-on-undeclared-var", CLI_FLAG, &ignored},
+                                                     {"ignore-prerelease-plugins", CLI_FLAG, &ignored},
+                                                     {"use-sequential-evaluation", CLI_FLAG, &ignored},
+                                                     {"skip-enforcement", CLI_FLAG, &ignored},
+                                                     {NULL, CLI_FLAG, NULL}});
+    ok = cli_parse(all, "bake [OPTIONS] TEMPLATE...", argc, argv, 1, -1, &paths, &error) &&
+         check_on_error(options->on_error, &error) && run(&call, paths, &error);
+    builds_clear(&call.builds);
+    if (!ok && json_array_size(bakes) < 2)
         return cli_fail(cli, error);
     if (cli->json)
-        return cli_print_json(json_pack("{s:O, s:O}", "artifacts", artifacts, "bakes", bakes));
-    return 0;
+        (void)cli_print_json(json_pack("{s:O, s:O}", "artifacts", artifacts, "bakes", bakes));
+    cli->json = false; /* the document above tells each failure */
+    return ok ? 0 : cli_fail(cli, error);
 }

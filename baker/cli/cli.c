@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -171,6 +172,18 @@ const char *const *cli_strings(GPtrArray *list)
         return NULL;
     g_ptr_array_add(list, NULL);
     return (const char *const *)list->pdata;
+}
+
+bool cli_parse_parallel(const char *text, unsigned *ret, GError **error)
+{
+    char *end = NULL;
+    long value = text ? strtol(text, &end, 10) : 0;
+
+    if (text && (end == text || *end || value < 0 || value > 1024))
+        return fail_code(error, KILN_ERROR_USAGE, "-parallel-builds takes a number from 0 (as many as memory allows) to 1024, not '%s'",
+                         text);
+    *ret = (unsigned)value;
+    return true;
 }
 
 char *cli_time(int64_t seconds)

@@ -54,6 +54,9 @@ int cli_print_json(json_t *document);
 /* An image as every --json shows it. */
 json_t *cli_image_json(const StoreImage *image);
 
+/* -parallel-builds=N; NULL: 0, as many as fit. */
+bool cli_parse_parallel(const char *text, unsigned *ret, GError **error);
+
 /* A moment for people, in local time; free with g_free. */
 char *cli_time(int64_t seconds);
 
@@ -75,7 +78,8 @@ char *cli_value_text(const json_t *value);
 void cli_values_text(GString *out, const json_t *list, const char *prefix);
 
 CliVerbFn verb_console, verb_fmt, verb_init, verb_inspect, verb_new, verb_template;
-CliVerbFn verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_rm, verb_show, verb_stats,
-    verb_validate;
+CliVerbFn verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_nightly, verb_plan, verb_rm, verb_show,
+    verb_stats, verb_validate;
+CliVerbFn verb_channels, verb_promote, verb_revoke, verb_tag;
 
 #endif

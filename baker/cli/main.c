@@ -22,7 +22,11 @@ static const struct {
     const char *usage;
     const char *summary;
 } verbs[] = {
-    {"bake", verb_bake, "bake [-var K=V] [-var-file F] [-only G] [-except G] [--offline] [--refresh] [--no-cache] TEMPLATE...",
+    {"plan", verb_plan, "plan [-var K=V] [-var-file F] [-only G] [-except G] [--offline] [-detailed-exitcode] TEMPLATE...",
+     "what a bake would do, and why"},
+    {"bake", verb_bake,
+     "bake [-var K=V] [-var-file F] [-only G] [-except G] [--offline] [--refresh] [--no-cache] [--lock F] [--locked F] [--fresh-since T]\n"
+     "     [-on-error=cleanup|abort|ask|run-cleanup-provisioner] [--shell-at STEP] [-parallel-builds=N] [--outdated] TEMPLATE...",
      "bake templates into images"},
     {"build", verb_bake, "build TEMPLATE...", "the same as bake"},
     {"new", verb_new, "new DIR", "write a starter template"},
@@ -36,7 +40,12 @@ static const struct {
      "every file, URL and variable a template depends on"},
     {"boot", verb_boot, "boot REF [--forward HOSTPORT:GUESTPORT] [--check URL] [--timeout T]",
      "boot a throw-away overlay of a disk"},
-    {"images", verb_images, "images [--all] [NAME]", "list images"},
+    {"nightly", verb_nightly, "nightly [-var K=V] [-var-file F] [--offline] [-parallel-builds=N] FILE", "patch a list of images"},
+    {"images", verb_images, "images [--all] [--outdated [--offline]] [NAME]", "list images"},
+    {"promote", verb_promote, "promote [--note TEXT] REF CHANNEL", "point a channel at an image"},
+    {"channels", verb_channels, "channels [--history] [NAME]", "where channels point"},
+    {"tag", verb_tag, "tag REF NAME", "give an image one more name"},
+    {"revoke", verb_revoke, "revoke [--reason TEXT] REF", "forbid to promote an image or to bake from it"},
     {"show", verb_show, "show REF", "everything known about an image"},
     {"export", verb_export, "export REF FILE [--format=raw|qcow2|oci-archive|oci-dir]", "write an image to a file"},
     {"rm", verb_rm, "rm REF...", "remove images"},

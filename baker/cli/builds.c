@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Options and templates of the verbs that work on builds.
+ */
+#include "baker/cli/builds.h"
+
+#include "base/units.h"
+
+#include <string.h>
+
+void builds_init(Builds *builds)
+{
+    *builds = (Builds){.vars = g_ptr_array_new(),
+                       .files = g_ptr_array_new(),
+                       .only = g_ptr_array_new(),
+                       .except = g_ptr_array_new(),
+                       .names = g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref),
+                       .templates = g_ptr_array_new_with_free_func((GDestroyNotify)template_free)};
+}
+
+void builds_clear(Builds *builds)
+{
+    g_ptr_array_unref(builds->templates);
+    g_ptr_array_unref(builds->vars);
+    g_ptr_array_unref(builds->files);
+    g_ptr_array_unref(builds->only);
+    g_ptr_array_unref(builds->except);
+    g_ptr_array_unref(builds->names);
+}
+
+CliOption *builds_options(Builds *builds, const CliOption *more)
+{
+    const CliOption shared[] = {{"var", CLI_LIST, builds->vars},
+                                {"var-file", CLI_LIST, builds->files},
+                                {"only", CLI_LIST, builds->only},
+                                {"except", CLI_LIST, builds->except},
+                                {"offline", CLI_FLAG, &builds->options.offline},
+                                {"refresh", CLI_FLAG, &builds->options.refresh},
+                                {"locked", CLI_STRING, &builds->options.locked},
+                                {"fresh-since", CLI_STRING, &builds->fresh_since}};
+    GArray *all = g_array_new(TRUE, TRUE, sizeof(CliOption));
+
+    g_array_append_vals(all, shared, G_N_ELEMENTS(shared));
+    for (; more && more->name; more++)
+        g_array_append_vals(all, more, 1);
+    return (CliOption *)g_array_free(all, FALSE);
+}
+
+/* Packer separates names in -only and -except by commas. */
+static const char *const *split_commas(Builds *builds, GPtrArray *list)
+{
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+
+    for (guint i = 0; i < list->len; i++) {
+        g_auto(GStrv) parts = g_strsplit(list->pdata[i], ",", -1);
+
+        for (char **part = parts; *part; part++)
+            g_ptr_array_add(names, g_strdup(g_strstrip(*part)));
+    }
+    g_ptr_array_add(builds->names, names);
+    return cli_strings(names);
+}
+
+/* A moment, or how long ago it was. */
+static bool parse_fresh_since(const char *text, int64_t *ret, GError **error)
+{
+    g_autoptr(GTimeZone) zone = g_time_zone_new_local();
+    g_autoptr(GDateTime) moment = g_date_time_new_from_iso8601(text, zone);
+    double seconds;
+
+    if (moment)
+        *ret = g_date_time_to_unix(moment);
+    else if (units_parse_duration(text, &seconds, NULL))
+        *ret = g_get_real_time() / G_USEC_PER_SEC - (int64_t)seconds;
+    else
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "--fresh-since '%s' is neither a moment like 2026-01-31T04:00:00 nor a duration like 6h", text);
+    return *ret > 0 || fail_code(error, KILN_ERROR_USAGE, "--fresh-since '%s' lies before 1970", text);
+}
+
+static bool load_one(Builds *builds, const char *path, GError **error)
+{
+    Template *template = NULL;
+    GPtrArray *list;
+
+    if (!template_load(path, &builds->template_options, &template, error))
+        return false;
+    g_ptr_array_add(builds->templates, template);
+    list = template_builds(template);
+    for (guint i = 0; i < list->len; i++)
+        if (!bake_check(list->pdata[i], error))
+            return false;
+    return list->len > 0 ||
+           fail_code(error, KILN_ERROR_USAGE, "'%s' selects nothing to bake: it has no build%s", path,
+                     builds->only->len || builds->except->len ? " that -only and -except let through" : "");
+}
+
+bool builds_prepare(Builds *builds, GError **error)
+{
+    builds->template_options = (TemplateOptions){.vars = cli_strings(builds->vars),
+                                                 .var_files = cli_strings(builds->files),
+                                                 .only = split_commas(builds, builds->only),
+                                                 .except = split_commas(builds, builds->except)};
+    if (builds->fresh_since)
+        return parse_fresh_since(builds->fresh_since, &builds->options.fresh_since, error);
+    builds->options.fresh_since = g_get_real_time() / G_USEC_PER_SEC; /* release files are asked for once a call */
+    return true;
+}
+
+bool builds_load(Builds *builds, char **paths, GError **error)
+{
+    if (!builds_prepare(builds, error))
+        return false;
+    for (; *paths; paths++)
+        if (!load_one(builds, *paths, error))
+            return false;
+    return true;
+}
