@@ -97,7 +97,7 @@ static bool same_step(const json_t *a, const json_t *b)
  * Steps keep their place unless some were put in or taken out before them: the nth of its type and label
  * is looked for then, with equal arguments if there is one.
  */
-const json_t *bake_why_match(const json_t *before, const json_t *now, size_t index)
+const json_t *bake_why_match(const json_t *before, const json_t *now, size_t index, size_t count)
 {
     const json_t *record = json_array_get(now, index), *there = json_array_get(before, index), *one, *found = NULL;
     size_t i;
@@ -112,9 +112,9 @@ const json_t *bake_why_match(const json_t *before, const json_t *now, size_t ind
         if (!found && i >= index)
             found = one;
     }
-    if (there && same_step(there, record) && json_array_size(before) == json_array_size(now))
+    if (there && same_step(there, record) && json_array_size(before) == count)
         return there;
-    return json_array_size(before) >= json_array_size(now) ? found : NULL;
+    return json_array_size(before) >= count ? found : NULL;
 }
 
 /* The first name whose value is not the same on both sides. */

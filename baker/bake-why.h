@@ -17,8 +17,11 @@
 /* The record of a step from the JSON its key is made of, and its transaction (may be NULL). New reference. */
 json_t *bake_why_record(const json_t *key, const char *type, const char *label, const json_t *transaction);
 
-/* The record in @before (a list, may be NULL) that step @index of @now was made as the last time; NULL: it is new. */
-const json_t *bake_why_match(const json_t *before, const json_t *now, size_t index);
+/*
+ * The record in @before (a list, may be NULL) that step @index of @now was made as the last time; NULL: it is new. @now may end with
+ * that step; @count is how many steps there are.
+ */
+const json_t *bake_why_match(const json_t *before, const json_t *now, size_t index, size_t count);
 
 /* "file app.conf: content"; NULL when nothing differs. Free with g_free. */
 char *bake_why_differs(const json_t *before, const json_t *now);

@@ -41,7 +41,7 @@ static char *same_inputs(const BakeChain *chain, const BakeStep *step, const jso
 
 static char *why_miss(const BakeChain *chain, const json_t *before, const json_t *now, size_t index)
 {
-    const json_t *old = bake_why_match(before, now, index);
+    const json_t *old = bake_why_match(before, now, index, chain->steps->len);
     char *why;
 
     if (!before)
@@ -113,6 +113,19 @@ static bool plan_chains(GPtrArray *chains, json_t *list, bool *work, const char 
             *why = "its source is not in the store yet";
     }
     return true;
+}
+
+json_t *bake_plan_unknown(const TemplateBuild *build, const char *why)
+{
+    json_t *steps = json_array();
+
+    for (guint i = 0; i < build->provisioners->len; i++) {
+        const TemplateBlock *block = build->provisioners->pdata[i];
+
+        json_array_append_new(steps, json_pack("{s:I, s:s, s:s, s:s, s:s}", "number", (json_int_t)i + 1, "step",
+                                               block->name ? block->name : block->type, "type", block->type, "state", "unknown", "why", why));
+    }
+    return json_pack("{s:s, s:b, s:s, s:[{s:o}]}", "name", build->name, "work", true, "why", why, "chains", "steps", steps);
 }
 
 bool bake_plan_describe(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options, json_t **ret,

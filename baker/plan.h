@@ -18,4 +18,7 @@
 bool bake_plan_describe(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options, json_t **ret,
                         GError **error);
 
+/* The document for a build that waits for something else of its batch. New reference. */
+json_t *bake_plan_unknown(const TemplateBuild *build, const char *why);
+
 #endif

@@ -625,7 +625,7 @@ static void check_selection(Template *t, unsigned before)
 {
     const TemplateOptions *options = t->options;
 
-    if (t->builds->len > 0 || t->diagnostics.count != before || options->allow_unset)
+    if (t->builds->len > 0 || t->diagnostics.count != before || options->allow_unset || options->list_block)
         return;
     if ((options->only && options->only[0]) || (options->except && options->except[0]))
         diagnose(&t->diagnostics, (Range){ 0 }, "-only and -except leave nothing of this template");

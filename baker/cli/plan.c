@@ -8,8 +8,10 @@
 #include "baker/cli/builds.h"
 
 #include "baker/plan.h"
+#include "baker/source-image.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct PlanCall {
     CliContext *cli;
@@ -51,24 +53,75 @@ static void print_plan(const json_t *plan)
     }
 }
 
-static bool plan_all(PlanCall *call, Store *store, GError **error)
+static json_t *find_plan(const json_t *plans, const char *name)
+{
+    json_t *plan;
+    size_t i;
+
+    json_array_foreach ((json_t *)plans, i, plan)
+        if (strcmp(json_string_value(json_object_get(plan, "name")), name) == 0)
+            return plan;
+    return NULL;
+}
+
+static bool is_named(const PlanCall *call, const char *name)
 {
     for (guint i = 0; i < call->builds.templates->len; i++) {
-        Template *template = call->builds.templates->pdata[i];
-        GPtrArray *list = template_builds(template);
+        GPtrArray *list = template_builds(call->builds.templates->pdata[i]);
 
-        for (guint j = 0; j < list->len; j++) {
-            json_t *plan = NULL;
+        for (guint j = 0; j < list->len; j++)
+            if (strcmp(((TemplateBuild *)list->pdata[j])->name, name) == 0)
+                return true;
+    }
+    return false;
+}
 
-            if (!bake_plan_describe(store, template, list->pdata[j], &call->builds.options, &plan, error))
-                return false;
-            json_array_append_new(call->plans, plan);
-            call->work |= json_is_true(json_object_get(plan, "work"));
-            if (!call->cli->json)
-                print_plan(plan);
+/* A build on another one's image is planned after that one; when there is work for it the image is not there yet. */
+static bool plan_one(PlanCall *call, Store *store, Template *template, const TemplateBuild *build, bool *ret_later, GError **error)
+{
+    g_autofree char *parent = source_image_name(build->source->args);
+    const json_t *before = parent ? find_plan(call->plans, parent) : NULL;
+    json_t *plan = NULL;
+
+    *ret_later = parent && !before && strcmp(parent, build->name) != 0 && is_named(call, parent);
+    if (*ret_later || find_plan(call->plans, build->name))
+        return true;
+    if (before && json_is_true(json_object_get(before, "work"))) {
+        g_autofree char *why = g_strdup_printf("after %s", parent);
+
+        plan = bake_plan_unknown(build, why);
+    } else if (!bake_plan_describe(store, template, build, &call->builds.options, &plan, error)) {
+        return false;
+    }
+    json_array_append_new(call->plans, plan);
+    call->work |= json_is_true(json_object_get(plan, "work"));
+    if (!call->cli->json)
+        print_plan(plan);
+    return true;
+}
+
+/* Until a round plans nobody new: what is left then needs itself. */
+static bool plan_all(PlanCall *call, Store *store, GError **error)
+{
+    bool later = true;
+
+    for (size_t before = SIZE_MAX; later && before != json_array_size(call->plans);) {
+        before = json_array_size(call->plans);
+        later = false;
+        for (guint i = 0; i < call->builds.templates->len; i++) {
+            Template *template = call->builds.templates->pdata[i];
+            GPtrArray *list = template_builds(template);
+
+            for (guint j = 0; j < list->len; j++) {
+                bool waits;
+
+                if (!plan_one(call, store, template, list->pdata[j], &waits, error))
+                    return false;
+                later |= waits;
+            }
         }
     }
-    return true;
+    return !later || fail_code(error, KILN_ERROR_USAGE, "the builds need each other's images in a circle");
 }
 
 int verb_plan(CliContext *cli, int argc, char **argv)
