@@ -50,6 +50,7 @@ typedef struct BakeChain {
     uint64_t new_bytes;      /* private bytes that steps added */
     int64_t started;         /* wall clock: what was fetched since counts as fresh for all steps */
     json_t *locked;          /* transactions to replay, by position; NULL: none */
+    TreeKnown *known;        /* made by bake_known() */
     bool root_known;         /* bake_find_root() has looked at an in-place disk */
     bool root_found;
     uint64_t root_offset, root_size;
@@ -93,6 +94,8 @@ bool bake_run(BakeChain *chain, GError **error);
 bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **error);
 /* The same of a tree that was rendered: what bake_content() gives for its disk after a step that changed nothing. */
 bool bake_tree_content(BakeChain *chain, const TreeStored *stored, Digest *ret, GError **error);
+/* Contents that this chain has seen, those of its source's tree among them; borrowed. */
+bool bake_known(BakeChain *chain, TreeKnown **ret, GError **error);
 /* The root's partition in a working disk; false without error when there is no ext4 root. */
 bool bake_find_root(BakeChain *chain, StoreMap *disk, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_found,
                     GError **error);

@@ -92,6 +92,7 @@ void bake_chain_free(BakeChain *chain)
     json_decref(chain->locked);
     source_state_clear(&chain->state);
     g_strfreev(chain->env);
+    tree_known_free(chain->known);
     g_ptr_array_unref(chain->steps);
     g_free(chain);
 }

@@ -304,14 +304,18 @@ static bool capture(Session *session, size_t index, GError **error)
         return true;
     }
     if (!(index + 1 == chain->steps->len && chain->state.layout == LAYOUT_INPLACE ? seal_unmounted(session, error)
-                                                                                   : seal_frozen(session, error)) ||
-        !working_disk_capture(session->disk, &step->map, &added, error))
+                                                                                   : seal_frozen(session, error)))
         return fail_prefix(error, "keep the state after '%s'", step->label);
+    trace("bake.run", "%s: sealed", step->label);
+    if (!working_disk_capture(session->disk, &step->map, &added, error))
+        return fail_prefix(error, "keep the state after '%s'", step->label);
+    trace("bake.run", "%s: captured", step->label);
     chain->new_bytes += added;
     if (digest_equal(&step->map, bake_map_before(chain, index)))
         step->content = *bake_content_before(chain, index);
     else if (!bake_content(chain, &step->map, &step->content, error))
         return fail_prefix(error, "read the root after '%s'", step->label);
+    trace("bake.run", "%s: content known", step->label);
     return remember(chain, step, error);
 }
 
@@ -370,6 +374,7 @@ static bool run_step(Session *session, size_t index, GError **error)
     start = g_get_monotonic_time();
     if (!run_with_retries(session, error) && !blame_disk(session, error))
         return fail_prefix(error, "%s: step %zu (%s)", chain->build->name, index + 1, session->step->label);
+    trace("bake.run", "%s: ran", session->step->label);
     if (!capture(session, index, error))
         return blame_disk(session, error);
     session->step->seconds = (double)(g_get_monotonic_time() - start) / 1e6;

@@ -52,9 +52,10 @@ static bool read_root(Seal *seal, uint64_t offset, uint64_t size, StoreMap **ret
     Store *store = seal->chain->store;
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) space = NULL;
+    TreeKnown *known = NULL;
 
-    return store_writer_open(store, BLOCK_PRIVATE, &writer, error) &&
-           tree_read_ext4(store, seal->disk, offset, size, writer, &seal->tree, &space, error) &&
+    return bake_known(seal->chain, &known, error) && store_writer_open(store, BLOCK_PRIVATE, &writer, error) &&
+           tree_read_ext4(store, seal->disk, offset, size, writer, known, &seal->tree, &space, error) &&
            store_writer_commit(writer, error) && open_space(store, space, ret_files, error);
 }
 

@@ -21,12 +21,28 @@ static bool looks_like_root(Tree *tree)
            tree_find(tree, "etc");
 }
 
+bool bake_known(BakeChain *chain, TreeKnown **ret, GError **error)
+{
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+
+    if (!chain->known) {
+        chain->known = tree_known_new();
+        if (!digest_is_none(&chain->state.tree.tree) && (!tree_load(chain->store, &chain->state.tree, &tree, &files, error) ||
+                                                         !tree_known_add(chain->known, tree, files, error)))
+            return false;
+    }
+    *ret = chain->known;
+    return true;
+}
+
 static bool try_root(BakeChain *chain, StoreMap *disk, const DiskPartition *partition)
 {
     g_autoptr(Tree) tree = NULL;
     g_autoptr(GError) ignored = NULL;
+    TreeKnown *known = NULL;
 
-    return tree_read_ext4(chain->store, disk, partition->offset, partition->size, NULL, &tree, NULL, &ignored) &&
+    return bake_known(chain, &known, &ignored) && tree_read_ext4(chain->store, disk, partition->offset, partition->size, NULL, known, &tree, NULL, &ignored) &&
            looks_like_root(tree);
 }
 
@@ -206,8 +222,9 @@ static bool inplace_content(BakeChain *chain, StoreMap *disk, Digest *ret, GErro
     g_autoptr(GArray) partitions = NULL;
     g_autoptr(DigestStream) stream = digest_stream_new();
     uint64_t done = 0, size = GUINT64_TO_LE(store_map_size(disk));
+    TreeKnown *known = NULL;
 
-    if (!disk_partitions(disk, &partitions, error))
+    if (!disk_partitions(disk, &partitions, error) || !bake_known(chain, &known, error))
         return false;
     g_array_sort(partitions, compare_offsets);
     digest_stream_update(stream, &size, sizeof size);
@@ -217,7 +234,7 @@ static bool inplace_content(BakeChain *chain, StoreMap *disk, Digest *ret, GErro
         Digest digest;
 
         if (!g_str_equal(part->fs, "ext4") || part->unclean || part->offset < done ||
-            !tree_read_ext4(chain->store, disk, part->offset, part->size, NULL, &tree, NULL, NULL))
+            !tree_read_ext4(chain->store, disk, part->offset, part->size, NULL, known, &tree, NULL, NULL))
             continue;
         steady_digest(chain, tree, &digest);
         digest_stream_update(stream, digest.bytes, sizeof digest.bytes);
@@ -248,14 +265,15 @@ bool bake_content(BakeChain *chain, const Digest *map, Digest *ret, GError **err
     g_autoptr(StoreMap) disk = NULL;
     g_autoptr(Tree) tree = NULL;
     uint64_t offset, size;
+    TreeKnown *known = NULL;
     bool found;
 
     if (!store_map_open(chain->store, map, &disk, error))
         return false;
     if (chain->state.layout == LAYOUT_INPLACE)
         return inplace_content(chain, disk, ret, error);
-    if (!bake_find_root(chain, disk, &offset, &size, &found, error) ||
-        !tree_read_ext4(chain->store, disk, offset, size, NULL, &tree, NULL, error))
+    if (!bake_find_root(chain, disk, &offset, &size, &found, error) || !bake_known(chain, &known, error) ||
+        !tree_read_ext4(chain->store, disk, offset, size, NULL, known, &tree, NULL, error))
         return false;
     drop_paths(tree, rendered_paths);
     steady_digest(chain, tree, ret);

@@ -308,7 +308,7 @@ static bool read_root(const SourceContext *context, StoreMap *disk, TreeStored *
             continue;
         }
         if (!store_writer_open(context->store, BLOCK_PRIVATE, &writer, error) ||
-            !tree_read_ext4(context->store, disk, part->offset, part->size, writer, &tree, &space, error))
+            !tree_read_ext4(context->store, disk, part->offset, part->size, writer, NULL, &tree, &space, error))
             return fail_prefix(error, "partition %u", part->number);
         if (!is_root(tree))
             continue;

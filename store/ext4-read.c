@@ -15,6 +15,7 @@
  */
 #include "store/ext4-map-io.h"
 #include "store/tree-acl.h"
+#include "store/tree-known.h"
 #include "store/tree-space.h"
 
 #include "base/error.h"
@@ -51,6 +52,7 @@ typedef struct Reader {
     uint64_t content_left; /* apparent bytes that may still be hashed */
     uint8_t *chunk;
     MapWriter *space;
+    TreeKnown *known; /* may be NULL */
     GError **error; /* of the walk under way, for libext2fs's callbacks */
     const char *at; /* folder being read */
     bool failed;
@@ -257,17 +259,61 @@ static int64_t inode_mtime(const struct ext2_inode_large *inode, size_t inode_si
     return time;
 }
 
+/* Only whole blocks on the store's grid have hashes. */
+static bool content_key(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, uint64_t size, Digest *ret, bool *ret_has, GError **error)
+{
+    g_autoptr(GArray) runs = NULL;
+    g_autoptr(DigestStream) key = NULL;
+
+    *ret_has = r->known && size > 0 && !(inode->i_flags & EXT4_INLINE_DATA_FL) && r->fs->blocksize == STORE_BLOCK_SIZE &&
+               r->offset % STORE_BLOCK_SIZE == 0;
+    if (!*ret_has)
+        return true;
+    runs = g_array_new(FALSE, FALSE, sizeof(Run));
+    if (!runs_of_file(r, ino, inode, size, runs, error))
+        return false;
+    key = tree_known_key_begin(size);
+    for (guint i = 0; i < runs->len; i++) {
+        const Run *run = &g_array_index(runs, Run, i);
+
+        if (!tree_known_key_add(r->known, key, run->logical, r->disk, r->offset / STORE_BLOCK_SIZE + run->physical, run->count, error))
+            return false;
+    }
+    digest_stream_final(key, ret);
+    return true;
+}
+
+static bool get_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
+{
+    g_autoptr(DigestStream) digest = NULL;
+    const Digest *content = NULL;
+    bool has_key;
+    Digest key;
+
+    if (!content_key(r, ino, inode, entry->size, &key, &has_key, error))
+        return false;
+    content = has_key ? tree_known_find(r->known, &key) : NULL;
+    if (content) {
+        entry->sha256 = *content;
+        return true;
+    }
+    digest = digest_stream_new();
+    if (!send_content(r, ino, inode, entry->size, content_hash, digest, error))
+        return false;
+    digest_stream_final(digest, &entry->sha256);
+    if (has_key)
+        tree_known_put(r->known, &key, &entry->sha256);
+    return true;
+}
+
 static bool get_file(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
 {
-    g_autoptr(DigestStream) digest = digest_stream_new();
-
     entry->size = EXT2_I_SIZE(inode);
     if (entry->size > TREE_FILE_MAX || entry->size > r->content_left)
         return fail(error, "the file '/%s' claims more bytes than a disk of this size should hold", entry->path);
     r->content_left -= entry->size;
-    if (!send_content(r, ino, inode, entry->size, content_hash, digest, error))
+    if (!get_content(r, ino, inode, entry, error))
         return fail_prefix(error, "'/%s'", entry->path);
-    digest_stream_final(digest, &entry->sha256);
     entry->data_offset = ino;
     return true;
 }
@@ -674,10 +720,10 @@ static void reader_clear(Reader *r)
     g_free(r->chunk);
 }
 
-bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size, StoreWriter *writer, Tree **ret_tree,
-                    MapWriter **ret_space, GError **error)
+bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size, StoreWriter *writer, TreeKnown *known,
+                    Tree **ret_tree, MapWriter **ret_space, GError **error)
 {
-    Reader r = {.disk = disk, .offset = offset, .size = size};
+    Reader r = {.disk = disk, .offset = offset, .size = size, .known = known};
     bool ok = reader_open(&r, error) && read_folders(&r, error);
 
     (void)store;

@@ -128,9 +128,17 @@ bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutF
  * Reads the ext4 file system at [@offset, @offset+@size) of @disk in user space (libext2fs, read-only), without a mount.
  * With @writer the contents become a file space in it (blocks taken over from the disk's map, copied only where the class or the grid demands);
  * with @writer NULL only the tree with its digests is made. Contents beyond the end of a file are never taken over.
+ * @known may be NULL; else contents in it are not read again, and new ones are added.
  */
-bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size, StoreWriter *writer, Tree **ret_tree,
+typedef struct TreeKnown TreeKnown;
+bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size, StoreWriter *writer, TreeKnown *known, Tree **ret_tree,
                     MapWriter **ret_space, GError **error);
+
+/* Contents and the hashes of their blocks, for one thread; tree_known_add() takes in a stored tree without reading contents. */
+TreeKnown *tree_known_new(void);
+void tree_known_free(TreeKnown *known);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(TreeKnown, tree_known_free)
+bool tree_known_add(TreeKnown *known, Tree *tree, StoreMap *files, GError **error);
 
 /*
  * Single files of such a file system, without reading the rest. Paths are absolute; links are followed inside of it.

@@ -81,7 +81,7 @@ static Tree *read_image(Fixture *f, StoreMap *disk, StoreMap **ret_files)
     Tree *tree = NULL;
 
     g_assert_true(store_writer_open(f->store, BLOCK_PUBLIC, &writer, NULL));
-    (void)tree_read_ext4(f->store, disk, 0, store_map_size(disk), writer, &tree, &space, &error);
+    (void)tree_read_ext4(f->store, disk, 0, store_map_size(disk), writer, NULL, &tree, &space, &error);
     g_assert_no_error(error);
     *ret_files = support_commit(f->store, writer, space, NULL);
     return tree;
@@ -170,7 +170,7 @@ static void expect_refusal(const char *script, const char *words)
 
     g_assert_cmpint(support_sh("cd %s && %s", f->dir, script), ==, 0);
     disk = support_import(f->store, f->image);
-    g_assert_false(tree_read_ext4(f->store, disk, 0, store_map_size(disk), NULL, &tree, NULL, &error));
+    g_assert_false(tree_read_ext4(f->store, disk, 0, store_map_size(disk), NULL, NULL, &tree, NULL, &error));
     g_assert_nonnull(error);
     if (!strstr(error->message, words))
         g_error("'%s' does not say '%s'", error->message, words);
@@ -206,7 +206,7 @@ static void test_damage(void)
         memcpy(copy + 1024, data + 1024, 1024); /* else hardly any would be opened */
         g_assert_true(file_replace(AT_FDCWD, f->image, copy, size, 0600, FILE_SYNC_NO, NULL));
         disk = support_import(f->store, f->image);
-        (void)tree_read_ext4(f->store, disk, 0, store_map_size(disk), NULL, &tree, NULL, NULL);
+        (void)tree_read_ext4(f->store, disk, 0, store_map_size(disk), NULL, NULL, &tree, NULL, NULL);
     }
 }
 

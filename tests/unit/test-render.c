@@ -168,7 +168,7 @@ static void check_round_trip(SupportFillFn *fill, bool bootable)
     check_disk(disk, dir);
     render_root_extent(store_map_size(disk), &offset, &size);
     g_assert_true(store_writer_open(store, BLOCK_PUBLIC, &writer, NULL));
-    (void)tree_read_ext4(store, disk, offset, size, writer, &back, &space, &error);
+    (void)tree_read_ext4(store, disk, offset, size, writer, NULL, &back, &space, &error);
     g_assert_no_error(error);
     files_back = support_commit(store, writer, space, &second);
     if (bootable) {
