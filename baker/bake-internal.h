@@ -8,6 +8,7 @@
 
 #include "baker/bake.h"
 #include "baker/resolve.h"
+#include "baker/secrets.h"
 #include "baker/source.h"
 #include "provisioner/provisioner.h"
 
@@ -44,6 +45,7 @@ typedef struct BakeChain {
     SourceState state;       /* the source's first state */
     int64_t epoch;
     char **env;              /* base environment of every step */
+    Secrets *secrets;        /* read by bake_plan() */
     GPtrArray *steps;        /* of BakeStep* */
     size_t hits;             /* length of the cached prefix */
     bool source_cached;

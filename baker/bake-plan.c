@@ -93,6 +93,7 @@ void bake_chain_free(BakeChain *chain)
     source_state_clear(&chain->state);
     g_strfreev(chain->env);
     tree_known_free(chain->known);
+    secrets_free(chain->secrets);
     g_ptr_array_unref(chain->steps);
     g_free(chain);
 }
@@ -147,6 +148,7 @@ ProvisionerHost bake_host(const BakeChain *chain, const BakeStep *step)
         .env = (const char *const *)chain->env,
         .epoch = chain->epoch,
         .network = step ? step->network : false,
+        .secret = chain->secrets && secrets_any(chain->secrets),
     };
 }
 
@@ -255,7 +257,7 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
         resolve_digest(step->transaction, &digest);
         set_hex(key, "transaction", &digest);
     } else if (step->block) {
-        json_object_set(key, "args", step->block->args);
+        json_object_set_new(key, "args", secrets_mask_json(chain->secrets, step->block->args));
     }
     json_object_set_new(key, "network", json_boolean(step->network));
     for (char **e = chain->env; *e; e++)
@@ -392,7 +394,7 @@ static void source_key(BakeChain *chain, const SourceContext *context)
     json_object_set_new(key, "name", json_string(chain->build->name));
     json_object_set_new(key, "epoch", json_integer(context->epoch));
     json_object_set(key, "source", chain->identity);
-    json_object_set(key, "args", chain->build->source->args);
+    json_object_set_new(key, "args", secrets_mask_json(chain->secrets, chain->build->source->args));
     json_digest(key, &chain->source_key);
 }
 
@@ -479,13 +481,14 @@ bool bake_plan(BakeChain *chain, GError **error)
 {
     bool known;
 
-    return check_inputs(chain, error) && plan_source(chain, true, &known, error) && find_hits(chain, error);
+    return secrets_load(chain->template, chain->build, &chain->secrets, error) && check_inputs(chain, error) &&
+           plan_source(chain, true, &known, error) && find_hits(chain, error);
 }
 
 bool bake_plan_known(BakeChain *chain, bool *ret_known, GError **error)
 {
-    return check_inputs(chain, error) && plan_source(chain, false, ret_known, error) &&
-           (!*ret_known || find_hits(chain, error));
+    return secrets_load(chain->template, chain->build, &chain->secrets, error) && check_inputs(chain, error) &&
+           plan_source(chain, false, ret_known, error) && (!*ret_known || find_hits(chain, error));
 }
 
 /* ---- records of the last bake ---- */

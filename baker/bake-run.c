@@ -18,6 +18,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,6 +120,14 @@ static bool disk_is_good(void *arg)
     return working_disk_check(arg, NULL);
 }
 
+static bool scan_for_secrets(const void *data, size_t size, void *arg, GError **error)
+{
+    const char *found = secrets_find(((Session *)arg)->chain->secrets, data, size);
+
+    return !found || fail(error, "%s was written to the disk; nothing of this step is kept (steps find secrets in " SECRETS_FOLDER
+                                 ", and what they write must not hold them)", found);
+}
+
 static bool open_session(Session *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
@@ -132,6 +141,8 @@ static bool open_session(Session *session, size_t index, GError **error)
     spec.network = session->network;
     if (!working_disk_open(chain->store, bake_map_before(chain, index), chain->state.size, &session->disk, error))
         return fail_prefix(error, "working disk");
+    if (secrets_any(chain->secrets))
+        working_disk_set_scan(session->disk, scan_for_secrets, session);
     if (!find_root(chain, index, &spec, error))
         return false;
     spec.nbd_socket = working_disk_socket(session->disk);
@@ -157,6 +168,30 @@ static void close_session(Session *session)
     g_clear_pointer(&session->tmpdir, g_free);
 }
 
+/* On the step's tmpfs: they are gone with it. */
+static bool put_secrets(Session *session, Guest *guest, GError **error)
+{
+    const Secrets *secrets = session->chain->secrets;
+    const GuestFile folder = {.mode = 0700}, meta = {.mode = 0400};
+
+    if (!session->step->block || secrets_count(secrets) == 0)
+        return true;
+    if (!guest->ops->mkdir(guest, SECRETS_FOLDER, &folder, error))
+        return false;
+    for (size_t i = 0; i < secrets_count(secrets); i++) {
+        g_autofree char *path = g_build_filename(SECRETS_FOLDER, secrets_name(secrets, i), NULL);
+        auto_fd int fd = memfd_create("secret", MFD_CLOEXEC);
+        gsize size;
+        const void *data = g_bytes_get_data(secrets_value(secrets, i), &size);
+
+        if (fd < 0)
+            return fail_errno(error, "make a file in memory");
+        if (!file_pwrite_full(fd, data, size, 0, "a secret", error) || !guest->ops->put(guest, fd, path, &meta, error))
+            return fail_prefix(error, "secret '%s'", secrets_name(secrets, i));
+    }
+    return true;
+}
+
 static bool run_once(Session *session, GError **error)
 {
     BakeStep *step = session->step;
@@ -176,7 +211,7 @@ static bool run_once(Session *session, GError **error)
         return step->ops->run(step->block->args, &host, NULL, error);
     if (!guest->ops->begin(guest, &begin, error))
         return false;
-    ok = step->block ? step->ops->run(step->block->args, &host, guest, error)
+    ok = !put_secrets(session, guest, error) ? false : step->block ? step->ops->run(step->block->args, &host, guest, error)
                      : provisioner_sysprep(&host, guest, error);
     if (!guest->ops->end(guest, &ending) && ok) {
         g_propagate_error(error, g_steal_pointer(&ending));

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mask.h"
 
 #include <fcntl.h>
 #include <pwd.h>
@@ -61,6 +62,13 @@ bool provenance_keep_inputs(Store *store, Template *template, GHashTable **ret, 
         if (!file_load(AT_FDCWD, path, INPUT_MAX, &bytes, error))
             return false;
         data = g_bytes_get_data(bytes, &size);
+        if (mask_active() && !memchr(data, '\0', size)) { /* a file of values may hold secret ones */
+            g_autofree char *text = g_strndup(data, size), *masked = mask_text(text);
+
+            g_bytes_unref(bytes);
+            bytes = g_bytes_new(masked, strlen(masked));
+            data = g_bytes_get_data(bytes, &size);
+        }
         if (!store_blob_put(store, data, size, digest, error))
             return false;
     }

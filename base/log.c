@@ -5,6 +5,7 @@
  */
 #include "base/log.h"
 
+#include "base/mask.h"
 #include "base/scope.h"
 #include "base/units.h"
 
@@ -55,7 +56,7 @@ static void clear_bar(void)
 
 static void print_line(const char *prefix, const char *format, va_list args)
 {
-    g_autofree char *text = g_strdup_vprintf(format, args);
+    g_autofree char *plain = g_strdup_vprintf(format, args), *text = mask_text(plain);
     AUTO_LOCK(&lock);
 
     clear_bar();

@@ -22,6 +22,7 @@ typedef struct ProvisionerHost {
         *env;      /* the step's base environment: SOURCE_DATE_EPOCH, TZ, LC_ALL, PYTHONHASHSEED, PACKER_* */
     int64_t epoch; /* SOURCE_DATE_EPOCH; mtime of uploaded files */
     bool network;  /* whether this step has it */
+    bool secret;   /* the step's texts may hold secrets: they belong on a tmpfs */
     /* Output of the step, line by line. */
     void (*say)(const char *line, bool is_stderr, void *arg);
     void *arg;

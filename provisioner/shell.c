@@ -3,8 +3,8 @@
  * Provisioner "shell": scripts in the guest, with Packer's options.
  *
  * For each script: put it (0755) into remote_folder, expand execute_command, run that by /bin/sh -c, compare
- * the exit code, remove it. During a step /tmp is a tmpfs, so with the default remote_folder nothing of this
- * reaches the image.
+ * the exit code, remove it. The default remote_folder is /tmp, as templates expect; /run, a tmpfs of the step,
+ * where the texts may hold secrets: what was removed from a disk can still be read there.
  *
  * The script's name is a number, not a random one as Packer has it: a script that prints $0 into a file must
  * give equal bytes twice. Steps run as root on a guest that is not booted: expect_disconnect,
@@ -83,7 +83,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Run, run_clear)
 
 static char *remote_name(const Run *run, unsigned number, const char *pattern)
 {
-    g_autofree char *folder = argument_text(run->args, "remote_folder", "/tmp");
+    g_autofree char *folder = argument_text(run->args, "remote_folder", run->host->secret ? "/run" : "/tmp");
     g_autofree char *fallback =
         g_strdup_printf("%s_%04u%s", pattern, number, strcmp(pattern, "script") == 0 ? ".sh" : "");
     g_autofree char *file = strcmp(pattern, "script") == 0 ? argument_text(run->args, "remote_file", fallback)

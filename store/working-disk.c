@@ -28,6 +28,7 @@
 
 #define PLUGIN_FILE "kiln-nbd-plugin.so"
 #define CAPTURE_CHUNK (1024 * 1024)
+#define SCAN_OVERLAP ((size_t)64 * 1024)
 #define ANSWER_MAX 4096
 #define ANSWER_TIMEOUT_MS (120 * 1000) /* requests under way finish first, and a host may be very busy */
 #define END_GRACE 3.0
@@ -52,6 +53,9 @@ struct WorkingDisk {
     Digest parent;
     Generation *sealed; /* NULL: none */
     bool capturing;
+
+    WorkingDiskScanFn *scan; /* may be NULL */
+    void *scan_arg;
 };
 
 /* --- starting nbdkit --- */
@@ -332,10 +336,14 @@ typedef struct Capture {
     StoreWriter *writer;
     MapWriter *map;
     uint8_t *buf;
+    uint8_t *window;      /* what the scan sees: the end of the bytes before, and these */
+    size_t window_size;
+    uint64_t window_end;  /* on the disk */
 } Capture;
 
 static void capture_clear(Capture *capture)
 {
+    g_free(capture->window);
     map_writer_free(capture->map);
     store_writer_free(capture->writer);
     if (capture->parent)
@@ -376,6 +384,23 @@ static bool zero_range(Capture *capture, uint64_t offset, uint64_t end, GError *
     return true;
 }
 
+/* Bytes that lie side by side on the disk are looked at side by side. */
+static bool scan_blocks(Capture *capture, uint64_t offset, size_t size, GError **error)
+{
+    size_t kept = 0;
+
+    if (!capture->window)
+        capture->window = g_malloc(SCAN_OVERLAP + CAPTURE_CHUNK);
+    if (capture->window_end == offset) {
+        kept = MIN(capture->window_size, SCAN_OVERLAP);
+        memmove(capture->window, capture->window + capture->window_size - kept, kept);
+    }
+    memcpy(capture->window + kept, capture->buf, size);
+    capture->window_size = kept + size;
+    capture->window_end = offset + size;
+    return capture->disk->scan(capture->window, capture->window_size, capture->disk->scan_arg, error);
+}
+
 static bool data_range(Capture *capture, uint64_t offset, uint64_t end, GError **error)
 {
     if (!need_writer(capture, error))
@@ -384,7 +409,7 @@ static bool data_range(Capture *capture, uint64_t offset, uint64_t end, GError *
         size_t some = MIN(end - offset, CAPTURE_CHUNK);
 
         if (!generation_pread(capture->disk->sealed, capture->buf, some, offset, error) ||
-            !map_writer_write(capture->map, offset, capture->buf, some, error))
+            (capture->disk->scan && !scan_blocks(capture, offset, some, error)) || !map_writer_write(capture->map, offset, capture->buf, some, error))
             return false;
         offset += some;
     }
@@ -481,6 +506,12 @@ static void end_capture(WorkingDisk *disk, const Digest *map /* NULL: it failed 
     }
     disk->capturing = false;
     g_cond_broadcast(&disk->changed);
+}
+
+void working_disk_set_scan(WorkingDisk *disk, WorkingDiskScanFn *scan, void *arg)
+{
+    disk->scan = scan;
+    disk->scan_arg = arg;
 }
 
 bool working_disk_capture(WorkingDisk *disk, Digest *ret_map, uint64_t *ret_new_bytes, GError **error)

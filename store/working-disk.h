@@ -35,6 +35,12 @@ bool working_disk_seal(WorkingDisk *disk, GError **error);
 bool working_disk_dirty_bytes(WorkingDisk *disk,
                               uint64_t *ret); /* of the sealed generation; 0 when none is sealed */
 /*
+ * Every dirty block is shown to @scan before it enters a segment, by working_disk_capture(), with up to 64 KiB of the bytes that lie before
+ * it on the disk; false fails the capture, and nothing of the generation is kept. Set before the first seal.
+ */
+typedef bool WorkingDiskScanFn(const void *data, size_t size, void *arg, GError **error);
+void working_disk_set_scan(WorkingDisk *disk, WorkingDiskScanFn *scan, void *arg);
+/*
  * Private class. *ret_map equals the parent when nothing was dirty, then nothing is written. *ret_new_bytes
  * is what the store grew by, compressed. May run in another thread while the guest writes on. After a failure
  * the generation is still sealed and shown; capture may be tried again.

@@ -88,6 +88,48 @@ static json_t *files_json(const Template *t)
     return list;
 }
 
+static void collect_strings(const json_t *value, GPtrArray *texts)
+{
+    const char *key;
+    json_t *one;
+    size_t i;
+
+    if (json_is_string(value) && *json_string_value(value))
+        g_ptr_array_add(texts, g_strdup(json_string_value(value)));
+    json_array_foreach ((json_t *)value, i, one)
+        collect_strings(one, texts);
+    if (json_is_object(value))
+        json_object_foreach ((json_t *)value, key, one)
+            collect_strings(one, texts);
+}
+
+static void collect_value(Value *value, bool sensitive, GPtrArray *texts)
+{
+    g_autoptr(json_t) json = NULL;
+
+    if (!value || value->state != VALUE_KNOWN || !(sensitive || value_is_sensitive(value)))
+        return;
+    json = value_to_json(value);
+    collect_strings(json, texts);
+}
+
+GPtrArray *template_sensitive(Template *t)
+{
+    GPtrArray *texts = g_ptr_array_new_with_free_func(g_free);
+
+    for (guint i = 0; i < t->variables->len; i++) {
+        const Variable *variable = t->variables->pdata[i];
+
+        collect_value(variable->value, variable->sensitive, texts);
+    }
+    for (guint i = 0; i < t->locals->len; i++) {
+        const Local *local = t->locals->pdata[i];
+
+        collect_value(local->value, local->sensitive, texts);
+    }
+    return texts;
+}
+
 json_t *template_describe(Template *t)
 {
     json_t *json = json_pack("{s:s, s:o, s:o, s:o, s:o}", "root", t->dir, "variables", variables_json(t), "locals", locals_json(t),

@@ -81,6 +81,9 @@ const char *template_dir(const Template *template);      /* path.root */
 /* Files that were read: template and var files, file(), templatefile(): absolute path -> Digest*. Borrowed. */
 GHashTable *template_files(Template *template);
 
+/* Every string in the values of variables and locals that are marked sensitive; char*, to free. */
+GPtrArray *template_sensitive(Template *template);
+
 /* Sets KILN_ERROR_USAGE with place, line and caret for @argument of @block (NULL or unknown: its header). Returns false. */
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);

@@ -6,6 +6,7 @@
 #include "baker/cli/cli.h"
 
 #include "base/file.h"
+#include "base/mask.h"
 #include "base/units.h"
 
 #include <fcntl.h>
@@ -135,16 +136,17 @@ bool cli_open_store(CliContext *cli, unsigned flags, Store **ret, GError **error
 int cli_fail(CliContext *cli, const GError *error)
 {
     int status = error_exit_status(error);
+    g_autofree char *message = mask_text(error ? error->message : "failed without a reason (please report this)");
 
-    fprintf(stderr, "kiln: %s\n", error ? error->message : "failed without a reason (please report this)");
+    fprintf(stderr, "kiln: %s\n", message);
     if (cli->json)
-        (void)cli_print_json(json_pack("{s:s, s:i}", "error", error ? error->message : "", "exit", status));
+        (void)cli_print_json(json_pack("{s:s, s:i}", "error", message, "exit", status));
     return status;
 }
 
 int cli_print_json(json_t *document)
 {
-    g_autofree char *text = json_pretty(document);
+    g_autofree char *plain = json_pretty(document), *text = mask_text(plain);
 
     fputs(text, stdout);
     json_decref(document);
