@@ -114,6 +114,8 @@ bool bake_published(Store *store, const TemplateBuild *build, GPtrArray *chains,
 const json_t *bake_parent_images(const BakeChain *chain);
 /* The chain's last state is its published parent, and no output is asked for that the parent has not. */
 bool bake_is_parent(const BakeChain *chain);
+/* The boot blocks of its test steps; new reference. */
+void bake_boot_tests(const BakeChain *chain, json_t **ret);
 /* Does this chain make the output kind, and with which block (NULL: default arguments)? */
 bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateBlock **ret_block);
 

@@ -234,7 +234,7 @@ bool bake_seal(BakeChain *chain, GPtrArray *images, GError **error)
 
 void bake_final_key(const BakeChain *chain, Digest *ret)
 {
-    g_autoptr(json_t) key = json_object();
+    g_autoptr(json_t) key = json_object(), boot = NULL;
     const TemplateBlock *block;
     char hex[DIGEST_HEX_SIZE];
 
@@ -250,6 +250,9 @@ void bake_final_key(const BakeChain *chain, Digest *ret)
         json_object_set_new(key, "map",
                             json_string(digest_to_hex(bake_map_before(chain, chain->steps->len), hex)));
     json_object_set_new(key, "base", json_string(digest_to_hex(&chain->state.content, hex)));
+    bake_boot_tests(chain, &boot);
+    if (json_array_size(boot) > 0)
+        json_object_set(key, "boot", boot);
     if (bake_wants_output(chain, "disk", &block))
         json_object_set_new(key, "disk", block ? json_incref(block->args) : json_object());
     if (bake_wants_output(chain, "oci", &block))

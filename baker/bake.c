@@ -5,6 +5,7 @@
 #include "baker/bake-internal.h"
 
 #include "baker/bake-lock.h"
+#include "baker/boot-test.h"
 #include "baker/layers.h"
 #include "baker/post-manifest.h"
 #include "baker/provenance.h"
@@ -262,6 +263,56 @@ static void parent_id(const BakeChain *chain, Digest *ret)
         *ret = digest_none;
 }
 
+void bake_boot_tests(const BakeChain *chain, json_t **ret)
+{
+    *ret = json_array();
+    for (guint i = 0; i < chain->steps->len; i++) {
+        const BakeStep *step = chain->steps->pdata[i];
+
+        if (step->block && strcmp(step->block->type, "test") == 0)
+            (void)json_array_extend(*ret, json_object_get(step->block->args, "boot"));
+    }
+}
+
+static const StoreImage *find_disk(const BakeResult *result)
+{
+    for (guint i = 0; i < result->images->len; i++)
+        if (strcmp(((StoreImage *)result->images->pdata[i])->kind, "disk") == 0)
+            return result->images->pdata[i];
+    return NULL;
+}
+
+/* Before anybody can see the set. */
+static bool run_boot_tests(Store *store, const TemplateBuild *build, const BakeOptions *options, GPtrArray *chains, const BakeResult *result,
+                           GError **error)
+{
+    const StoreImage *disk = find_disk(result);
+    unsigned count = 0;
+    const char *critical;
+
+    for (guint i = 0; disk && i < chains->len; i++) {
+        g_autoptr(json_t) tests = NULL;
+        const json_t *one;
+        size_t j;
+
+        bake_boot_tests(chains->pdata[i], &tests);
+        json_array_foreach (tests, j, one) {
+            count++;
+            if (!boot_test(store, disk, one, build->name, error))
+                return fail_prefix(error, "%s", build->name);
+        }
+    }
+    if (!disk || count > 0 || !options->boot_critical)
+        return true;
+    g_autoptr(json_t) transactions = transactions_of(chains), changes = package_changes(transactions);
+
+    critical = boot_test_critical(changes);
+    if (!critical)
+        return true;
+    log_info("==> %s: '%s' changed, which machines boot with", build->name, critical);
+    return boot_test(store, disk, NULL, build->name, error) || fail_prefix(error, "%s", build->name);
+}
+
 static bool publish(Store *store, Template *template, const TemplateBuild *build, GPtrArray *chains,
                     const Digest *key, BakeResult *result, GError **error)
 {
@@ -400,7 +451,7 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
     if (!result->images) {
         result->cached = false;
         result->images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
-        if (!seal_chains(chains, result, error))
+        if (!seal_chains(chains, result, error) || !run_boot_tests(store, build, options, chains, result, error))
             return false;
     }
     return publish(store, template, build, chains, &key, result, error);

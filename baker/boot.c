@@ -282,6 +282,8 @@ typedef struct Machine {
     gint64 deadline;
     ConsoleText *text;
     Check check;
+    GString *shown;     /* of the console, for options->until */
+    bool seen;
 } Machine;
 
 static bool start_qemu(Machine *machine, bool kvm, GError **error)
@@ -320,6 +322,23 @@ static void machine_clear(Machine *machine)
     scope_close_fd(&machine->console);
     working_disk_close(machine->disk);
     console_text_free(machine->text);
+    if (machine->shown)
+        g_string_free(machine->shown, TRUE);
+}
+
+/* A prompt has no newline behind it, so bytes are looked at, not lines. */
+static void look_for_text(Machine *machine, const char *data, size_t size)
+{
+    const char *until = machine->options->until;
+
+    if (!until || machine->seen)
+        return;
+    if (!machine->shown)
+        machine->shown = g_string_new(NULL);
+    g_string_append_len(machine->shown, data, (gssize)size);
+    machine->seen = memmem(machine->shown->str, machine->shown->len, until, strlen(until)) != NULL;
+    if (machine->shown->len > strlen(until) + sizeof(char[4096]))
+        g_string_erase(machine->shown, 0, (gssize)(machine->shown->len - strlen(until)));
 }
 
 /* False at the end: qemu is gone. */
@@ -332,6 +351,7 @@ static bool pump_console(Machine *machine)
     if (got <= 0)
         return got < 0 && (errno == EINTR || errno == EAGAIN);
     console_text_feed(machine->text, buf, (size_t)got, unused);
+    look_for_text(machine, buf, (size_t)got);
     if (machine->options->on_console)
         machine->options->on_console(buf, (size_t)got, machine->options->arg);
     return true;
@@ -354,6 +374,8 @@ static bool fail_timeout(Machine *machine, GError **error)
     double limit = seconds_since(check->started);
     AUTO_LOCK(&check->lock);
 
+    if (machine->options->until)
+        return fail_code(error, KILN_ERROR_TIMEOUT, "the console did not show \"%s\" within %.0f s", machine->options->until, limit);
     if (!check->url)
         return fail_code(error, KILN_ERROR_TIMEOUT, "the machine did not power off within %.0f s", limit);
     return fail_code(error, KILN_ERROR_TIMEOUT, "%s did not answer within %.0f s (last try: %s)", check->url,
@@ -372,6 +394,8 @@ static bool judge_end(Machine *machine, GError **error)
                     WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
     if (machine->check.url)
         return fail(error, "the machine powered off before %s answered", machine->check.url);
+    if (machine->options->until)
+        return fail(error, "the machine powered off before its console showed \"%s\"", machine->options->until);
     return true;
 }
 
@@ -396,6 +420,8 @@ static bool watch(Machine *machine, GError **error)
             return false;
         if (fds[0].revents && !pump_console(machine))
             return judge_end(machine, error);
+        if (machine->seen)
+            return true;
         if (fds[1].revents)
             return true;
         if (fds[3].revents)
@@ -444,9 +470,9 @@ bool boot_run(Store *store, const StoreImage *image, const BootOptions *options,
 
     end_qemu(&machine);
     check_stop(&machine.check);
-    ret->checked = ok && machine.check.succeeded;
+    ret->checked = ok && (machine.check.succeeded || machine.seen);
     ret->status = machine.check.status;
-    ret->seconds = ret->checked ? machine.check.seconds : seconds_since(machine.check.started);
+    ret->seconds = ok && machine.check.succeeded ? machine.check.seconds : seconds_since(machine.check.started);
     ret->body = g_steal_pointer(&machine.check.body);
     ret->console_tail = console_text_tail(machine.text);
     machine_clear(&machine);

@@ -21,6 +21,7 @@ typedef struct BootOptions {
     const char *const *forwards; /* "HOSTPORT:GUESTPORT", NULL-terminated; may be NULL */
     bool network;                /* the guest may reach the network (and so this machine's services) */
     const char *check; /* http(s) URL that shall answer 2xx or 3xx; NULL: run until the guest powers off */
+    const char *until; /* text that the console shall show, where there is no check; NULL: none */
     double timeout;    /* seconds; 0: 180 with a check, else no limit */
     int input_fd;      /* typed into the console; -1: nothing */
     BootConsoleFn *on_console; /* may be NULL */
@@ -28,7 +29,7 @@ typedef struct BootOptions {
 } BootOptions;
 
 typedef struct BootResult {
-    bool checked;       /* the check succeeded; false also when there was none */
+    bool checked;       /* the check succeeded, or the text was seen; false also when there was none */
     bool accelerated;   /* KVM */
     int status;         /* of the check's answer */
     double seconds;     /* from start to answer or end */
