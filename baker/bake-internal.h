@@ -30,6 +30,7 @@ typedef struct BakeStep {
     unsigned position;    /* of its block in the build, from 1; 0: the seal */
     json_t *transaction;  /* "packages": what the host resolved for resolved_for; NULL: the guest resolves itself */
     Digest resolved_for;  /* content that transaction was resolved for */
+    json_t *reached;      /* what it tried to reach on the network; NULL: not known */
     json_t *record;       /* the parts of the key, for bake-why.h */
 } BakeStep;
 

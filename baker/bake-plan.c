@@ -25,6 +25,7 @@ static void step_free(gpointer data)
 
     json_decref(step->transaction);
     json_decref(step->record);
+    json_decref(step->reached);
     g_free(step->label);
     g_free(step);
 }
@@ -273,8 +274,14 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
 
 static bool may_use_cache(const BakeChain *chain, const BakeStep *step)
 {
-    if (chain->options->no_cache || (step->ops && provisioner_always_runs(step->ops, step->block->args)))
-        return false;
+    return !chain->options->no_cache && !(step->ops && provisioner_always_runs(step->ops, step->block->args));
+}
+
+/* A result that was kept without an end although its step is volatile: the step reached nothing. */
+static bool counts(const BakeChain *chain, BakeStep *step, const StoreState *state)
+{
+    if (step->is_volatile && state->expires == 0 && g_strcmp0(step->block->refresh, "never") != 0)
+        step->is_volatile = false;
     return !(step->is_volatile && chain->options->refresh);
 }
 
@@ -324,7 +331,7 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
         return true;
     if (!store_state_get(chain->store, &step->key, &state, error))
         return false;
-    if (state) {
+    if (state && counts(chain, step, state)) {
         step->cached = true;
         step->content = state->content;
         step->map = state->map;

@@ -192,6 +192,23 @@ static bool put_secrets(Session *session, Guest *guest, GError **error)
     return true;
 }
 
+/* Nothing reached: the result depends on nothing outside, and counts for as long as the step's inputs do. */
+static void note_reached(BakeStep *step, Guest *guest)
+{
+    const GPtrArray *reached = step->network && guest->ops->reached ? guest->ops->reached(guest) : NULL;
+
+    g_clear_pointer(&step->reached, json_decref);
+    if (!reached)
+        return;
+    step->reached = json_array();
+    for (guint i = 0; i < reached->len; i++) {
+        json_array_append_new(step->reached, json_string_nocheck(reached->pdata[i]));
+        log_verbose("    %s: reached %s", step->label, (const char *)reached->pdata[i]);
+    }
+    if (reached->len == 0)
+        step->is_volatile = false;
+}
+
 static bool run_once(Session *session, GError **error)
 {
     BakeStep *step = session->step;
@@ -217,6 +234,7 @@ static bool run_once(Session *session, GError **error)
         g_propagate_error(error, g_steal_pointer(&ending));
         return false;
     }
+    note_reached(step, guest);
     return ok;
 }
 

@@ -193,6 +193,8 @@ static void add_steps(json_t *list, const BakeChain *chain)
                             step->block ? step->block->type : "seal", "cached", step->cached, "seconds", step->seconds,
                             "network", step->network, "key", digest_to_hex(&step->key, key), "content",
                             digest_to_hex(&step->content, content)));
+        if (step->reached)
+            json_object_set(json_array_get(list, json_array_size(list) - 1), "reached", step->reached);
     }
 }
 

@@ -14,6 +14,7 @@
  * fails by itself. When kiln itself is killed, libguestfs's recovery process ends qemu.
  */
 #include "baker/guest-channel.h"
+#include "baker/guest-network.h"
 #include "baker/guest-open.h"
 
 #include "base/error.h"
@@ -71,6 +72,9 @@ typedef struct GuestLibguestfs {
     bool launched;
     GPtrArray *mounts; /* char *: device, folder, device, folder, ... */
     GString *console;  /* the last of what the kernel said */
+    GuestNetwork *network; /* NULL: no card */
+    bool network_up;
+    GPtrArray *reached; /* by the last step with network; NULL: there was none */
 } GuestLibguestfs;
 
 /* --- ending qemu from outside --- */
@@ -421,15 +425,19 @@ static bool add_qemu_arguments(GuestLibguestfs *guest, const GuestOpenSpec *spec
     g_auto(GStrv) parts = g_strsplit(guest->control_path, ",", -1);
     g_autofree char *path = g_strjoinv(",,", parts);
     g_autofree char *chardev = g_strdup_printf("socket,id=kilncontrol,path=%s", path);
+    g_auto(GStrv) network = NULL;
 
     if (guestfs_config(guest->g, "-chardev", chardev) < 0 ||
         guestfs_config(guest->g, "-device", "virtserialport,chardev=kilncontrol,name=" CONTROL_PORT) < 0)
         return fail_call(guest, error, "set up the guest's control port");
     /* Ours rather than libguestfs's network: that one renames the guest's resolv.conf for every command. */
-    if (spec->network &&
-        (guestfs_config(guest->g, "-netdev", "user,id=kilnnet,net=169.254.0.0/16,ipv6=off") < 0 ||
-         guestfs_config(guest->g, "-device", "virtio-net-pci,netdev=kilnnet,romfile=") < 0))
-        return fail_call(guest, error, "set up the guest's network");
+    if (!spec->network)
+        return true;
+    guest->network = guest_network_new(guest->sockdir);
+    network = guest_network_arguments(guest->network);
+    for (char **pair = network; *pair; pair += 2)
+        if (guestfs_config(guest->g, pair[0], pair[1]) < 0)
+            return fail_call(guest, error, "set up the guest's network");
     return true;
 }
 
@@ -665,6 +673,9 @@ static void guest_free(GuestLibguestfs *guest)
     if (guest->g)
         guestfs_close(guest->g);
     guest_channel_free(guest->over.channel);
+    guest_network_free(guest->network);
+    if (guest->reached)
+        g_ptr_array_unref(guest->reached);
     watcher_clear(&guest->watcher);
     if (guest->sockdir)
         (void)file_remove_tree(AT_FDCWD, guest->sockdir, NULL);
@@ -681,6 +692,32 @@ static void op_kill(Guest *base)
         return;
     kill_qemu(&self(base)->watcher);
     guest_free(self(base));
+}
+
+/* The link is up before the runner sets the card up, and goes down before the next step can start. */
+static bool op_begin(Guest *base, const GuestStep *step, GError **error)
+{
+    GuestLibguestfs *guest = self(base);
+
+    g_clear_pointer(&guest->reached, g_ptr_array_unref);
+    if (step->network && guest->network && !guest_network_up(guest->network, error))
+        return false;
+    guest->network_up = step->network && guest->network;
+    return guest_channel_begin(base, step, error);
+}
+
+static bool op_end(Guest *base, GError **error)
+{
+    GuestLibguestfs *guest = self(base);
+    bool ended = guest_channel_end(base, error), up = guest->network_up;
+
+    guest->network_up = false;
+    return ended && (!up || guest_network_down(guest->network, &guest->reached, error));
+}
+
+static const GPtrArray *op_reached(Guest *base)
+{
+    return self(base)->reached;
 }
 
 /* A disk of somebody else's is trimmed before it is sealed: what a step deleted must not stay in its free
@@ -748,6 +785,9 @@ static bool op_shutdown(Guest *base, GError **error)
 static const GuestOps libguestfs_ops = {
     .name = "libguestfs",
     GUEST_CHANNEL_OPS,
+    .begin = op_begin,
+    .end = op_end,
+    .reached = op_reached,
     .checkpoint = op_checkpoint,
     .rollback = op_rollback,
     .shutdown = op_shutdown,
@@ -781,6 +821,8 @@ static bool guest_open(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError
     if (!guest->g)
         return fail_errno(error, "create a libguestfs handle");
     if (!configure(guest, spec, error) || !launch(guest, error) || !take_control_socket(guest, error))
+        return false;
+    if (guest->network && !guest_network_connect(guest->network, error))
         return false;
     if (!find_root(guest, spec, error))
         return false;

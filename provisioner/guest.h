@@ -72,6 +72,8 @@ typedef struct GuestOps {
     /* Names in a folder, NULL-terminated, sorted. */
     bool (*list)(Guest *guest, const char *path, char ***ret, GError **error);
     bool (*end)(Guest *guest, GError **error);
+    /* What the last step with network tried to reach, texts for people; NULL when that is not known. The slot may be NULL. */
+    const GPtrArray *(*reached)(Guest *guest);
     /* Sync and freeze; @seal is called while everything is quiet; thaw. An in-place disk is trimmed first. */
     bool (*checkpoint)(Guest *guest, bool (*seal)(void *arg, GError **error), void *arg, GError **error);
     /* Forget everything since the last checkpoint: ends an open step, unmounts, calls @drop, mounts again. */

@@ -96,6 +96,8 @@ static bool runner_checkpoint(Guest *guest, bool (*seal)(void *arg, GError **err
 static const GuestOps runner_ops = {
     .name = "runner",
     GUEST_CHANNEL_OPS,
+    .begin = guest_channel_begin,
+    .end = guest_channel_end,
     .checkpoint = runner_checkpoint,
     .shutdown = runner_shutdown,
     .kill = runner_free,
