@@ -35,6 +35,7 @@
 #define NOBODY 65534
 #define OPERATIONS_MAX 50000u
 #define UPDATE_LIMIT 600.0 /* seconds */
+#define UPDATE_ATTEMPTS 3u
 #define SIMULATE_LIMIT 120.0
 #define KEY_MAX ((size_t)1 << 20)
 
@@ -51,7 +52,6 @@ void apt_operation_free(AptOperation *operation)
     g_free(operation->architecture);
     g_free(operation);
 }
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptOperation, apt_operation_free)
 
 void apt_uri_free(AptUri *uri)
 {
@@ -61,7 +61,6 @@ void apt_uri_free(AptUri *uri)
     g_free(uri->architecture);
     g_free(uri);
 }
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptUri, apt_uri_free)
 
 void apt_space_close(AptSpace *space)
 {
@@ -168,7 +167,7 @@ static void append_line(GString *list, const AptEntry *entry, const char *key)
     g_string_append_printf(list, " ] %s %s %s\n", entry->uri, entry->suite, components);
 }
 
-/* The template's own entries; those without a key of their own are signed by repository_keys. */
+/* The template's own entries; repository_keys sign them, or without any the keys that the guest trusts. */
 static bool own_entries(const ResolveRequest *request, GPtrArray *ret, GError **error)
 {
     g_auto(GStrv) lines = NULL;
@@ -186,9 +185,29 @@ static bool own_entries(const ResolveRequest *request, GPtrArray *ret, GError **
     return true;
 }
 
+/* *ret: as signed-by takes it; NULL without keys. They vouch for the template's repositories, never for the guest's. */
+static bool write_own_keys(GPtrArray *keys, const char *space, char **ret, GError **error)
+{
+    g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *folder = g_build_filename(space, "etc", "keys", NULL);
+
+    for (guint i = 0; i < keys->len; i++) {
+        GBytes *key = keys->pdata[i];
+        g_autofree char *name = g_strdup_printf("own-%u.%s", i, key_suffix(key));
+
+        if (!write_file(folder, name, g_bytes_get_data(key, NULL), g_bytes_get_size(key), error))
+            return false;
+        g_ptr_array_add(paths, g_build_filename(folder, name, NULL));
+    }
+    g_ptr_array_add(paths, NULL);
+    *ret = keys->len ? g_strjoinv(",", (char **)paths->pdata) : NULL;
+    return true;
+}
+
 static bool write_sources(const ResolveRequest *request, const ResolveGuest *guest, const char *space, GError **error)
 {
     g_autoptr(GString) list = g_string_new(NULL);
+    g_autofree char *own_key = NULL;
     g_autoptr(GPtrArray) own = g_ptr_array_new_with_free_func((GDestroyNotify)apt_entry_free);
     g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
     g_autofree char *trusted = g_build_filename(space, "etc", "trusted", NULL);
@@ -202,13 +221,12 @@ static bool write_sources(const ResolveRequest *request, const ResolveGuest *gue
             return false;
         append_line(list, entry, key);
     }
-    if (!own_entries(request, own, error) || !own_keys(request, keys, error))
+    if (!own_entries(request, own, error) || !own_keys(request, keys, error) || !write_own_keys(keys, space, &own_key, error))
         return false;
     for (guint i = 0; i < own->len; i++)
-        append_line(list, own->pdata[i], NULL);
-    for (guint i = 0; i < guest->trusted->len + keys->len; i++) {
-        bool is_guest = i < guest->trusted->len;
-        GBytes *key = is_guest ? ((ResolveFile *)guest->trusted->pdata[i])->bytes : keys->pdata[i - guest->trusted->len];
+        append_line(list, own->pdata[i], own_key);
+    for (guint i = 0; i < guest->trusted->len; i++) {
+        GBytes *key = ((ResolveFile *)guest->trusted->pdata[i])->bytes;
         g_autofree char *name = g_strdup_printf("%u.%s", i, key_suffix(key));
 
         if (!write_file(trusted, name, g_bytes_get_data(key, NULL), g_bytes_get_size(key), error))
@@ -231,11 +249,13 @@ static void append_preferences(GString *text, const ResolveGuest *guest)
 
 static bool write_preferences(const ResolveRequest *request, const ResolveGuest *guest, const char *space, GError **error)
 {
+    static const char security[] = "Package: *\nPin: release a=*-security\nPin-Priority: 990\n";
     g_autoptr(GString) text = g_string_new(NULL);
     g_autofree char *folder = g_build_filename(space, "etc", "preferences", NULL);
+    g_autofree char *etc = g_build_filename(space, "etc", NULL);
     g_auto(GStrv) excluded = NULL;
 
-    if (!json_get_strings(request->args, "exclude", &excluded, error))
+    if (!json_get_strings(request->args, "exclude", &excluded, error) || !write_text(etc, APT_SECURITY_PINS, security, error))
         return false;
     for (char **name = excluded; *name; name++)
         g_string_append_printf(text, "Package: %s\nPin: release *\nPin-Priority: -1\n\n", *name);
@@ -261,6 +281,8 @@ static bool write_status(const ResolveRequest *request, const ResolveGuest *gues
             at = strstr(text->str, inner);
         }
         end = at ? strstr(at + 2, "\n\n") : NULL;
+        if (at && g_strstr_len(at, end ? end - at : -1, "\nStatus: hold ok installed"))
+            continue;
         at = at ? g_strstr_len(at, end ? end - at : -1, "Status: install ok installed") : NULL;
         if (!at)
             return fail(error, "hold: package '%s' is not installed", *name);
@@ -268,6 +290,23 @@ static bool write_status(const ResolveRequest *request, const ResolveGuest *gues
         g_string_insert(text, (gssize)(at - text->str) + 8, "hold");
     }
     return write_file(space, "status", text->str, text->len, error);
+}
+
+/* Who came only because somebody else needed it: without these marks autoremove finds nobody. */
+static bool write_marks(const ResolveGuest *guest, const char *space, GError **error)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    g_autofree char *folder = g_build_filename(space, "state", NULL);
+
+    for (guint i = 0; i < guest->installed->len; i++) {
+        const ResolvePackage *package = guest->installed->pdata[i];
+        bool any = strcmp(package->architecture, "all") == 0; /* apt counts those as native */
+
+        if (g_hash_table_contains(guest->automatic, package->name))
+            g_string_append_printf(text, "Package: %s\nArchitecture: %s\nAuto-Installed: 1\n\n", package->name,
+                                   any ? guest->architectures[0] : package->architecture);
+    }
+    return write_text(folder, "extended_states", text->str, error);
 }
 
 /* Only what is listed here: everything else stands at apt's compiled-in defaults. */
@@ -297,6 +336,7 @@ static bool write_configuration(const ResolveRequest *request, const ResolveGues
                            " };\nAPT::Install-Recommends \"%d\";\nAPT::Get::AutomaticRemove \"%d\";\n"
                            "APT::Get::Always-Include-Phased-Updates \"1\";\nAPT::Update::Error-Mode \"any\";\n"
                            "APT::Get::Show-User-Simulation-Note \"0\";\nAPT::Color \"0\";\n"
+                           "APT::Cmd::Pattern-Only \"1\";\n" /* a mistyped name with a dot is no regular expression */
                            "Acquire::Languages \"none\";\nAcquire::Retries \"3\";\nAcquire::ForceHash \"SHA256\";\n"
                            "Acquire::GzipIndexes \"0\";\n",
                            recommends, autoremove);
@@ -308,9 +348,12 @@ static bool write_configuration(const ResolveRequest *request, const ResolveGues
 /* ---- the folder ---- */
 
 /* Which folder: the same sources, keys and architectures share their indexes. */
-static char *space_name(const ResolveRequest *request, const ResolveGuest *guest)
+static bool space_name(const ResolveRequest *request, const ResolveGuest *guest, char **ret, GError **error)
 {
-    g_autoptr(GString) text = g_string_new("1\n");
+    g_autoptr(GString) text = g_string_new("2\n");
+    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+    const json_t *own = json_object_get(request->args, "repositories");
+    g_autofree char *canonical = own ? json_canonical(own) : NULL;
     Digest digest;
     char hex[DIGEST_HEX_SIZE];
 
@@ -329,14 +372,14 @@ static char *space_name(const ResolveRequest *request, const ResolveGuest *guest
     }
     for (char **name = guest->architectures; *name; name++)
         g_string_append_printf(text, "%s\n", *name);
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *own = json_object_get(request->args, i ? "repositories" : "repository_keys");
-        g_autofree char *canonical = own ? json_canonical(own) : NULL;
-
-        g_string_append(text, canonical ? canonical : "-");
-    }
+    g_string_append(text, canonical ? canonical : "-");
+    if (!own_keys(request, keys, error))
+        return false;
+    for (guint i = 0; i < keys->len; i++)
+        g_string_append_len(text, g_bytes_get_data(keys->pdata[i], NULL), (gssize)g_bytes_get_size(keys->pdata[i]));
     digest_of(text->str, text->len, &digest);
-    return g_strndup(digest_to_hex(&digest, hex), 24);
+    *ret = g_strndup(digest_to_hex(&digest, hex), 24);
+    return true;
 }
 
 static bool lock_space(AptSpace *space, GError **error)
@@ -362,7 +405,7 @@ static bool lock_space(AptSpace *space, GError **error)
 
 static bool make_space(const ResolveRequest *request, const ResolveGuest *guest, AptSpace *space, GError **error)
 {
-    static const char *const ours[] = {"etc", "etc/keys", "etc/trusted", "etc/preferences"};
+    static const char *const ours[] = {"etc", "etc/keys", "etc/trusted", "etc/preferences", "etc/none"};
     static const char *const apts[] = {"lists", "lists/partial", "cache", "cache/archives", "cache/archives/partial",
                                        "state", "tmp"};
     g_autofree char *etc = g_build_filename(space->path, "etc", NULL);
@@ -376,15 +419,18 @@ static bool make_space(const ResolveRequest *request, const ResolveGuest *guest,
         if (!make_folder(space->path, apts[i], true, error))
             return false;
     return write_sources(request, guest, space->path, error) && write_preferences(request, guest, space->path, error) &&
-           write_status(request, guest, space->path, error) && write_configuration(request, guest, space->path, error);
+           write_status(request, guest, space->path, error) && write_marks(guest, space->path, error) &&
+           write_configuration(request, guest, space->path, error);
 }
 
 bool apt_space_open(const ResolveRequest *request, const ResolveGuest *guest, AptSpace **ret, GError **error)
 {
-    g_autofree char *cache = cache_folder(), *name = space_name(request, guest);
+    g_autofree char *cache = cache_folder(), *name = NULL;
     g_autoptr(AptSpace) space = g_new0(AptSpace, 1);
 
     space->lock = -1;
+    if (!space_name(request, guest, &name, error))
+        return false;
     space->path = g_build_filename(cache, name, NULL);
     if (!process_have("apt-get"))
         return fail(error, "packages are resolved by apt-get, which this machine lacks: install apt");
@@ -474,9 +520,73 @@ static bool run_apt(AptSpace *space, const char *const *options, const char *con
 
 /* ---- update ---- */
 
-bool apt_space_update(AptSpace *space, const json_t *releases, bool offline, GError **error)
+static GPtrArray *release_files(const char *lists)
+{
+    GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GDir) dir = g_dir_open(lists, 0, NULL);
+
+    for (const char *name = dir ? g_dir_read_name(dir) : NULL; name; name = g_dir_read_name(dir))
+        if (g_str_has_suffix(name, "Release"))
+            g_ptr_array_add(paths, g_build_filename(lists, name, NULL));
+    return paths;
+}
+
+/* Whether apt holds just the release files that the resolution will be remembered for; else *ret_other is one that it lacks. */
+static bool holds_releases(GPtrArray *files, const json_t *releases, const char **ret_other)
+{
+    g_autoptr(GHashTable) held = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    json_t *wanted;
+
+    for (guint i = 0; i < files->len; i++) {
+        char hex[DIGEST_HEX_SIZE];
+        Digest digest;
+
+        if (digest_of_file(AT_FDCWD, files->pdata[i], &digest, NULL, NULL))
+            g_hash_table_add(held, g_strdup(digest_to_hex(&digest, hex)));
+    }
+    json_object_foreach ((json_t *)releases, *ret_other, wanted)
+        if (!g_hash_table_contains(held, json_string_value(wanted)))
+            return false;
+    return true;
+}
+
+/* "Changed since?" is answered in whole seconds: a file from the epoch is always fetched. Its Date still guards against older ones. */
+static void make_old(GPtrArray *files)
+{
+    static const struct timespec epoch[2];
+
+    for (guint i = 0; i < files->len; i++)
+        (void)utimensat(AT_FDCWD, files->pdata[i], epoch, 0); /* then the next attempt fails like this one */
+}
+
+/*
+ * apt fetches the release files again by itself. Two machines of a mirror may give us the new one and apt the old one; remembered
+ * like that, an update would stay unseen until the next one.
+ */
+static bool update_to(AptSpace *space, const json_t *releases, GError **error)
 {
     static const char *const no_options[] = {NULL}, *const words[] = {"update", NULL};
+    g_autofree char *lists = g_build_filename(space->path, "lists", NULL);
+    const char *other = NULL;
+
+    for (unsigned attempt = 0; attempt < UPDATE_ATTEMPTS; attempt++) {
+        g_autoptr(GPtrArray) files = NULL;
+
+        if (attempt > 1)
+            g_usleep(2 * G_USEC_PER_SEC);
+        if (!run_apt(space, no_options, words, UPDATE_LIMIT, NULL, error))
+            return fail_prefix(error, "cannot fetch the guest's package lists");
+        files = release_files(lists);
+        if (holds_releases(files, releases, &other))
+            return true;
+        make_old(files);
+    }
+    return fail(error, "cannot fetch the guest's package lists: '%s' changes from one request to the next, or went back to an older state; "
+                "try again", other);
+}
+
+bool apt_space_update(AptSpace *space, const json_t *releases, bool offline, GError **error)
+{
     g_autofree char *path = g_build_filename(space->path, "releases.json", NULL), *now = json_canonical(releases);
     g_autoptr(GBytes) before = NULL;
     gint64 start = g_get_monotonic_time();
@@ -489,8 +599,8 @@ bool apt_space_update(AptSpace *space, const json_t *releases, bool offline, GEr
     log_info("    fetching package indexes");
     if (unlink(path) < 0 && errno != ENOENT)
         return fail_errno(error, "remove '%s'", path);
-    if (!run_apt(space, no_options, words, UPDATE_LIMIT, NULL, error))
-        return fail_prefix(error, "cannot fetch the guest's package lists");
+    if (!update_to(space, releases, error))
+        return false;
     trace("baker.resolve", "update took %.1f s", (double)(g_get_monotonic_time() - start) / 1e6);
     return file_replace(AT_FDCWD, path, now, strlen(now), 0644, FILE_SYNC_NO, error);
 }
@@ -514,16 +624,19 @@ static char *next_word(const char **at, const char *stops)
 }
 
 /* "Inst NAME [OLD] (NEW ORIGIN, ORIGIN [ARCH]) ..." */
-static AptOperation *parse_operation(const char *line)
+AptOperation *apt_operation_parse(const char *line)
 {
     static const struct { const char *word; char kind; } kinds[] = {{"Inst ", 'i'}, {"Conf ", 'c'}, {"Remv ", 'r'}, {"Purg ", 'p'}};
     g_autoptr(AptOperation) operation = g_new0(AptOperation, 1);
-    const char *at = line + 5, *open;
+    const char *at, *open;
 
+    if (strlen(line) <= 5)
+        return NULL;
+    at = line + 5;
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
         if (g_str_has_prefix(line, kinds[i].word))
             operation->kind = kinds[i].kind;
-    if (!operation->kind || !(operation->name = next_word(&at, " ")))
+    if (!operation->kind || !(operation->name = next_word(&at, " ")) || !resolve_plain_word(operation->name))
         return NULL;
     while (*at == ' ')
         at++;
@@ -540,12 +653,12 @@ static AptOperation *parse_operation(const char *line)
     at = open + 1;
     operation->version = next_word(&at, " )");
     open = strchr(at, '[');
-    if (!operation->version || !open)
+    if (!resolve_plain_word(operation->version) || !open)
         return NULL;
     operation->security = g_strstr_len(at, open - at, "-security") != NULL;
     at = open + 1;
     operation->architecture = next_word(&at, "]");
-    return operation->architecture ? g_steal_pointer(&operation) : NULL;
+    return resolve_plain_word(operation->architecture) ? g_steal_pointer(&operation) : NULL;
 }
 
 bool apt_space_simulate(AptSpace *space, const char *const *words, GPtrArray **ret, GError **error)
@@ -557,7 +670,7 @@ bool apt_space_simulate(AptSpace *space, const char *const *words, GPtrArray **r
     if (!run_apt(space, options, words, SIMULATE_LIMIT, lines, error))
         return false;
     for (guint i = 0; i < lines->len; i++) {
-        AptOperation *operation = strlen(lines->pdata[i]) > 5 ? parse_operation(lines->pdata[i]) : NULL;
+        AptOperation *operation = apt_operation_parse(lines->pdata[i]);
 
         if (operation)
             g_ptr_array_add(operations, operation);
@@ -569,9 +682,9 @@ bool apt_space_simulate(AptSpace *space, const char *const *words, GPtrArray **r
 }
 
 /* 'URI' NAME_VERSION_ARCH.deb SIZE SHA256:HEX; the version's colon comes as %3a. */
-static AptUri *parse_uri(const char *line)
+AptUri *apt_uri_parse(const char *line)
 {
-    g_auto(GStrv) words = g_strsplit(line, " ", 5);
+    g_auto(GStrv) words = g_strsplit(*line ? line : " ", " ", 5);
     g_auto(GStrv) parts = NULL;
     g_autoptr(AptUri) uri = g_new0(AptUri, 1);
     size_t length = strlen(words[0]);
@@ -602,7 +715,7 @@ bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret, 
     if (!run_apt(space, options, words, SIMULATE_LIMIT, lines, error))
         return false;
     for (guint i = 0; i < lines->len; i++) {
-        AptUri *uri = *(char *)lines->pdata[i] == '\'' ? parse_uri(lines->pdata[i]) : NULL;
+        AptUri *uri = apt_uri_parse(lines->pdata[i]);
 
         if (uri)
             g_ptr_array_add(uris, uri);

@@ -83,8 +83,7 @@ static char *stanza_field(const char *stanza, const char *end, const char *field
     return NULL;
 }
 
-/* What will be handed to apt as an argument or compared: nothing but a package's letters. */
-static bool plain_word(const char *text)
+bool resolve_plain_word(const char *text)
 {
     return text && g_ascii_isalnum(*text) && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-._~:") ==
                                                  strlen(text);
@@ -97,8 +96,8 @@ static void take_status(ResolveGuest *guest, const char *stanza, const char *end
     g_autofree char *architecture = stanza_field(stanza, end, "Architecture");
     ResolvePackage *package;
 
-    if (!status || !g_str_has_suffix(status, " ok installed") || !plain_word(name) || !plain_word(version) ||
-        !plain_word(architecture) || guest->installed->len >= PACKAGES_MAX)
+    if (!status || !g_str_has_suffix(status, " ok installed") || !resolve_plain_word(name) || !resolve_plain_word(version) ||
+        !resolve_plain_word(architecture) || guest->installed->len >= PACKAGES_MAX)
         return;
     package = g_new0(ResolvePackage, 1);
     package->held = g_str_has_prefix(status, "hold ");
@@ -153,7 +152,7 @@ static void read_architectures(ResolveGuest *guest, GBytes *listed)
 
     g_ptr_array_add(names, g_strdup(dpkg ? dpkg->architecture : "amd64"));
     for (char **line = lines; *line; line++)
-        if (plain_word(g_strstrip(*line)) && strcmp(*line, names->pdata[0]) != 0)
+        if (resolve_plain_word(g_strstrip(*line)) && strcmp(*line, names->pdata[0]) != 0)
             g_ptr_array_add(names, g_strdup(*line));
     g_ptr_array_add(names, NULL);
     guest->architectures = (char **)g_ptr_array_free(names, FALSE);
@@ -213,7 +212,18 @@ static bool read_keys(Ext4Root *root, ResolveGuest *guest, GError **error)
     return true;
 }
 
-/* Files of a folder whose names end in one of @suffixes ("" for all), and @alone beside it. */
+/* apt passes over a file like "pin.bak" or "pin~", and so do we: what was put out of the way stays there. */
+static bool has_suffix(const char *name, const char *suffix)
+{
+    if (*suffix)
+        return g_str_has_suffix(name, suffix);
+    for (; *name; name++)
+        if (!g_ascii_isalnum(*name) && *name != '-' && *name != '_')
+            return false;
+    return true;
+}
+
+/* Files of a folder whose names end in one of @suffixes ("": names without any), and @alone beside it. */
 static bool read_folder(Ext4Root *root, const char *folder, const char *const *suffixes, const char *alone,
                         GPtrArray *ret, GError **error)
 {
@@ -225,7 +235,7 @@ static bool read_folder(Ext4Root *root, const char *folder, const char *const *s
     g_ptr_array_add(paths, g_strdup(alone));
     for (guint i = 0; names[i] && paths->len < FILES_MAX; i++)
         for (const char *const *suffix = suffixes; *suffix; suffix++)
-            if (g_str_has_suffix(names[i], *suffix)) {
+            if (has_suffix(names[i], *suffix)) {
                 g_ptr_array_add(paths, g_build_filename(folder, names[i], NULL));
                 break;
             }
@@ -247,7 +257,7 @@ static bool read_folder(Ext4Root *root, const char *folder, const char *const *s
 
 static bool read_all(Ext4Root *root, ResolveGuest *guest, GError **error)
 {
-    static const char *const key_suffixes[] = {".gpg", ".asc", NULL}, *const any[] = {"", NULL};
+    static const char *const key_suffixes[] = {".gpg", ".asc", NULL}, *const pin_suffixes[] = {".pref", "", NULL};
     g_autoptr(GBytes) extended = NULL, listed = NULL;
 
     if (!ext4_root_read(root, "/var/lib/apt/extended_states", STATUS_MAX, &extended, error) ||
@@ -260,7 +270,7 @@ static bool read_all(Ext4Root *root, ResolveGuest *guest, GError **error)
     guest->free_bytes = ext4_root_free_bytes(root);
     return read_lists(root, guest, error) && read_keys(root, guest, error) &&
            read_folder(root, "/etc/apt/trusted.gpg.d", key_suffixes, "/etc/apt/trusted.gpg", guest->trusted, error) &&
-           read_folder(root, "/etc/apt/preferences.d", any, "/etc/apt/preferences", guest->preferences, error);
+           read_folder(root, "/etc/apt/preferences.d", pin_suffixes, "/etc/apt/preferences", guest->preferences, error);
 }
 
 bool resolve_guest_read(const ResolveRequest *request, ResolveGuest **ret, GError **error)

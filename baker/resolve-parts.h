@@ -36,6 +36,8 @@ typedef struct ResolveGuest {
 bool resolve_guest_read(const ResolveRequest *request, ResolveGuest **ret, GError **error);
 void resolve_guest_free(ResolveGuest *guest);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ResolveGuest, resolve_guest_free)
+/* What is handed to apt as an argument or compared: nothing but a package's letters, and no dash in front. */
+bool resolve_plain_word(const char *text);
 const ResolvePackage *resolve_guest_find(const ResolveGuest *guest, const char *name /* "x" or "x:arch" */);
 
 /* One line of what apt would do. */
@@ -47,6 +49,9 @@ typedef struct AptOperation {
     bool security;  /* comes from a suite that ends in -security */
 } AptOperation;
 void apt_operation_free(AptOperation *operation);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptOperation, apt_operation_free)
+/* A line of `apt-get -s`; NULL when it tells of no operation, or of one whose words could be taken for something else. */
+AptOperation *apt_operation_parse(const char *line);
 
 /* One file that apt would fetch. */
 typedef struct AptUri {
@@ -55,6 +60,9 @@ typedef struct AptUri {
     uint64_t size;
 } AptUri;
 void apt_uri_free(AptUri *uri);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptUri, apt_uri_free)
+/* A line of `apt-get --print-uris`; NULL when it tells of no package with its SHA-256. */
+AptUri *apt_uri_parse(const char *line);
 
 /* apt's private folder for one set of sources, locked while it is open. */
 typedef struct AptSpace AptSpace;
@@ -63,6 +71,8 @@ void apt_space_close(AptSpace *space);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptSpace, apt_space_close)
 /* Fetches the indexes unless the last ones were fetched for the same release files. @offline: only what is there. */
 bool apt_space_update(AptSpace *space, const json_t *releases, bool offline, GError **error);
+/* A file of pins that prefers suites ending in -security; counts where a word "-oDir::Etc::preferences=" names it. */
+#define APT_SECURITY_PINS "security.pref"
 /* @words: verb and packages, NULL-terminated. */
 bool apt_space_simulate(AptSpace *space, const char *const *words, GPtrArray **ret /* of AptOperation* */, GError **error);
 bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret /* of AptUri* */, GError **error);

@@ -115,6 +115,41 @@ static void release_free(gpointer data)
     g_free(release);
 }
 
+/* Once for each file, however many steps and builds take it; the caller lets in one at a time. */
+static void tell_age(const char *url, int64_t fetched)
+{
+    static GHashTable *told;
+    double age = (double)(g_get_real_time() / G_USEC_PER_SEC - fetched);
+    g_autofree char *text = units_format_duration(MAX(age, 0));
+
+    if (!told)
+        told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    if (g_hash_table_add(told, g_strdup(url)))
+        log_info("offline: '%s' is taken as it was %s ago", url, text);
+}
+
+/* URLs that this process has asked for; the caller of whoever uses it lets in one at a time. */
+static GHashTable *asked_here(void)
+{
+    static GHashTable *urls;
+
+    if (!urls)
+        urls = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    return urls;
+}
+
+/*
+ * Within the second in which a call began, what an earlier one had fetched may be older than the call: only this process knows
+ * better then. Without it a repository that changes right after a plan would be overlooked by the next one.
+ */
+static bool is_fresh(const ResolveRequest *request, const Release *release, int64_t fetched)
+{
+    if (!release->known || request->fresh_since <= 0)
+        return false;
+    return fetched > request->fresh_since ||
+           (fetched == request->fresh_since && g_hash_table_contains(asked_here(), release->url));
+}
+
 /* What is known of @release; *ret_ask: it has to be asked for. */
 static bool recall(const ResolveRequest *request, Release *release, bool *ret_ask, GError **error)
 {
@@ -132,13 +167,9 @@ static bool recall(const ResolveRequest *request, Release *release, bool *ret_as
     }
     if (request->offline && !release->known)
         return fail(error, "'%s' was never fetched, and --offline allows no request; run once without it", release->url);
-    if (request->offline) {
-        double age = (double)(g_get_real_time() / G_USEC_PER_SEC - fetched);
-        g_autofree char *text = units_format_duration(MAX(age, 0));
-
-        log_verbose("    offline: '%s' is taken as it was %s ago", release->url, text);
-    }
-    *ret_ask = !request->offline && !(release->known && request->fresh_since > 0 && fetched >= request->fresh_since);
+    if (request->offline)
+        tell_age(release->url, fetched);
+    *ret_ask = !request->offline && !is_fresh(request, release, fetched);
     return true;
 }
 
@@ -146,6 +177,7 @@ static bool remember_release(const ResolveRequest *request, const Release *relea
 {
     g_autoptr(json_t) memo = json_object();
 
+    (void)g_hash_table_add(asked_here(), g_strdup(release->url));
     json_object_set_new(memo, "sha256", json_string(release->sha256));
     json_object_set_new(memo, "etag", release->etag ? json_string(release->etag) : json_null());
     json_object_set_new(memo, "fetched", json_integer(g_get_real_time() / G_USEC_PER_SEC));
@@ -341,10 +373,13 @@ static bool simulate(AptSpace *space, GPtrArray *words, GPtrArray **ret, GError 
     return apt_space_simulate(space, (const char *const *)argv->pdata, ret, error);
 }
 
-/* upgrade = "security": what a full upgrade would take from suites that end in -security, in those versions. */
+/*
+ * upgrade = "security": what a full upgrade would take from suites that end in -security, in those versions, even where another
+ * suite has a newer one.
+ */
 static bool add_security(AptSpace *space, GPtrArray *words, GError **error)
 {
-    static const char *const everything[] = {"dist-upgrade", NULL};
+    static const char *const everything[] = {"dist-upgrade", "-oDir::Etc::preferences=" APT_SECURITY_PINS, NULL};
     g_autoptr(GPtrArray) operations = NULL;
 
     if (!apt_space_simulate(space, everything, &operations, error))
@@ -515,11 +550,53 @@ static bool resolve_with_apt(const ResolveRequest *request, const ResolveGuest *
 
 /* ---- locks ---- */
 
+static bool group_is_sound(const json_t *group, size_t installs)
+{
+    static const char *const verbs[] = {"configure", "remove", "purge", NULL};
+    const char *verb = json_string_value(json_array_get(group, 0));
+    bool unpack = g_strcmp0(verb, "unpack") == 0, sound = unpack || (verb && g_strv_contains(verbs, verb));
+
+    for (size_t i = 1; sound && i < json_array_size(group); i++) {
+        const json_t *one = json_array_get(group, i);
+
+        sound = unpack ? json_is_integer(one) && json_integer_value(one) >= 0 && (size_t)json_integer_value(one) < installs
+                       : resolve_plain_word(json_string_value(one));
+    }
+    return sound;
+}
+
+/* Lock files are edited and merged by people: what is no transaction must not reach the guest. */
+static bool lock_is_sound(const json_t *locked)
+{
+    static const char *const lists[] = {"install", "remove", "manual", "operations"};
+    const json_t *install = json_object_get(locked, "install");
+    size_t i;
+    json_t *one;
+    Digest digest;
+
+    for (i = 0; i < G_N_ELEMENTS(lists); i++)
+        if (!json_is_array(json_object_get(locked, lists[i])))
+            return false;
+    json_array_foreach (install, i, one) {
+        const char *sha256 = json_string_value(json_object_get(one, "sha256"));
+
+        if (!resolve_plain_word(json_string_value(json_object_get(one, "name"))) ||
+            !json_is_string(json_object_get(one, "version")) || !sha256 || !digest_parse(sha256, &digest))
+            return false;
+    }
+    json_array_foreach (json_object_get(locked, "operations"), i, one)
+        if (!group_is_sound(one, json_array_size(install)))
+            return false;
+    return g_strcmp0(json_string_value(json_object_get(locked, "manager")), "apt") == 0;
+}
+
 static bool lock_fits(const ResolveGuest *guest, const json_t *locked, GError **error)
 {
     size_t i;
     json_t *one;
 
+    if (!lock_is_sound(locked))
+        return fail(error, "the lock holds no whole transaction for this step; bake with --lock to make a new one");
     json_array_foreach (json_object_get(locked, "install"), i, one) {
         const char *name = NULL, *from = NULL;
         const ResolvePackage *package;

@@ -123,12 +123,26 @@ static bool tell_failure(const LastWords *words, const char *verb, int code, GEr
                 words->last ? words->last : "");
 }
 
+/* ucf keeps configuration files of its own kind; it is told the same as dpkg. */
+static char **environment_of(const Dpkg *dpkg, bool keep)
+{
+    char **env = g_strdupv((char **)dpkg->env);
+
+    for (char **one = env; *one && !keep; one++)
+        if (strcmp(*one, "UCF_FORCE_CONFFOLD=1") == 0) {
+            g_free(*one);
+            *one = g_strdup("UCF_FORCE_CONFFNEW=1");
+        }
+    return env;
+}
+
 static bool run_dpkg(const Dpkg *dpkg, const char *verb, GPtrArray *what, GError **error)
 {
     const bool keep = strcmp(text_of(dpkg->transaction, "conffiles"), "new") != 0;
     const bool last = what->len == 1 && strcmp(what->pdata[0], "--pending") == 0;
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
     g_autofree char *option = g_strconcat("--", verb, NULL);
+    g_auto(GStrv) env = environment_of(dpkg, keep);
     LastWords words = {.say = dpkg->host->say, .arg = dpkg->host->arg};
     ProvisionerHost host = *dpkg->host;
     int code = 0;
@@ -150,7 +164,8 @@ static bool run_dpkg(const Dpkg *dpkg, const char *verb, GPtrArray *what, GError
     g_ptr_array_add(argv, NULL);
     host.say = listen;
     host.arg = &words;
-    ok = guest_sh(dpkg->guest, &host, "exec dpkg \"$@\" 2>&1", (const char *const *)argv->pdata, dpkg->env, &code, error);
+    ok = guest_sh(dpkg->guest, &host, "exec dpkg \"$@\" 2>&1", (const char *const *)argv->pdata, (const char *const *)env, &code,
+                  error);
     if (ok && code != 0)
         ok = tell_failure(&words, verb, code, error);
     g_free(words.package);
@@ -195,6 +210,14 @@ static bool run_groups(const Dpkg *dpkg, GError **error)
 
 /* ---- answers, marks, what was kept ---- */
 
+/* true is an answer, too. */
+static char *answer(const json_t *value)
+{
+    if (json_is_string(value) || json_is_null(value))
+        return g_strdup(json_is_string(value) ? json_string_value(value) : "");
+    return json_dumps(value, JSON_ENCODE_ANY);
+}
+
 static bool set_answers(const Dpkg *dpkg, GError **error)
 {
     static const char path[] = "/run/kiln-debconf";
@@ -205,8 +228,11 @@ static bool set_answers(const Dpkg *dpkg, GError **error)
     const char *key;
     int code = 0;
 
-    json_object_foreach (answers, key, value)
-        g_string_append_printf(text, "%s %s\n", key, json_string_value(value) ? json_string_value(value) : "");
+    json_object_foreach (answers, key, value) {
+        g_autofree char *said = answer(value);
+
+        g_string_append_printf(text, "%s %s\n", key, said);
+    }
     if (text->len == 0)
         return true;
     if (!guest_put_bytes(dpkg->guest, path, text->str, text->len, &meta, error) ||
@@ -266,7 +292,9 @@ static bool write_marks(const Dpkg *dpkg, GError **error)
 /* A kept configuration file is the one thing of an upgrade that nobody sees until it hurts: each is told. */
 static bool tell_kept(const Dpkg *dpkg, GError **error)
 {
-    static const char script[] = "find /etc -name '*.dpkg-dist' -newer /run/kiln-packages-start > /run/kiln-kept 2>/dev/null; :";
+    /* By the time of the rename: dpkg gives the file the time it has in its package. */
+    static const char script[] = "find /etc \\( -name '*.dpkg-dist' -o -name '*.ucf-dist' \\) -cnewer /run/kiln-packages-start "
+                                 "> /run/kiln-kept 2>/dev/null; :";
     g_autoptr(GBytes) kept = NULL;
     g_auto(GStrv) lines = NULL;
     const char *const none[] = {NULL};
@@ -277,9 +305,9 @@ static bool tell_kept(const Dpkg *dpkg, GError **error)
         return false;
     lines = g_strsplit(kept ? g_bytes_get_data(kept, NULL) : "", "\n", -1);
     for (char **line = lines; *line; line++)
-        if (g_str_has_suffix(*line, ".dpkg-dist")) {
+        if (g_str_has_suffix(*line, "-dist")) {
             g_autofree char *said = g_strdup_printf("kept the guest's own %.*s; the package's is %s",
-                                                    (int)(strlen(*line) - strlen(".dpkg-dist")), *line, *line);
+                                                    (int)(strrchr(*line, '.') - *line), *line, *line);
             dpkg->host->say(said, true, dpkg->host->arg);
         }
     return true;
