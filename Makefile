@@ -26,13 +26,14 @@ CLI_C     := $(wildcard baker/cli/*.c)
 TEST_C    := $(filter-out tests/unit/%-support.c,$(wildcard tests/unit/*.c))
 TESTSUP_C := $(wildcard tests/unit/*-support.c)
 RUNNER_C  := $(wildcard provisioner/runner/*.c)
+INIT_C    := baker/appliance/init.c
 
 LIB_O     := $(LIB_C:%.c=$O/%.o)
 CLI_O     := $(CLI_C:%.c=$O/%.o)
 PLUGIN_O  := $(PLUGIN_C:%.c=$O/%.o)
 TESTS     := $(TEST_C:tests/unit/%.c=$O/tests/%)
 
-all: $O/kiln $O/kiln-runner $O/kiln-nbd-plugin.so
+all: $O/kiln $O/kiln-runner $O/kiln-appliance-init $O/kiln-nbd-plugin.so
 
 $O/libkiln.a: $(LIB_O)
 	@rm -f $@
@@ -51,6 +52,12 @@ $O/kiln-runner: $(RUNNER_C) $(wildcard provisioner/runner/*.h)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(CC) -O2 -Wall -Wextra $(if $(DEVELOPER),-Werror) -D_GNU_SOURCE -I. -static -o $@ $(RUNNER_C)
+
+# The first process of the appliance, which has no libraries yet.
+$O/kiln-appliance-init: $(INIT_C)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) -O2 -Wall -Wextra $(if $(DEVELOPER),-Werror) -D_GNU_SOURCE -static -o $@ $(INIT_C)
 
 $O/%.o: %.c
 	@mkdir -p $(@D)

@@ -8,6 +8,7 @@
  */
 #include "baker/bake-internal.h"
 
+#include "baker/appliance.h"
 #include "baker/guest-open.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -106,13 +107,32 @@ static bool session_network(BakeChain *chain, size_t index, bool *ret, GError **
     return true;
 }
 
-static bool find_root(BakeChain *chain, size_t index, GuestOpenSpec *spec, GError **error)
+/* kiln's own appliance where the disk is plain; what keeps it from being made costs some seconds a bake, but no bake. */
+static bool choose_appliance(StoreMap *disk, Appliance *ret, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    bool suits;
+
+    if (g_getenv("LIBGUESTFS_PATH"))
+        return true;
+    if (!appliance_suits(disk, &suits, error))
+        return false;
+    if (suits && !appliance_get(false, ret, &problem)) {
+        if (interrupt_requested())
+            return interrupt_check(error);
+        log_warning("%s; libguestfs's own appliance is used, which starts slower", problem->message);
+    }
+    return true;
+}
+
+static bool look_at_disk(BakeChain *chain, size_t index, GuestOpenSpec *spec, Appliance *ret_appliance, GError **error)
 {
     g_autoptr(StoreMap) disk = NULL;
     uint64_t size;
 
     return store_map_open(chain->store, bake_map_before(chain, index), &disk, error) &&
-           bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error);
+           bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error) &&
+           choose_appliance(disk, ret_appliance, error);
 }
 
 static bool disk_is_good(void *arg)
@@ -132,6 +152,7 @@ static bool open_session(Session *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
     GuestOpenSpec spec = {.inspect = chain->state.layout == LAYOUT_INPLACE};
+    g_auto(Appliance) appliance = {0};
     gint64 start = g_get_monotonic_time();
     g_autofree char *took = NULL;
 
@@ -143,8 +164,9 @@ static bool open_session(Session *session, size_t index, GError **error)
         return fail_prefix(error, "working disk");
     if (secrets_any(chain->secrets))
         working_disk_set_scan(session->disk, scan_for_secrets, session);
-    if (!find_root(chain, index, &spec, error))
+    if (!look_at_disk(chain, index, &spec, &appliance, error))
         return false;
+    spec.appliance = appliance.path;
     spec.nbd_socket = working_disk_socket(session->disk);
     spec.disk_is_good = disk_is_good;
     spec.disk_arg = session->disk;

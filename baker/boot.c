@@ -9,6 +9,7 @@
  */
 #include "baker/boot.h"
 
+#include "baker/accel.h"
 #include "baker/console-text.h"
 #include "base/error.h"
 #include "base/http.h"
@@ -19,12 +20,10 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -207,13 +206,6 @@ static bool network_text(const BootOptions *options, char **ret, GError **error)
     }
     *ret = g_string_free(g_steal_pointer(&net), FALSE);
     return true;
-}
-
-static bool kvm_usable(void)
-{
-    auto_fd int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-
-    return fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION;
 }
 
 /* JSON, as commas in a socket's name would end an option. */
@@ -449,9 +441,7 @@ static bool run(Machine *machine, Store *store, const StoreImage *image, BootRes
 
     if (!open_disk(store, image, &machine->disk, error))
         return false;
-    ret->accelerated = kvm_usable();
-    if (!ret->accelerated)
-        log_verbose("no usable /dev/kvm: the machine is emulated, which is slow");
+    ret->accelerated = accel_find() == ACCEL_KVM;
     if (!start_qemu(machine, ret->accelerated, error) || !check_start(&machine->check, options->check, error))
         return false;
     machine->deadline = timeout > 0 ? machine->check.started + (gint64)(timeout * 1e6) : 0;

@@ -13,9 +13,12 @@
  * (qemu connects to us while it starts) and kills it when the user interrupts or a call passes its limit; the call then
  * fails by itself. When kiln itself is killed, libguestfs's recovery process ends qemu.
  */
+#include "baker/accel.h"
 #include "baker/guest-channel.h"
 #include "baker/guest-network.h"
 #include "baker/guest-open.h"
+#include "baker/host-kernel.h"
+#include "baker/libexec.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -24,7 +27,6 @@
 #include "base/scope.h"
 
 #include <fcntl.h>
-#include <glob.h>
 #include <guestfs.h>
 #include <poll.h>
 #include <signal.h>
@@ -279,6 +281,8 @@ static char *reason_of(const GuestLibguestfs *guest)
         return g_strdup("it ran out of memory");
     if (strstr(console, "Kernel panic"))
         return g_strdup("its kernel crashed");
+    if (strstr(console, "KVM internal error"))
+        return g_strdup("this machine's KVM failed; KILN_ACCEL=tcg does without it");
     return first_line(qemu && !guest->launched ? qemu : guestfs_last_error(guest->g));
 }
 
@@ -317,62 +321,6 @@ static void on_guest_dead(void *arg)
 
 /* --- what must be there before it makes sense to launch --- */
 
-/* supermin takes the appliance's kernel from /boot; told in our words, because its own are about supermin. */
-static bool check_kernel(GError **error)
-{
-    g_autofree char *unreadable = NULL;
-    glob_t found = {0};
-    bool usable = false;
-
-    if (g_getenv("SUPERMIN_KERNEL") || g_getenv("LIBGUESTFS_PATH")) /* a fixed appliance brings its own */
-        return true;
-    (void)glob("/boot/vmlinu[xz]-*", 0, NULL, &found);
-    for (size_t i = 0; i < found.gl_pathc && !usable; i++) {
-        const char *path = found.gl_pathv[i];
-        g_autofree char *modules = g_build_filename("/lib/modules", strchr(path, '-') + 1, NULL);
-
-        if (access(modules, F_OK) < 0)
-            continue; /* a kernel without its modules drives no disk */
-        usable = access(path, R_OK) == 0;
-        if (!usable && !unreadable)
-            unreadable = g_strdup(path);
-    }
-    globfree(&found);
-    if (usable)
-        return true;
-    if (unreadable)
-        return fail(error,
-                    "the kernel '%s', which the bake appliance boots, cannot be read by this user; run "
-                    "'chmod 0644 %s' as root",
-                    unreadable, unreadable);
-    return fail(error, "there is no kernel with modules in /boot for the bake appliance; install one, for "
-                       "example the package "
-                       "linux-image-cloud-amd64");
-}
-
-/* Beside the program (in the build folder, for tests one level up), or where it is installed. */
-static char *find_runner(GError **error)
-{
-    const char *env = g_getenv("KILN_LIBEXEC_DIR");
-    char *candidates[] = {
-        env ? g_build_filename(env, "kiln-runner", NULL) : NULL,
-        g_build_filename(file_program_dir(), "kiln-runner", NULL),
-        g_build_filename(file_program_dir(), "..", "kiln-runner", NULL),
-        g_build_filename(file_program_dir(), "..", "libexec", "kiln", "kiln-runner", NULL),
-        g_build_filename(file_program_dir(), "..", "lib", "kiln", "kiln-runner", NULL),
-    };
-    char *found = NULL;
-
-    for (size_t i = 0; i < G_N_ELEMENTS(candidates); i++) {
-        if (candidates[i] && !found && access(candidates[i], R_OK) == 0)
-            found = g_steal_pointer(&candidates[i]);
-        g_free(candidates[i]);
-    }
-    if (!found)
-        (void)fail(error, "kiln-runner, which belongs beside the kiln program, is not there");
-    return found;
-}
-
 static unsigned default_memory(void)
 {
     uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) >> 20;
@@ -388,6 +336,8 @@ static void on_event(guestfs_h *g, void *opaque, uint64_t event, int handle, int
     GuestLibguestfs *guest = opaque;
 
     if (event == GUESTFS_EVENT_APPLIANCE) {
+        if (memmem(buf, size, "KVM internal error", strlen("KVM internal error")))
+            kill_qemu(&guest->watcher); /* qemu would only stop, and everybody wait for ever */
         for (size_t i = 0; i < size; i++)
             g_string_append_c(guest->console, buf[i] ? buf[i] : '?');
         if (guest->console->len > CONSOLE_KEPT)
@@ -456,6 +406,8 @@ static bool configure(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError 
         return false;
     if (guestfs_set_backend(g, "direct") < 0 || guestfs_set_tmpdir(g, spec->tmpdir) < 0 ||
         guestfs_set_network(g, 0) < 0 || guestfs_set_identifier(g, "kiln") < 0 ||
+        (spec->appliance && guestfs_set_path(g, spec->appliance) < 0) ||
+        (accel_find() != ACCEL_KVM && guestfs_set_backend_setting(g, "force_tcg", "1") < 0) ||
         guestfs_set_pgroup(g, 1) < 0 || guestfs_set_recovery_proc(g, 1) < 0 ||
         guestfs_set_verbose(g, tracing) < 0 ||
         guestfs_set_memsize(
@@ -515,7 +467,7 @@ static bool find_partition(GuestLibguestfs *guest, uint64_t offset, char **ret_d
         *ret_device = g_strdup(DISK);
         return true;
     }
-    out = appliance_sh(guest, "udevadm settle; grep -H . /sys/block/sd*/sd*/start");
+    out = appliance_sh(guest, "command -v udevadm >/dev/null && udevadm settle; grep -H . /sys/block/sd*/sd*/start");
     if (!out)
         return fail_call(guest, error, "read the working disk's partitions");
     lines = g_strsplit(out, "\n", -1);
@@ -626,9 +578,9 @@ static bool mount_all(GuestLibguestfs *guest, GError **error)
 
 static bool upload_runner(GuestLibguestfs *guest, GError **error)
 {
-    g_autofree char *runner = find_runner(error);
+    g_autofree char *runner = NULL;
 
-    if (!runner)
+    if (!libexec_find("kiln-runner", &runner, error))
         return false;
     if (CALL(guest, guestfs_debug_upload(guest->g, runner, RUNNER_IN_APPLIANCE, 0755) < 0))
         return fail_call(guest, error, "put kiln's runner into the appliance");
@@ -833,7 +785,9 @@ bool guest_libguestfs_open(const GuestOpenSpec *spec, Guest **ret, GError **erro
 {
     GuestLibguestfs *guest;
 
-    if (!check_kernel(error) || !interrupt_check(error))
+    bool brings_kernel = spec->appliance || g_getenv("SUPERMIN_KERNEL") || g_getenv("LIBGUESTFS_PATH");
+
+    if ((!brings_kernel && !host_kernel_find(NULL, NULL, error)) || !interrupt_check(error))
         return false;
     guest = g_new0(GuestLibguestfs, 1);
     guest->over.base.ops = &libguestfs_ops;

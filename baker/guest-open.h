@@ -13,6 +13,7 @@ typedef struct GuestOpenSpec {
     bool root_known;        /* ... or on the partition at @root_offset; with @inspect it says which of several roots is */
     uint64_t root_offset;   /* meant, and is used alone where libguestfs finds no operating system it knows */
     bool network;           /* some step needs it: a card is added */
+    const char *appliance;  /* a fixed one, see appliance.h; NULL: libguestfs's stock one, or that of $LIBGUESTFS_PATH */
     const char *tmpdir;     /* for libguestfs's files; ours to remove */
     unsigned memory_mib;    /* 0: default */
     /*

@@ -8,8 +8,7 @@
  *         lists/    indexes; kept from night to night
  *         cache/ state/ status tmp/
  *
- * CACHE is $KILN_CACHE, else /var/cache/kiln for root and $XDG_CACHE_HOME/kiln for others: outside of the store, because apt runs
- * as nobody there, and a store may lie below a folder that nobody may enter. All of it can be fetched again.
+ * CACHE is file_cache_dir(): outside of the store, because apt runs as nobody there, and a store may lie below a folder that nobody may enter. All of it can be fetched again.
  *
  * The configuration is generated: APT_CONFIG names our file, which points every configuration path into the folder, so that neither
  * the guest's nor this machine's apt.conf (with their hooks) counts. The process has no privilege, no
@@ -70,17 +69,6 @@ void apt_space_close(AptSpace *space)
         (void)close(space->lock);
     g_free(space->path);
     g_free(space);
-}
-
-static char *cache_folder(void)
-{
-    const char *chosen = g_getenv("KILN_CACHE");
-
-    if (chosen && *chosen)
-        return g_build_filename(chosen, "apt", NULL);
-    if (geteuid() == 0)
-        return g_strdup("/var/cache/kiln/apt");
-    return g_build_filename(g_get_user_cache_dir(), "kiln", "apt", NULL);
 }
 
 static bool write_file(const char *folder, const char *name, const void *data, size_t size, GError **error)
@@ -425,13 +413,13 @@ static bool make_space(const ResolveRequest *request, const ResolveGuest *guest,
 
 bool apt_space_open(const ResolveRequest *request, const ResolveGuest *guest, AptSpace **ret, GError **error)
 {
-    g_autofree char *cache = cache_folder(), *name = NULL;
+    g_autofree char *cache = file_cache_dir(), *name = NULL;
     g_autoptr(AptSpace) space = g_new0(AptSpace, 1);
 
     space->lock = -1;
     if (!space_name(request, guest, &name, error))
         return false;
-    space->path = g_build_filename(cache, name, NULL);
+    space->path = g_build_filename(cache, "apt", name, NULL);
     if (!process_have("apt-get"))
         return fail(error, "packages are resolved by apt-get, which this machine lacks: install apt");
     if (!file_make_dirs(space->path, 0755, error) || !lock_space(space, error) ||

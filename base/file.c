@@ -270,6 +270,15 @@ const char *file_program_dir(void)
     return (const char *)once;
 }
 
+char *file_cache_dir(void)
+{
+    const char *chosen = g_getenv("KILN_CACHE");
+
+    if (chosen && *chosen)
+        return g_strdup(chosen);
+    return geteuid() == 0 ? g_strdup("/var/cache/kiln") : g_build_filename(g_get_user_cache_dir(), "kiln", NULL);
+}
+
 bool file_make_short_tmpdir(char **ret_path, GError **error)
 {
     const char *base = g_getenv("TMPDIR");

@@ -49,6 +49,9 @@ bool bytes_are_zero(const void *buf, size_t size);
 /* Folder of the running program, for files shipped beside it (plugin, runner, library). Never fails. */
 const char *file_program_dir(void);
 
+/* Where things are kept that can be had again: $KILN_CACHE, else /var/cache/kiln for root and $XDG_CACHE_HOME/kiln for others. */
+char *file_cache_dir(void);
+
 /* A private 0700 folder under $TMPDIR or /tmp with a short path (socket names are limited to 107 bytes). */
 bool file_make_short_tmpdir(char **ret_path, GError **error);
 

@@ -4,9 +4,10 @@
  */
 #include "baker/cli/cli.h"
 
+#include "baker/accel.h"
+#include "baker/host-kernel.h"
 #include "base/process.h"
 
-#include <glob.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -17,25 +18,14 @@ typedef struct Finding {
     const char *advice;
 } Finding;
 
-static bool readable_kernel(void)
-{
-    glob_t found = {0};
-    bool good = false;
-
-    if (glob("/boot/vmlinuz-*", 0, NULL, &found) == 0)
-        for (size_t i = 0; i < found.gl_pathc; i++)
-            good |= access(found.gl_pathv[i], R_OK) == 0;
-    globfree(&found);
-    return good;
-}
-
 int verb_doctor(CliContext *cli, int argc, char **argv)
 {
     const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
     g_autofree char **arguments = NULL;
     g_autoptr(GError) error = NULL;
+    const Accel accel = accel_find();
     const Finding findings[] = {
-        {"a kernel in /boot for the appliance", readable_kernel(), true, "install linux-image-cloud-amd64; as a user: chmod +r it"},
+        {"a kernel in /boot for the appliance", host_kernel_find(NULL, NULL, NULL), true, "install linux-image-cloud-amd64; as a user: chmod +r it"},
         {"supermin", process_have("supermin"), true, "install supermin"},
         {"qemu-system-x86_64", process_have("qemu-system-x86_64"), true, "install qemu-system-x86"},
         {"qemu-img", process_have("qemu-img"), true, "install qemu-utils"},
@@ -45,7 +35,9 @@ int verb_doctor(CliContext *cli, int argc, char **argv)
         {"grub-mkimage", process_have("grub-mkimage"), true, "install grub-common"},
         {"GRUB for BIOS", access("/usr/lib/grub/i386-pc/boot.img", R_OK) == 0, true, "install grub-pc-bin"},
         {"GRUB for UEFI", access("/usr/lib/grub/x86_64-efi/kernel.img", R_OK) == 0, true, "install grub-efi-amd64-bin"},
-        {"/dev/kvm (without it steps run 4-16 times slower)", access("/dev/kvm", R_OK | W_OK) == 0, false, "enable virtualisation"},
+        {"cpio", process_have("cpio"), true, "install cpio"},
+        {"KVM (without it steps run 4-16 times slower)", accel == ACCEL_KVM, false,
+         accel == ACCEL_BROKEN ? "/dev/kvm is there, but no kernel boots with it: machines are emulated" : "enable virtualisation"},
     };
     json_t *list = json_array();
     int bad = 0;

@@ -53,6 +53,7 @@ static const struct {
      "remove what nothing refers to"},
     {"fsck", verb_fsck, "fsck [--read-data] [--rebuild-index]", "check the store"},
     {"stats", verb_stats, "stats", "what the store holds"},
+    {"appliance", verb_appliance, "appliance build [--force]", "make the virtual machine that steps run in"},
     {"doctor", verb_doctor, "doctor", "check that this machine can bake"},
 };
 
@@ -60,8 +61,8 @@ static int usage(FILE *out, int status)
 {
     fputs("usage: kiln [--store DIR] [--json] [--quiet|--verbose] [--url-map PREFIX=DIR] VERB ...\n\n", out);
     for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++)
-        fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
-    fputs("  version   print the version\n\nkiln VERB --help shows a verb's usage; the manual is kiln(1).\n", out);
+        fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
+    fputs("  version    print the version\n\nkiln VERB --help shows a verb's usage; the manual is kiln(1).\n", out);
     return status;
 }
 

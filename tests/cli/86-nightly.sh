@@ -134,7 +134,7 @@ is 'not for what has no packages' "$(grep -c '^night-alone' .late)" 0
 ok 'a night with news' kiln --json nightly night.hcl
 cp .out night.json
 json() { python3 -c "import json,sys; d=json.load(open('night.json'))['images'][0]; print($1)"; }
-is 'patched' "$(json 'd["state"], d["promoted"]')" "('patched', True)"
+is 'patched' "$(json 'd["state"], d["promoted"]')" 'patched True'
 is 'which packages' "$(json '[(p["name"], p["from"], p["version"]) for p in d["packages"]]')" "[('app', '1', '2')]"
 is 'both kinds again' "$(json 'sorted(i["kind"] for i in d["images"])')" "['disk', 'oci']"
 patched=$(json '[i["id"] for i in d["images"] if i["kind"] == "disk"][0]')

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Programs of ours that do not run on this machine itself but inside the appliance, and lie beside kiln.
+ */
+#ifndef KILN_BAKER_LIBEXEC_H
+#define KILN_BAKER_LIBEXEC_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+/* Beside the program (in the build folder, for tests one level up), where it is installed, or in $KILN_LIBEXEC_DIR. */
+bool libexec_find(const char *name, char **ret_path, GError **error);
+
+#endif
