@@ -122,6 +122,8 @@ static bool choose_appliance(StoreMap *disk, Appliance *ret, GError **error)
             return interrupt_check(error);
         log_warning("%s; libguestfs's own appliance is used, which starts slower", problem->message);
     }
+    log_verbose("    appliance: %s", ret->path ? ret->path : suits ? "libguestfs's own"
+                                                                   : "libguestfs's own, as the disk holds more than plain partitions");
     return true;
 }
 

@@ -694,12 +694,33 @@ AptUri *apt_uri_parse(const char *line)
     return *end || !uri->version ? NULL : g_steal_pointer(&uri);
 }
 
-bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret, GError **error)
+/* "After this operation, 10.2 MB of additional disk space will be used." (or "disk space will be freed"); apt counts in thousands. */
+bool apt_growth_parse(const char *line, int64_t *ret)
 {
-    static const char *const options[] = {"-q", "--print-uris", NULL};
+    static const char before[] = "After this operation, ", units[] = "kMGT";
+    double number, factor = 1;
+    const char *unit;
+    char *end;
+
+    if (!g_str_has_prefix(line, before))
+        return false;
+    number = g_ascii_strtod(line + strlen(before), &end);
+    if (*end != ' ' || !(number >= 0 && number < 1e9))
+        return false;
+    unit = end[1] ? strchr(units, end[1]) : NULL;
+    for (const char *u = units; unit && u <= unit; u++)
+        factor *= 1000;
+    *ret = (int64_t)(number * factor) * (strstr(end, "freed") ? -1 : 1);
+    return true;
+}
+
+bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret, int64_t *ret_growth, GError **error)
+{
+    static const char *const options[] = {"--print-uris", NULL};
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GPtrArray) uris = g_ptr_array_new_with_free_func((GDestroyNotify)apt_uri_free);
 
+    *ret_growth = 0;
     if (!run_apt(space, options, words, SIMULATE_LIMIT, lines, error))
         return false;
     for (guint i = 0; i < lines->len; i++) {
@@ -707,6 +728,7 @@ bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret, 
 
         if (uri)
             g_ptr_array_add(uris, uri);
+        (void)apt_growth_parse(lines->pdata[i], ret_growth);
     }
     *ret = g_steal_pointer(&uris);
     return true;

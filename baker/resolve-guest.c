@@ -267,7 +267,6 @@ static bool read_all(Ext4Root *root, ResolveGuest *guest, GError **error)
     if (extended)
         each_stanza(guest, extended, take_extended);
     read_architectures(guest, listed);
-    guest->free_bytes = ext4_root_free_bytes(root);
     return read_lists(root, guest, error) && read_keys(root, guest, error) &&
            read_folder(root, "/etc/apt/trusted.gpg.d", key_suffixes, "/etc/apt/trusted.gpg", guest->trusted, error) &&
            read_folder(root, "/etc/apt/preferences.d", pin_suffixes, "/etc/apt/preferences", guest->preferences, error);

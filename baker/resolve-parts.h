@@ -29,7 +29,6 @@ typedef struct ResolveGuest {
     GHashTable *keys;         /* path in the guest -> GBytes */
     GPtrArray *trusted;       /* of ResolveFile*: keys that count for entries without signed-by */
     GPtrArray *preferences;   /* of ResolveFile* */
-    uint64_t free_bytes;      /* of the root file system */
 } ResolveGuest;
 
 /* *ret is NULL (with true) when the root has no dpkg. Left-out sources are said by log_verbose. */
@@ -75,6 +74,9 @@ bool apt_space_update(AptSpace *space, const json_t *releases, bool offline, GEr
 #define APT_SECURITY_PINS "security.pref"
 /* @words: verb and packages, NULL-terminated. */
 bool apt_space_simulate(AptSpace *space, const char *const *words, GPtrArray **ret /* of AptOperation* */, GError **error);
-bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret /* of AptUri* */, GError **error);
+/* @ret_growth: bytes that the root grows by, as apt rounds them; negative when it shrinks. */
+bool apt_space_uris(AptSpace *space, const char *const *words, GPtrArray **ret /* of AptUri* */, int64_t *ret_growth, GError **error);
+/* The line of `apt-get --print-uris` that tells it; false when it is another one. */
+bool apt_growth_parse(const char *line, int64_t *ret);
 
 #endif

@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 /* Raised when the same memo key would hold another transaction. */
-#define RESOLVER 1
+#define RESOLVER 2
 #define RELEASE_MAX ((uint64_t)8 << 20)
 #define TRANSACTION_MAX ((size_t)64 << 20)
 #define DOWNLOADS 4
@@ -490,7 +490,7 @@ static void add_manual(json_t *transaction, const ResolveGuest *guest, char **in
 }
 
 static bool assemble(const ResolveRequest *request, const ResolveGuest *guest, GPtrArray *operations, GPtrArray *uris,
-                     GPtrArray *words, json_t **ret, GError **error)
+                     GPtrArray *words, int64_t growth, json_t **ret, GError **error)
 {
     g_autoptr(json_t) transaction = json_object();
     json_t *install = json_array(), *remove = json_array(), *groups = json_array();
@@ -499,6 +499,7 @@ static bool assemble(const ResolveRequest *request, const ResolveGuest *guest, G
     g_auto(GStrv) names = NULL;
 
     json_object_set_new(transaction, "manager", json_string("apt"));
+    json_object_set_new(transaction, "growth", json_integer(growth));
     json_object_set_new(transaction, "install", install);
     json_object_set_new(transaction, "remove", remove);
     json_object_set_new(transaction, "operations", groups);
@@ -529,6 +530,7 @@ static bool resolve_with_apt(const ResolveRequest *request, const ResolveGuest *
 {
     g_autoptr(AptSpace) space = NULL;
     g_autoptr(GPtrArray) words = g_ptr_array_new_with_free_func(g_free), operations = NULL, uris = NULL, argv = NULL;
+    int64_t growth = 0;
 
     if (!apt_space_open(request, guest, &space, error) || !apt_space_update(space, releases, request->offline, error) ||
         !choose_words(request, space, words, error) || !simulate(space, words, &operations, error))
@@ -542,10 +544,10 @@ static bool resolve_with_apt(const ResolveRequest *request, const ResolveGuest *
         uris = g_ptr_array_new();
     } else {
         argv = terminated(words);
-        if (!apt_space_uris(space, (const char *const *)argv->pdata, &uris, error))
+        if (!apt_space_uris(space, (const char *const *)argv->pdata, &uris, &growth, error))
             return false;
     }
-    return assemble(request, guest, operations, uris, words, ret, error);
+    return assemble(request, guest, operations, uris, words, growth, ret, error);
 }
 
 /* ---- locks ---- */
@@ -691,6 +693,7 @@ void resolve_digest(const json_t *transaction, Digest *ret)
 
     json_array_foreach (json_object_get(copy, "install"), i, one)
         json_object_del(one, "uri");
+    json_object_del(copy, "growth");
     json_digest(copy, ret);
 }
 

@@ -10,9 +10,10 @@
  *     "remove":  [ { "name", "version", "purge" } ],
  *     "manual":  [ names that lose their mark as automatically installed ],
  *     "operations": [ [ "unpack", place in "install"... ] | [ "configure", name... ] | [ "remove", name... ] | [ "purge", name... ] ],
- *     "conffiles": "keep" | "new", "debconf": { ... } }
+ *     "conffiles": "keep" | "new", "debconf": { ... },
+ *     "growth": bytes that the root grows by, as apt estimates them }
  *
- * An empty transaction (no operation, nobody becomes manual) means that the step changes nothing. "uri" is a hint: a package is
+ * An empty transaction (no operation, nobody becomes manual) means that the step changes nothing. "uri" and "growth" are hints: a package is
  * what its SHA-256 says.
  *
  *   resolve_packages -> (key, plan, lock) -> resolve_fetch (only before a step really runs) -> provisioner with host->transaction
@@ -45,7 +46,7 @@ bool resolve_packages(const ResolveRequest *request, json_t **ret, char **ret_no
 
 bool resolve_is_empty(const json_t *transaction);
 
-/* What a step's key holds of it: everything but where the packages can be fetched. */
+/* What a step's key holds of it: everything but the hints. */
 void resolve_digest(const json_t *transaction, Digest *ret);
 
 /* Whether the root has a package database that can be resolved on the host. Cheap when asked again. */

@@ -8,6 +8,7 @@
  * Triggers wait until the end, as with apt: one update of the linker's cache for all packages instead of one for each.
  */
 #include "base/error.h"
+#include "base/units.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
 #include "provisioner/packages-dpkg.h"
@@ -21,6 +22,9 @@
 #define EXTENDED "/var/lib/apt/extended_states"
 #define EXTENDED_MAX ((size_t)64 << 20)
 #define KEPT_MAX ((size_t)1 << 20)
+#define FREE_FILE "/run/kiln-free"
+#define FREE_TEXT_MAX ((size_t)4096)
+#define GROWTH_ASKED ((int64_t)16 << 20) /* a root that is too small for less fails by itself, and asking costs a moment */
 
 typedef struct Dpkg {
     const ProvisionerHost *host;
@@ -208,6 +212,87 @@ static bool run_groups(const Dpkg *dpkg, GError **error)
     return count == 0 || run_dpkg(dpkg, "configure", pending, error);
 }
 
+/* ---- room ---- */
+
+/* Runs @script in the guest; the number that it writes into FREE_FILE, or @otherwise when that is none. */
+static bool ask_number(const Dpkg *dpkg, const char *script, uint64_t otherwise, uint64_t *ret, GError **error)
+{
+    const char *const none[] = {NULL};
+    g_autoptr(GBytes) text = NULL;
+    g_autofree char *number = NULL;
+    int code = 0;
+
+    if (!guest_sh(dpkg->guest, dpkg->host, script, none, dpkg->env, &code, error) ||
+        !guest_get_bytes(dpkg->guest, FREE_FILE, FREE_TEXT_MAX, &text, error))
+        return false;
+    number = g_strstrip(g_strdup(text ? g_bytes_get_data(text, NULL) : ""));
+    if (!g_ascii_string_to_unsigned(number, 10, 0, G_MAXINT64, ret, NULL))
+        *ret = otherwise;
+    return true;
+}
+
+static unsigned new_kernels(const json_t *transaction)
+{
+    unsigned count = 0;
+    size_t i;
+    json_t *one;
+
+    json_array_foreach (json_object_get(transaction, "install"), i, one)
+        count += !json_object_get(one, "from") && g_str_has_prefix(text_of(one, "name"), "linux-image-") &&
+                 g_ascii_isdigit(text_of(one, "name")[strlen("linux-image-")]);
+    return count;
+}
+
+/* The last line of df: device, blocks, used, free. */
+#define FREE_SCRIPT(folder) "set -- $(df -Pk " folder " 2>/dev/null | tail -n 1); echo $((${4} * 1024)) > " FREE_FILE " 2>/dev/null; :"
+
+/* As much as the largest kernel that is there takes, with its initramfs twice: a new one is written beside the old. */
+static const char kernel_script[] =
+    "sum=0; for name in vmlinuz System.map config initrd.img initrd.img; do\n"
+    "size=$(stat -c %s /boot/$name-* 2>/dev/null | sort -n | tail -n 1); sum=$((sum + ${size:-0}))\n"
+    "done; echo $sum > " FREE_FILE;
+
+static bool check_boot(const Dpkg *dpkg, unsigned kernels, GError **error)
+{
+    uint64_t available, needed;
+    g_autofree char *has = NULL, *needs = NULL;
+
+    if (!ask_number(dpkg, kernel_script, 0, &needed, error) || !ask_number(dpkg, FREE_SCRIPT("/boot"), G_MAXUINT64, &available, error))
+        return false;
+    if (available >= kernels * needed)
+        return true;
+    has = units_format_size(available);
+    needs = units_format_size(kernels * needed);
+    return fail(error, "/boot is too full for a new kernel: it has %s free, and %s are needed; remove older kernels first or give the disk a "
+                       "larger /boot", has, needs);
+}
+
+static bool check_root(const Dpkg *dpkg, uint64_t growth, GError **error)
+{
+    uint64_t available;
+    g_autofree char *has = NULL, *needs = NULL;
+
+    if (!ask_number(dpkg, FREE_SCRIPT("/"), G_MAXUINT64, &available, error))
+        return false;
+    if (available >= growth)
+        return true;
+    has = units_format_size(available);
+    needs = units_format_size(growth);
+    return fail(error, "the root is too full for the packages: it has %s free, and %s are needed; give the source a larger size", has, needs);
+}
+
+/*
+ * A root that fills up in the middle leaves packages half unpacked, and a /boot that does leaves a machine without an
+ * initramfs, which nobody sees before it boots. So both are measured before the first package is touched.
+ */
+static bool check_room(const Dpkg *dpkg, GError **error)
+{
+    int64_t growth = json_integer_value(json_object_get(dpkg->transaction, "growth"));
+    unsigned kernels = new_kernels(dpkg->transaction);
+
+    return (growth < GROWTH_ASKED || check_root(dpkg, (uint64_t)growth, error)) && (kernels == 0 || check_boot(dpkg, kernels, error));
+}
+
 /* ---- answers, marks, what was kept ---- */
 
 /* true is an answer, too. */
@@ -324,7 +409,7 @@ bool packages_dpkg_run(const ProvisionerHost *host, Guest *guest, const char *co
 
     json_array_foreach (json_object_get(transaction, "install"), i, one)
         upgrades = upgrades || json_object_get(one, "from");
-    if (!put_packages(&dpkg, error) || !set_answers(&dpkg, error) ||
+    if (!check_room(&dpkg, error) || !put_packages(&dpkg, error) || !set_answers(&dpkg, error) ||
         (upgrades && !guest_put_bytes(guest, "/run/kiln-packages-start", "", 0, NULL, error)) ||
         !run_groups(&dpkg, error) || !write_marks(&dpkg, error) || (upgrades && !tell_kept(&dpkg, error)))
         return false;

@@ -129,8 +129,3 @@ bool ext4_root_list(Ext4Root *root, const char *path, char ***ret, GError **erro
     *ret = (char **)g_ptr_array_free(g_steal_pointer(&names), FALSE);
     return true;
 }
-
-uint64_t ext4_root_free_bytes(const Ext4Root *root)
-{
-    return ext2fs_free_blocks_count(root->fs->super) * root->fs->blocksize;
-}

@@ -152,7 +152,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ext4Root, ext4_root_close)
 bool ext4_root_read(Ext4Root *root, const char *path, size_t max, GBytes **ret, GError **error);
 /* Names in a folder, sorted; empty when there is none. Free with g_strfreev. */
 bool ext4_root_list(Ext4Root *root, const char *path, char ***ret, GError **error);
-uint64_t ext4_root_free_bytes(const Ext4Root *root);
 
 /* What differs, in path order: '+' only in @b, '-' only in @a, '~' in both and different. Walk stops when fn returns false. */
 typedef bool TreeDiffFn(char what, const TreeEntry *a, const TreeEntry *b, void *arg);

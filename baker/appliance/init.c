@@ -34,6 +34,7 @@
 #define ROOT "/root"
 #define DAEMON "/usr/sbin/guestfsd"
 #define PORTS "/dev/virtio-ports"
+#define BY_PATH "/dev/disk/by-path"
 #define CHANNEL PORTS "/org.libguestfs.channel.0"
 #define WAIT_LIMIT_MS 20000 /* for a disk or a port to appear */
 #define WAIT_STEP_MS 10
@@ -255,6 +256,31 @@ static void wait_for_ports(void)
     }
 }
 
+/* Named by their place on the bus, "scsi-0:0:1:0"; guestfsd sorts them by number. */
+static void link_disks(void)
+{
+    DIR *dir = opendir("/sys/block");
+
+    for (struct dirent *entry = dir ? readdir(dir) : NULL; entry; entry = readdir(dir)) {
+        char path[512], device[512], target[300];
+        ssize_t size;
+
+        if (strncmp(entry->d_name, "sd", 2) != 0)
+            continue;
+        (void)snprintf(path, sizeof path, "/sys/block/%.200s/device", entry->d_name);
+        size = readlink(path, device, sizeof device - 1);
+        if (size < 0)
+            die("read where '%s' is", entry->d_name);
+        device[size] = '\0';
+        (void)snprintf(path, sizeof path, BY_PATH "/scsi-%.200s", strrchr(device, '/') ? strrchr(device, '/') + 1 : device);
+        (void)snprintf(target, sizeof target, "../../%.200s", entry->d_name);
+        if (symlink(target, path) < 0)
+            die("make '%s'", path);
+    }
+    if (dir)
+        (void)closedir(dir);
+}
+
 static void loopback_up(void)
 {
     struct ifreq request = {.ifr_name = "lo"};
@@ -269,7 +295,7 @@ static void loopback_up(void)
 
 static void furnish(void)
 {
-    static const char *const folders[] = {"/dev/pts", "/dev/shm", "/dev/mapper", "/dev/disk", "/dev/disk/by-path", "/sysroot"};
+    static const char *const folders[] = {"/dev/pts", "/dev/shm", "/dev/mapper", "/dev/disk", BY_PATH, "/sysroot"};
 
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         make_folder(folders[i]);
@@ -279,6 +305,7 @@ static void furnish(void)
     make_folder("/run/lock");
     (void)symlink("/proc/self/fd", "/dev/fd");
     (void)symlink("/proc/mounts", "/etc/mtab"); /* it is there already, mostly */
+    link_disks();
     loopback_up();
 }
 

@@ -476,6 +476,45 @@ is 'removed, and what only that needed' "$(grep -E 'three: have.* ok installed' 
     'app 3 install ok installed;asker 1 install ok installed;held 1 install ok installed;'
 is 'what has nothing to do does not run' "$(grep -c 'step 7 of' life)" 0
 is 'dpkg finds nothing to complain about' "$(grep -c 'three: The following packages' life)" 0
+
+# Kernels: all but the newest and one before it go in a night's upgrade, and a /boot that has no room is told before anything is unpacked.
+repo=kernels
+repo_add linux-image-5.1-test 1
+repo_add linux-image-5.2-test 1
+repo_add kernel-meta 1 'Depends: linux-image-5.2-test'
+repo_publish
+repo=newer
+repo_add linux-image-5.3-test 1
+repo_add kernel-meta 2 'Depends: linux-image-5.3-test'
+repo_publish
+cat >kernels.pkr.hcl <<END_OF_TEMPLATE
+variable "size" { default = "1M" }
+source "oci" "base" { from = "image:packages-base" }
+build {
+  name    = "packages-kernels"
+  sources = ["source.oci.base"]
+  provisioner "packages" {
+    install = ["linux-image-5.1-test", "kernel-meta"]
+    $(from kernels)
+  }
+  provisioner "shell" {
+    inline = ["truncate -s \${var.size} /boot/initrd.img-5.2-test"]
+  }
+  provisioner "packages" {
+    upgrade = "all"
+    $(from newer)
+  }
+  provisioner "shell" {
+    name = "left"
+    inline = ["dpkg-query -W -f 'kernel \$\${Package} \$\${Status}\\\\n' 'linux-image-5*' | grep ' ok installed'"]
+  }
+  output "oci" {}
+}
+END_OF_TEMPLATE
+ok 'a night with a new kernel' kiln bake kernels.pkr.hcl
+is 'the one before it stays, older ones go' "$(sed -n 's/.*left: kernel \([^ ]*\) .*/\1/p' .err | tr '\n' ' ')" 'linux-image-5.2-test linux-image-5.3-test '
+fails 1 'a full /boot is told before the install' '/boot is too full for a new kernel' kiln bake -var size=40G kernels.pkr.hcl
+not_ok 'and nothing was unpacked' grep -q 'Unpacking linux-image-5.3' .err
 is 'no process is left' "$(left_behind "$KILN_STORE")" ''
 ok 'fsck is clean' kiln fsck
 finish
