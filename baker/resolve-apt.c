@@ -3,7 +3,7 @@
  * The host's apt-get in a folder of ours.
  *
  *     CACHE/apt/<digest of sources, keys and architectures>/
- *         lock  releases.json  apt.conf
+ *         lock  releases.json  apt.conf                           the folder's time is that of its last use
  *         etc/      sources.list, keys/, trusted/, preferences/     written anew by us each time
  *         lists/    indexes; kept from night to night
  *         cache/ state/ status tmp/
@@ -72,7 +72,7 @@ void apt_space_close(AptSpace *space)
     g_free(space);
 }
 
-static char *cache_folder(void)
+char *apt_cache_folder(void)
 {
     const char *chosen = g_getenv("KILN_CACHE");
 
@@ -382,14 +382,18 @@ static bool space_name(const ResolveRequest *request, const ResolveGuest *guest,
     return true;
 }
 
-static bool lock_space(AptSpace *space, GError **error)
+/* The folder may have been trimmed away (resolve-cache.c) while we waited for its lock. */
+static bool is_same_file(int fd, const char *path)
 {
-    g_autofree char *path = g_build_filename(space->path, "lock", NULL);
+    struct stat ours, there;
+
+    return fstat(fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+static bool wait_for_lock(AptSpace *space, const char *path, GError **error)
+{
     bool told = false;
 
-    space->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (space->lock < 0)
-        return fail_errno(error, "open '%s'", path);
     while (flock(space->lock, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return fail_errno(error, "lock '%s'", path);
@@ -400,6 +404,23 @@ static bool lock_space(AptSpace *space, GError **error)
             return false;
         g_usleep(20000);
     }
+    return true;
+}
+
+static bool lock_space(AptSpace *space, GError **error)
+{
+    g_autofree char *path = g_build_filename(space->path, "lock", NULL);
+
+    do {
+        scope_close_fd(&space->lock);
+        if (!file_make_dirs(space->path, 0755, error))
+            return false;
+        space->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        if (space->lock < 0 && errno != ENOENT)
+            return fail_errno(error, "open '%s'", path);
+        if (space->lock >= 0 && !wait_for_lock(space, path, error))
+            return false;
+    } while (space->lock < 0 || !is_same_file(space->lock, path));
     return true;
 }
 
@@ -425,7 +446,7 @@ static bool make_space(const ResolveRequest *request, const ResolveGuest *guest,
 
 bool apt_space_open(const ResolveRequest *request, const ResolveGuest *guest, AptSpace **ret, GError **error)
 {
-    g_autofree char *cache = cache_folder(), *name = NULL;
+    g_autofree char *cache = apt_cache_folder(), *name = NULL;
     g_autoptr(AptSpace) space = g_new0(AptSpace, 1);
 
     space->lock = -1;
@@ -434,8 +455,7 @@ bool apt_space_open(const ResolveRequest *request, const ResolveGuest *guest, Ap
     space->path = g_build_filename(cache, name, NULL);
     if (!process_have("apt-get"))
         return fail(error, "packages are resolved by apt-get, which this machine lacks: install apt");
-    if (!file_make_dirs(space->path, 0755, error) || !lock_space(space, error) ||
-        !make_space(request, guest, space, error))
+    if (!lock_space(space, error) || !make_space(request, guest, space, error))
         return fail_prefix(error, "resolve packages");
     *ret = g_steal_pointer(&space);
     return true;

@@ -64,6 +64,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptUri, apt_uri_free)
 /* A line of `apt-get --print-uris`; NULL when it tells of no package with its SHA-256. */
 AptUri *apt_uri_parse(const char *line);
 
+/* Where the folders below are; the caller frees it. */
+char *apt_cache_folder(void);
+
 /* apt's private folder for one set of sources, locked while it is open. */
 typedef struct AptSpace AptSpace;
 bool apt_space_open(const ResolveRequest *request, const ResolveGuest *guest, AptSpace **ret, GError **error);

@@ -4,7 +4,7 @@
  *
  *     content -> its sources            memo "apt-sources:CONTENT": URLs of the release files
  *     release files -> digests          memo "release:URL"; asked at each plan (one small request each, all at once)
- *     H(content, arguments, digests)    memo "resolve:KEY": the transaction
+ *     H(content, arguments)             memo "resolve:KEY": the transaction, and the digests that it holds for
  *     SHA-256 of a package              memo "package:SHA256": its blob
  *
  * When no release file changed and the guest is the same, nothing of the guest is read and apt is not started. The
@@ -12,6 +12,7 @@
  */
 #include "baker/resolve-parts.h"
 
+#include "baker/memos.h"
 #include "baker/render-parts.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -27,7 +28,7 @@
 #include <unistd.h>
 
 /* Raised when the same memo key would hold another transaction. */
-#define RESOLVER 1
+#define RESOLVER 2
 #define RELEASE_MAX ((uint64_t)8 << 20)
 #define TRANSACTION_MAX ((size_t)64 << 20)
 #define DOWNLOADS 4
@@ -632,16 +633,42 @@ bool resolve_is_possible(const ResolveRequest *request, bool *ret, GError **erro
     return true;
 }
 
-static void resolution_key(const ResolveRequest *request, const json_t *releases, json_t *key, char hex[DIGEST_HEX_SIZE])
+/*
+ * Without the releases' digests: they stand beside the transaction, so that a repository that is signed anew each night leaves one
+ * memo, not one a night.
+ */
+static void resolution_key(const ResolveRequest *request, json_t *key, char hex[DIGEST_HEX_SIZE])
 {
     Digest digest;
 
     json_object_set_new(key, "resolver", json_integer(RESOLVER));
     json_object_set_new(key, "content", json_string(digest_to_hex(request->content, hex)));
     json_object_set(key, "args", (json_t *)request->args);
-    json_object_set(key, "releases", (json_t *)releases);
     json_digest(key, &digest);
     digest_to_hex(&digest, hex);
+}
+
+/* *ret is NULL when the last resolution was for other releases. */
+static bool recall_resolution(const ResolveRequest *request, const char *key, const json_t *releases, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) memo = NULL;
+
+    *ret = NULL;
+    if (!memo_get(request->store, "resolve:", key, &memo, error))
+        return false;
+    if (memo && json_equal(json_object_get(memo, "releases"), releases) && json_is_object(json_object_get(memo, "transaction")))
+        *ret = json_incref(json_object_get(memo, "transaction"));
+    return true;
+}
+
+static bool remember_resolution(const ResolveRequest *request, const char *key, const json_t *releases, const json_t *transaction,
+                                GError **error)
+{
+    g_autoptr(json_t) memo = json_object();
+
+    json_object_set(memo, "releases", (json_t *)releases);
+    json_object_set(memo, "transaction", (json_t *)transaction);
+    return memo_put(request->store, "resolve:", key, memo, NULL, error);
 }
 
 bool resolve_packages(const ResolveRequest *request, json_t **ret, char **ret_note, GError **error)
@@ -666,15 +693,15 @@ bool resolve_packages(const ResolveRequest *request, json_t **ret, char **ret_no
     }
     if (!add_own(request, urls, key, error) || !releases_of(request, urls, &releases, error))
         return false;
-    resolution_key(request, releases, key, hex);
-    if (!memo_get(request->store, "resolve:", hex, ret, error))
+    resolution_key(request, key, hex);
+    if (!recall_resolution(request, hex, releases, ret, error))
         return false;
     if (*ret)
         return true;
     if (!guest && !resolve_guest_read(request, &guest, error))
         return false;
     return resolve_with_apt(request, guest, releases, ret, error) &&
-           memo_put(request->store, "resolve:", hex, *ret, NULL, error);
+           remember_resolution(request, hex, releases, *ret, error);
 }
 
 bool resolve_is_empty(const json_t *transaction)
@@ -763,7 +790,7 @@ static void fetch_package(gpointer data, gpointer unused)
 static bool keep_package(const ResolveRequest *request, Fetch *fetch, GError **error)
 {
     auto_fd int fd = -1;
-    g_autofree char *key = g_strconcat("package:", fetch->sha256, NULL);
+    g_autofree char *key = g_strconcat(MEMO_PACKAGE, fetch->sha256, NULL);
     Digest digest;
 
     if (fetch->error) {
@@ -780,7 +807,7 @@ static bool keep_package(const ResolveRequest *request, Fetch *fetch, GError **e
 
 static bool is_kept(const ResolveRequest *request, const char *sha256, bool *ret, GError **error)
 {
-    g_autofree char *key = g_strconcat("package:", sha256, NULL), *value = NULL;
+    g_autofree char *key = g_strconcat(MEMO_PACKAGE, sha256, NULL), *value = NULL;
     Digest digest;
 
     *ret = false;
