@@ -422,7 +422,7 @@ static bool run_step(Session *session, size_t index, GError **error)
         !end_session(session, error))
         return false;
     if (needs_guest(session->step) && !session->guest && !open_session(session, index, error))
-        return false;
+        return blame_disk(session, error);
     log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
     start = g_get_monotonic_time();
     if (!run_with_retries(session, error) && !blame_disk(session, error))
@@ -477,7 +477,7 @@ bool bake_run(BakeChain *chain, GError **error)
 
     if (ok && session.guest) {
         /* All that counts is captured; a failing shutdown would still hide a guest that could not write. */
-        ok = session.guest->ops->shutdown(session.guest, error);
+        ok = session.guest->ops->shutdown(session.guest, error) || blame_disk(&session, error);
         session.guest = NULL;
     }
     close_session(&session);
