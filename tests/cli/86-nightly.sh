@@ -75,6 +75,9 @@ base=$(id_of night-base disk <first.out)
 child=$(id_of night-child disk <first.out)
 is 'the others are there' "$(awk '{ print $1, $2 }' first.out | sort | tr '\n' ';')" \
     'night-alone oci;night-base disk;night-base oci;night-child disk;night-child oci;'
+kiln --json show night-base/disk >show.json
+kept() { python3 -c 'import json, sys; print(*(n for n in sys.argv[1:] if not json.load(open("show.json"))["inputs"].get(n)))' "$@"; }
+is 'a set keeps its template, lock and the files of its steps' "$(kept "$WORK/images/all.pkr.hcl" ../good.asc kiln.lock kiln.inputs)" ''
 is 'a child has its own image' "$([ "$base" != "$child" ] && echo yes)" yes
 ok 'the same batch again' sh -c "'$KILN' bake -except night-broken -except night-grandchild images"
 is 'has nothing to do' "$(grep -c 'nothing to do' .err)" 3
