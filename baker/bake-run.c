@@ -219,6 +219,8 @@ static bool run_once(Session *session, GError **error)
     g_autoptr(GError) ending = NULL;
     bool ok;
 
+    if (begin.timeout > 0)
+        host.deadline = g_get_monotonic_time() + (int64_t)(begin.timeout * G_USEC_PER_SEC);
     host.say = say;
     host.arg = session;
     host.read_tree = guest ? read_tree_path : NULL;
