@@ -251,7 +251,7 @@ static bool keep_transactions(Store *store, GPtrArray *chains, GHashTable *input
         return true;
     if (!store_blob_put(store, text, strlen(text), digest, error))
         return false;
-    g_hash_table_insert(inputs, g_strdup("kiln.lock"), g_steal_pointer(&digest));
+    g_hash_table_insert(inputs, g_strdup(KEPT_LOCK), g_steal_pointer(&digest));
     return true;
 }
 

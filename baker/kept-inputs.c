@@ -124,6 +124,20 @@ static bool keep(Keeping *k, const Input *input, GError **error)
     return true;
 }
 
+/* A night's template is on no disk. */
+static bool keep_template_text(Keeping *k, Template *template, GError **error)
+{
+    g_autoptr(GBytes) bytes = template_given_text(template) ? without_secrets(k, template_given_text(template)) : NULL;
+    Digest blob;
+
+    if (!bytes)
+        return true;
+    if (!store_blob_put(k->store, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &blob, error))
+        return false;
+    g_hash_table_insert(k->kept, g_strdup(KEPT_TEMPLATE), g_memdup2(&blob, sizeof blob));
+    return true;
+}
+
 static bool keep_template(Keeping *k, Template *template, GError **error)
 {
     g_autoptr(GList) paths = g_list_sort(g_hash_table_get_keys(template_files(template)), (GCompareFunc)strcmp);
@@ -190,7 +204,7 @@ bool kept_inputs_within(const KeptLimits *limits, Store *store, Template *templa
 
     if (chains->len > 0)
         k.secrets = ((BakeChain *)chains->pdata[0])->secrets;
-    if (!keep_template(&k, template, error) || !keep_steps(&k, chains, error) || !keep_text(store, kept, "kiln.inputs", list, error))
+    if (!keep_template(&k, template, error) || !keep_template_text(&k, template, error) || !keep_steps(&k, chains, error) || !keep_text(store, kept, KEPT_LIST, list, error))
         return false;
     *ret = g_steal_pointer(&kept);
     return true;

@@ -5,6 +5,7 @@
  *   PATH           a file that the template was read from (template, variables, file())
  *   NAME           a file that a step read (scripts, uploads), as the template names it
  *   kiln.inputs    all of them: [ { "name", "mode", "digest", "step" (position, absent: the template), "blob" (absent: not kept) } ]
+ *   kiln.template  the template's text where kiln made it itself (a patch night)
  *   kiln.lock      what the packages steps did
  *
  * Small files are kept, up to a total; an upload of gigabytes is not copied, its names, modes and digests are what remains of it. A
@@ -14,6 +15,10 @@
 #define KILN_BAKER_KEPT_INPUTS_H
 
 #include "baker/bake-internal.h"
+
+#define KEPT_LIST "kiln.inputs"
+#define KEPT_TEMPLATE "kiln.template"
+#define KEPT_LOCK "kiln.lock"
 
 #define KEPT_FILE_MAX ((uint64_t)64 << 20)
 #define KEPT_TOTAL_MAX ((uint64_t)256 << 20)

@@ -141,6 +141,7 @@ is 'patched' "$(json 'd["state"], d["promoted"]')" "('patched', True)"
 is 'which packages' "$(json '[(p["name"], p["from"], p["version"]) for p in d["packages"]]')" "[('app', '1', '2')]"
 is 'both kinds again' "$(json 'sorted(i["kind"] for i in d["images"])')" "['disk', 'oci']"
 patched=$(json '[i["id"] for i in d["images"] if i["kind"] == "disk"][0]')
+is 'a patched set keeps its template' "$(kiln --json show "$patched" | grep -c '"kiln.template"')" 1
 is 'the channel moved' "$(kiln --json show night-base/disk:prod | grep -c "$patched")" 1
 is 'the log knows both' "$(kiln channels --history night-base | grep -c ' prod ')" 4
 is 'nothing was booted for it' "$(grep -c 'boot test' .err)" 0

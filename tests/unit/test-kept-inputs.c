@@ -224,6 +224,22 @@ static void test_secrets(Fixture *f, gconstpointer data)
     g_assert_null(json_object_get(listed(list, "binary"), "blob"));
 }
 
+/* A template that is on no disk. */
+static void test_text(Fixture *f, gconstpointer data)
+{
+    static const char text[] = "source \"null\" \"b\" {}\nbuild { sources = [\"source.null.b\"] }\n";
+    g_autoptr(GBytes) input = g_bytes_new_static(text, strlen(text));
+    g_autoptr(GHashTable) kept = NULL;
+    g_autofree char *got = NULL;
+
+    template_free(f->template);
+    f->template = NULL;
+    g_assert_true(template_load("absent.pkr.hcl", &(TemplateOptions){.input = input}, &f->template, NULL));
+    kept = keep(f, (KeptLimits){1 << 20, 1 << 20, 100});
+    got = text_of(f, kept, KEPT_TEMPLATE);
+    g_assert_cmpstr(got, ==, text);
+}
+
 static void test_own_names(Fixture *f, gconstpointer data)
 {
     g_autoptr(GHashTable) kept = NULL;
@@ -248,6 +264,7 @@ int main(int argc, char **argv)
     ADD("what-is-too-large-is-listed-only", test_limits);
     ADD("what-changed-meanwhile-is-listed-only", test_changed);
     ADD("own-names-are-not-a-users-to-take", test_own_names);
+    ADD("a-template-that-is-on-no-disk", test_text);
     ADD("secrets-are-masked-or-left-out", test_secrets); /* last: words stay masked */
     return g_test_run();
 }
