@@ -40,6 +40,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ResolveGuest, resolve_guest_free)
 bool resolve_plain_word(const char *text);
 const ResolvePackage *resolve_guest_find(const ResolveGuest *guest, const char *name /* "x" or "x:arch" */);
 
+/* Lock files are edited and merged by people: what is no transaction must not reach the guest. */
+bool resolve_lock_is_sound(const json_t *locked);
+
 /* One line of what apt would do. */
 typedef struct AptOperation {
     char kind;      /* 'i' unpack, 'c' configure, 'r' remove, 'p' purge */

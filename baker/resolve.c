@@ -566,25 +566,56 @@ static bool group_is_sound(const json_t *group, size_t installs)
     return sound;
 }
 
-/* Lock files are edited and merged by people: what is no transaction must not reach the guest. */
-static bool lock_is_sound(const json_t *locked)
+static bool are_plain_words(const json_t *list)
+{
+    size_t i;
+    json_t *one;
+
+    json_array_foreach (list, i, one)
+        if (!resolve_plain_word(json_string_value(one)))
+            return false;
+    return true;
+}
+
+static bool package_is_sound(const json_t *one, const char *const *words)
+{
+    for (; *words; words++)
+        if (!resolve_plain_word(json_string_value(json_object_get(one, *words))))
+            return false;
+    return true;
+}
+
+static bool packages_are_sound(const json_t *install, const json_t *remove)
+{
+    static const char *const installed[] = {"name", "version", "architecture", NULL}, *const removed[] = {"name", NULL};
+    size_t i;
+    json_t *one;
+    Digest digest;
+
+    json_array_foreach (install, i, one) {
+        const char *sha256 = json_string_value(json_object_get(one, "sha256"));
+
+        if (!package_is_sound(one, installed) || !sha256 || !digest_parse(sha256, &digest))
+            return false;
+    }
+    json_array_foreach (remove, i, one)
+        if (!package_is_sound(one, removed))
+            return false;
+    return true;
+}
+
+bool resolve_lock_is_sound(const json_t *locked)
 {
     static const char *const lists[] = {"install", "remove", "manual", "operations"};
     const json_t *install = json_object_get(locked, "install");
     size_t i;
     json_t *one;
-    Digest digest;
 
     for (i = 0; i < G_N_ELEMENTS(lists); i++)
         if (!json_is_array(json_object_get(locked, lists[i])))
             return false;
-    json_array_foreach (install, i, one) {
-        const char *sha256 = json_string_value(json_object_get(one, "sha256"));
-
-        if (!resolve_plain_word(json_string_value(json_object_get(one, "name"))) ||
-            !json_is_string(json_object_get(one, "version")) || !sha256 || !digest_parse(sha256, &digest))
-            return false;
-    }
+    if (!packages_are_sound(install, json_object_get(locked, "remove")) || !are_plain_words(json_object_get(locked, "manual")))
+        return false;
     json_array_foreach (json_object_get(locked, "operations"), i, one)
         if (!group_is_sound(one, json_array_size(install)))
             return false;
@@ -596,7 +627,7 @@ static bool lock_fits(const ResolveGuest *guest, const json_t *locked, GError **
     size_t i;
     json_t *one;
 
-    if (!lock_is_sound(locked))
+    if (!resolve_lock_is_sound(locked))
         return fail(error, "the lock holds no whole transaction for this step; bake with --lock to make a new one");
     json_array_foreach (json_object_get(locked, "install"), i, one) {
         const char *name = NULL, *from = NULL;
