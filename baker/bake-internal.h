@@ -31,6 +31,7 @@ typedef struct BakeStep {
     json_t *transaction;  /* "packages": what the host resolved for resolved_for; NULL: the guest resolves itself */
     Digest resolved_for;  /* content that transaction was resolved for */
     json_t *reached;      /* what it tried to reach on the network; NULL: not known */
+    GPtrArray *inputs;    /* of ProvisionerInput*: the host's files that the key was made of; NULL: it reads none */
     json_t *record;       /* the parts of the key, for bake-why.h */
 } BakeStep;
 

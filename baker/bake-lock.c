@@ -11,14 +11,12 @@
 
 #define LOCK_MAX ((size_t)64 << 20)
 
-static bool read_lock(const char *path, json_t **ret, GError **error)
+static bool parse(const void *text, size_t size, const char *path, json_t **ret, GError **error)
 {
-    g_autoptr(GBytes) text = NULL;
     g_autoptr(json_t) lock = NULL;
     int64_t version;
 
-    if (!file_load(AT_FDCWD, path, LOCK_MAX, &text, error) ||
-        !json_parse(g_bytes_get_data(text, NULL), g_bytes_get_size(text), LOCK_MAX, path, &lock, error))
+    if (!json_parse(text, size, LOCK_MAX, path, &lock, error))
         return false;
     if (!json_is_object(lock) || !json_get_int(lock, "kiln_lock", 0, &version, NULL) || version != 1 ||
         !json_is_object(json_object_get(lock, "builds")))
@@ -27,18 +25,36 @@ static bool read_lock(const char *path, json_t **ret, GError **error)
     return true;
 }
 
-bool bake_lock_load(const char *path, const char *build, json_t **ret, GError **error)
+static bool read_lock(const char *path, json_t **ret, GError **error)
 {
-    g_autoptr(json_t) lock = NULL;
-    json_t *transactions;
+    g_autoptr(GBytes) text = NULL;
 
-    if (!read_lock(path, &lock, error))
-        return false;
-    transactions = json_object_get(json_object_get(lock, "builds"), build);
+    return file_load(AT_FDCWD, path, LOCK_MAX, &text, error) &&
+           parse(g_bytes_get_data(text, NULL), g_bytes_get_size(text), path, ret, error);
+}
+
+static bool find_build(const json_t *lock, const char *path, const char *build, json_t **ret, GError **error)
+{
+    json_t *transactions = json_object_get(json_object_get(lock, "builds"), build);
+
     if (!json_is_object(transactions))
         return fail(error, "lock file '%s' says nothing of build '%s'; make it again with --lock", path, build);
     *ret = json_incref(transactions);
     return true;
+}
+
+bool bake_lock_parse(const void *text, size_t size, const char *name, const char *build, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) lock = NULL;
+
+    return parse(text, size, name, &lock, error) && find_build(lock, name, build, ret, error);
+}
+
+bool bake_lock_load(const char *path, const char *build, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) lock = NULL;
+
+    return read_lock(path, &lock, error) && find_build(lock, path, build, ret, error);
 }
 
 bool bake_lock_save(const char *path, const char *build, json_t *transactions, GError **error)

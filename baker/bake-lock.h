@@ -14,6 +14,9 @@
 /* Reads the transactions of one build. A file that is none, or knows nothing of @build, is an error. */
 bool bake_lock_load(const char *path, const char *build, json_t **ret, GError **error);
 
+/* The same of a file's bytes; @name is what errors call it. */
+bool bake_lock_parse(const void *text, size_t size, const char *name, const char *build, json_t **ret, GError **error);
+
 /* Puts those of @build into the file, beside what it says of other builds; written atomically. */
 bool bake_lock_save(const char *path, const char *build, json_t *transactions, GError **error);
 

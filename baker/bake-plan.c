@@ -26,6 +26,8 @@ static void step_free(gpointer data)
     json_decref(step->transaction);
     json_decref(step->record);
     json_decref(step->reached);
+    if (step->inputs)
+        g_ptr_array_unref(step->inputs);
     g_free(step->label);
     g_free(step);
 }
@@ -174,6 +176,9 @@ static bool add_inputs(BakeChain *chain, BakeStep *step, json_t *key, GError **e
         set_hex(one, "digest", &input->digest);
         json_array_append_new(list, one);
     }
+    if (step->inputs)
+        g_ptr_array_unref(step->inputs);
+    step->inputs = g_steal_pointer(&inputs);
     return true;
 }
 

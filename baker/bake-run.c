@@ -243,6 +243,8 @@ static bool run_once(Session *session, GError **error)
     g_autoptr(GError) ending = NULL;
     bool ok;
 
+    if (begin.timeout > 0)
+        host.deadline = g_get_monotonic_time() + (int64_t)(begin.timeout * G_USEC_PER_SEC);
     host.say = say;
     host.arg = session;
     host.read_tree = guest ? read_tree_path : NULL;
@@ -446,7 +448,7 @@ static bool run_step(Session *session, size_t index, GError **error)
         !end_session(session, error))
         return false;
     if (needs_guest(session->step) && !session->guest && !open_session(session, index, error))
-        return false;
+        return blame_disk(session, error);
     log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
     start = g_get_monotonic_time();
     if (!run_with_retries(session, error) && !blame_disk(session, error))
@@ -501,7 +503,7 @@ bool bake_run(BakeChain *chain, GError **error)
 
     if (ok && session.guest) {
         /* All that counts is captured; a failing shutdown would still hide a guest that could not write. */
-        ok = session.guest->ops->shutdown(session.guest, error);
+        ok = session.guest->ops->shutdown(session.guest, error) || blame_disk(&session, error);
         session.guest = NULL;
     }
     close_session(&session);

@@ -6,6 +6,7 @@
 
 #include "baker/bake-lock.h"
 #include "baker/boot-test.h"
+#include "baker/kept-inputs.h"
 #include "baker/layers.h"
 #include "baker/post-manifest.h"
 #include "baker/provenance.h"
@@ -250,7 +251,7 @@ static bool keep_transactions(Store *store, GPtrArray *chains, GHashTable *input
         return true;
     if (!store_blob_put(store, text, strlen(text), digest, error))
         return false;
-    g_hash_table_insert(inputs, g_strdup("kiln.lock"), g_steal_pointer(&digest));
+    g_hash_table_insert(inputs, g_strdup(KEPT_LOCK), g_steal_pointer(&digest));
     return true;
 }
 
@@ -323,7 +324,7 @@ static bool publish(Store *store, Template *template, const TemplateBuild *build
     g_autoptr(json_t) provenance = provenance_make(build, first->identity, first->epoch, result->steps);
     StoreSet set = {.name = build->name, .images = result->images, .key = *key, .provenance = provenance};
 
-    if (!provenance_keep_inputs(store, template, &inputs, error) || !keep_transactions(store, chains, inputs, error))
+    if (!kept_inputs(store, template, chains, &inputs, error) || !keep_transactions(store, chains, inputs, error))
         return false;
     set.inputs = inputs;
     parent_id(first, &set.parent);

@@ -48,6 +48,7 @@
 #define MEMORY_MIN_MIB 512
 #define SOCKDIR_MAX 56 /* libguestfs adds up to 40 bytes, and a socket's name has room for 107 */
 #define CONSOLE_KEPT 4096
+#define QEMU_END_MS 200 /* the end of its connections is seen before its own */
 
 /* What the watcher thread shares with us; guarded by the lock. */
 typedef struct Watcher {
@@ -271,11 +272,24 @@ static char *first_line(const char *text)
     return log_printable(line);
 }
 
-/* A kernel that ran out of memory or crashed, and a qemu that could not start, have said so on the console.
+/* Not by us: somebody killed it, or the kernel did when memory was short. */
+static bool qemu_ended(GuestLibguestfs *guest)
+{
+    Watcher *w = &guest->watcher;
+    AUTO_LOCK(&w->lock);
+    struct pollfd fd = {.fd = w->qemu_pidfd, .events = POLLIN};
+
+    return !w->killed && w->qemu_pidfd >= 0 && poll(&fd, 1, QEMU_END_MS) > 0;
+}
+
+/*
+ * A kernel that ran out of memory or crashed, and a qemu that could not start, have said so on the console. libguestfs tells of
+ * a qemu that is gone as of a failed call.
  */
-static char *reason_of(const GuestLibguestfs *guest)
+static char *reason_of(GuestLibguestfs *guest)
 {
     const char *console = guest->console->str, *qemu = strstr(console, "qemu-system");
+    const char *last = guestfs_last_error(guest->g);
 
     if (strstr(console, "Out of memory") || strstr(console, "oom-kill"))
         return g_strdup("it ran out of memory");
@@ -283,7 +297,11 @@ static char *reason_of(const GuestLibguestfs *guest)
         return g_strdup("its kernel crashed");
     if (strstr(console, "KVM internal error"))
         return g_strdup("this machine's KVM failed; KILN_ACCEL=tcg does without it");
-    return first_line(qemu && !guest->launched ? qemu : guestfs_last_error(guest->g));
+    if (qemu && !guest->launched)
+        return first_line(qemu);
+    if (qemu_ended(guest) || (last && g_str_has_prefix(last, "guestfs_launch failed")))
+        return g_strdup("the virtual machine (qemu) ended unexpectedly");
+    return first_line(last);
 }
 
 /* After a failed libguestfs call that should have done @what. Returns false. */

@@ -12,7 +12,4 @@
 
 json_t *provenance_make(const TemplateBuild *build, const json_t *identity, int64_t epoch, const json_t *steps);
 
-/* Stores every file the template was read from as a blob: path -> Digest*. */
-bool provenance_keep_inputs(Store *store, Template *template, GHashTable **ret, GError **error);
-
 #endif

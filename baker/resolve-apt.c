@@ -3,7 +3,7 @@
  * The host's apt-get in a folder of ours.
  *
  *     CACHE/apt/<digest of sources, keys and architectures>/
- *         lock  releases.json  apt.conf
+ *         lock  releases.json  apt.conf                           the folder's time is that of its last use
  *         etc/      sources.list, keys/, trusted/, preferences/     written anew by us each time
  *         lists/    indexes; kept from night to night
  *         cache/ state/ status tmp/
@@ -69,6 +69,13 @@ void apt_space_close(AptSpace *space)
         (void)close(space->lock);
     g_free(space->path);
     g_free(space);
+}
+
+char *apt_cache_folder(void)
+{
+    g_autofree char *cache = file_cache_dir();
+
+    return g_build_filename(cache, "apt", NULL);
 }
 
 static bool write_file(const char *folder, const char *name, const void *data, size_t size, GError **error)
@@ -370,14 +377,18 @@ static bool space_name(const ResolveRequest *request, const ResolveGuest *guest,
     return true;
 }
 
-static bool lock_space(AptSpace *space, GError **error)
+/* The folder may have been trimmed away (resolve-cache.c) while we waited for its lock. */
+static bool is_same_file(int fd, const char *path)
 {
-    g_autofree char *path = g_build_filename(space->path, "lock", NULL);
+    struct stat ours, there;
+
+    return fstat(fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+static bool wait_for_lock(AptSpace *space, const char *path, GError **error)
+{
     bool told = false;
 
-    space->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (space->lock < 0)
-        return fail_errno(error, "open '%s'", path);
     while (flock(space->lock, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return fail_errno(error, "lock '%s'", path);
@@ -388,6 +399,23 @@ static bool lock_space(AptSpace *space, GError **error)
             return false;
         g_usleep(20000);
     }
+    return true;
+}
+
+static bool lock_space(AptSpace *space, GError **error)
+{
+    g_autofree char *path = g_build_filename(space->path, "lock", NULL);
+
+    do {
+        scope_close_fd(&space->lock);
+        if (!file_make_dirs(space->path, 0755, error))
+            return false;
+        space->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        if (space->lock < 0 && errno != ENOENT)
+            return fail_errno(error, "open '%s'", path);
+        if (space->lock >= 0 && !wait_for_lock(space, path, error))
+            return false;
+    } while (space->lock < 0 || !is_same_file(space->lock, path));
     return true;
 }
 
@@ -413,17 +441,16 @@ static bool make_space(const ResolveRequest *request, const ResolveGuest *guest,
 
 bool apt_space_open(const ResolveRequest *request, const ResolveGuest *guest, AptSpace **ret, GError **error)
 {
-    g_autofree char *cache = file_cache_dir(), *name = NULL;
+    g_autofree char *cache = apt_cache_folder(), *name = NULL;
     g_autoptr(AptSpace) space = g_new0(AptSpace, 1);
 
     space->lock = -1;
     if (!space_name(request, guest, &name, error))
         return false;
-    space->path = g_build_filename(cache, "apt", name, NULL);
+    space->path = g_build_filename(cache, name, NULL);
     if (!process_have("apt-get"))
         return fail(error, "packages are resolved by apt-get, which this machine lacks: install apt");
-    if (!file_make_dirs(space->path, 0755, error) || !lock_space(space, error) ||
-        !make_space(request, guest, space, error))
+    if (!lock_space(space, error) || !make_space(request, guest, space, error))
         return fail_prefix(error, "resolve packages");
     *ret = g_steal_pointer(&space);
     return true;

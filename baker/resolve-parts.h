@@ -39,6 +39,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ResolveGuest, resolve_guest_free)
 bool resolve_plain_word(const char *text);
 const ResolvePackage *resolve_guest_find(const ResolveGuest *guest, const char *name /* "x" or "x:arch" */);
 
+/* Lock files are edited and merged by people: what is no transaction must not reach the guest. */
+bool resolve_lock_is_sound(const json_t *locked);
+
 /* One line of what apt would do. */
 typedef struct AptOperation {
     char kind;      /* 'i' unpack, 'c' configure, 'r' remove, 'p' purge */
@@ -62,6 +65,9 @@ void apt_uri_free(AptUri *uri);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AptUri, apt_uri_free)
 /* A line of `apt-get --print-uris`; NULL when it tells of no package with its SHA-256. */
 AptUri *apt_uri_parse(const char *line);
+
+/* Where the folders below are; the caller frees it. */
+char *apt_cache_folder(void);
 
 /* apt's private folder for one set of sources, locked while it is open. */
 typedef struct AptSpace AptSpace;

@@ -4,7 +4,7 @@
  *
  *     content -> its sources            memo "apt-sources:CONTENT": URLs of the release files
  *     release files -> digests          memo "release:URL"; asked at each plan (one small request each, all at once)
- *     H(content, arguments, digests)    memo "resolve:KEY": the transaction
+ *     H(content, arguments)             memo "resolve:KEY": the transaction, and the digests that it holds for
  *     SHA-256 of a package              memo "package:SHA256": its blob
  *
  * When no release file changed and the guest is the same, nothing of the guest is read and apt is not started. The
@@ -12,6 +12,7 @@
  */
 #include "baker/resolve-parts.h"
 
+#include "baker/memos.h"
 #include "baker/render-parts.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -567,25 +568,56 @@ static bool group_is_sound(const json_t *group, size_t installs)
     return sound;
 }
 
-/* Lock files are edited and merged by people: what is no transaction must not reach the guest. */
-static bool lock_is_sound(const json_t *locked)
+static bool are_plain_words(const json_t *list)
+{
+    size_t i;
+    json_t *one;
+
+    json_array_foreach (list, i, one)
+        if (!resolve_plain_word(json_string_value(one)))
+            return false;
+    return true;
+}
+
+static bool package_is_sound(const json_t *one, const char *const *words)
+{
+    for (; *words; words++)
+        if (!resolve_plain_word(json_string_value(json_object_get(one, *words))))
+            return false;
+    return true;
+}
+
+static bool packages_are_sound(const json_t *install, const json_t *remove)
+{
+    static const char *const installed[] = {"name", "version", "architecture", NULL}, *const removed[] = {"name", NULL};
+    size_t i;
+    json_t *one;
+    Digest digest;
+
+    json_array_foreach (install, i, one) {
+        const char *sha256 = json_string_value(json_object_get(one, "sha256"));
+
+        if (!package_is_sound(one, installed) || !sha256 || !digest_parse(sha256, &digest))
+            return false;
+    }
+    json_array_foreach (remove, i, one)
+        if (!package_is_sound(one, removed))
+            return false;
+    return true;
+}
+
+bool resolve_lock_is_sound(const json_t *locked)
 {
     static const char *const lists[] = {"install", "remove", "manual", "operations"};
     const json_t *install = json_object_get(locked, "install");
     size_t i;
     json_t *one;
-    Digest digest;
 
     for (i = 0; i < G_N_ELEMENTS(lists); i++)
         if (!json_is_array(json_object_get(locked, lists[i])))
             return false;
-    json_array_foreach (install, i, one) {
-        const char *sha256 = json_string_value(json_object_get(one, "sha256"));
-
-        if (!resolve_plain_word(json_string_value(json_object_get(one, "name"))) ||
-            !json_is_string(json_object_get(one, "version")) || !sha256 || !digest_parse(sha256, &digest))
-            return false;
-    }
+    if (!packages_are_sound(install, json_object_get(locked, "remove")) || !are_plain_words(json_object_get(locked, "manual")))
+        return false;
     json_array_foreach (json_object_get(locked, "operations"), i, one)
         if (!group_is_sound(one, json_array_size(install)))
             return false;
@@ -597,7 +629,7 @@ static bool lock_fits(const ResolveGuest *guest, const json_t *locked, GError **
     size_t i;
     json_t *one;
 
-    if (!lock_is_sound(locked))
+    if (!resolve_lock_is_sound(locked))
         return fail(error, "the lock holds no whole transaction for this step; bake with --lock to make a new one");
     json_array_foreach (json_object_get(locked, "install"), i, one) {
         const char *name = NULL, *from = NULL;
@@ -634,16 +666,42 @@ bool resolve_is_possible(const ResolveRequest *request, bool *ret, GError **erro
     return true;
 }
 
-static void resolution_key(const ResolveRequest *request, const json_t *releases, json_t *key, char hex[DIGEST_HEX_SIZE])
+/*
+ * Without the releases' digests: they stand beside the transaction, so that a repository that is signed anew each night leaves one
+ * memo, not one a night.
+ */
+static void resolution_key(const ResolveRequest *request, json_t *key, char hex[DIGEST_HEX_SIZE])
 {
     Digest digest;
 
     json_object_set_new(key, "resolver", json_integer(RESOLVER));
     json_object_set_new(key, "content", json_string(digest_to_hex(request->content, hex)));
     json_object_set(key, "args", (json_t *)request->args);
-    json_object_set(key, "releases", (json_t *)releases);
     json_digest(key, &digest);
     digest_to_hex(&digest, hex);
+}
+
+/* *ret is NULL when the last resolution was for other releases. */
+static bool recall_resolution(const ResolveRequest *request, const char *key, const json_t *releases, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) memo = NULL;
+
+    *ret = NULL;
+    if (!memo_get(request->store, "resolve:", key, &memo, error))
+        return false;
+    if (memo && json_equal(json_object_get(memo, "releases"), releases) && json_is_object(json_object_get(memo, "transaction")))
+        *ret = json_incref(json_object_get(memo, "transaction"));
+    return true;
+}
+
+static bool remember_resolution(const ResolveRequest *request, const char *key, const json_t *releases, const json_t *transaction,
+                                GError **error)
+{
+    g_autoptr(json_t) memo = json_object();
+
+    json_object_set(memo, "releases", (json_t *)releases);
+    json_object_set(memo, "transaction", (json_t *)transaction);
+    return memo_put(request->store, "resolve:", key, memo, NULL, error);
 }
 
 bool resolve_packages(const ResolveRequest *request, json_t **ret, char **ret_note, GError **error)
@@ -668,15 +726,15 @@ bool resolve_packages(const ResolveRequest *request, json_t **ret, char **ret_no
     }
     if (!add_own(request, urls, key, error) || !releases_of(request, urls, &releases, error))
         return false;
-    resolution_key(request, releases, key, hex);
-    if (!memo_get(request->store, "resolve:", hex, ret, error))
+    resolution_key(request, key, hex);
+    if (!recall_resolution(request, hex, releases, ret, error))
         return false;
     if (*ret)
         return true;
     if (!guest && !resolve_guest_read(request, &guest, error))
         return false;
     return resolve_with_apt(request, guest, releases, ret, error) &&
-           memo_put(request->store, "resolve:", hex, *ret, NULL, error);
+           remember_resolution(request, hex, releases, *ret, error);
 }
 
 bool resolve_is_empty(const json_t *transaction)
@@ -766,7 +824,7 @@ static void fetch_package(gpointer data, gpointer unused)
 static bool keep_package(const ResolveRequest *request, Fetch *fetch, GError **error)
 {
     auto_fd int fd = -1;
-    g_autofree char *key = g_strconcat("package:", fetch->sha256, NULL);
+    g_autofree char *key = g_strconcat(MEMO_PACKAGE, fetch->sha256, NULL);
     Digest digest;
 
     if (fetch->error) {
@@ -783,7 +841,7 @@ static bool keep_package(const ResolveRequest *request, Fetch *fetch, GError **e
 
 static bool is_kept(const ResolveRequest *request, const char *sha256, bool *ret, GError **error)
 {
-    g_autofree char *key = g_strconcat("package:", sha256, NULL), *value = NULL;
+    g_autofree char *key = g_strconcat(MEMO_PACKAGE, sha256, NULL), *value = NULL;
     Digest digest;
 
     *ret = false;

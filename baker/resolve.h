@@ -55,6 +55,9 @@ bool resolve_is_possible(const ResolveRequest *request, bool *ret, GError **erro
 /* One line for people: "2 new, 1 upgraded (openssl 3.0.15 -> 3.0.16), 14.2 MB". */
 char *resolve_summary(const json_t *transaction);
 
+/* Removes the indexes of package sources that nobody has resolved with for @max_age seconds; *ret_count: how many of them. */
+bool resolve_cache_trim(double max_age, bool dry_run, uint64_t *ret_count, GError **error);
+
 /* Brings every package of @transaction into the store as a blob, verified by SHA-256. Errors name the package. */
 bool resolve_fetch(const ResolveRequest *request, const json_t *transaction, GError **error);
 

@@ -147,16 +147,23 @@ bool mask_active(void)
     return forms && forms->len > 0;
 }
 
-static void replace(GString *text, const char *form, size_t size)
+/* In one pass: a whole file that names a secret in each line is a text, too. */
+static void replace(GString **text, const char *form, size_t size)
 {
-    char *found;
+    const char *at = (*text)->str, *end = at + (*text)->len, *found = memmem(at, (size_t)(end - at), form, size);
+    GString *replaced;
 
-    for (size_t from = 0; (found = memmem(text->str + from, text->len - from, form, size));) {
-        from = (size_t)(found - text->str);
-        g_string_erase(text, (gssize)from, (gssize)size);
-        g_string_insert(text, (gssize)from, SHOWN);
-        from += strlen(SHOWN);
+    if (!found)
+        return;
+    replaced = g_string_sized_new((*text)->len);
+    for (; found; found = memmem(at, (size_t)(end - at), form, size)) {
+        g_string_append_len(replaced, at, found - at);
+        g_string_append(replaced, SHOWN);
+        at = found + size;
     }
+    g_string_append_len(replaced, at, end - at);
+    g_string_free(*text, TRUE);
+    *text = replaced;
 }
 
 char *mask_text(const char *text)
@@ -165,6 +172,6 @@ char *mask_text(const char *text)
     AUTO_LOCK(&lock);
 
     for (guint i = 0; forms && i < forms->len; i++)
-        replace(masked, g_bytes_get_data(forms->pdata[i], NULL), g_bytes_get_size(forms->pdata[i]));
+        replace(&masked, g_bytes_get_data(forms->pdata[i], NULL), g_bytes_get_size(forms->pdata[i]));
     return g_string_free(masked, FALSE);
 }

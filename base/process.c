@@ -20,6 +20,9 @@
 
 #define LINE_MAX_SIZE (64 * 1024)
 #define POLL_STEP_MS 100
+#define AFTER_END_US (2 * G_USEC_PER_SEC) /* for what a child's own children still say */
+#define INTERRUPT_GRACE 2.0
+#define TIMEOUT_GRACE 1.0 /* a limit that passed is not stretched much further */
 
 /* Three descriptors of the child, and what exec would need allocated before the fork. */
 typedef struct Child {
@@ -266,11 +269,11 @@ static bool over(const ProcessSpec *spec, gint64 deadline, GError **error)
 
 /*
  * Reads until both streams end or the child has been gone for a moment: a
- * daemon the child left behind may hold the pipe open for ever.
+ * daemon the child left behind may hold the pipe open for ever, silent or not.
  */
 static bool follow(const ProcessSpec *spec, pid_t pid, Stream streams[2], int *ret_status, GError **error)
 {
-    gint64 deadline = deadline_of(spec->timeout);
+    gint64 deadline = deadline_of(spec->timeout), enough = G_MAXINT64;
     bool gone = false;
 
     while (!gone || streams[0].fd >= 0 || streams[1].fd >= 0) {
@@ -282,10 +285,12 @@ static bool follow(const ProcessSpec *spec, pid_t pid, Stream streams[2], int *r
         for (int i = 0; i < 2; i++)
             if (streams[i].fd >= 0 && fds[i].revents)
                 pump(spec, &streams[i]);
-        if (gone && ready == 0)
+        if (gone && (ready == 0 || g_get_monotonic_time() >= enough))
             break;
-        if (!gone && waitpid(pid, ret_status, WNOHANG) == pid)
+        if (!gone && waitpid(pid, ret_status, WNOHANG) == pid) {
             gone = true;
+            enough = g_get_monotonic_time() + AFTER_END_US;
+        }
     }
     return true;
 }
@@ -329,7 +334,7 @@ bool process_run(const ProcessSpec *spec, int *ret_exit, GError **error)
     if (ok) {
         ok = follow(spec, pid, streams, &status, error);
         if (!ok)
-            process_end(pid, 2);
+            process_end(pid, interrupt_requested() ? INTERRUPT_GRACE : TIMEOUT_GRACE);
         else
             (void)kill(-pid, SIGKILL); /* nothing it started stays */
     }

@@ -145,6 +145,7 @@ static bool collect(const char *path, const char *relative, const struct stat *s
     }
     input = g_new0(ProvisionerInput, 1);
     input->name = *relative ? g_build_filename(c->name, relative, NULL) : g_strdup(c->name);
+    input->path = g_strdup(path);
     input->mode = st->st_mode;
     input->digest = digest;
     g_ptr_array_add(c->inputs, input);

@@ -22,6 +22,7 @@ typedef struct ProvisionerHost {
         *env;      /* the step's base environment: SOURCE_DATE_EPOCH, TZ, LC_ALL, PYTHONHASHSEED, PACKER_* */
     int64_t epoch; /* SOURCE_DATE_EPOCH; mtime of uploaded files */
     bool network;  /* whether this step has it */
+    int64_t deadline; /* g_get_monotonic_time() by which a step that runs on the host must have ended; 0: it has no limit */
     bool secret;   /* the step's texts may hold secrets: they belong on a tmpfs */
     /* Output of the step, line by line. */
     void (*say)(const char *line, bool is_stderr, void *arg);

@@ -38,5 +38,6 @@ void provisioner_input_free(ProvisionerInput *input)
     if (!input)
         return;
     g_free(input->name);
+    g_free(input->path);
     g_free(input);
 }

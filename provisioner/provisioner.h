@@ -16,6 +16,7 @@
 /* One thing a step depends on. */
 typedef struct ProvisionerInput {
     char *name;    /* as the user wrote it, e.g. "files/app.conf" */
+    char *path;    /* where it was found on this host */
     uint32_t mode; /* st_mode of the file */
     Digest digest; /* of the content, or of the link text */
 } ProvisionerInput;

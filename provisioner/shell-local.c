@@ -110,6 +110,21 @@ static bool expand_command(const json_t *args, const ProvisionerHost *host, cons
     return true;
 }
 
+/* Several scripts share the step's limit. */
+static bool run_within_limit(ProcessSpec *spec, const ProvisionerHost *host, const char *title, int *ret_code, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (host->deadline)
+        spec->timeout = MAX((double)(host->deadline - g_get_monotonic_time()) / G_USEC_PER_SEC, 0.001);
+    if (process_run(spec, ret_code, &problem))
+        return true;
+    if (g_error_matches(problem, KILN_ERROR, KILN_ERROR_TIMEOUT))
+        return fail_code(error, KILN_ERROR_TIMEOUT, "%s on the host passed the step's time limit and was stopped", title);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return fail_prefix(error, "shell-local");
+}
+
 static bool execute(const json_t *args, const ProvisionerHost *host, const char *script, const char *title,
                     GError **error)
 {
@@ -120,13 +135,13 @@ static bool execute(const json_t *args, const ProvisionerHost *host, const char 
 
     if (!expand_command(args, host, script, &argv, error))
         return false;
-    const ProcessSpec spec = {.argv = (const char *const *)argv,
-                              .env = (const char *const *)env,
-                              .cwd = host->cwd,
-                              .on_line = host->say,
-                              .arg = host->arg};
-    if (!process_run(&spec, &code, error))
-        return fail_prefix(error, "shell-local");
+    ProcessSpec spec = {.argv = (const char *const *)argv,
+                        .env = (const char *const *)env,
+                        .cwd = host->cwd,
+                        .on_line = host->say,
+                        .arg = host->arg};
+    if (!run_within_limit(&spec, host, title, &code, error))
+        return false;
     if (argument_code_is_valid(args, "valid_exit_codes", code, &codes))
         return true;
     if (code == 126)

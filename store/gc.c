@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Garbage collection: removes segments and blobs that nothing reaches.
+ * Garbage collection: forgets what the caches hold beyond their limits, and removes segments and blobs that nothing reaches.
  *
  * It runs beside writers, in two catalog transactions. The first raises the generation, marks what is reachable and gives
  * the rest the new generation as its mark of death: from its commit on no writer is offered that. Then the leases are read. The second
@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/scope.h"
 #include "store/blob.h"
+#include "store/image-private.h"
 #include "store/io.h"
 #include "store/reach.h"
 #include "store/store-private.h"
@@ -64,6 +65,41 @@ static bool keep_quota(Gc *gc, GError **error)
                           MAX(states / 10, (int64_t)1)))
             return false;
     }
+}
+
+/* --- memos --- */
+
+static bool drop_memos(Gc *gc, GError **error, const char *sql, const char *from, const char *to, int64_t limit)
+{
+    if (!database_run(gc->db, error, sql, "tti", from, to, limit))
+        return false;
+    gc->report->memos_removed += (uint64_t)database_changes(gc->db);
+    return true;
+}
+
+/* The sum over a memo and all that were asked for later: those with which it passes the quota go. */
+static bool keep_memo_rule(Gc *gc, const StoreMemoRule *rule, GError **error)
+{
+    g_autofree char *end = memo_prefix_end(rule->prefix);
+    int64_t now = g_get_real_time() / G_USEC_PER_SEC;
+
+    if (rule->max_age > 0 && !drop_memos(gc, error, "DELETE FROM memo WHERE key >= ?1 AND key < ?2 AND used < ?3", rule->prefix, end,
+                                         now - (int64_t)rule->max_age))
+        return false;
+    return rule->quota == 0 ||
+           drop_memos(gc, error,
+                      "DELETE FROM memo WHERE key IN (SELECT key FROM (SELECT memo.key AS key,"
+                      " sum(blob.stored) OVER (ORDER BY memo.used DESC, memo.key) AS bytes FROM memo JOIN blob ON blob.digest = memo.blob"
+                      " WHERE memo.key >= ?1 AND memo.key < ?2) WHERE bytes > ?3)",
+                      rule->prefix, end, (int64_t)MIN(rule->quota, (uint64_t)G_MAXINT64));
+}
+
+static bool keep_memo_rules(Gc *gc, GError **error)
+{
+    for (size_t i = 0; i < gc->options->memo_rule_count; i++)
+        if (!keep_memo_rule(gc, &gc->options->memo_rules[i], error))
+            return false;
+    return true;
 }
 
 /* --- marking --- */
@@ -159,7 +195,7 @@ static bool sweep(Gc *gc, GError **error)
 
 static bool mark(Gc *gc, GError **error)
 {
-    return drop_expired(gc, error) && keep_quota(gc, error) && catalog_bump_generation(gc->db, &gc->generation, error) &&
+    return drop_expired(gc, error) && keep_memo_rules(gc, error) && keep_quota(gc, error) && catalog_bump_generation(gc->db, &gc->generation, error) &&
            mark_dead(gc, error);
 }
 

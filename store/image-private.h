@@ -19,6 +19,9 @@ bool images_from_query(Database *db, Query *query, GPtrArray **ret, GError **err
 /* The newest record of image @id, under @name when that is given and exists. *ret NULL when there is none. */
 bool image_by_id(Database *db, const Digest *id, const char *name, StoreImage **ret, GError **error);
 
+/* state.c: the least key behind all that start with @prefix. */
+char *memo_prefix_end(const char *prefix);
+
 /* channel.c: where a channel points; none when it was never promoted to. */
 bool channel_image(Database *db, const char *name, const char *kind, const char *channel, Digest *ret, GError **error);
 

@@ -205,6 +205,28 @@ bool store_find_set_by_key(Store *store, const Digest *key, const char *name, GP
     return true;
 }
 
+bool store_image_inputs(Store *store, const StoreImage *image, GHashTable **ret, GError **error)
+{
+    g_autoptr(GHashTable) inputs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_autoptr(Query) query = NULL;
+    Database *db;
+    int rc;
+
+    if (!store_catalog(store, &db, error) ||
+        !(query = database_query(db, error, "SELECT name, digest FROM reference WHERE bake = ?1 AND role = 'input'", "i", image->set)))
+        return false;
+    while ((rc = query_step(query, error)) > 0) {
+        Digest *digest = g_new0(Digest, 1);
+
+        query_digest(query, 1, digest);
+        g_hash_table_insert(inputs, g_strdup(query_text(query, 0)), digest);
+    }
+    if (rc < 0)
+        return false;
+    *ret = g_steal_pointer(&inputs);
+    return true;
+}
+
 bool store_image_provenance(Store *store, const StoreImage *image, json_t **ret, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;

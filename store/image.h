@@ -65,6 +65,8 @@ bool store_resolve_set(Store *store, const char *ref, GPtrArray **ret, GError **
 
 /* All images, newest first; array of StoreImage*. @all: also those no name refers to as newest. */
 bool store_list_images(Store *store, bool all, GPtrArray **ret, GError **error);
+/* The blobs that its set was published with, name -> Digest*. */
+bool store_image_inputs(Store *store, const StoreImage *image, GHashTable **ret, GError **error);
 bool store_image_provenance(Store *store, const StoreImage *image, json_t **ret, GError **error);
 
 /* Removes the record (bytes go with the next gc). Refused while a name other than its own holds it. */

@@ -6,6 +6,7 @@
 #include "store/blob.h"
 #include "store/image-private.h"
 #include "store/store-private.h"
+#include "store/upkeep.h"
 
 #define USED_STEP 3600 /* seconds: how exact "last used" needs to be, to keep reading free of writing */
 
@@ -25,6 +26,13 @@ void store_state_free(StoreState *state)
 static int64_t now_seconds(void)
 {
     return g_get_real_time() / G_USEC_PER_SEC;
+}
+
+/* Not worth an error: the mark only orders what gc drops first. */
+static void note_use(Store *store, Database *db, int64_t used, const char *sql, const char *types, const void *key)
+{
+    if (!(store->flags & STORE_OPEN_READONLY) && used + USED_STEP < now_seconds())
+        (void)database_run(db, NULL, sql, types, now_seconds(), key);
 }
 
 /* The map's blob and every segment of it. */
@@ -104,9 +112,7 @@ bool store_state_get(Store *store, const Digest *key, StoreState **ret, GError *
         return false;
     if (!there)
         return true;
-    /* Not worth an error: the mark only orders what gc drops first. */
-    if (!(store->flags & STORE_OPEN_READONLY) && used + USED_STEP < now_seconds())
-        (void)database_run(db, NULL, "UPDATE state SET used = ?1 WHERE key = ?2", "id", now_seconds(), key);
+    note_use(store, db, used, "UPDATE state SET used = ?1 WHERE key = ?2", "id", key);
     *ret = g_steal_pointer(&state);
     return true;
 }
@@ -131,11 +137,13 @@ bool store_memo_get(Store *store, const char *key, char **ret_value, GError **er
     g_autofree char *value = NULL;
     Digest blob, map;
     Database *db;
+    int64_t used;
     bool there;
     int rc;
 
     *ret_value = NULL;
-    if (!store_catalog(store, &db, error) || !(query = database_query(db, error, "SELECT value, blob, map FROM memo WHERE key = ?1", "t", key)))
+    if (!store_catalog(store, &db, error) ||
+        !(query = database_query(db, error, "SELECT value, blob, map, used FROM memo WHERE key = ?1", "t", key)))
         return false;
     rc = query_step(query, error);
     if (rc <= 0)
@@ -143,9 +151,38 @@ bool store_memo_get(Store *store, const char *key, char **ret_value, GError **er
     value = g_strdup(query_text(query, 0));
     query_digest(query, 1, &blob);
     query_digest(query, 2, &map);
+    used = query_int(query, 3);
+    g_clear_pointer(&query, query_free);
     if (!all_there(store, db, &blob, &map, &digest_none, &there, error))
         return false;
-    if (there)
-        *ret_value = g_steal_pointer(&value);
+    if (!there)
+        return true;
+    note_use(store, db, used, "UPDATE memo SET used = ?1 WHERE key = ?2", "it", key);
+    *ret_value = g_steal_pointer(&value);
+    return true;
+}
+
+char *memo_prefix_end(const char *prefix)
+{
+    char *end = g_strdup(*prefix ? prefix : "\x7f"); /* keys are ASCII */
+
+    if (*prefix)
+        end[strlen(end) - 1]++;
+    return end;
+}
+
+bool store_memo_usage(Store *store, const char *prefix, uint64_t *ret_count, uint64_t *ret_bytes, GError **error)
+{
+    g_autofree char *end = memo_prefix_end(prefix);
+    int64_t count, bytes;
+    Database *db;
+
+    if (!store_catalog(store, &db, error) ||
+        !database_int(db, 0, &count, error, "SELECT count(*) FROM memo WHERE key >= ?1 AND key < ?2", "tt", prefix, end) ||
+        !database_int(db, 0, &bytes, error,
+                      "SELECT sum(stored) FROM blob WHERE digest IN (SELECT blob FROM memo WHERE key >= ?1 AND key < ?2)", "tt", prefix, end))
+        return false;
+    *ret_count = (uint64_t)count;
+    *ret_bytes = (uint64_t)bytes;
     return true;
 }

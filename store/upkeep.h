@@ -8,14 +8,26 @@
 #include "base/json.h"
 #include "store/pool.h"
 
+/*
+ * How much of the memos whose keys start with @prefix gc leaves; 0 is no limit. Those that were asked for last stay longest.
+ * A blob that a set refers to as well stays when its memo goes.
+ */
+typedef struct StoreMemoRule {
+    const char *prefix; /* "" is every memo */
+    double max_age;     /* seconds since it was last asked for, exact to an hour */
+    uint64_t quota;     /* bytes of the blobs that they keep */
+} StoreMemoRule;
+
 typedef struct StoreGcOptions {
     bool dry_run;
     double grace;         /* seconds; younger unreachable things stay. Negative: the default, one hour */
     bool drop_states;     /* also forget the whole bake cache */
     uint64_t state_quota; /* bytes of private data to keep at most; 0: the default (20 GiB) */
+    const StoreMemoRule *memo_rules; /* memos that none of them speaks of stay */
+    size_t memo_rule_count;
 } StoreGcOptions;
 typedef struct StoreGcReport {
-    uint64_t segments_removed, segments_repacked, blobs_removed, bytes_freed;
+    uint64_t segments_removed, segments_repacked, blobs_removed, memos_removed, bytes_freed;
 } StoreGcReport;
 /* Ends the implicit lease of @store on what it committed and has not published. segments_repacked stays 0: segments go whole. */
 bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, GError **error);
@@ -29,5 +41,8 @@ bool store_rebuild_index(Store *store, GError **error);
 /* {path, format, bytes{segments,private_segments,blobs,databases,total}, segments, frames, blocks, blobs, maps, images, sets,
    logical_bytes, states, memos, unreachable_segments} */
 bool store_stats(Store *store, json_t **ret, GError **error);
+
+/* How many memos have keys that start with @prefix, and the bytes of the blobs that they keep. */
+bool store_memo_usage(Store *store, const char *prefix, uint64_t *ret_count, uint64_t *ret_bytes, GError **error);
 
 #endif

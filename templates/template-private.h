@@ -42,6 +42,7 @@ struct Template {
     const TemplateOptions *options; /* during the load only */
     char *dir;
     GHashTable *files;      /* absolute path -> Digest* */
+    GBytes *text;           /* instead of the files of the template; or NULL */
     GPtrArray *bodies;      /* of Body*, one for each file */
     GPtrArray *variables;   /* of Variable* */
     GPtrArray *locals;      /* of Local* */

@@ -430,6 +430,7 @@ void template_free(Template *t)
     g_ptr_array_unref(t->variables);
     g_ptr_array_unref(t->bodies);
     g_hash_table_unref(t->files);
+    g_clear_pointer(&t->text, g_bytes_unref);
     diagnostics_clear(&t->diagnostics);
     arena_free(t->arena);
     g_free(t->dir);
@@ -529,6 +530,7 @@ static bool open_template(const char *path, const TemplateOptions *options, Temp
     dir = is_folder(path, options) ? g_strdup(path) : g_path_get_dirname(path);
     t = template_new(dir);
     t->options = options;
+    t->text = options->input ? g_bytes_ref(options->input) : NULL;
     t->sink = json_incref(options->diagnostics);
     read_bodies(t, path, names);
     *ret = g_steal_pointer(&t);
@@ -583,6 +585,11 @@ const char *template_dir(const Template *template)
 GHashTable *template_files(Template *template)
 {
     return template->files;
+}
+
+GBytes *template_given_text(const Template *template)
+{
+    return template->text;
 }
 
 bool template_evaluate(Template *template, const char *expression, json_t **ret, GError **error)

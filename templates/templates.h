@@ -81,6 +81,9 @@ const char *template_dir(const Template *template);      /* path.root */
 /* Files that were read: template and var files, file(), templatefile(): absolute path -> Digest*. Borrowed. */
 GHashTable *template_files(Template *template);
 
+/* The text that it was loaded from instead of its file (TemplateOptions.input); NULL: there was none. Borrowed. */
+GBytes *template_given_text(const Template *template);
+
 /* Every string in the values of variables and locals that are marked sensitive; char*, to free. */
 GPtrArray *template_sensitive(Template *template);
 

@@ -35,6 +35,22 @@ static bool add_config(Store *store, const StoreImage *image, json_t *document, 
     return true;
 }
 
+static bool add_inputs(Store *store, const StoreImage *image, json_t *document, GError **error)
+{
+    g_autoptr(GHashTable) inputs = NULL;
+    json_t *object = json_object();
+    GHashTableIter iter;
+    gpointer name, digest;
+
+    json_object_set_new(document, "inputs", object);
+    if (!store_image_inputs(store, image, &inputs, error))
+        return false;
+    g_hash_table_iter_init(&iter, inputs);
+    while (g_hash_table_iter_next(&iter, &name, &digest))
+        set_digest(object, name, digest);
+    return true;
+}
+
 static bool describe(Store *store, const StoreImage *image, json_t **ret, GError **error)
 {
     g_autoptr(json_t) document = json_object();
@@ -58,7 +74,8 @@ static bool describe(Store *store, const StoreImage *image, json_t **ret, GError
         json_object_set_new(one, "kept", json_string(digest_is_none(&layer->recipe) ? "verbatim" : "recipe"));
         json_array_append_new(layers, one);
     }
-    if (!add_config(store, image, document, error) || !store_image_provenance(store, image, &provenance, error))
+    if (!add_config(store, image, document, error) || !add_inputs(store, image, document, error) ||
+        !store_image_provenance(store, image, &provenance, error))
         return false;
     if (provenance)
         json_object_set_new(document, "provenance", provenance);

@@ -75,6 +75,9 @@ base=$(id_of night-base disk <first.out)
 child=$(id_of night-child disk <first.out)
 is 'the others are there' "$(awk '{ print $1, $2 }' first.out | sort | tr '\n' ';')" \
     'night-alone oci;night-base disk;night-base oci;night-child disk;night-child oci;'
+kiln --json show night-base/disk >show.json
+kept() { python3 -c 'import json, sys; print(*(n for n in sys.argv[1:] if not json.load(open("show.json"))["inputs"].get(n)))' "$@"; }
+is 'a set keeps its template, lock and the files of its steps' "$(kept "$WORK/images/all.pkr.hcl" ../good.asc kiln.lock kiln.inputs)" ''
 is 'a child has its own image' "$([ "$base" != "$child" ] && echo yes)" yes
 ok 'the same batch again' sh -c "'$KILN' bake -except night-broken -except night-grandchild images"
 is 'has nothing to do' "$(grep -c 'nothing to do' .err)" 3
@@ -138,6 +141,7 @@ is 'patched' "$(json 'd["state"], d["promoted"]')" 'patched True'
 is 'which packages' "$(json '[(p["name"], p["from"], p["version"]) for p in d["packages"]]')" "[('app', '1', '2')]"
 is 'both kinds again' "$(json 'sorted(i["kind"] for i in d["images"])')" "['disk', 'oci']"
 patched=$(json '[i["id"] for i in d["images"] if i["kind"] == "disk"][0]')
+is 'a patched set keeps its template' "$(kiln --json show "$patched" | grep -c '"kiln.template"')" 1
 is 'the channel moved' "$(kiln --json show night-base/disk:prod | grep -c "$patched")" 1
 is 'the log knows both' "$(kiln channels --history night-base | grep -c ' prod ')" 4
 is 'nothing was booted for it' "$(grep -c 'boot test' .err)" 0

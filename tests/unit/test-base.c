@@ -191,6 +191,19 @@ static void test_process_limit_ends_the_whole_group(void)
     }
 }
 
+/* A daemon in a session of its own that never stops talking holds the pipe, not us. */
+static void test_process_talking_daemon(void)
+{
+    const char *const argv[] = {"sh", "-c", "setsid sh -c 'i=0; while [ $i -lt 80 ]; do echo x; sleep 0.1; i=$((i + 1)); done' & exit 0", NULL};
+    ProcessSpec spec = {.argv = argv};
+    gint64 start = g_get_monotonic_time();
+    int code = -1;
+
+    g_assert_true(process_run(&spec, &code, NULL));
+    g_assert_cmpint(code, ==, 0);
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 5 * G_USEC_PER_SEC);
+}
+
 static void test_process_absent_program(void)
 {
     const char *argv[] = {"no-such-program-of-kiln", NULL};
@@ -241,6 +254,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file/zero-bytes", test_zero_bytes);
     g_test_add_func("/process/lines-and-code", test_process_lines_and_code);
     g_test_add_func("/process/limit-ends-the-whole-group", test_process_limit_ends_the_whole_group);
+    g_test_add_func("/process/a-daemon-that-talks-is-not-waited-for", test_process_talking_daemon);
     g_test_add_func("/process/absent-program", test_process_absent_program);
     g_test_add_func("/process/child-inherits-no-descriptors", test_process_child_inherits_no_descriptors);
     g_test_add_func("/error/exit-status", test_exit_status);

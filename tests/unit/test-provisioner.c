@@ -450,6 +450,23 @@ static void test_shell_local(Bench *b, gconstpointer arg)
           "script \"n.sh\" on the host exited with 126: it is not executable (chmod +x)");
 }
 
+/* On the host, too: what ignores SIGTERM gets a second more, and the scripts of one step share its time. */
+static void test_shell_local_limit(Bench *b, gconstpointer arg)
+{
+    gint64 start = g_get_monotonic_time();
+
+    b->host.deadline = start + G_USEC_PER_SEC / 2;
+    fails(b, "shell-local", "{\"inline\":[\"trap '' TERM\",\"while :; do sleep 0.1; done\"]}",
+          "inline script on the host passed the step's time limit and was stopped");
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 2 * G_USEC_PER_SEC + G_USEC_PER_SEC / 2);
+    host_write(b, "s.sh", "#!/bin/sh\nsleep 0.3\n", 0755);
+    b->host.deadline = g_get_monotonic_time() + G_USEC_PER_SEC / 2;
+    fails(b, "shell-local", "{\"scripts\":[\"s.sh\",\"s.sh\"]}",
+          "script \"s.sh\" on the host passed the step's time limit and was stopped");
+    b->host.deadline = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+    works(b, "shell-local", "{\"scripts\":[\"s.sh\",\"s.sh\"]}");
+}
+
 static void test_test(Bench *b, gconstpointer arg)
 {
     folder_guest_write(b->fg, "var/lib/dpkg/status",
@@ -497,6 +514,7 @@ int main(int argc, char **argv)
     ADD("/packages/security-sources-are-found", test_security_sources);
     ADD("/packages/security-upgrade-is-restricted", test_packages_security);
     ADD("/shell-local/runs-on-the-host", test_shell_local);
+    ADD("/shell-local/obeys-the-steps-limit", test_shell_local_limit);
     ADD("/test/finds-what-is-missing", test_test);
     ADD("/sleep/is-left-out", test_sleep);
     return g_test_run();

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -243,6 +244,117 @@ static void test_states(Fixture *f, gconstpointer data)
     g_assert_cmpuint(count_problems(f->store, true), ==, 0);
 }
 
+/* A memo that keeps a blob of 1 MiB which does not compress. */
+static void put_memo(Store *store, const char *key, uint64_t seed, Digest *ret_blob)
+{
+    g_autofree uint8_t *bytes = g_malloc(MIB);
+
+    fill(bytes, MIB, seed);
+    g_assert_true(store_blob_put(store, bytes, MIB, ret_blob, NULL) && store_memo_put(store, key, "value", ret_blob, NULL, NULL));
+}
+
+static bool has_memo(Store *store, const char *key)
+{
+    g_autofree char *value = NULL;
+
+    g_assert_true(store_memo_get(store, key, &value, NULL));
+    return value != NULL;
+}
+
+/* As if the memo had last been asked for @seconds ago. */
+static void age_memo(Fixture *f, const char *key, int64_t seconds)
+{
+    g_autofree char *path = g_build_filename(f->path, "catalog.db", NULL), *sql = NULL;
+    sqlite3 *handle = NULL;
+
+    sql = g_strdup_printf("UPDATE memo SET used = used - %" G_GINT64_FORMAT " WHERE key = '%s'", seconds, key);
+    g_assert_cmpint(sqlite3_open(path, &handle), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_exec(handle, sql, NULL, NULL, NULL), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_changes(handle), ==, 1);
+    sqlite3_close(handle);
+}
+
+static StoreGcReport collect_memos(Fixture *f, StoreMemoRule rule)
+{
+    return collect(f->store, (StoreGcOptions){ .grace = 0, .memo_rules = &rule, .memo_rule_count = 1 });
+}
+
+static void test_memo_quota(Fixture *f, gconstpointer data)
+{
+    StoreGcReport report;
+    uint64_t count, bytes;
+    Digest blob;
+
+    put_memo(f->store, "package:a", 1, &blob);
+    put_memo(f->store, "package:b", 2, &blob);
+    put_memo(f->store, "package:c", 3, &blob);
+    put_memo(f->store, "other:d", 4, &blob);
+    age_memo(f, "package:a", 3 * 86400);
+    age_memo(f, "package:b", 2 * 86400);
+    age_memo(f, "package:c", 1 * 86400);
+    g_assert_true(store_memo_usage(f->store, "package:", &count, &bytes, NULL));
+    g_assert_cmpuint(count, ==, 3);
+    g_assert_cmpuint(bytes, ==, 3 * MIB);
+    report = collect_memos(f, (StoreMemoRule){ .prefix = "package:", .quota = 3 * MIB });
+    g_assert_cmpuint(report.memos_removed, ==, 0);
+    g_assert_true(has_memo(f->store, "package:a")); /* which makes it the one that was needed last */
+    report = collect_memos(f, (StoreMemoRule){ .prefix = "package:", .quota = 2 * MIB + MIB / 2 });
+    g_assert_cmpuint(report.memos_removed, ==, 1);
+    g_assert_cmpuint(report.blobs_removed, ==, 1);
+    g_assert_cmpuint(report.bytes_freed, ==, MIB);
+    g_assert_false(has_memo(f->store, "package:b"));
+    g_assert_true(has_memo(f->store, "package:a") && has_memo(f->store, "package:c") && has_memo(f->store, "other:d"));
+    report = collect_memos(f, (StoreMemoRule){ .prefix = "package:", .quota = 1 });
+    g_assert_cmpuint(report.blobs_removed, ==, 2);
+    g_assert_true(has_memo(f->store, "other:d"));
+    g_assert_cmpuint(count_problems(f->store, true), ==, 0);
+}
+
+static void test_memo_of_a_set(Fixture *f, gconstpointer data)
+{
+    g_autoptr(StoreImage) image = store_image_new("disk", "one");
+    g_autoptr(GPtrArray) images = g_ptr_array_new();
+    g_autoptr(GHashTable) inputs = g_hash_table_new(g_str_hash, g_str_equal);
+    StoreSet set = { .name = "one", .images = images, .inputs = inputs };
+    StoreGcReport report;
+    Digest blob;
+
+    put_memo(f->store, "package:a", 1, &blob);
+    g_assert_true(store_blob_put(f->store, "one", 3, &image->id, NULL));
+    make_map(f->store, BLOCK_PUBLIC, 1, &image->map);
+    g_ptr_array_add(images, image);
+    g_hash_table_insert(inputs, (char *)"a.deb", &blob);
+    g_assert_true(store_publish(f->store, &set, NULL));
+    report = collect_memos(f, (StoreMemoRule){ .prefix = "package:", .quota = 1 });
+    g_assert_cmpuint(report.memos_removed, ==, 1);
+    g_assert_cmpuint(report.blobs_removed, ==, 0);
+    g_assert_true(store_blob_has(f->store, &blob));
+    g_assert_cmpuint(count_problems(f->store, true), ==, 0);
+}
+
+static void test_memo_age(Fixture *f, gconstpointer data)
+{
+    const StoreMemoRule rule = { .prefix = "", .max_age = 90 * 86400.0 };
+    StoreGcReport report;
+    Digest blob;
+
+    put_memo(f->store, "release:old", 1, &blob);
+    put_memo(f->store, "release:asked", 2, &blob);
+    put_memo(f->store, "resolve:young", 3, &blob);
+    age_memo(f, "release:old", 91 * 86400);
+    age_memo(f, "release:asked", 91 * 86400);
+    age_memo(f, "resolve:young", 89 * 86400);
+    g_assert_true(has_memo(f->store, "release:asked"));
+    report = collect(f->store, (StoreGcOptions){ .grace = 0, .dry_run = true, .memo_rules = &rule, .memo_rule_count = 1 });
+    g_assert_cmpuint(report.memos_removed, ==, 1);
+    g_assert_cmpint(stat_of(f->store, "memos"), ==, 3);
+    report = collect_memos(f, rule);
+    g_assert_cmpuint(report.memos_removed, ==, 1);
+    g_assert_false(has_memo(f->store, "release:old"));
+    g_assert_cmpint(stat_of(f->store, "memos"), ==, 2);
+    g_assert_cmpuint(count_problems(f->store, true), ==, 0);
+}
+
 /* The store is $S. */
 static void shell(Fixture *f, const char *command)
 {
@@ -350,6 +462,9 @@ int main(int argc, char **argv)
     ADD("grace-keeps-young-bytes", test_grace);
     ADD("lease-keeps-until-its-process-ends", test_lease);
     ADD("states-obey-their-quota", test_states);
+    ADD("memos-obey-the-quota-of-their-class", test_memo_quota);
+    ADD("what-a-set-refers-to-outlives-its-memo", test_memo_of_a_set);
+    ADD("memos-that-nobody-asks-for-go", test_memo_age);
     ADD("fsck-finds-missing-and-cut-segments", test_fsck_finds);
     ADD("fsck-finds-every-changed-bit", test_bit_flips);
     ADD("files-without-rows-are-adopted", test_adopt);

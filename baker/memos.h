@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What baker remembers in the store as memos, class by class, and for how long that is worth its room: the store itself knows keys only.
+ *
+ *   package:SHA256      a fetched package; its blob
+ *   release:URL  apt-sources:CONTENT  resolve:KEY  bootstrap...:KEY  url:URL  file:PATH...  disk:FILE  oci:IMAGE  record:BUILD
+ *
+ * All of them can be had again.
+ */
+#ifndef KILN_BAKER_MEMOS_H
+#define KILN_BAKER_MEMOS_H
+
+#include "store/store.h"
+
+#define MEMO_PACKAGE "package:"
+#define MEMO_PACKAGE_QUOTA ((uint64_t)4 << 30)
+
+/* Seconds after which what nobody asked for goes: all memos, and the indexes of package sources (resolve.h). */
+#define MEMO_AGE_MAX (90 * 86400.0)
+
+#define MEMO_RULES 2
+void memo_rules(uint64_t package_quota, StoreMemoRule ret[MEMO_RULES]);
+
+#endif
