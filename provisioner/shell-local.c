@@ -110,21 +110,30 @@ static bool expand_command(const json_t *args, const ProvisionerHost *host, cons
     return true;
 }
 
+/* Several scripts share the step's time. */
+static bool time_left(const ProvisionerHost *host, double *ret, GError **error)
+{
+    *ret = host->deadline ? (double)(host->deadline - g_get_monotonic_time()) / G_USEC_PER_SEC : 0;
+    return !host->deadline || *ret > 0 || fail_code(error, KILN_ERROR_TIMEOUT, "the step passed its time limit");
+}
+
 static bool execute(const json_t *args, const ProvisionerHost *host, const char *script, const char *title,
                     GError **error)
 {
     g_auto(GStrv) argv = NULL;
     g_auto(GStrv) env = environment(host);
     g_autofree char *codes = NULL;
+    double left;
     int code = 0;
 
-    if (!expand_command(args, host, script, &argv, error))
+    if (!expand_command(args, host, script, &argv, error) || !time_left(host, &left, error))
         return false;
     const ProcessSpec spec = {.argv = (const char *const *)argv,
                               .env = (const char *const *)env,
                               .cwd = host->cwd,
                               .on_line = host->say,
-                              .arg = host->arg};
+                              .arg = host->arg,
+                              .timeout = left};
     if (!process_run(&spec, &code, error))
         return fail_prefix(error, "shell-local");
     if (argument_code_is_valid(args, "valid_exit_codes", code, &codes))
