@@ -483,11 +483,11 @@ static bool run_step(BakeSession *session, size_t index, GError **error)
         return false;
     if (bake_needs_guest(chain, session->step) && !bake_session_clean(session, index, error))
         return false;
-    log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
     start = g_get_monotonic_time();
     for (;;) {
         g_autoptr(GError) problem = NULL;
 
+        log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
         if (attempt_step(session, index, &problem))
             break;
         if (!bake_stop_failed(session, index, problem)) {

@@ -29,8 +29,11 @@ static char **shell_environment(const BakeChain *chain, bool terminal)
     return terminal && term ? g_environ_setenv(env, "TERM", term, TRUE) : env;
 }
 
+/* @arg: whether the cursor stands in a line. */
 static void show(const void *data, size_t size, void *arg)
 {
+    if (size > 0)
+        *(bool *)arg = ((const char *)data)[size - 1] != '\n';
     (void)file_write_full(STDERR_FILENO, data, size, "the terminal", NULL); /* one that is gone hangs up by itself */
 }
 
@@ -54,10 +57,10 @@ static void shell_line(const char *line, bool is_stderr, void *arg)
 static bool run_shell(BakeSession *session, void *arg, GError **error)
 {
     Guest *guest = session->guest;
-    bool terminal = session->chain->options->interactive, ok;
+    bool terminal = session->chain->options->interactive, in_line = false, ok;
     g_auto(GStrv) env = shell_environment(session->chain, terminal);
     GuestShell shell = {.terminal = terminal, .env = (const char *const *)env, .in = STDIN_FILENO, .resized = -1,
-                        .hang_up = HANG_UP, .window = terminal ? window : NULL, .write = show};
+                        .hang_up = HANG_UP, .window = terminal ? window : NULL, .write = show, .arg = &in_line};
     int code = 0;
 
     if (!guest->ops->shell)
@@ -67,6 +70,8 @@ static bool run_shell(BakeSession *session, void *arg, GError **error)
     if (terminal)
         shell.resized = terminal_resized();
     ok = guest->ops->shell(guest, &shell, &code, error);
+    if (in_line)
+        show("\r\n", 2, &in_line);
     if (terminal)
         terminal_give_back();
     if (ok && code != 0 && !terminal)
