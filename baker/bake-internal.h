@@ -49,6 +49,8 @@ typedef struct BakeChain {
     char **env;              /* base environment of every step */
     Secrets *secrets;        /* read by bake_plan() */
     GPtrArray *steps;        /* of BakeStep* */
+    BakeStep *cleanup;       /* error-cleanup-provisioner; NULL: none */
+    size_t shell_at;         /* a shell opens before this step, behind the last one when it is their number; SIZE_MAX: nowhere */
     size_t hits;             /* length of the cached prefix */
     bool source_cached;
     uint64_t new_bytes;      /* private bytes that steps added */
@@ -69,6 +71,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(BakeChain, bake_chain_free)
 bool bake_plan(BakeChain *chain, GError **error);
 /* The same without making anything: *ret_known is false when the source's first state is not there. */
 bool bake_plan_known(BakeChain *chain, bool *ret_known, GError **error);
+/* The step that --shell-at's @text means, as BakeChain.shell_at; false when this chain has none or several of that name. */
+bool bake_find_step(const BakeChain *chain, const char *text, size_t *ret);
 /* The chains of a build: one, or one for each output where steps are for one of them only. */
 GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options);
 /* Records of the last bake's steps, for bake-why.h; *ret is NULL when there was none. */

@@ -32,6 +32,12 @@ static void step_free(gpointer data)
     g_free(step);
 }
 
+/* A place to stop at: the image knows nothing of it. */
+static bool is_stop(const BakeStep *step)
+{
+    return step->ops && step->ops->stops;
+}
+
 static bool applies_to(const TemplateBlock *block, const char *output)
 {
     return !output || !block->only_output || g_strv_contains((const char *const *)block->only_output, output);
@@ -47,7 +53,7 @@ static bool step_network(const TemplateBuild *build, const TemplateBlock *block,
     return g_str_equal(build->source->type, "qemu") || g_str_equal(build->source->type, "docker");
 }
 
-static void add_step(BakeChain *chain, const TemplateBlock *block, guint position)
+static BakeStep *step_new(const BakeChain *chain, const TemplateBlock *block, guint position)
 {
     BakeStep *step = g_new0(BakeStep, 1);
 
@@ -57,7 +63,22 @@ static void add_step(BakeChain *chain, const TemplateBlock *block, guint positio
     step->label = g_strdup(block->name ? block->name : block->type);
     step->network = step->ops->needs_guest && step_network(chain->build, block, step->ops);
     step->is_volatile = step->network && step->ops->volatile_with_network && !block->inputs;
-    g_ptr_array_add(chain->steps, step);
+    return step;
+}
+
+/* Places to stop at count for nothing, so that a lock fits with and without them. */
+static void add_steps(BakeChain *chain)
+{
+    const GPtrArray *blocks = chain->build->provisioners;
+    guint position = 0;
+
+    for (guint i = 0; i < blocks->len; i++) {
+        const TemplateBlock *block = blocks->pdata[i];
+
+        position += !provisioner_find(block->type)->stops;
+        if (applies_to(block, chain->output))
+            g_ptr_array_add(chain->steps, step_new(chain, block, position));
+    }
 }
 
 static void add_sysprep(BakeChain *chain)
@@ -81,9 +102,10 @@ BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild 
     chain->source = source_find(build->source->type);
     chain->steps = g_ptr_array_new_with_free_func(step_free);
     chain->started = g_get_real_time() / G_USEC_PER_SEC;
-    for (guint i = 0; i < build->provisioners->len; i++)
-        if (applies_to(build->provisioners->pdata[i], output))
-            add_step(chain, build->provisioners->pdata[i], i + 1);
+    chain->shell_at = SIZE_MAX;
+    add_steps(chain);
+    if (build->error_cleanup)
+        chain->cleanup = step_new(chain, build->error_cleanup, 0);
     return chain;
 }
 
@@ -98,6 +120,8 @@ void bake_chain_free(BakeChain *chain)
     tree_known_free(chain->known);
     secrets_free(chain->secrets);
     g_ptr_array_unref(chain->steps);
+    if (chain->cleanup)
+        step_free(chain->cleanup);
     g_free(chain);
 }
 
@@ -302,13 +326,15 @@ const json_t *bake_parent_images(const BakeChain *chain)
 }
 
 /*
- * Nothing to install; the cleaning of a root that was published clean; with skip_known_tests a test of what its parent was
+ * Nothing that belongs to the image; nothing to install; the cleaning of a root that was published clean; with skip_known_tests a test of what its parent was
  * published after.
  */
 static bool is_transparent(const BakeChain *chain, const BakeStep *step, size_t index)
 {
     bool untouched = bake_parent_images(chain) && digest_equal(bake_content_before(chain, index), &chain->state.content);
 
+    if (is_stop(step))
+        return true;
     if (step->transaction)
         return resolve_is_empty(step->transaction);
     if (!step->block)
@@ -324,6 +350,7 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
     BakeStep *step = chain->steps->pdata[index];
     g_autoptr(StoreState) state = NULL;
 
+    step->cached = false; /* an earlier look may have been from another state */
     if (!bake_step_key(chain, index, error))
         return false;
     if (is_transparent(chain, step, index)) {
@@ -462,18 +489,63 @@ static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **e
     return make_source(chain, &context, error);
 }
 
+static bool check_step_inputs(BakeChain *chain, BakeStep *step, GError **error)
+{
+    g_autoptr(json_t) unused = json_object();
+    g_autoptr(GError) problem = NULL;
+
+    return add_inputs(chain, step, unused, &problem) ||
+           template_complain(step->block, NULL, error, "%s", problem->message);
+}
+
 /* A missing upload is told before an hour of bootstrap, not after it. */
 static bool check_inputs(BakeChain *chain, GError **error)
 {
-    for (guint i = 0; i < chain->steps->len; i++) {
-        BakeStep *step = chain->steps->pdata[i];
-        g_autoptr(json_t) unused = json_object();
-        g_autoptr(GError) problem = NULL;
+    for (guint i = 0; i < chain->steps->len; i++)
+        if (!check_step_inputs(chain, chain->steps->pdata[i], error))
+            return false;
+    return !chain->cleanup || check_step_inputs(chain, chain->cleanup, error);
+}
 
-        if (!add_inputs(chain, step, unused, &problem))
-            return template_complain(step->block, NULL, error, "%s", problem->message);
+static bool changes_anything(const BakeChain *chain)
+{
+    for (guint i = 0; i < chain->steps->len; i++)
+        if (!is_stop(chain->steps->pdata[i]))
+            return true;
+    return false;
+}
+
+static size_t number_of_blocks(const BakeChain *chain)
+{
+    size_t n = chain->steps->len;
+
+    return n > 0 && !((BakeStep *)chain->steps->pdata[n - 1])->block ? n - 1 : n;
+}
+
+static bool find_named_step(const BakeChain *chain, const char *name, size_t *ret)
+{
+    unsigned found = 0;
+
+    for (size_t i = 0; i < number_of_blocks(chain); i++)
+        if (strcmp(((BakeStep *)chain->steps->pdata[i])->label, name) == 0) {
+            *ret = i;
+            found++;
+        }
+    return found == 1;
+}
+
+/* The seal is the step behind the last block; where there is none its place is the end. */
+bool bake_find_step(const BakeChain *chain, const char *text, size_t *ret)
+{
+    size_t n = number_of_blocks(chain);
+    guint64 number;
+
+    *ret = strcmp(text, "end") == 0 ? chain->steps->len : n;
+    if (g_ascii_string_to_unsigned(text, 10, 1, n + 1, &number, NULL)) {
+        *ret = (size_t)number - 1;
+        return true;
     }
-    return true;
+    return find_named_step(chain, text, ret) || strcmp(text, "seal") == 0 || strcmp(text, "end") == 0;
 }
 
 static bool find_hits(BakeChain *chain, GError **error)
@@ -481,7 +553,7 @@ static bool find_hits(BakeChain *chain, GError **error)
     chain->epoch = chain->state.epoch;
     chain->env = base_environment(chain);
     /* Without steps a rendered root was never touched by a guest: the host's own cleaning is enough. */
-    if (chain->steps->len > 0 || chain->state.layout == LAYOUT_INPLACE)
+    if (changes_anything(chain) || chain->state.layout == LAYOUT_INPLACE)
         add_sysprep(chain);
     for (chain->hits = 0; chain->hits < chain->steps->len; chain->hits++) {
         if (!bake_step_lookup(chain, chain->hits, error))

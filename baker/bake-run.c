@@ -6,7 +6,7 @@
  * taken, so that a failed or killed bake starts again after its last good step. When what is
  * left turns out to be cached (a step gave the tree it always gave), the session ends there.
  */
-#include "baker/bake-internal.h"
+#include "baker/bake-run.h"
 
 #include "baker/appliance.h"
 #include "baker/guest-open.h"
@@ -26,18 +26,9 @@
 /* How long a result that depends on the network counts, when the template does not say. */
 #define REFRESH_DEFAULT "24h"
 
-typedef struct Session {
-    BakeChain *chain;
-    WorkingDisk *disk;
-    Guest *guest;
-    char *tmpdir;
-    bool network;   /* the appliance has a card */
-    BakeStep *step; /* the one that runs */
-} Session;
-
 static void say(const char *line, bool is_stderr, void *arg)
 {
-    Session *session = arg;
+    BakeSession *session = arg;
     g_autofree char *clean = log_printable(line);
 
     log_info("    %s: %s", session->step->label, clean);
@@ -45,7 +36,7 @@ static void say(const char *line, bool is_stderr, void *arg)
 
 static bool read_tree_path(const char *path, size_t max, GBytes **ret, void *arg, GError **error)
 {
-    Session *session = arg;
+    BakeSession *session = arg;
     g_autofree char *name = NULL;
     int fd = g_file_open_tmp(NULL, &name, NULL);
     bool ok;
@@ -63,7 +54,7 @@ static bool read_tree_path(const char *path, size_t max, GBytes **ret, void *arg
 
 static bool open_blob(const Digest *digest, int *ret_fd, void *arg, GError **error)
 {
-    Session *session = arg;
+    BakeSession *session = arg;
     auto_fd int fd = -1;
 
     if (!store_open_unnamed(session->chain->store, &fd, error) ||
@@ -75,8 +66,10 @@ static bool open_blob(const Digest *digest, int *ret_fd, void *arg, GError **err
     return true;
 }
 
-static bool needs_guest(const BakeStep *step)
+bool bake_needs_guest(const BakeChain *chain, const BakeStep *step)
 {
+    if (step->ops && step->ops->stops)
+        return chain->options->interactive && step->ops->stops(step->block->args);
     return !step->ops || step->ops->needs_guest;
 }
 
@@ -104,6 +97,7 @@ static bool session_network(BakeChain *chain, size_t index, bool *ret, GError **
     for (size_t i = index; i < chain->steps->len && !*ret; i++)
         if (!resolves_itself(chain, index, chain->steps->pdata[i], ret, error))
             return false;
+    *ret |= chain->cleanup && chain->cleanup->network;
     return true;
 }
 
@@ -144,13 +138,13 @@ static bool disk_is_good(void *arg)
 
 static bool scan_for_secrets(const void *data, size_t size, void *arg, GError **error)
 {
-    const char *found = secrets_find(((Session *)arg)->chain->secrets, data, size);
+    const char *found = secrets_find(((BakeSession *)arg)->chain->secrets, data, size);
 
     return !found || fail(error, "%s was written to the disk; nothing of this step is kept (steps find secrets in " SECRETS_FOLDER
                                  ", and what they write must not hold them)", found);
 }
 
-static bool open_session(Session *session, size_t index, GError **error)
+static bool open_session(BakeSession *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
     GuestOpenSpec spec = {.inspect = chain->state.layout == LAYOUT_INPLACE};
@@ -173,6 +167,8 @@ static bool open_session(Session *session, size_t index, GError **error)
     spec.disk_is_good = disk_is_good;
     spec.disk_arg = session->disk;
     spec.tmpdir = session->tmpdir;
+    session->at = *bake_map_before(chain, index);
+    session->touched = session->sealed = false;
     log_info("==> %s: starting the appliance", chain->build->name);
     if (!guest_libguestfs_open(&spec, &session->guest, error))
         return false;
@@ -181,7 +177,7 @@ static bool open_session(Session *session, size_t index, GError **error)
     return true;
 }
 
-static void close_session(Session *session)
+static void close_session(BakeSession *session)
 {
     if (session->guest)
         session->guest->ops->kill(session->guest);
@@ -193,12 +189,12 @@ static void close_session(Session *session)
 }
 
 /* On the step's tmpfs: they are gone with it. */
-static bool put_secrets(Session *session, Guest *guest, GError **error)
+static bool put_secrets(BakeSession *session, Guest *guest, GError **error)
 {
     const Secrets *secrets = session->chain->secrets;
     const GuestFile folder = {.mode = 0700}, meta = {.mode = 0400};
 
-    if (!session->step->block || secrets_count(secrets) == 0)
+    if (!session->step || !session->step->block || secrets_count(secrets) == 0)
         return true;
     if (!guest->ops->mkdir(guest, SECRETS_FOLDER, &folder, error))
         return false;
@@ -233,33 +229,51 @@ static void note_reached(BakeStep *step, Guest *guest)
         step->is_volatile = false;
 }
 
-static bool run_once(Session *session, GError **error)
+bool bake_session_in_step(BakeSession *session, const GuestStep *begin, BakeInStepFn *fn, void *arg, GError **error)
 {
-    BakeStep *step = session->step;
     Guest *guest = session->guest;
-    ProvisionerHost host = bake_host(session->chain, step);
-    GuestStep begin = {.name = step->label, .network = step->network, .clock = session->chain->epoch,
-                       .timeout = step->block ? step->block->timeout : 0, .on_line = say, .arg = session};
     g_autoptr(GError) ending = NULL;
     bool ok;
 
-    if (begin.timeout > 0)
-        host.deadline = g_get_monotonic_time() + (int64_t)(begin.timeout * G_USEC_PER_SEC);
-    host.say = say;
-    host.arg = session;
-    host.read_tree = guest ? read_tree_path : NULL;
-    host.transaction = step->transaction;
-    host.open_blob = open_blob;
-    if (!needs_guest(step))
-        return step->ops->run(step->block->args, &host, NULL, error);
-    if (!guest->ops->begin(guest, &begin, error))
+    session->touched = true;
+    if (!guest->ops->begin(guest, begin, error))
         return false;
-    ok = !put_secrets(session, guest, error) ? false : step->block ? step->ops->run(step->block->args, &host, guest, error)
-                     : provisioner_sysprep(&host, guest, error);
+    ok = put_secrets(session, guest, error) && fn(session, arg, error);
     if (!guest->ops->end(guest, &ending) && ok) {
         g_propagate_error(error, g_steal_pointer(&ending));
         return false;
     }
+    return ok;
+}
+
+static bool run_in_guest(BakeSession *session, void *host, GError **error)
+{
+    const BakeStep *step = session->step;
+
+    return step->block ? step->ops->run(step->block->args, host, session->guest, error)
+                       : provisioner_sysprep(host, session->guest, error);
+}
+
+bool bake_session_run(BakeSession *session, GError **error)
+{
+    BakeStep *step = session->step;
+    Guest *guest = session->guest;
+    ProvisionerHost host = bake_host(session->chain, step);
+    double timeout = step->block && !step->ops->stops ? step->block->timeout : 0; /* nobody looks around against the clock */
+    GuestStep begin = {.name = step->label, .network = step->network, .clock = session->chain->epoch,
+                       .timeout = timeout, .on_line = say, .arg = session};
+    bool ok;
+
+    host.say = say;
+    host.arg = session;
+    host.deadline = timeout > 0 ? g_get_monotonic_time() + (int64_t)(timeout * G_USEC_PER_SEC) : 0;
+    host.read_tree = guest ? read_tree_path : NULL;
+    host.transaction = step->transaction;
+    host.open_blob = open_blob;
+    host.shell = session->chain->options->interactive ? bake_stop_shell : NULL;
+    if (!bake_needs_guest(session->chain, step))
+        return step->ops->run(step->block->args, &host, NULL, error);
+    ok = bake_session_in_step(session, &begin, run_in_guest, &host, error);
     note_reached(step, guest);
     return ok;
 }
@@ -274,10 +288,14 @@ static bool drop_writes(void *arg, GError **error)
     return working_disk_drop(arg, error);
 }
 
-static bool pause_for(double seconds, GError **error)
+bool bake_session_pause(const BakeStep *step, GError **error)
 {
+    double seconds = step->block ? step->block->pause_before : 0;
     gint64 until = g_get_monotonic_time() + (gint64)(seconds * 1e6);
+    g_autofree char *text = units_format_duration(seconds);
 
+    if (seconds > 0)
+        log_info("    %s: pausing for %s", step->label, text);
     while (g_get_monotonic_time() < until) {
         if (!interrupt_check(error))
             return false;
@@ -286,42 +304,25 @@ static bool pause_for(double seconds, GError **error)
     return true;
 }
 
-/* A retry starts from the state before the step, not from what the failed try left. */
-static bool try_again(Session *session, int attempt, GError **error)
+/* A retry starts from the state before the step, not from what the failed try left; it pauses anew and has the whole limit again. */
+static bool run_with_retries(BakeSession *session, size_t index, GError **error)
 {
-    const TemplateBlock *block = session->step->block;
+    const BakeStep *step = session->step;
+    int retries = step->block ? step->block->max_retries : 0;
 
-    log_warning("%s: %s; trying again (%d of %d)", session->step->label, (*error)->message, attempt,
-                block->max_retries);
-    g_clear_error(error);
-    if (!session->guest)
-        return true;
-    return session->guest->ops->rollback(session->guest, drop_writes, session->disk, error);
-}
+    for (int attempt = 0;; attempt++) {
+        g_autoptr(GError) problem = NULL;
 
-static bool run_with_retries(Session *session, GError **error)
-{
-    const TemplateBlock *block = session->step->block;
-    int retries = block ? block->max_retries : 0;
-    g_autoptr(GError) problem = NULL;
-
-    if (block && block->pause_before > 0 && !pause_for(block->pause_before, error))
-        return false;
-    for (int attempt = 1;; attempt++) {
-        if (run_once(session, &problem))
+        if (!bake_session_pause(step, error) || (bake_needs_guest(session->chain, step) && !bake_session_clean(session, index, error)))
+            return false;
+        if (bake_session_run(session, &problem))
             return true;
-        if (interrupt_requested() || attempt > retries)
-            break;
-        if (!try_again(session, attempt, &problem))
-            break;
+        if (attempt >= retries || interrupt_requested()) {
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return false;
+        }
+        log_warning("%s: %s; trying again (%d of %d)", step->label, problem->message, attempt + 1, retries);
     }
-    if (block && block->continue_on_error && !interrupt_requested()) {
-        log_warning("%s: %s; going on as the template says", session->step->label, problem->message);
-        return !session->guest ||
-               session->guest->ops->rollback(session->guest, drop_writes, session->disk, error);
-    }
-    g_propagate_error(error, g_steal_pointer(&problem));
-    return false;
 }
 
 static int64_t expiry(const BakeStep *step)
@@ -346,7 +347,7 @@ static bool remember(BakeChain *chain, BakeStep *step, GError **error)
     return store_state_put(chain->store, state, error);
 }
 
-static bool seal_frozen(Session *session, GError **error)
+static bool seal_frozen(BakeSession *session, GError **error)
 {
     return session->guest->ops->checkpoint(session->guest, seal_disk, session->disk, error);
 }
@@ -361,7 +362,7 @@ static bool seal_nothing(void *arg, GError **error)
  * The last state of a vendor's disk is what its next machine finds. Frozen is not enough there: vfat, ext2 and ext4 without
  * a journal say "in use" until they are unmounted. The checkpoint before trims their free space.
  */
-static bool seal_unmounted(Session *session, GError **error)
+static bool seal_unmounted(BakeSession *session, GError **error)
 {
     Guest *guest = session->guest;
 
@@ -371,24 +372,34 @@ static bool seal_unmounted(Session *session, GError **error)
     return guest->ops->shutdown(guest, error) && working_disk_seal(session->disk, error);
 }
 
-static bool capture(Session *session, size_t index, GError **error)
+static void change_nothing(BakeChain *chain, size_t index)
+{
+    BakeStep *step = chain->steps->pdata[index];
+
+    step->content = *bake_content_before(chain, index);
+    step->map = *bake_map_before(chain, index);
+}
+
+static bool capture(BakeSession *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
     BakeStep *step = session->step;
     uint64_t added = 0;
 
-    if (!needs_guest(step)) {
-        step->content = *bake_content_before(chain, index);
-        step->map = *bake_map_before(chain, index);
+    if (!bake_needs_guest(chain, step)) {
+        change_nothing(chain, index);
         return true;
     }
     if (!(index + 1 == chain->steps->len && chain->state.layout == LAYOUT_INPLACE ? seal_unmounted(session, error)
                                                                                    : seal_frozen(session, error)))
         return fail_prefix(error, "keep the state after '%s'", step->label);
     trace("bake.run", "%s: sealed", step->label);
+    session->sealed = true;
     if (!working_disk_capture(session->disk, &step->map, &added, error))
         return fail_prefix(error, "keep the state after '%s'", step->label);
     trace("bake.run", "%s: captured", step->label);
+    session->at = step->map;
+    session->touched = session->sealed = false;
     chain->new_bytes += added;
     if (digest_equal(&step->map, bake_map_before(chain, index)))
         step->content = *bake_content_before(chain, index);
@@ -399,7 +410,7 @@ static bool capture(Session *session, size_t index, GError **error)
 }
 
 /* A guest that fails because its disk does knows no better than "I/O error": the disk's own words come first. */
-static bool blame_disk(Session *session, GError **error)
+static bool blame_disk(BakeSession *session, GError **error)
 {
     g_autoptr(GError) problem = NULL;
 
@@ -411,7 +422,7 @@ static bool blame_disk(Session *session, GError **error)
 }
 
 /* Before the appliance starts: a package that cannot be had must not cost a launch. */
-static bool fetch_packages(Session *session, size_t index, GError **error)
+static bool fetch_packages(BakeSession *session, size_t index, GError **error)
 {
     const BakeStep *step = session->step;
     ResolveRequest request;
@@ -426,7 +437,7 @@ static bool fetch_packages(Session *session, size_t index, GError **error)
 }
 
 /* A guest that turns out to need a network after all gets a new appliance; every good state is kept already. */
-static bool end_session(Session *session, GError **error)
+static bool end_session(BakeSession *session, GError **error)
 {
     bool ok = session->guest->ops->shutdown(session->guest, error);
 
@@ -435,27 +446,79 @@ static bool end_session(Session *session, GError **error)
     return ok;
 }
 
-static bool run_step(Session *session, size_t index, GError **error)
+/* False when this guest cannot be brought back: it crashed, or hangs. */
+static bool roll_back(BakeSession *session)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (session->sealed)
+        return false;
+    session->touched = !session->guest->ops->rollback(session->guest, drop_writes, session->disk, &problem);
+    if (session->touched)
+        log_verbose("the guest cannot go on (%s); a new one takes its place", problem->message);
+    return !session->touched;
+}
+
+bool bake_session_clean(BakeSession *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
-    gint64 start = g_get_monotonic_time();
+    const BakeStep *step = index < chain->steps->len ? chain->steps->pdata[index] : NULL;
+    bool network = step && step->network && !session->network;
+
+    if (!interrupt_check(error))
+        return false;
+    if (session->guest && network && !session->touched && !end_session(session, error))
+        return false;
+    if (session->guest && !network && digest_equal(&session->at, bake_map_before(chain, index)) &&
+        (!session->touched || roll_back(session)))
+        return true;
+    close_session(session);
+    return interrupt_check(error) && open_session(session, index, error);
+}
+
+/* The step with all its tries, and its result into the cache. A failure that the template allows changes nothing and is not remembered. */
+static bool attempt_step(BakeSession *session, size_t index, GError **error)
+{
+    const TemplateBlock *block = session->step->block;
+    g_autoptr(GError) problem = NULL;
+
+    if (run_with_retries(session, index, &problem)) {
+        trace("bake.run", "%s: ran", session->step->label);
+        return capture(session, index, error) || blame_disk(session, error);
+    }
+    if (block && block->continue_on_error && !interrupt_requested()) {
+        log_warning("%s: %s; going on as the template says", session->step->label, problem->message);
+        change_nothing(session->chain, index);
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&problem));
+    (void)blame_disk(session, error);
+    return fail_prefix(error, "%s: step %zu (%s)", session->chain->build->name, index + 1, session->step->label);
+}
+
+static bool run_step(BakeSession *session, size_t index, GError **error)
+{
+    BakeChain *chain = session->chain;
+    gint64 start;
     g_autofree char *took = NULL;
 
     session->step = chain->steps->pdata[index];
     if (!interrupt_check(error) || !fetch_packages(session, index, error))
         return false;
-    if (needs_guest(session->step) && session->guest && session->step->network && !session->network &&
-        !end_session(session, error))
-        return false;
-    if (needs_guest(session->step) && !session->guest && !open_session(session, index, error))
+    if (bake_needs_guest(chain, session->step) && !bake_session_clean(session, index, error))
         return blame_disk(session, error);
-    log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
     start = g_get_monotonic_time();
-    if (!run_with_retries(session, error) && !blame_disk(session, error))
-        return fail_prefix(error, "%s: step %zu (%s)", chain->build->name, index + 1, session->step->label);
-    trace("bake.run", "%s: ran", session->step->label);
-    if (!capture(session, index, error))
-        return blame_disk(session, error);
+    for (;;) {
+        g_autoptr(GError) problem = NULL;
+
+        log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
+        if (attempt_step(session, index, &problem))
+            break;
+        if (!bake_stop_failed(session, index, problem)) {
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return false;
+        }
+    }
     session->step->seconds = (double)(g_get_monotonic_time() - start) / 1e6;
     took = units_format_duration(session->step->seconds);
     log_info("    %s done in %s", session->step->label, took);
@@ -476,32 +539,44 @@ static bool rest_is_cached(BakeChain *chain, size_t index, bool *ret, GError **e
     return true;
 }
 
-static bool run_steps(Session *session, GError **error)
+/* What is known of step @index now that all before it is. @done: it and everything behind it, so no guest is needed any more. */
+static bool look_again(BakeSession *session, size_t index, bool *done, GError **error)
+{
+    BakeChain *chain = session->chain;
+    BakeStep *step = chain->steps->pdata[index];
+
+    if (!rest_is_cached(chain, index, done, error))
+        return false;
+    /* A known result on another disk is of no use to the guest at hand; a step that changes nothing is. */
+    if (!*done && session->guest && !session->touched)
+        step->cached = step->cached && digest_equal(&step->map, bake_map_before(chain, index));
+    return true;
+}
+
+static bool run_steps(BakeSession *session, GError **error)
 {
     BakeChain *chain = session->chain;
     bool done = false;
 
-    for (size_t i = chain->hits; i < chain->steps->len && !done; i++) {
-        BakeStep *step = chain->steps->pdata[i];
+    for (size_t i = 0; i < chain->steps->len; i++) {
+        const BakeStep *step = chain->steps->pdata[i];
 
-        if (!bake_step_lookup(chain, i, error))
+        if (i >= chain->hits && !done && !look_again(session, i, &done, error))
             return false;
-        /* A known result on another disk is of no use to the guest at hand; a step that changes nothing is. */
-        step->cached = step->cached && digest_equal(&step->map, bake_map_before(chain, i));
-        if (!step->cached && !run_step(session, i, error))
+        if (!bake_stop_before(session, i, error))
             return false;
-        if (i + 1 < chain->steps->len && !rest_is_cached(chain, i + 1, &done, error))
+        if (!(step->cached ? bake_stop_at(session, i, error) : run_step(session, i, error)))
             return false;
     }
-    return true;
+    return bake_stop_before(session, chain->steps->len, error);
 }
 
 bool bake_run(BakeChain *chain, GError **error)
 {
-    Session session = {.chain = chain};
+    BakeSession session = {.chain = chain};
     bool ok = run_steps(&session, error);
 
-    if (ok && session.guest) {
+    if (ok && session.guest && !session.touched) {
         /* All that counts is captured; a failing shutdown would still hide a guest that could not write. */
         ok = session.guest->ops->shutdown(session.guest, error) || blame_disk(&session, error);
         session.guest = NULL;

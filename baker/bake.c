@@ -2,7 +2,7 @@
 /*
  * The bake engine's front: checks a build, runs its chains, publishes the set.
  */
-#include "baker/bake-internal.h"
+#include "baker/bake-run.h"
 
 #include "baker/bake-lock.h"
 #include "baker/boot-test.h"
@@ -67,22 +67,26 @@ static bool check_source(const TemplateBuild *build, GError **error)
     return check_arguments(build->source, "source", ops->arguments, ops->check, error);
 }
 
+static bool check_provisioner(const TemplateBlock *block, const char *what, GError **error)
+{
+    const ProvisionerOps *ops = provisioner_find(block->type);
+
+    if (!ops)
+        return unknown_type(block, what, provisioner_types(), error);
+    if (!check_arguments(block, what, ops->arguments, ops->check, error))
+        return false;
+    for (char **kind = block->only_output; kind && *kind; kind++)
+        if (!g_strv_contains(output_kinds, *kind))
+            return template_complain(block, "only_output", error, "only_output takes \"disk\" and \"oci\", not \"%s\"", *kind);
+    return true;
+}
+
 static bool check_provisioners(const TemplateBuild *build, GError **error)
 {
-    for (guint i = 0; i < build->provisioners->len; i++) {
-        const TemplateBlock *block = build->provisioners->pdata[i];
-        const ProvisionerOps *ops = provisioner_find(block->type);
-
-        if (!ops)
-            return unknown_type(block, "provisioner", provisioner_types(), error);
-        if (!check_arguments(block, "provisioner", ops->arguments, ops->check, error))
+    for (guint i = 0; i < build->provisioners->len; i++)
+        if (!check_provisioner(build->provisioners->pdata[i], "provisioner", error))
             return false;
-        for (char **kind = block->only_output; kind && *kind; kind++)
-            if (!g_strv_contains(output_kinds, *kind))
-                return template_complain(block, "only_output", error,
-                                         "only_output takes \"disk\" and \"oci\", not \"%s\"", *kind);
-    }
-    return true;
+    return !build->error_cleanup || check_provisioner(build->error_cleanup, "error-cleanup-provisioner", error);
 }
 
 static bool check_outputs(const TemplateBuild *build, GError **error)
@@ -154,14 +158,17 @@ bool bake_is_parent(const BakeChain *chain)
            digest_equal(bake_content_before(chain, chain->steps->len), &chain->state.content);
 }
 
-/* Kinds that need a chain of their own: all outputs, when some step is for one of them only. */
+/* Kinds that need a chain of their own: all outputs, when some step is for one of them only; a place to stop at is no reason. */
 GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options)
 {
     GPtrArray *chains = g_ptr_array_new_with_free_func((GDestroyNotify)bake_chain_free);
     bool branches = false;
 
-    for (guint i = 0; i < build->provisioners->len; i++)
-        branches |= ((TemplateBlock *)build->provisioners->pdata[i])->only_output != NULL;
+    for (guint i = 0; i < build->provisioners->len; i++) {
+        const TemplateBlock *block = build->provisioners->pdata[i];
+
+        branches |= block->only_output && !provisioner_find(block->type)->stops;
+    }
     for (guint i = 0; branches && i < build->outputs->len; i++)
         g_ptr_array_add(chains, bake_chain_new(store, template, build, options,
                                                ((TemplateBlock *)build->outputs->pdata[i])->type));
@@ -336,11 +343,9 @@ static bool run_chains(GPtrArray *chains, BakeResult *result, GError **error)
     for (guint i = 0; i < chains->len; i++) {
         BakeChain *chain = chains->pdata[i];
 
-        if (chain->hits < chain->steps->len) {
-            result->cached = false;
-            if (!bake_run(chain, error))
-                return false;
-        }
+        result->cached &= chain->hits == chain->steps->len;
+        if ((chain->hits < chain->steps->len || bake_stops(chain)) && !bake_run(chain, error))
+            return false;
         result->new_bytes += chain->new_bytes;
         result->cached &= chain->source_cached;
         add_steps(result->steps, chain);
@@ -432,6 +437,60 @@ static bool take_parent(Store *store, Template *template, const TemplateBuild *b
     return publish(store, template, build, chains, &key, result, error);
 }
 
+static char *list_steps(GPtrArray *chains)
+{
+    GString *text = g_string_new(NULL);
+
+    for (guint i = 0; i < chains->len; i++) {
+        const BakeChain *chain = chains->pdata[i];
+
+        g_string_append_printf(text, "%s%s%s", i > 0 ? "; " : "", chain->output ? chain->output : "", chain->output ? ": " : "");
+        for (guint j = 0; j < chain->steps->len; j++)
+            g_string_append_printf(text, "%u %s, ", j + 1, ((BakeStep *)chain->steps->pdata[j])->label);
+        g_string_append_printf(text, "%u seal, end", chain->steps->len + 1);
+    }
+    return g_string_free(text, FALSE);
+}
+
+bool bake_check_step(const TemplateBuild *build, const char *step, GError **error)
+{
+    static const BakeOptions none;
+    g_autoptr(GPtrArray) chains = bake_chains_new(NULL, NULL, build, &none);
+    g_autofree char *list = list_steps(chains);
+    size_t index;
+
+    for (guint i = 0; i < chains->len; i++)
+        if (bake_find_step(chains->pdata[i], step, &index))
+            return true;
+    return fail_code(error, KILN_ERROR_USAGE, "--shell-at: build '%s' has no step, or several, called '%s'; its steps are: %s",
+                     build->name, step, list);
+}
+
+bool bake_may_stop(const TemplateBuild *build, const BakeOptions *options)
+{
+    bool breakpoint = false;
+
+    for (guint i = 0; i < build->provisioners->len; i++) {
+        const TemplateBlock *block = build->provisioners->pdata[i];
+        const ProvisionerOps *ops = provisioner_find(block->type);
+
+        breakpoint |= ops->stops && ops->stops(block->args);
+    }
+    return options->shell_at || (options->interactive && (breakpoint || g_strcmp0(options->on_error, "ask") == 0));
+}
+
+/* In the first chain that has the step: one shell is enough. */
+static void place_shell(GPtrArray *chains, const char *step)
+{
+    for (guint i = 0; step && i < chains->len; i++) {
+        BakeChain *chain = chains->pdata[i];
+
+        if (bake_find_step(chain, step, &chain->shell_at))
+            return;
+        chain->shell_at = SIZE_MAX;
+    }
+}
+
 static bool bake_chains(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
                         GPtrArray *chains, BakeResult *result, GError **error)
 {
@@ -441,6 +500,7 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
     for (guint i = 0; i < chains->len; i++)
         if (!bake_plan(chains->pdata[i], error))
             return false;
+    place_shell(chains, options->shell_at);
     result->cached = true;
     if (!run_chains(chains, result, error))
         return false;

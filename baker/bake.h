@@ -15,6 +15,7 @@
 #define KILN_BAKER_BAKE_H
 
 #include "base/json.h"
+#include "provisioner/guest.h"
 #include "store/store.h"
 #include "templates/templates.h"
 
@@ -28,7 +29,9 @@ typedef struct BakeOptions {
     const char *lock;        /* file to write the package transactions to; NULL: none */
     const char *locked;      /* file to take them from; NULL: none */
     const char *on_error;    /* "cleanup" (NULL), "abort", "ask", "run-cleanup-provisioner" */
-    const char *shell_at;    /* name or number of the step before whose run a shell opens; NULL: none */
+    const char *shell_at;    /* step before which a shell opens, see bake_check_step(); NULL: none */
+    bool interactive;        /* somebody sits at the terminal: breakpoints open, questions are asked */
+    GuestLineFn *shell_line; /* gets the output of a shell that is fed from standard input; NULL: the log */
 } BakeOptions;
 
 typedef struct BakeResult {
@@ -43,6 +46,11 @@ void bake_result_clear(BakeResult *result);
 
 /* Checks every argument of every block of @build without running anything; errors carry file, line and caret. */
 bool bake_check(const TemplateBuild *build, GError **error);
+
+/* @step is a number as bake_plan_describe() counts, a step's name, "seal", or "end". The error lists the build's steps. */
+bool bake_check_step(const TemplateBuild *build, const char *step, GError **error);
+/* Could a bake with @options wait for somebody? It then wants the terminal for itself. */
+bool bake_may_stop(const TemplateBuild *build, const BakeOptions *options);
 
 /* Bakes and publishes. Call from a thread that lives as long as the bake (children are tied to it). */
 bool bake_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,

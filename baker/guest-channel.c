@@ -21,6 +21,7 @@
 #define TIMEOUT_GRACE                                                                                        \
     2.0 /* the runner itself keeps a step's limit; this long after it we stop believing it */
 #define LINE_MAX_BYTES (64 * 1024)
+#define HANGUP_MAX 30.0 /* seconds for a shell to end once its terminal is gone */
 
 struct GuestChannel {
     int fd;
@@ -417,6 +418,161 @@ bool guest_channel_exec(Guest *guest, const GuestExec *exec, int *ret_exit, GErr
             return fail_protocol(ch, error);
         lines_feed(ch, stream - 1, (const char *)frame.payload.data + 1, frame.payload.size - 1);
     }
+    lines_finish(ch);
+    if (frame.type == WIRE_ERR)
+        return fail_answer(ch, &frame, error);
+    return frame.type == WIRE_EXIT ? exec_finish(ch, &frame, ret_exit, error) : fail_protocol(ch, error);
+}
+
+/* --- shell --- */
+
+/*
+ * Frames go both ways. So that neither side can stop the other, a frame of ours is sent in pieces, as the socket takes them,
+ * and what the guest says is read meanwhile; nothing new is read from the user before it is out.
+ */
+typedef struct ShellTalk {
+    GuestChannel *ch;
+    const GuestShell *shell;
+    size_t at, size;      /* of the frame in ch->out that is on its way */
+    bool ended;           /* the last one was made: an empty DATA */
+    int64_t limit;        /* as of wait_limit() */
+} ShellTalk;
+
+static void shell_frame(ShellTalk *talk, uint16_t type, size_t payload)
+{
+    wire_pack_header(talk->ch->out, (uint32_t)payload, talk->ch->request, type);
+    talk->at = 0;
+    talk->size = WIRE_HEADER_SIZE + payload;
+}
+
+static void shell_end(ShellTalk *talk)
+{
+    shell_frame(talk, WIRE_DATA, 0);
+    talk->ended = true;
+    if (talk->shell->terminal)
+        talk->limit = g_get_monotonic_time() + (int64_t)(HANGUP_MAX * G_USEC_PER_SEC);
+}
+
+static void shell_typed(ShellTalk *talk)
+{
+    uint8_t *data = talk->ch->out + WIRE_HEADER_SIZE;
+    ssize_t n = read(talk->shell->in, data, WIRE_CHUNK);
+
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0 || (talk->shell->hang_up && memchr(data, talk->shell->hang_up, (size_t)n)))
+        shell_end(talk);
+    else
+        shell_frame(talk, WIRE_DATA, (size_t)n);
+}
+
+static void put_window(const GuestShell *shell, WireWriter *w)
+{
+    unsigned rows = 0, columns = 0;
+
+    if (shell->window)
+        shell->window(&rows, &columns, shell->arg);
+    wire_put_number(w, MIN(rows, G_MAXUINT16), 2);
+    wire_put_number(w, MIN(columns, G_MAXUINT16), 2);
+}
+
+static void shell_resized(ShellTalk *talk)
+{
+    WireWriter w = request_new(talk->ch);
+    uint64_t count;
+
+    (void)!read(talk->shell->resized, &count, sizeof count);
+    put_window(talk->shell, &w);
+    shell_frame(talk, WIRE_WINDOW, w.size);
+}
+
+static bool shell_send(ShellTalk *talk, GError **error)
+{
+    ssize_t n = send(talk->ch->fd, talk->ch->out + talk->at, talk->size, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR || fail_gone(talk->ch, error);
+    talk->at += (size_t)n;
+    talk->size -= (size_t)n;
+    return true;
+}
+
+static bool shell_output(ShellTalk *talk, Frame *frame, GError **error)
+{
+    GuestChannel *ch = talk->ch;
+    uint8_t stream = (uint8_t)wire_get_number(&frame->payload, 1);
+    const char *text = (const char *)frame->payload.data + 1;
+
+    if (stream != 1 && stream != 2)
+        return fail_protocol(ch, error);
+    if (!talk->shell->terminal)
+        lines_feed(ch, stream - 1, text, frame->payload.size - 1);
+    else
+        talk->shell->write(text, frame->payload.size - 1, talk->shell->arg);
+    return true;
+}
+
+/* Until the runner's last frame about the shell. */
+static bool shell_talk(ShellTalk *talk, Frame *frame, GError **error)
+{
+    GuestChannel *ch = talk->ch;
+
+    for (;;) {
+        bool idle = talk->size == 0 && !talk->ended;
+        struct pollfd fds[] = {
+            {.fd = ch->fd, .events = (short)(talk->size ? POLLIN | POLLOUT : POLLIN)},
+            {.fd = interrupt_fd(), .events = POLLIN},
+            {.fd = idle ? talk->shell->in : -1, .events = POLLIN},
+            {.fd = idle ? talk->shell->resized : -1, .events = POLLIN},
+        };
+        int64_t left = talk->limit ? talk->limit - g_get_monotonic_time() : -1;
+
+        if (talk->limit && left <= 0)
+            return fail_waited(ch, talk->limit, error);
+        if (!interrupt_check(error))
+            return channel_die(ch);
+        if (poll(fds, 4, talk->limit ? (int)(left / 1000 + 1) : -1) <= 0)
+            continue;
+        if ((fds[0].revents & POLLOUT) && !shell_send(talk, error))
+            return false;
+        if (fds[2].revents)
+            shell_typed(talk);
+        else if (fds[3].revents)
+            shell_resized(talk);
+        if (!(fds[0].revents & ~POLLOUT))
+            continue;
+        if (!receive(ch, 0, 0, frame, error))
+            return false;
+        if (frame->type != WIRE_OUTPUT)
+            return true;
+        if (!shell_output(talk, frame, error))
+            return false;
+    }
+}
+
+/* The runner reads on until our last frame, so there is room for what is on its way. */
+static bool shell_finish(ShellTalk *talk, GError **error)
+{
+    if (!channel_write(talk->ch, talk->ch->out + talk->at, talk->size, error))
+        return false;
+    if (talk->ended)
+        return true;
+    shell_end(talk);
+    return channel_write(talk->ch, talk->ch->out, talk->size, error);
+}
+
+bool guest_channel_shell(Guest *guest, const GuestShell *shell, int *ret_exit, GError **error)
+{
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
+    ShellTalk talk = {.ch = ch, .shell = shell};
+    WireWriter w = request_new(ch);
+    Frame frame;
+
+    wire_put_number(&w, shell->terminal, 1);
+    put_window(shell, &w);
+    put_vector(&w, shell->env);
+    if (!request_send(ch, WIRE_SHELL, &w, error) || !shell_talk(&talk, &frame, error) || !shell_finish(&talk, error))
+        return false;
     lines_finish(ch);
     if (frame.type == WIRE_ERR)
         return fail_answer(ch, &frame, error);

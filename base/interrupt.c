@@ -14,14 +14,18 @@
 
 static volatile sig_atomic_t requested;
 static int event = -1;
+static void (*on_exit_fn)(void);
 
 static void on_signal(int number)
 {
     uint64_t one = 1;
     int saved = errno;
 
-    if (requested)
-        _exit(130); /* asked twice: the user wants out now; children end with us */
+    if (requested) { /* asked twice: the user wants out now; children end with us */
+        if (on_exit_fn)
+            on_exit_fn();
+        _exit(130);
+    }
     requested = 1;
     if (event >= 0 && write(event, &one, sizeof(one)) < 0) {
         /* the flag alone must do */
@@ -38,6 +42,11 @@ void interrupt_install(void)
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGHUP, &action, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
+}
+
+void interrupt_on_exit(void (*fn)(void))
+{
+    on_exit_fn = fn;
 }
 
 bool interrupt_requested(void)

@@ -13,6 +13,9 @@
 void interrupt_install(void);
 bool interrupt_requested(void);
 
+/* Called when a second signal ends the program; it may do only what a signal handler may. One, for the whole program. */
+void interrupt_on_exit(void (*fn)(void));
+
 /* A descriptor that becomes readable when the flag is set; for poll(). */
 int interrupt_fd(void);
 

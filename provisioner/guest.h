@@ -7,6 +7,7 @@
  *
  *   begin   prepares one step: services kept from starting (policy-rc.d), tmpfs on /run, resolv.conf, clock, network or none
  *   exec    runs one program in the step; nothing it started outlives the step
+ *   shell   the same for a person, or for a script on standard input
  *   end     undoes what begin did; everything still running is killed
  *
  * All paths are absolute paths in the guest. Files can also be put, got and so on between steps. Not
@@ -42,6 +43,18 @@ typedef struct GuestExec {
     const char *cwd;        /* NULL: "/" */
 } GuestExec;
 
+/* What a shell in the guest is connected to. */
+typedef struct GuestShell {
+    bool terminal;          /* it gets a terminal; else pipes, and its output comes by lines to the step's on_line */
+    const char *const *env; /* as in GuestExec */
+    int in;                 /* read until its end: pipes end then, too, a terminal is hung up */
+    int resized;            /* becomes readable (8 bytes) when the window may have another size; -1: never */
+    char hang_up;           /* a byte of @in that hangs the terminal up; 0: none */
+    void (*window)(unsigned *ret_rows, unsigned *ret_columns, void *arg);
+    void (*write)(const void *data, size_t size, void *arg); /* what the terminal shows, as it is */
+    void *arg;
+} GuestShell;
+
 typedef struct GuestFile {
     uint32_t uid, gid;
     uint16_t mode;
@@ -71,6 +84,8 @@ typedef struct GuestOps {
     bool (*remove)(Guest *guest, const char *path, GError **error);
     /* Names in a folder, NULL-terminated, sorted. */
     bool (*list)(Guest *guest, const char *path, char ***ret, GError **error);
+    /* Runs the guest's own shell until it ends; *ret_exit as for exec. The slot may be NULL. */
+    bool (*shell)(Guest *guest, const GuestShell *shell, int *ret_exit, GError **error);
     bool (*end)(Guest *guest, GError **error);
     /* What the last step with network tried to reach, texts for people; NULL when that is not known. The slot may be NULL. */
     const GPtrArray *(*reached)(Guest *guest);

@@ -27,6 +27,8 @@ typedef struct ProvisionerHost {
     /* Output of the step, line by line. */
     void (*say)(const char *line, bool is_stderr, void *arg);
     void *arg;
+    /* Lets whoever sits at the terminal use a shell in the guest, until it ends. NULL: nobody does. */
+    bool (*shell)(const char *why, void *arg, GError **error);
     /* Reads a file of the guest's last checkpoint without the guest; NULL content when absent. */
     bool (*read_tree)(const char *path, size_t max, GBytes **ret, void *arg, GError **error);
     /* What the host resolved for a `packages` step (baker/resolve.h draws it); NULL: the guest resolves itself. */

@@ -7,8 +7,8 @@
 #include <string.h>
 
 static const ProvisionerOps *const table[] = {
-    &provisioner_file,        &provisioner_packages, &provisioner_shell,
-    &provisioner_shell_local, &provisioner_sleep,    &provisioner_test,
+    &provisioner_breakpoint,  &provisioner_file,  &provisioner_packages, &provisioner_shell,
+    &provisioner_shell_local, &provisioner_sleep, &provisioner_test,
 };
 
 const ProvisionerOps *provisioner_find(const char *type)

@@ -38,6 +38,11 @@ typedef struct ProvisionerOps {
     /* True when these arguments change something outside of the guest (file with direction = "download");
      * NULL: never. */
     bool (*has_effects)(const json_t *args);
+    /*
+     * Not NULL: no step of the image but a place where a bake may stop for somebody to look. Nothing of it is kept and no key
+     * knows of it. True when these arguments stop it; run() gets a guest only where somebody is there.
+     */
+    bool (*stops)(const json_t *args);
     bool volatile_with_network; /* result depends on the outside when it has network (shell, packages) */
 } ProvisionerOps;
 

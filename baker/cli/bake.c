@@ -9,10 +9,13 @@
 #include "baker/batch.h"
 #include "baker/outdated.h"
 #include "baker/source-image.h"
+#include "base/mask.h"
+#include "base/terminal.h"
 #include "base/units.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct BakeCall {
     CliContext *cli;
@@ -153,14 +156,43 @@ static void add_needs(Batch *batch)
     }
 }
 
-/* A question on the terminal, and a shell, want it for themselves. */
-static bool parallel_builds(const BakeCall *call, unsigned *ret, GError **error)
+/* A question on the terminal, and a shell, want it for themselves: then one build runs at a time. */
+static bool check_stops(BakeCall *call, GPtrArray *jobs, unsigned *parallel, GError **error)
 {
-    if (!cli_parse_parallel(call->parallel, ret, error))
-        return false;
-    if (g_strcmp0(call->builds.options.on_error, "ask") == 0 || call->builds.options.shell_at)
-        *ret = 1;
+    const BakeOptions *options = &call->builds.options;
+
+    if (options->shell_at && jobs->len > 1)
+        return fail_code(error, KILN_ERROR_USAGE, "--shell-at is for one build, and there are %u; choose one with -only", jobs->len);
+    for (guint i = 0; i < jobs->len; i++) {
+        const TemplateBuild *build = ((BakeJob *)jobs->pdata[i])->build;
+
+        if (options->shell_at && !bake_check_step(build, options->shell_at, error))
+            return false;
+        if (bake_may_stop(build, options))
+            *parallel = 1;
+    }
     return true;
+}
+
+/* What a script's shell prints is a result; the document of --json has standard output for itself. */
+static void print_shell_line(const char *line, bool is_stderr, void *arg)
+{
+    g_autofree char *clean = isatty(is_stderr ? STDERR_FILENO : STDOUT_FILENO) ? log_printable(line) : g_strdup(line);
+    g_autofree char *text = mask_text(clean);
+    FILE *out = is_stderr ? stderr : stdout;
+
+    (void)fprintf(out, "%s\n", text);
+    (void)fflush(out);
+}
+
+static void look_for_somebody(BakeCall *call)
+{
+    BakeOptions *options = &call->builds.options;
+
+    options->interactive = terminal_is_here();
+    options->shell_line = call->cli->json ? NULL : print_shell_line;
+    if (!options->interactive && g_strcmp0(options->on_error, "ask") == 0)
+        log_warning("-on-error=ask finds no terminal to ask on; a failure is treated as with -on-error=cleanup");
 }
 
 /* What went wrong, again, at the end where it is seen; with one job the error itself is the verb's. */
@@ -191,7 +223,9 @@ static bool run(BakeCall *call, char **paths, GError **error)
     g_autoptr(Store) store = NULL;
     unsigned parallel = 0;
 
-    if (!parallel_builds(call, &parallel, error) || !builds_load(&call->builds, paths, error) || !add_jobs(call, batch, jobs, error))
+    look_for_somebody(call);
+    if (!cli_parse_parallel(call->parallel, &parallel, error) || !builds_load(&call->builds, paths, error) ||
+        !add_jobs(call, batch, jobs, error) || !check_stops(call, jobs, &parallel, error))
         return false;
     if (!cli_open_store(call->cli, STORE_OPEN_CREATE, &store, error))
         return false;

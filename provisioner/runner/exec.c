@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -33,21 +34,6 @@ static const char *const base_env[] = {
     "NEEDRESTART_MODE=l",
     "SYSTEMD_OFFLINE=1", /* systemctl start and its like do nothing, and say so */
 };
-
-typedef struct Command {
-    char *argv[WIRE_PAYLOAD_MAX / 4 + 1];
-    char *env[WIRE_PAYLOAD_MAX / 4 + 64];
-    char cwd[WIRE_PATH_MAX];
-    char text[WIRE_PAYLOAD_MAX]; /* a string needs its length's 4 bytes there and 1 byte more here: it always
-                                    fits */
-} Command;
-
-typedef struct Running {
-    pid_t pid;
-    int out, err, signals;
-    int status;
-    bool ended;
-} Running;
 
 void exec_kill_all(void)
 {
@@ -97,36 +83,40 @@ static void add_base_env(Command *cmd, size_t n)
     cmd->env[n] = NULL;
 }
 
+int exec_read_environment(WireReader *payload, Command *cmd, char **text)
+{
+    size_t n = 0;
+    int err = read_vector(payload, cmd->env, &n, WIRE_PAYLOAD_MAX / 4, text);
+
+    if (!err)
+        add_base_env(cmd, n);
+    return err;
+}
+
 static int read_command(WireReader *payload, Command *cmd)
 {
-    size_t n_argv = 0, n_env = 0;
+    size_t n_argv = 0;
     char *text = cmd->text;
     int err = read_vector(payload, cmd->argv, &n_argv, WIRE_PAYLOAD_MAX / 4, &text);
 
     if (!err)
-        err = read_vector(payload, cmd->env, &n_env, WIRE_PAYLOAD_MAX / 4, &text);
-    if (!err && (!wire_path(payload, cmd->cwd) || n_argv == 0))
-        err = EPROTO;
-    if (!err)
-        add_base_env(cmd, n_env);
-    return err;
+        err = exec_read_environment(payload, cmd, &text);
+    return !err && (!wire_path(payload, cmd->cwd) || n_argv == 0) ? EPROTO : err;
 }
 
 /* In the child: what cannot be done is told through @report as an errno, negative when it was the folder. */
-static void become(const Command *cmd, int out, int err, int report)
+static void become(const Command *cmd, const int fds[3], bool terminal, int report)
 {
     struct rlimit files = {1024, 65536};
     sigset_t none;
-    int null = open("/dev/null", O_RDONLY), score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC),
-        code;
+    int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), code;
 
     (void)setsid();
-    if (null != STDIN_FILENO)
-        (void)dup2(null, STDIN_FILENO);
-    (void)dup2(out, STDOUT_FILENO);
-    (void)dup2(err, STDERR_FILENO);
-    if (null > STDERR_FILENO)
-        (void)close(null);
+    for (int i = 0; i < 3; i++)
+        if (dup2(fds[i], i) == fds[i])
+            (void)fcntl(i, F_SETFD, 0); /* it stood there already, to be closed by exec */
+    if (terminal)
+        (void)ioctl(STDIN_FILENO, TIOCSCTTY, 0); /* without it a shell still works, only job control does not */
     if (score >= 0)
         (void)!write(score, "0", 1); /* we are spared by the kernel when memory runs out, the step is not */
     (void)setrlimit(RLIMIT_NOFILE, &files);
@@ -146,36 +136,58 @@ static void become(const Command *cmd, int out, int err, int report)
     _exit(127);
 }
 
-/* Returns what become() reported, or an errno when it did not come to that. */
-static int start(const Command *cmd, Running *run)
+int exec_start(const Command *cmd, const int fds[3], bool terminal, pid_t *ret_pid)
 {
-    int out[2], err[2], report[2], code = 0;
+    int report[2], code = 0;
 
-    if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || pipe2(report, O_CLOEXEC) < 0)
+    if (pipe2(report, O_CLOEXEC) < 0)
         return errno;
-    run->pid = fork();
-    if (run->pid == 0)
-        become(cmd, out[1], err[1], report[1]);
-    close(out[1]);
-    close(err[1]);
+    *ret_pid = fork();
+    if (*ret_pid == 0)
+        become(cmd, fds, terminal, report[1]);
     close(report[1]);
-    run->out = out[0];
-    run->err = err[0];
-    if (run->pid < 0)
+    if (*ret_pid < 0)
         code = errno;
     else if (read(report[0], &code, sizeof code) != sizeof code)
         code = 0; /* closed by exec: it runs */
     close(report[0]);
+    return code;
+}
+
+static int start(const Command *cmd, Running *run)
+{
+    int out[2], err[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC), code;
+
+    if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0)
+        return errno;
+    code = exec_start(cmd, (int[]){null, out[1], err[1]}, false, &run->pid);
+    if (null >= 0)
+        close(null);
+    close(out[1]);
+    close(err[1]);
+    run->out = out[0];
+    run->err = err[0];
     (void)fcntl(run->out, F_SETFL, O_NONBLOCK);
     (void)fcntl(run->err, F_SETFL, O_NONBLOCK);
     return code;
 }
 
-static void reap(Running *run)
+int exec_signals(void)
 {
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+void exec_reap(Running *run)
+{
+    struct signalfd_siginfo info;
     int status;
     pid_t pid;
 
+    (void)!read(run->signals, &info, sizeof info);
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         if (pid == run->pid) {
             run->status = status;
@@ -183,8 +195,7 @@ static void reap(Running *run)
         }
 }
 
-/* Sends on what one pipe has; false at its end. */
-static bool forward(Wire *wire, int *fd, uint8_t stream, size_t *ret_size)
+bool exec_forward(Wire *wire, int *fd, uint8_t stream, size_t *ret_size)
 {
     static uint8_t buf[WIRE_CHUNK];
     ssize_t n = read(*fd, buf + 1, sizeof buf - 1);
@@ -203,13 +214,13 @@ static bool forward(Wire *wire, int *fd, uint8_t stream, size_t *ret_size)
     return true;
 }
 
-static void drain(Wire *wire, Running *run)
+void exec_drain(Wire *wire, Running *run)
 {
     size_t n, total = 0;
 
-    while (run->out >= 0 && total < DRAIN_MAX && forward(wire, &run->out, 1, &n) && n)
+    while (run->out >= 0 && total < DRAIN_MAX && exec_forward(wire, &run->out, 1, &n) && n)
         total += n;
-    while (run->err >= 0 && total < 2 * DRAIN_MAX && forward(wire, &run->err, 2, &n) && n)
+    while (run->err >= 0 && total < 2 * DRAIN_MAX && exec_forward(wire, &run->err, 2, &n) && n)
         total += n;
 }
 
@@ -230,7 +241,6 @@ static int remaining_ms(const Step *step)
 static bool listen_until_end(Wire *wire, const Step *step, Running *run)
 {
     while (!run->ended) {
-        struct signalfd_siginfo info;
         struct pollfd fds[] = {
             {.fd = run->out, .events = POLLIN},
             {.fd = run->err, .events = POLLIN},
@@ -247,14 +257,12 @@ static bool listen_until_end(Wire *wire, const Step *step, Running *run)
         if (fds[3].revents & (POLLHUP | POLLERR))
             _exit(STEP_PORT_CLOSED);
         if (fds[0].revents)
-            (void)forward(wire, &run->out, 1, &n);
+            (void)exec_forward(wire, &run->out, 1, &n);
         if (fds[1].revents)
-            (void)forward(wire, &run->err, 2, &n);
-        if (fds[2].revents)
-            (void)!read(run->signals, &info, sizeof info);
-        reap(run);
+            (void)exec_forward(wire, &run->err, 2, &n);
+        exec_reap(run);
     }
-    drain(wire, run);
+    exec_drain(wire, run);
     return true;
 }
 
@@ -268,6 +276,23 @@ static void send_exit(Wire *wire, uint32_t code, bool timed_out)
     wire_send(wire, WIRE_EXIT, buf, w.size);
 }
 
+void exec_send_status(Wire *wire, const Running *run)
+{
+    send_exit(wire,
+              WIFSIGNALED(run->status) ? 128u + (uint32_t)WTERMSIG(run->status) : (uint32_t)WEXITSTATUS(run->status),
+              false);
+}
+
+void exec_close(Running *run)
+{
+    if (run->out >= 0)
+        close(run->out);
+    if (run->err >= 0)
+        close(run->err);
+    if (run->signals >= 0)
+        close(run->signals);
+}
+
 static void run_command(Wire *wire, const Step *step, const Command *cmd, Running *run)
 {
     int code = start(cmd, run);
@@ -278,13 +303,10 @@ static void run_command(Wire *wire, const Step *step, const Command *cmd, Runnin
         wire_err(wire, -code, "cannot enter the folder '%s'", cmd->cwd);
     } else if (!listen_until_end(wire, step, run)) {
         exec_kill_all();
-        drain(wire, run);
+        exec_drain(wire, run);
         send_exit(wire, 128 + SIGKILL, true);
     } else {
-        send_exit(wire,
-                  WIFSIGNALED(run->status) ? 128u + (uint32_t)WTERMSIG(run->status)
-                                           : (uint32_t)WEXITSTATUS(run->status),
-                  false);
+        exec_send_status(wire, run);
     }
 }
 
@@ -292,7 +314,6 @@ void exec_answer(Wire *wire, Step *step, WireReader *payload)
 {
     static Command cmd;
     Running run = {.pid = -1, .out = -1, .err = -1, .signals = -1};
-    sigset_t set;
 
     if (read_command(payload, &cmd) != 0) {
         wire_err(wire, EPROTO, "bad command");
@@ -302,13 +323,7 @@ void exec_answer(Wire *wire, Step *step, WireReader *payload)
         send_exit(wire, 128 + SIGKILL, true);
         return;
     }
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    run.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    run.signals = exec_signals();
     run_command(wire, step, &cmd, &run);
-    if (run.out >= 0)
-        close(run.out);
-    if (run.err >= 0)
-        close(run.err);
-    close(run.signals);
+    exec_close(&run);
 }

@@ -27,6 +27,9 @@
  *     FREEZE   u8 trim                                              OK | ERR
  *     THAW                                                          OK | ERR
  *     QUIT                                                          OK, then BYE when nothing of the runner holds the guest
+ *     SHELL    u8 terminal, u16 rows, u16 columns, u32 n, n strings OUTPUT* EXIT | ERR; meanwhile the host sends DATA* (what is typed)
+ *              (env)                                                and WINDOW* (u16 rows, u16 columns); an empty DATA ends them,
+ *                                                                   and comes also when the shell has ended first
  *
  * meta is u32 uid, u32 gid, u32 mode, i64 mtime. ERR is u32 errno and a sentence; OUTPUT is u8 stream (1 or 2) and bytes.
  * The helpers below are used by both sides, so that they can't disagree.
@@ -40,7 +43,7 @@
 #include <string.h>
 
 #define WIRE_MAGIC 0x4e4c494bu /* "KILN" */
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 #define WIRE_HEADER_SIZE 12
 #define WIRE_PAYLOAD_MAX (256u * 1024)
 #define WIRE_CHUNK (64u * 1024) /* of files and output */
@@ -62,6 +65,8 @@ enum WireType {
     WIRE_FREEZE,
     WIRE_THAW,
     WIRE_QUIT,
+    WIRE_SHELL,
+    WIRE_WINDOW,
     WIRE_OK = 32,
     WIRE_ERR,
     WIRE_EXIT,

@@ -6,6 +6,7 @@
  *      \_ session.c   its own mount namespace with the guest as root; lives from mount to unmount
  *          \_ step.c      one step: PID 1 of its own namespaces, so that nothing can outlive it
  *              \_ exec.c      the step's programs
+ *              \_ shell.c     a shell for whoever sits at the host
  *     place.c    what a step needs on the guest's disk, made before it and taken away after it
  *     files.c    put, get, stat, ...; answered by the step, or by the session between steps
  *     network.c  addresses without any tool of the guest
@@ -86,8 +87,41 @@ void step_main(Wire *wire, Step *step, StepShared *shared) __attribute__((noretu
 
 /* Answers EXEC. */
 void exec_answer(Wire *wire, Step *step, WireReader *payload);
+/* Answers SHELL. */
+void shell_answer(Wire *wire, WireReader *payload);
 /* SIGKILL to everything in the step but us, until nothing is left. */
 void exec_kill_all(void);
+
+/* --- a program of a step, for exec.c and shell.c --- */
+
+typedef struct Command {
+    char *argv[WIRE_PAYLOAD_MAX / 4 + 1];
+    char *env[WIRE_PAYLOAD_MAX / 4 + 64];
+    char cwd[WIRE_PATH_MAX];
+    char text[WIRE_PAYLOAD_MAX]; /* a string needs its length's 4 bytes there and 1 byte more here: it always
+                                    fits */
+} Command;
+
+typedef struct Running {
+    pid_t pid;
+    int out, err, signals; /* out and err: -1 after their end */
+    int status;
+    bool ended;
+} Running;
+
+/* A vector of strings, kept in @cmd->text from *@text on; then what every program of a step finds beside them. Returns an errno. */
+int exec_read_environment(WireReader *payload, Command *cmd, char **text);
+/* @fds: its stdin, stdout and stderr. Returns 0, an errno, or a negative one when the folder cannot be entered. */
+int exec_start(const Command *cmd, const int fds[3], bool terminal, pid_t *ret_pid);
+/* A descriptor that tells of children's ends, and what to do when it does. */
+int exec_signals(void);
+void exec_reap(Running *run);
+/* Sends on what one pipe has; false at its end. */
+bool exec_forward(Wire *wire, int *fd, uint8_t stream, size_t *ret_size);
+/* What a finished program left in its pipes; how it ended; the descriptors. */
+void exec_drain(Wire *wire, Running *run);
+void exec_send_status(Wire *wire, const Running *run);
+void exec_close(Running *run);
 
 /* Return an errno. */
 int network_up_loopback(void);

@@ -145,6 +145,8 @@ static void serve(Wire *wire, Step *step, StepShared *shared)
         }
         if (type == WIRE_EXEC)
             exec_answer(wire, step, &payload);
+        else if (type == WIRE_SHELL)
+            shell_answer(wire, &payload);
         else if (!files_answer(wire, type, &payload))
             wire_err(wire, EPROTO, "a step cannot do that");
     }

@@ -450,6 +450,127 @@ static void test_runner_passes_much_output(Fixture *f, gconstpointer open)
     end(f);
 }
 
+/* --- shells --- */
+
+static void see(const void *data, size_t size, void *arg)
+{
+    g_string_append_len(arg, data, (gssize)size);
+}
+
+static void window(unsigned *rows, unsigned *columns, void *arg)
+{
+    *rows = 33;
+    *columns = 77;
+}
+
+/* A shell that is fed from @in; what it says is in f->out. */
+static int shell_from(Fixture *f, int in, bool terminal, int resized)
+{
+    static const char *const env[] = {"A=from the step", "TERM=vt100", "PS1=> ", NULL};
+    GuestShell shell = {.terminal = terminal, .env = env, .in = in, .resized = resized, .hang_up = 0x1d,
+                        .window = window, .write = see, .arg = f->out};
+    g_autoptr(GError) error = NULL;
+    int code = -1;
+
+    g_string_truncate(f->out, 0);
+    if (!f->guest->ops->shell(f->guest, &shell, &code, &error))
+        g_error("%s", error->message);
+    return code;
+}
+
+static int shell(Fixture *f, const char *typed, bool terminal)
+{
+    auto_fd int in = memory_fd(typed);
+
+    return shell_from(f, in, terminal, -1);
+}
+
+static void test_shell_runs_a_script(Fixture *f, gconstpointer open)
+{
+    begin(f, 0);
+    g_assert_cmpint(shell(f, "echo $A\nfalse\ncd /usr\npwd\necho bad >&2\nexit 3\n", false), ==, 3);
+    g_assert_nonnull(strstr(f->out->str, "from the step\n/usr\n"));
+    g_assert_nonnull(strstr(f->out->str, "E:bad\n"));
+    g_assert_cmpint(shell(f, "", false), ==, 0); /* an empty standard input is no reason to wait */
+    g_assert_cmpint(sh(f, "exit 4"), ==, 4);
+    end(f);
+}
+
+/* Whoever sends without listening would wait for ever. */
+static void test_shell_passes_much_both_ways(Fixture *f, gconstpointer open)
+{
+    g_autofree char *much = g_strnfill(2000000, 'x');
+    g_autofree char *script = g_strconcat("cat\n", much, "\n", NULL);
+
+    begin(f, 0);
+    g_assert_cmpint(shell(f, script, false), ==, 0);
+    g_assert_cmpint(strlen(f->out->str), >=, 2000000);
+    end(f);
+}
+
+static void test_shell_that_ends_first(Fixture *f, gconstpointer open)
+{
+    g_autofree char *rest = g_strnfill(1000000, '#'), *script = g_strconcat("exit 5\n", rest, "\n", NULL);
+
+    begin(f, 0);
+    g_assert_cmpint(shell(f, script, false), ==, 5);
+    g_assert_cmpint(sh(f, "echo on"), ==, 0);
+    g_assert_cmpstr(f->out->str, ==, "on\n");
+    end(f);
+}
+
+static void test_shell_has_a_terminal(Fixture *f, gconstpointer open)
+{
+    int wake[2];
+
+    begin(f, 0);
+    /* The end of what is typed hangs up, so the shell is told to end before. */
+    g_assert_cmpint(pipe2(wake, O_CLOEXEC), ==, 0);
+    g_assert_cmpint(write(wake[1], "tty; stty size; echo $TERM; exit 6\n", 35), ==, 35);
+    g_assert_cmpint(shell_from(f, wake[0], true, -1), ==, 6);
+    g_assert_nonnull(strstr(f->out->str, "/dev/pts/"));
+    g_assert_nonnull(strstr(f->out->str, "33 77"));
+    g_assert_nonnull(strstr(f->out->str, "vt100"));
+    (void)close(wake[0]);
+    (void)close(wake[1]);
+    end(f);
+}
+
+/* Ctrl-C is the shell's, and ends neither it nor us. */
+static void test_shell_takes_ctrl_c(Fixture *f, gconstpointer open)
+{
+    static const char typed[] = "sleep 100\n";
+    int keys[2];
+
+    begin(f, 0);
+    g_assert_cmpint(pipe2(keys, O_CLOEXEC), ==, 0);
+    if (fork() == 0) {
+        g_assert_cmpint(write(keys[1], typed, sizeof typed - 1), ==, sizeof typed - 1);
+        g_usleep(700000);
+        g_assert_cmpint(write(keys[1], "\3", 1), ==, 1);
+        g_usleep(300000);
+        g_assert_cmpint(write(keys[1], "exit 7\n", 7), ==, 7);
+        g_usleep(2000000); /* the terminal is there all the time */
+        _exit(0);
+    }
+    g_assert_cmpint(shell_from(f, keys[0], true, -1), ==, 7);
+    (void)close(keys[0]);
+    (void)close(keys[1]);
+    end(f);
+}
+
+static void test_shell_is_hung_up(Fixture *f, gconstpointer open)
+{
+    gint64 start = g_get_monotonic_time();
+
+    begin(f, 0);
+    g_assert_cmpint(shell(f, "trap '' HUP; sleep 100; \n", true), !=, 0);    /* at the end of what is typed */
+    g_assert_cmpint(shell(f, "sleep 100\n\x1d and more\n", true), !=, 0); /* or by the key for it */
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 15 * G_USEC_PER_SEC);
+    g_assert_cmpint(sh(f, "exit 8"), ==, 8);
+    end(f);
+}
+
 static void test_runner_quits_in_a_step(Fixture *f, gconstpointer open)
 {
     begin(f, 0); /* fixture_close() ends it */
@@ -581,6 +702,12 @@ static const struct {
     {"leaves-no-trace", test_runner_leaves_no_trace, true},
     {"passes-much-output", test_runner_passes_much_output, true},
     {"quits-in-a-step", test_runner_quits_in_a_step, true},
+    {"shell-runs-a-script", test_shell_runs_a_script, true},
+    {"shell-passes-much-both-ways", test_shell_passes_much_both_ways, true},
+    {"shell-that-ends-first", test_shell_that_ends_first, true},
+    {"shell-has-a-terminal", test_shell_has_a_terminal, true},
+    {"shell-takes-ctrl-c", test_shell_takes_ctrl_c, true},
+    {"shell-is-hung-up", test_shell_is_hung_up, true},
 };
 
 static void add_promises(const char *name, OpenFn *open, bool runner)

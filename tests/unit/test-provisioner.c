@@ -492,6 +492,30 @@ static void test_sleep(Bench *b, gconstpointer arg)
 
 #define ADD(path, fn) g_test_add(path, Bench, NULL, bench_init, fn, bench_clear)
 
+static bool count_shells(const char *why, void *arg, GError **error)
+{
+    g_string_append_printf(((FolderGuest *)arg)->output, "shell: %s\n", why);
+    return true;
+}
+
+static void test_breakpoint(Bench *b, gconstpointer arg)
+{
+    const ProvisionerOps *ops = provisioner_find("breakpoint");
+    g_autoptr(json_t) off = parse("{\"disable\":true}"), on = parse("{}");
+
+    g_assert_true(ops->stops(on));
+    g_assert_false(ops->stops(off));
+    works(b, "breakpoint", "{\"note\":\"see /etc\"}");
+    g_assert_cmpstr(b->fg->output->str, ==, "passed over, nobody sits at a terminal: see /etc\n");
+    g_string_truncate(b->fg->output, 0);
+    b->host.shell = count_shells;
+    works(b, "breakpoint", "{\"note\":\"see /etc\"}");
+    works(b, "breakpoint", "{\"disable\":true}");
+    g_assert_cmpstr(b->fg->output->str, ==, "shell: breakpoint: see /etc\npassed over, it is disabled\n");
+    refused("breakpoint", "{\"note\":[]}", "note", "");
+    refused("breakpoint", "{\"disable\":\"maybe\"}", "disable", "");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -515,6 +539,7 @@ int main(int argc, char **argv)
     ADD("/packages/security-upgrade-is-restricted", test_packages_security);
     ADD("/shell-local/runs-on-the-host", test_shell_local);
     ADD("/shell-local/obeys-the-steps-limit", test_shell_local_limit);
+    ADD("/breakpoint/opens-a-shell-or-is-passed-over", test_breakpoint);
     ADD("/test/finds-what-is-missing", test_test);
     ADD("/sleep/is-left-out", test_sleep);
     return g_test_run();
