@@ -22,7 +22,7 @@
 
 static const char *const left_out[] = {
     "binutils",  "bsdextrautils", "btrfs-progs", "bzip2",       "cryptsetup-bin", "curl",          "debootstrap", "exfatprogs",  "extlinux",
-    "f2fs-tools", "gawk",         "gdisk",       "grub2-common", "isc-dhcp-client", "kpartx",      "ldmtool",     "less",        "lsscsi",
+    "f2fs-tools", "gawk",         "grub2-common", "isc-dhcp-client", "kpartx",      "ldmtool",     "less",        "lsscsi",
     "lvm2",      "lzop",          "mdadm",       "mtools",      "ntfs-3g",        "openssh-client", "pciutils",   "procps",      "psmisc",
     "qemu-utils", "scrub",        "sleuthkit",   "squashfs-tools", "syslinux",    "systemd-sysv",  "udev",        "uuid-runtime", "zerofree",
     NULL,

@@ -144,6 +144,22 @@ static bool scan_for_secrets(const void *data, size_t size, void *arg, GError **
                                  ", and what they write must not hold them)", found);
 }
 
+/* Where the trimmed appliance fails the stock one may know more, and if it does not, its words are the better known ones. */
+static bool open_guest(BakeSession *session, GuestOpenSpec *spec, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (guest_libguestfs_open(spec, &session->guest, &problem))
+        return true;
+    if (!spec->appliance || interrupt_requested() || !disk_is_good(session->disk)) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    log_verbose("%s; once more in libguestfs's own appliance", problem->message);
+    spec->appliance = NULL;
+    return working_disk_drop(session->disk, error) && guest_libguestfs_open(spec, &session->guest, error);
+}
+
 static bool open_session(BakeSession *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
@@ -170,7 +186,7 @@ static bool open_session(BakeSession *session, size_t index, GError **error)
     session->at = *bake_map_before(chain, index);
     session->touched = session->sealed = false;
     log_info("==> %s: starting the appliance", chain->build->name);
-    if (!guest_libguestfs_open(&spec, &session->guest, error))
+    if (!open_guest(session, &spec, error))
         return false;
     took = units_format_duration((double)(g_get_monotonic_time() - start) / 1e6);
     log_info("    appliance ready in %s", took);
