@@ -187,9 +187,10 @@ static bool add_inputs(BakeChain *chain, BakeStep *step, json_t *key, GError **e
     json_t *list = json_array();
 
     json_object_set_new(key, "inputs", list);
-    if (!step->ops || !step->ops->inputs)
+    if (!step->block)
         return true;
-    if (!step->ops->inputs(step->block->args, &host, inputs, error))
+    if ((step->ops->inputs && !step->ops->inputs(step->block->args, &host, inputs, error)) ||
+        !provisioner_declared_inputs((const char *const *)step->block->inputs, &host, inputs, error))
         return false;
     for (guint i = 0; i < inputs->len; i++) {
         const ProvisionerInput *input = inputs->pdata[i];

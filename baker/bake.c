@@ -67,13 +67,21 @@ static bool check_source(const TemplateBuild *build, GError **error)
     return check_arguments(build->source, "source", ops->arguments, ops->check, error);
 }
 
+static bool check_refresh(const TemplateBlock *block, GError **error)
+{
+    double seconds;
+
+    return !block->refresh || strcmp(block->refresh, "never") == 0 || (units_parse_duration(block->refresh, &seconds, NULL) && seconds > 0) ||
+           template_complain(block, "refresh", error, "refresh is a duration like \"24h\", or \"never\", not \"%s\"", block->refresh);
+}
+
 static bool check_provisioner(const TemplateBlock *block, const char *what, GError **error)
 {
     const ProvisionerOps *ops = provisioner_find(block->type);
 
     if (!ops)
         return unknown_type(block, what, provisioner_types(), error);
-    if (!check_arguments(block, what, ops->arguments, ops->check, error))
+    if (!check_arguments(block, what, ops->arguments, ops->check, error) || !check_refresh(block, error))
         return false;
     for (char **kind = block->only_output; kind && *kind; kind++)
         if (!g_strv_contains(output_kinds, *kind))

@@ -129,9 +129,8 @@ typedef struct Collect {
     GPtrArray *inputs;
 } Collect;
 
-static bool collect(const char *path, const char *relative, const struct stat *st, void *arg, GError **error)
+bool host_file_add_entry(const char *name, const char *path, const struct stat *st, GPtrArray *inputs, GError **error)
 {
-    Collect *c = arg;
     g_autofree char *target = NULL;
     Digest digest = digest_none;
     ProvisionerInput *input;
@@ -144,12 +143,20 @@ static bool collect(const char *path, const char *relative, const struct stat *s
         digest_of_string(target, &digest);
     }
     input = g_new0(ProvisionerInput, 1);
-    input->name = *relative ? g_build_filename(c->name, relative, NULL) : g_strdup(c->name);
+    input->name = g_strdup(name);
     input->path = g_strdup(path);
     input->mode = st->st_mode;
     input->digest = digest;
-    g_ptr_array_add(c->inputs, input);
+    g_ptr_array_add(inputs, input);
     return true;
+}
+
+static bool collect(const char *path, const char *relative, const struct stat *st, void *arg, GError **error)
+{
+    Collect *c = arg;
+    g_autofree char *name = *relative ? g_build_filename(c->name, relative, NULL) : g_strdup(c->name);
+
+    return host_file_add_entry(name, path, st, c->inputs, error);
 }
 
 bool host_file_add_inputs(const char *who, const char *name, const ProvisionerHost *host, GPtrArray *inputs,

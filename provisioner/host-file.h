@@ -34,6 +34,9 @@ bool host_file_walk(const char *who, const char *folder, HostFileFn *fn, void *a
 bool host_file_add_inputs(const char *who, const char *name, const ProvisionerHost *host, GPtrArray *inputs,
                           GError **error);
 
+/* Appends one ProvisionerInput for what @st says is at @path; @name as the user wrote it. */
+bool host_file_add_entry(const char *name, const char *path, const struct stat *st, GPtrArray *inputs, GError **error);
+
 /* The text of a symbolic link. */
 bool host_file_readlink(const char *path, char **ret, GError **error);
 

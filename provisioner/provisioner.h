@@ -50,6 +50,12 @@ typedef struct ProvisionerOps {
 const ProvisionerOps *provisioner_find(const char *type);
 const char *const *provisioner_types(void); /* NULL-terminated, for "did you mean" */
 
+/*
+ * Appends ProvisionerInput* for every file that the template's `inputs` declare: names, or globs with * ? [] and ** for any number of folders, relative to the
+ * template's folder. A folder stands for all that is in it; what matches nothing is an error, as a mistyped name would be.
+ */
+bool provisioner_declared_inputs(const char *const *globs, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
+
 /* The step must run even if its result is known: always_runs, or has_effects() of @args. */
 bool provisioner_always_runs(const ProvisionerOps *ops, const json_t *args);
 

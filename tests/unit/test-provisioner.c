@@ -173,6 +173,52 @@ static void test_good_arguments(void)
 
 /* ---- inputs ---- */
 
+static char *declared(Bench *b, const char *glob, GError **error)
+{
+    g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
+    const char *const globs[] = {glob, NULL};
+    GString *names = g_string_new(NULL);
+
+    if (!provisioner_declared_inputs(globs, &b->host, inputs, error))
+        g_string_append(names, "none");
+    for (guint i = 0; i < inputs->len; i++)
+        g_string_append_printf(names, "%s ", ((ProvisionerInput *)inputs->pdata[i])->name);
+    return g_string_free(names, FALSE);
+}
+
+static void test_declared_inputs(Bench *b, gconstpointer arg)
+{
+    static const struct {
+        const char *glob, *names;
+    } cases[] = {
+        {"src/main.c", "src/main.c "},
+        {"src/*.c", "src/main.c "},
+        {"src/**/*.c", "src/lib/deep/x.c src/lib/y.c src/main.c "},
+        {"**/y.[ch]", "src/lib/y.c "},
+        {"src/lib", "src/lib src/lib/deep src/lib/deep/x.c src/lib/y.c "},
+        {"src/l*", "src/lib src/lib/deep src/lib/deep/x.c src/lib/y.c "},
+        {"src/lib/?.c", "src/lib/y.c "},
+    };
+
+    host_write(b, "src/main.c", "1", 0644);
+    host_write(b, "src/lib/y.c", "2", 0644);
+    host_write(b, "src/lib/deep/x.c", "3", 0644);
+    host_write(b, "other.c", "4", 0644);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *names = declared(b, cases[i].glob, &error);
+
+        g_assert_no_error(error);
+        g_assert_cmpstr(names, ==, cases[i].names);
+    }
+    for (const char *const *glob = (const char *const[]){"src/*.h", "absent", "absent/*", NULL}; *glob; glob++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *names = declared(b, *glob, &error);
+
+        g_assert_error(error, KILN_ERROR, KILN_ERROR_NOT_FOUND);
+    }
+}
+
 static void test_inputs(Bench *b, gconstpointer arg)
 {
     g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
@@ -535,6 +581,7 @@ int main(int argc, char **argv)
     ADD("/file/download", test_file_download);
     ADD("/packages/apt-is-called-in-order", test_packages_apt_line);
     ADD("/packages/failures-are-one-sentence", test_packages_errors);
+    ADD("/provisioner/declared-inputs-are-globs", test_declared_inputs);
     ADD("/packages/security-sources-are-found", test_security_sources);
     ADD("/packages/security-upgrade-is-restricted", test_packages_security);
     ADD("/shell-local/runs-on-the-host", test_shell_local);

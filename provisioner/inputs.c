@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The globs of `inputs`: what a template says that a step depends on beyond what its arguments name.
+ */
+#include "base/error.h"
+#include "provisioner/host-file.h"
+#include "provisioner/provisioner.h"
+
+#include <fnmatch.h>
+#include <string.h>
+
+#define WHO "inputs"
+
+static bool is_glob(const char *text)
+{
+    return strpbrk(text, "*?[") != NULL;
+}
+
+/* "**" stands for any number of folders, none among them. */
+static bool match_parts(char *const *pattern, char *const *path)
+{
+    if (!*pattern)
+        return true; /* a folder that matches stands for all that is in it */
+    if (strcmp(*pattern, "**") == 0)
+        return match_parts(pattern + 1, path) || (*path && match_parts(pattern, path + 1));
+    return *path && fnmatch(*pattern, *path, 0) == 0 && match_parts(pattern + 1, path + 1);
+}
+
+typedef struct Match {
+    char **pattern;
+    const char *base; /* as the user wrote it, "" for none */
+    const ProvisionerHost *host;
+    GPtrArray *inputs;
+    unsigned found;
+} Match;
+
+static bool match_one(const char *path, const char *relative, const struct stat *st, void *arg, GError **error)
+{
+    Match *match = arg;
+    g_auto(GStrv) parts = g_strsplit(relative, "/", -1);
+    g_autofree char *name = *match->base ? g_build_filename(match->base, relative, NULL) : g_strdup(relative);
+
+    if (!match_parts(match->pattern, parts))
+        return true;
+    match->found++;
+    return host_file_add_entry(name, path, st, match->inputs, error);
+}
+
+/* Whole folders in front of the first special letter are where the search starts. */
+static char *literal_base(const char *glob)
+{
+    size_t special = strcspn(glob, "*?["), end = special;
+
+    while (end > 0 && glob[end - 1] != '/')
+        end--;
+    return g_strndup(glob, end);
+}
+
+static bool add_glob(const char *glob, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
+{
+    g_autofree char *base = literal_base(glob), *folder = NULL;
+    g_auto(GStrv) pattern = g_strsplit(glob + strlen(base), "/", -1);
+    Match match = {.pattern = pattern, .base = base, .host = host, .inputs = inputs};
+    struct stat st;
+
+    if (!host_file_find(WHO, *base ? base : ".", host, &folder, &st, error) || !host_file_walk(WHO, folder, match_one, &match, error))
+        return false;
+    return match.found > 0 || fail_code(error, KILN_ERROR_NOT_FOUND, "inputs: \"%s\" matches no file", glob);
+}
+
+bool provisioner_declared_inputs(const char *const *globs, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
+{
+    for (; globs && *globs; globs++)
+        if (!(is_glob(*globs) ? add_glob(*globs, host, inputs, error) : host_file_add_inputs(WHO, *globs, host, inputs, error)))
+            return false;
+    return true;
+}
