@@ -263,10 +263,21 @@ static void take_answer(Parse *parse, const guint8 *dns, size_t size)
     }
 }
 
+/* qemu's router stands for this machine, whose services answer there; the rest of its network is the guest itself. */
+static bool is_router(const guint8 *address)
+{
+    return address[0] == 169 && address[1] == 254 && address[2] == 2 && address[3] == 2;
+}
+
+static bool is_outside(const guint8 *address)
+{
+    return is_router(address) || (address[0] < 224 && !(address[0] == 169 && address[1] == 254));
+}
+
 static void add_reached(Parse *parse, const char *prefix, const guint8 *address, unsigned port)
 {
     g_autofree char *ip = address_text(address);
-    const char *name = g_hash_table_lookup(parse->names, ip);
+    const char *name = is_router(address) ? "host" : g_hash_table_lookup(parse->names, ip);
 
     if (g_hash_table_size(parse->reached) >= REACHED_MAX)
         return;
@@ -274,19 +285,16 @@ static void add_reached(Parse *parse, const char *prefix, const guint8 *address,
                                           : g_strdup_printf("%s%s", prefix, name ? name : ip));
 }
 
-static bool is_outside(const guint8 *address)
-{
-    return address[0] < 224 && !(address[0] == 169 && address[1] == 254);
-}
-
 /* Questions that no connection follows count, too: their answer may have changed the result. */
-static void take_question(Parse *parse, const guint8 *dns, size_t size)
+static void take_question(Parse *parse, const guint8 *address, const guint8 *dns, size_t size)
 {
     size_t end;
     g_autofree char *name = size > 12 ? question_name(dns, size, 12, &end) : NULL;
 
     if (name && g_hash_table_size(parse->reached) < REACHED_MAX)
         g_hash_table_add(parse->reached, g_strconcat("name ", name, NULL));
+    else if (is_outside(address)) /* port 53 and no question: something else that talks there */
+        add_reached(parse, "udp ", address, 53);
 }
 
 static void take_udp(Parse *parse, const guint8 *ip, const guint8 *udp, size_t size)
@@ -300,7 +308,7 @@ static void take_udp(Parse *parse, const guint8 *ip, const guint8 *udp, size_t s
     if (from == 53)
         take_answer(parse, udp + 8, size - 8);
     else if (to == 53)
-        take_question(parse, udp + 8, size - 8);
+        take_question(parse, ip + 16, udp + 8, size - 8);
     else if (is_outside(ip + 16))
         add_reached(parse, "udp ", ip + 16, to);
 }

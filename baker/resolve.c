@@ -330,10 +330,23 @@ static gint newer_first(gconstpointer a, gconstpointer b)
     return render_version_compare(*(const char *const *)b, *(const char *const *)a);
 }
 
-/* A patch night that only adds kernels fills /boot some day: all but the newest and one before it go. */
+/* "linux-image-6.1.0-56-cloud-amd64" -> "cloud-amd64": what stands behind the parts that start with a digit. */
+static const char *flavour(const char *kernel)
+{
+    const char *at = kernel + strlen("linux-image-");
+
+    while (g_ascii_isdigit(*at)) {
+        at += strcspn(at, "-");
+        at += *at == '-';
+    }
+    return at;
+}
+
+/* A patch night that only adds kernels fills /boot some day: of each flavour all but the newest and one before it go. */
 static bool add_old_kernels(const ResolveGuest *guest, GPtrArray *operations, GPtrArray *words)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new();
+    g_autoptr(GHashTable) kept = g_hash_table_new(g_str_hash, g_str_equal); /* flavour -> how many */
     bool added = false;
 
     for (guint i = 0; i < guest->installed->len; i++) {
@@ -349,12 +362,40 @@ static bool add_old_kernels(const ResolveGuest *guest, GPtrArray *operations, GP
             g_ptr_array_add(names, operation->name);
     }
     g_ptr_array_sort(names, newer_first);
-    for (guint i = 2; i < names->len; i++)
-        if (resolve_guest_find(guest, names->pdata[i])) {
-            g_ptr_array_add(words, g_strconcat(names->pdata[i], "-", NULL));
+    for (guint i = 0; i < names->len; i++) {
+        char *name = names->pdata[i];
+        guint before = GPOINTER_TO_UINT(g_hash_table_lookup(kept, flavour(name)));
+
+        g_hash_table_insert(kept, (gpointer)flavour(name), GUINT_TO_POINTER(before + 1));
+        if (before >= 2 && resolve_guest_find(guest, name)) {
+            g_ptr_array_add(words, g_strconcat(name, "-", NULL));
             added = true;
         }
+    }
     return added;
+}
+
+static bool is_removed(GPtrArray *operations, const char *name)
+{
+    for (guint i = 0; i < operations->len; i++) {
+        const AptOperation *operation = operations->pdata[i];
+
+        if ((operation->kind == 'r' || operation->kind == 'p') && strcmp(operation->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Whatever else goes with the kernels, somebody wants. */
+static bool takes_others_along(GPtrArray *before, GPtrArray *after)
+{
+    for (guint i = 0; i < after->len; i++) {
+        const AptOperation *operation = after->pdata[i];
+
+        if ((operation->kind == 'r' || operation->kind == 'p') && !is_kernel(operation->name) && !is_removed(before, operation->name))
+            return true;
+    }
+    return false;
 }
 
 static GPtrArray *terminated(GPtrArray *words)
@@ -525,6 +566,24 @@ static bool assemble(const ResolveRequest *request, const ResolveGuest *guest, G
     return true;
 }
 
+static bool drop_old_kernels(const ResolveGuest *guest, AptSpace *space, GPtrArray *words, GPtrArray **operations, GError **error)
+{
+    g_autoptr(GPtrArray) without = NULL;
+    guint count = words->len;
+
+    if (!add_old_kernels(guest, *operations, words))
+        return true;
+    if (!simulate(space, words, &without, error))
+        return false;
+    if (takes_others_along(*operations, without)) {
+        g_ptr_array_set_size(words, (gint)count);
+        return true;
+    }
+    g_ptr_array_unref(*operations);
+    *operations = g_steal_pointer(&without);
+    return true;
+}
+
 /* With apt: simulate, drop old kernels, ask for the files' digests. */
 static bool resolve_with_apt(const ResolveRequest *request, const ResolveGuest *guest, const json_t *releases, json_t **ret,
                              GError **error)
@@ -536,11 +595,8 @@ static bool resolve_with_apt(const ResolveRequest *request, const ResolveGuest *
     if (!apt_space_open(request, guest, &space, error) || !apt_space_update(space, releases, request->offline, error) ||
         !choose_words(request, space, words, error) || !simulate(space, words, &operations, error))
         return false;
-    if (json_object_get(request->args, "upgrade") && add_old_kernels(guest, operations, words)) {
-        g_clear_pointer(&operations, g_ptr_array_unref);
-        if (!simulate(space, words, &operations, error))
-            return false;
-    }
+    if (json_object_get(request->args, "upgrade") && !drop_old_kernels(guest, space, words, &operations, error))
+        return false;
     if (operations->len == 0) {
         uris = g_ptr_array_new();
     } else {

@@ -115,6 +115,16 @@ static void test_nothing_inside_counts(void)
     assert_reached(file, "");
 }
 
+/* Services of this machine answer at qemu's router. */
+static void test_the_host(void)
+{
+    static const guint8 router[] = {169, 254, 2, 2};
+    g_autoptr(GByteArray) file = g_byte_array_new();
+
+    add_tcp(file, router, 8080, 0x02);
+    assert_reached(file, "host:8080");
+}
+
 /* Each length of each packet, cut anywhere: no byte behind the end is looked at (valgrind and ASan watch). */
 static void test_cut_packets(void)
 {
@@ -157,6 +167,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-network/names-and-ports", test_names_and_ports);
     g_test_add_func("/guest-network/an-address-without-a-name", test_an_address_without_a_name);
     g_test_add_func("/guest-network/nothing-inside-counts", test_nothing_inside_counts);
+    g_test_add_func("/guest-network/services-of-the-host-count", test_the_host);
     g_test_add_func("/guest-network/cut-packets", test_cut_packets);
     g_test_add_func("/guest-network/noise", test_noise);
     return g_test_run();
