@@ -530,10 +530,11 @@ static bool run_step(BakeSession *session, size_t index, GError **error)
         log_info("==> %s: step %zu of %u: %s", chain->build->name, index + 1, chain->steps->len, session->step->label);
         if (attempt_step(session, index, &problem))
             break;
-        if (!bake_stop_failed(session, index, problem)) {
+        if (bake_stop_failed(session, index, problem))
+            continue;
+        if (interrupt_check(error)) /* whoever interrupts a question or a cleanup is told that, not the failure before it */
             g_propagate_error(error, g_steal_pointer(&problem));
-            return false;
-        }
+        return false;
     }
     session->step->seconds = (double)(g_get_monotonic_time() - start) / 1e6;
     took = units_format_duration(session->step->seconds);

@@ -190,7 +190,9 @@ static void look(BakeSession *session, size_t index)
     g_autoptr(GError) problem = NULL;
     g_autofree char *why = g_strdup_printf("as step %zu (%s) left it", index + 1, session->step->label);
 
-    if (!(session->guest || bake_session_clean(session, index, &problem)) || !shell_step(session, why, &problem))
+    if ((session->guest || bake_session_clean(session, index, &problem)) && shell_step(session, why, &problem))
+        return;
+    if (!interrupt_requested())
         log_warning("%s", problem->message);
 }
 

@@ -11,7 +11,7 @@ cat >terminal.py <<'END'
 import os, pty, re, select, sys, time
 pid, fd = pty.fork()
 if pid == 0:
-    os.execvp("sh", ["sh", "-c", sys.argv[1] + '; echo "status $?"; stty -a'])
+    os.execvp("sh", ["sh", "-c", "trap : INT; " + sys.argv[1] + '; echo "status $?"; stty -a'])
 seen, at, end = b"", 0, time.time() + 150
 script = [line.rstrip("\n").split(" => ") for line in open(sys.argv[2])]
 while time.time() < end:
@@ -187,6 +187,11 @@ for how in '' -on-error=cleanup -on-error=run-cleanup-provisioner -on-error=abor
     is "${how:-default}: tries and cleanups" "$(grep -c x tries) $(cat cleaned 2>/dev/null | grep -c x)" "3 $expected"
 done
 matches 'ask without a terminal cleans up, and says so' "$(cat .err)" 'finds no terminal'
+printf '%s\n' 'left it:  => x\n' 'left it:  => \x03' >typed
+rm -f tries cleaned
+python3 terminal.py "'$KILN' bake -on-error=ask local.pkr.hcl" typed >terminal.out
+matches 'Ctrl-C at the question' "$(cat terminal.out)" '^status 130$'
+is 'ends without a cleanup' "$(ls cleaned 2>/dev/null)" ''
 is 'no appliance' "$(grep -c 'starting the appliance' .err)" 0
 
 fails 2 'a step that is not there' '1 one, 2 two, 3 breakpoint, 4 three, 5 seal, end' kiln bake --shell-at four resume.pkr.hcl
