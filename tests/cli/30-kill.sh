@@ -108,6 +108,7 @@ one_round() { # kind, number
     reported=$(done_steps .err)
     case $1-$killed-$ended_with in
     kiln-yes-137) ;;
+    qemu-system-yes-0) told="$told while it started, and another one did" ;;
     *-0) # the bake was done, or did not need its victim any more
         told="$told (too late)"
         too_late=$((too_late + 1))
