@@ -282,13 +282,28 @@ static bool qemu_ended(GuestLibguestfs *guest)
     return !w->killed && w->qemu_pidfd >= 0 && poll(&fd, 1, QEMU_END_MS) > 0;
 }
 
+/* Why qemu could not start; what it only warns of ended nothing. NULL: it said no such thing. */
+static const char *qemu_complaint(const char *console)
+{
+    const char *line = console;
+
+    while ((line = strstr(line, "qemu-system"))) {
+        size_t length = strcspn(line, "\n");
+
+        if (!g_strstr_len(line, (gssize)length, "warning:"))
+            return line;
+        line += length;
+    }
+    return NULL;
+}
+
 /*
  * A kernel that ran out of memory or crashed, and a qemu that could not start, have said so on the console. libguestfs tells of
  * a qemu that is gone as of a failed call.
  */
 static char *reason_of(GuestLibguestfs *guest)
 {
-    const char *console = guest->console->str, *qemu = strstr(console, "qemu-system");
+    const char *console = guest->console->str, *qemu = qemu_complaint(console);
     const char *last = guestfs_last_error(guest->g);
 
     if (strstr(console, "Out of memory") || strstr(console, "oom-kill"))

@@ -93,9 +93,10 @@ static int report_gc(CliContext *cli, const GcCall *call)
                                         (json_int_t)report->blobs_removed, "memos_removed", (json_int_t)report->memos_removed,
                                         "indexes_removed", (json_int_t)call->indexes, "bytes_freed",
                                         (json_int_t)report->bytes_freed, "dry_run", call->options.dry_run));
-    printf("%s %s: %" G_GUINT64_FORMAT " segments, %" G_GUINT64_FORMAT " blobs; %" G_GUINT64_FORMAT " segments repacked\n",
+    printf("%s %s: %" G_GUINT64_FORMAT " segments, %" G_GUINT64_FORMAT " blobs; %" G_GUINT64_FORMAT " segments repacked; %" G_GUINT64_FORMAT
+           " memos and %" G_GUINT64_FORMAT " package indexes forgotten\n",
            call->options.dry_run ? "would free" : "freed", freed, report->segments_removed, report->blobs_removed,
-           report->segments_repacked);
+           report->segments_repacked, report->memos_removed, call->indexes);
     return 0;
 }
 

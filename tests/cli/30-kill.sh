@@ -108,7 +108,11 @@ one_round() { # kind, number
     reported=$(done_steps .err)
     case $1-$killed-$ended_with in
     kiln-yes-137) ;;
-    *-0) told="$told (too late)" ;; # the bake was done, or did not need its victim any more
+    qemu-system-yes-0) told="$told while it started, and another one did" ;;
+    *-0) # the bake was done, or did not need its victim any more
+        told="$told (too late)"
+        too_late=$((too_late + 1))
+        ;;
     *)
         is "$told: kiln fails" "$ended_with" 1
         is "$told: with one sentence" "$(grep -c '^kiln: ' .err)" 1
@@ -134,18 +138,22 @@ expected_words() {
     esac
 }
 
+# A moment that came too late killed nobody: another one is drawn, some times.
 for kind in $victims; do
     round=1
-    while [ "$round" -le "$rounds" ]; do
+    too_late=0
+    while [ "$round" -le $((rounds + too_late)) ] && [ "$too_late" -le "$rounds" ]; do
         one_round "$kind" "$round"
+        last="$kind $round"
         round=$((round + 1))
     done
+    echo "# $kind was killed $((round - 1 - too_late)) times"
 done
 
 # An interrupted bake's image is the one that an undisturbed bake makes.
-ok 'the last image again, from the source on' kiln --json bake --no-cache -var "round=$seed $kind $rounds" kill.pkr.hcl
+ok 'the last image again, from the source on' kiln --json bake --no-cache -var "round=$seed $last" kill.pkr.hcl
 python3 -c 'import json; print(*sorted(a["id"] for a in json.load(open(".out"))["artifacts"]))' >again
-kiln --json bake -var "round=$seed $kind $rounds" kill.pkr.hcl >.out 2>.err
+kiln --json bake -var "round=$seed $last" kill.pkr.hcl >.out 2>.err
 is 'is the same' "$(python3 -c 'import json; print(*sorted(a["id"] for a in json.load(open(".out"))["artifacts"]))')" "$(cat again)"
 ok 'everything can be read' kiln fsck --read-data
 is 'recovery removed what the killed ones left' "$(ls -A "$KILN_STORE/tmp")" ''

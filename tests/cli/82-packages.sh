@@ -516,5 +516,10 @@ is 'the one before it stays, older ones go' "$(sed -n 's/.*left: kernel \([^ ]*\
 fails 1 'a full /boot is told before the install' '/boot is too full for a new kernel' kiln bake -var size=40G kernels.pkr.hcl
 not_ok 'and nothing was unpacked' grep -q 'Unpacking linux-image-5.3' .err
 is 'no process is left' "$(left_behind "$KILN_STORE")" ''
+matches 'stats counts the fetched packages' "$(kiln stats)" '^packages.count +[1-9]'
+ok 'gc that leaves no room for packages' kiln gc --package-quota 0
+matches 'forgets them' "$(cat .out)" '[1-9][0-9]* memos'
+matches 'all of them' "$(kiln stats)" '^packages.count +0'
+fails 2 'a quota that is no size' "'much' is not a size" kiln gc --package-quota much
 ok 'fsck is clean' kiln fsck
 finish
