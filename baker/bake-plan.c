@@ -10,14 +10,17 @@
 
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
+#include "baker/host-kernel.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 
-/* The appliance as far as it can change results: raised by hand, not by the host's own updates. */
-#define APPLIANCE_PROFILE "1"
+/* Raised by hand when what a bake changes in the appliance can change results. */
+#define APPLIANCE_RECIPE "1"
 
 static void step_free(gpointer data)
 {
@@ -269,6 +272,24 @@ static bool resolve_step(BakeChain *chain, size_t index, GError **error)
     return true;
 }
 
+/* The appliance as far as it can change results: "1/x86_64/6.1". A kernel's own updates keep the first two parts of its version. */
+static const char *appliance_profile(void)
+{
+    static gsize profile;
+
+    if (g_once_init_enter(&profile)) {
+        g_autofree char *kernel = NULL;
+        struct utsname host = {0};
+        unsigned major = 0, minor = 0;
+
+        (void)uname(&host);
+        if (host_kernel_find(&kernel, NULL, NULL)) /* without one nothing but what is known can be baked */
+            (void)sscanf(strchr(kernel, '-'), "-%u.%u", &major, &minor);
+        g_once_init_leave(&profile, (gsize)g_strdup_printf(APPLIANCE_RECIPE "/%s/%u.%u", host.machine, major, minor));
+    }
+    return (const char *)profile;
+}
+
 bool bake_step_key(BakeChain *chain, size_t index, GError **error)
 {
     BakeStep *step = chain->steps->pdata[index];
@@ -278,7 +299,7 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
     if (!resolve_step(chain, index, error))
         return false;
     json_object_set_new(key, "engine", json_integer(BAKE_ENGINE));
-    json_object_set_new(key, "profile", json_string(APPLIANCE_PROFILE));
+    json_object_set_new(key, "profile", json_string(appliance_profile()));
     set_hex(key, "content", bake_content_before(chain, index));
     json_object_set_new(key, "step", json_string(step->block ? step->block->type : "seal"));
     json_object_set_new(key, "layout", json_integer(chain->state.layout));

@@ -169,7 +169,10 @@ char *bake_why_differs(const json_t *before, const json_t *now)
         return g_strdup_printf("network: %s", json_is_true(json_object_get(now, "network")) ? "off -> on" : "on -> off");
     if (!same(before, now, "content"))
         return g_strdup("the root it starts from");
-    if (!same(before, now, "engine") || !same(before, now, "profile"))
+    if (!same(before, now, "engine"))
         return g_strdup("this version of kiln");
+    if (!same(before, now, "profile"))
+        return g_strdup_printf("the appliance: %s -> %s", json_string_value(json_object_get(before, "profile")),
+                               json_string_value(json_object_get(now, "profile")));
     return NULL;
 }
