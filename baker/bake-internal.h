@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the bake engine share: one chain (a source, its steps, its outputs) on its way through
- * bake-plan.c, bake-run.c and bake-seal.c.
+ * bake-check.c, bake-plan.c, bake-run.c (with bake-session.c and bake-stop.c) and bake-seal.c.
  */
 #ifndef KILN_BAKER_BAKE_INTERNAL_H
 #define KILN_BAKER_BAKE_INTERNAL_H

@@ -30,6 +30,9 @@ typedef struct BakeSession {
 /* A guest in the state before step @index (after the last: the number of steps), and nothing written since. */
 bool bake_session_clean(BakeSession *session, size_t index, GError **error);
 
+/* Ends it at once; what was kept is kept. */
+void bake_session_close(BakeSession *session);
+
 /* Between the guest's begin and end, with the step's secrets: @fn. */
 typedef bool BakeInStepFn(BakeSession *session, void *arg, GError **error);
 bool bake_session_in_step(BakeSession *session, const GuestStep *begin, BakeInStepFn *fn, void *arg, GError **error);
