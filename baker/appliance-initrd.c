@@ -117,19 +117,19 @@ static bool take_modules(Initrd *initrd, const char *const *names, const char *l
     return file_replace(AT_FDCWD, path, list->str, list->len, 0644, FILE_SYNC_NO, error);
 }
 
-static bool take_init(Initrd *initrd, const char *init, GError **error)
+static bool take_program(Initrd *initrd, const char *program, const char *name, GError **error)
 {
-    g_autofree char *to = g_build_filename(initrd->folder, "init", NULL);
+    g_autofree char *to = g_build_filename(initrd->folder, name, NULL);
     g_autoptr(GBytes) bytes = NULL;
 
-    return file_load(AT_FDCWD, init, MODULE_MAX, &bytes, error) &&
+    return file_load(AT_FDCWD, program, MODULE_MAX, &bytes, error) &&
            file_replace(AT_FDCWD, to, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), 0755, FILE_SYNC_NO, error);
 }
 
 static bool pack(const Initrd *initrd, const char *out, GError **error)
 {
     static const char *const argv[] = {"cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", NULL};
-    g_autoptr(GString) names = g_string_new("init\nmodules\nmodules.card\n");
+    g_autoptr(GString) names = g_string_new("init\nkiln-runner\nmodules\nmodules.card\n");
     auto_fd int input = memfd_create("names", MFD_CLOEXEC), output = open(out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     ProcessSpec spec = {.argv = argv, .cwd = initrd->folder, .stdin_fd = input, .stdout_fd = output, .timeout = 60};
     GHashTableIter iter;
@@ -146,7 +146,7 @@ static bool pack(const Initrd *initrd, const char *out, GError **error)
     return process_run(&spec, &code, error) && (code == 0 || fail(error, "cpio cannot write '%s'", out));
 }
 
-bool appliance_initrd(const char *init, const char *modules, const char *folder, GError **error)
+bool appliance_initrd(const char *init, const char *runner, const char *modules, const char *folder, GError **error)
 {
     g_autofree char *inside = g_build_filename(folder, "initrd.d", NULL), *out = g_build_filename(folder, "initrd", NULL);
     Initrd initrd = {.modules = modules,
@@ -154,7 +154,8 @@ bool appliance_initrd(const char *init, const char *modules, const char *folder,
                      .paths = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
                      .needs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
                      .taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL)};
-    bool ok = file_make_dirs(inside, 0755, error) && read_dependencies(&initrd, error) && take_init(&initrd, init, error) &&
+    bool ok = file_make_dirs(inside, 0755, error) && read_dependencies(&initrd, error) && take_program(&initrd, init, "init", error) &&
+              take_program(&initrd, runner, "kiln-runner", error) &&
               take_modules(&initrd, wanted, "modules", error) && take_modules(&initrd, wanted_for_card, "modules.card", error) &&
               pack(&initrd, out, error) && file_remove_tree(AT_FDCWD, inside, error);
 

@@ -14,8 +14,8 @@
  */
 bool appliance_kernel(const char *kernel, const char *folder, GError **error);
 
-/* Writes FOLDER/initrd: @init and the modules of @modules (a folder of /lib/modules) that find disks, ports and the network card. */
-bool appliance_initrd(const char *init, const char *modules, const char *folder, GError **error);
+/* Writes FOLDER/initrd: @init, @runner and the modules of @modules (a folder of /lib/modules) that find disks, ports and the network card. */
+bool appliance_initrd(const char *init, const char *runner, const char *modules, const char *folder, GError **error);
 
 /* Writes FOLDER/root with supermin. @supermin_dir is libguestfs's own, *packages* the trimmed list. */
 bool appliance_root(const char *supermin_dir, char **packages, const char *kernel, const char *modules, const char *folder, GError **error);

@@ -28,12 +28,13 @@
 /* Raised when the same inputs give another appliance. */
 #define RECIPE 1
 #define INIT_PROGRAM "kiln-appliance-init"
+#define RUNNER_PROGRAM "kiln-runner"
 #define PACKAGES_TEXT_MAX ((size_t)64 << 20)
 #define KEPT_SECONDS (24 * 3600) /* an older one may still be about to be started by somebody */
 #define BIOS_BOOT "21686148-6449-6e6f-744e-656564454649"
 
 typedef struct Inputs {
-    char *kernel, *modules, *init, *supermin_dir;
+    char *kernel, *modules, *init, *runner, *supermin_dir;
     char **packages;
 } Inputs;
 
@@ -42,6 +43,7 @@ static void inputs_clear(Inputs *inputs)
     g_free(inputs->kernel);
     g_free(inputs->modules);
     g_free(inputs->init);
+    g_free(inputs->runner);
     g_free(inputs->supermin_dir);
     g_strfreev(inputs->packages);
 }
@@ -55,6 +57,7 @@ void appliance_clear(Appliance *appliance)
 static bool find_inputs(Inputs *inputs, GError **error)
 {
     return host_kernel_find(&inputs->kernel, &inputs->modules, error) && libexec_find(INIT_PROGRAM, &inputs->init, error) &&
+           libexec_find(RUNNER_PROGRAM, &inputs->runner, error) &&
            appliance_supermin_dir(&inputs->supermin_dir, error) && appliance_packages(inputs->supermin_dir, &inputs->packages, error);
 }
 
@@ -175,7 +178,7 @@ static bool make_key(const Inputs *inputs, char hex[DIGEST_HEX_SIZE], GError **e
     json_object_set_new(key, "kernel", json_string_nocheck(inputs->kernel));
     json_object_set_new(key, "kernel-time", json_integer((json_int_t)st.st_mtime));
     json_object_set_new(key, "kernel-size", json_integer((json_int_t)st.st_size));
-    if (!add_digest(key, "init", inputs->init, error) || !add_folder(folder, inputs->supermin_dir, error) ||
+    if (!add_digest(key, "init", inputs->init, error) || !add_digest(key, "runner", inputs->runner, error) || !add_folder(folder, inputs->supermin_dir, error) ||
         !add_packages(packages, inputs->packages, error))
         return false;
     json_digest(key, &digest);
@@ -195,7 +198,7 @@ static bool write_readme(const char *folder, GError **error)
 
 static bool build_in(const Inputs *inputs, const char *folder, GError **error)
 {
-    return appliance_kernel(inputs->kernel, folder, error) && appliance_initrd(inputs->init, inputs->modules, folder, error) &&
+    return appliance_kernel(inputs->kernel, folder, error) && appliance_initrd(inputs->init, inputs->runner, inputs->modules, folder, error) &&
            appliance_root(inputs->supermin_dir, inputs->packages, inputs->kernel, inputs->modules, folder, error) &&
            write_readme(folder, error);
 }

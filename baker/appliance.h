@@ -4,11 +4,11 @@
  *
  *     CACHE/appliance/<key>/
  *         kernel       the host's, unpacked (a guest without KVM is slow at that), or as it is where it cannot start like that
- *         initrd       baker/appliance/init.c and the dozen kernel modules that find the disks
+ *         initrd       baker/appliance/init.c, the dozen kernel modules that find the disks, and the runner
  *         root         what supermin makes of the programs that libguestfs's daemon calls, without those for LVM, LUKS, btrfs, arrays
  *         README.fixed
  *
- * CACHE is file_cache_dir(). The key covers all that goes in: the kernel, our init, libguestfs's own parts and the versions of
+ * CACHE is file_cache_dir(). The key covers all that goes in: the kernel, our two programs, libguestfs's own parts and the versions of
  * the packages that supermin copies from. When one of them changes another one is built, some twenty seconds, and older ones go after a day.
  *
  * Disks that need more than it has (see appliance_suits) are worked on in libguestfs's stock appliance.
@@ -17,6 +17,9 @@
 #define KILN_BAKER_APPLIANCE_H
 
 #include "store/store.h"
+
+/* Where the appliance has kiln's runner. */
+#define APPLIANCE_RUNNER "/run/kiln-runner"
 
 typedef struct Appliance {
     char *path;    /* for guestfs_set_path */

@@ -5,6 +5,7 @@
 #include "baker/bake-run.h"
 
 #include "baker/appliance.h"
+#include "baker/guest-mounts.h"
 #include "baker/guest-open.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -65,14 +66,19 @@ static bool choose_appliance(StoreMap *disk, Appliance *ret, GError **error)
     return true;
 }
 
-static bool look_at_disk(BakeChain *chain, size_t index, GuestOpenSpec *spec, Appliance *ret_appliance, GError **error)
+/* *ret_mounts: what @spec points to; NULL where nothing is known. */
+static bool look_at_disk(BakeChain *chain, size_t index, GuestOpenSpec *spec, GPtrArray **ret_mounts, Appliance *ret_appliance, GError **error)
 {
     g_autoptr(StoreMap) disk = NULL;
     uint64_t size;
 
-    return store_map_open(chain->store, bake_map_before(chain, index), &disk, error) &&
-           bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error) &&
-           choose_appliance(disk, ret_appliance, error);
+    if (!store_map_open(chain->store, bake_map_before(chain, index), &disk, error) ||
+        !bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error) || !choose_appliance(disk, ret_appliance, error))
+        return false;
+    if (spec->inspect && spec->root_known && !guest_mounts_find(disk, spec->root_offset, size, ret_mounts, error))
+        return false;
+    spec->mounts = *ret_mounts;
+    return true;
 }
 
 static bool disk_is_good(void *arg)
@@ -109,6 +115,7 @@ static bool open_session(BakeSession *session, size_t index, GError **error)
     BakeChain *chain = session->chain;
     GuestOpenSpec spec = {.inspect = chain->state.layout == LAYOUT_INPLACE};
     g_auto(Appliance) appliance = {0};
+    g_autoptr(GPtrArray) mounts = NULL;
     gint64 start = g_get_monotonic_time();
     g_autofree char *took = NULL;
 
@@ -120,7 +127,7 @@ static bool open_session(BakeSession *session, size_t index, GError **error)
         return fail_prefix(error, "working disk");
     if (secrets_any(chain->secrets))
         working_disk_set_scan(session->disk, scan_for_secrets, session);
-    if (!look_at_disk(chain, index, &spec, &appliance, error))
+    if (!look_at_disk(chain, index, &spec, &mounts, &appliance, error))
         return false;
     spec.appliance = appliance.path;
     spec.nbd_socket = working_disk_socket(session->disk);

@@ -14,6 +14,7 @@
  * fails by itself. When kiln itself is killed, libguestfs's recovery process ends qemu.
  */
 #include "baker/accel.h"
+#include "baker/appliance.h"
 #include "baker/guest-channel.h"
 #include "baker/guest-network.h"
 #include "baker/guest-open.h"
@@ -72,7 +73,9 @@ typedef struct GuestLibguestfs {
     char *sockdir; /* removed by us */
     char *control_path;
     bool inspect;
+    bool has_runner; /* at APPLIANCE_RUNNER */
     bool launched;
+    char *partitions;  /* where they start, as the kernel tells it; NULL: not asked yet */
     GPtrArray *mounts; /* char *: device, folder, device, folder, ... */
     GString *console;  /* the last of what the kernel said */
     GuestNetwork *network; /* NULL: no card */
@@ -439,6 +442,7 @@ static bool configure(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError 
         return false;
     if (guestfs_set_backend(g, "direct") < 0 || guestfs_set_tmpdir(g, spec->tmpdir) < 0 ||
         guestfs_set_network(g, 0) < 0 || guestfs_set_identifier(g, "kiln") < 0 ||
+        guestfs_set_append(g, "kiln.port=" CONTROL_PORT) < 0 || /* our own appliance waits for it */
         (spec->appliance && guestfs_set_path(g, spec->appliance) < 0) ||
         (accel_find() != ACCEL_KVM && guestfs_set_backend_setting(g, "force_tcg", "1") < 0) ||
         guestfs_set_pgroup(g, 1) < 0 || guestfs_set_recovery_proc(g, 1) < 0 ||
@@ -493,17 +497,17 @@ static void add_mount(GuestLibguestfs *guest, const char *device, const char *fo
  */
 static bool find_partition(GuestLibguestfs *guest, uint64_t offset, char **ret_device, GError **error)
 {
-    g_autofree char *out = NULL;
     g_auto(GStrv) lines = NULL;
 
     if (offset == 0) {
         *ret_device = g_strdup(DISK);
         return true;
     }
-    out = appliance_sh(guest, "command -v udevadm >/dev/null && udevadm settle; grep -H . /sys/block/sd*/sd*/start");
-    if (!out)
+    if (!guest->partitions)
+        guest->partitions = appliance_sh(guest, "command -v udevadm >/dev/null && udevadm settle; grep -H . /sys/block/sd*/sd*/start");
+    if (!guest->partitions)
         return fail_call(guest, error, "read the working disk's partitions");
-    lines = g_strsplit(out, "\n", -1);
+    lines = g_strsplit(guest->partitions, "\n", -1);
     for (char **line = lines; *line; line++) {
         unsigned number;
         uint64_t start;
@@ -574,10 +578,25 @@ static bool find_inspected_root(GuestLibguestfs *guest, const char *host_root, G
     return true;
 }
 
+static bool add_known_mounts(GuestLibguestfs *guest, const GPtrArray *mounts, GError **error)
+{
+    for (guint i = 0; i < mounts->len; i++) {
+        const GuestMount *mount = mounts->pdata[i];
+        g_autofree char *device = NULL;
+
+        if (!find_partition(guest, mount->offset, &device, error))
+            return false;
+        add_mount(guest, device, mount->folder);
+    }
+    return true;
+}
+
 static bool find_root(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError **error)
 {
     g_autofree char *device = NULL;
 
+    if (spec->mounts)
+        return add_known_mounts(guest, spec->mounts, error);
     if ((!spec->inspect || spec->root_known) && !find_partition(guest, spec->root_offset, &device, error))
         return false;
     if (spec->inspect)
@@ -609,10 +628,13 @@ static bool mount_all(GuestLibguestfs *guest, GError **error)
 
 /* --- the runner --- */
 
+/* kiln's own appliance brings it along. */
 static bool upload_runner(GuestLibguestfs *guest, GError **error)
 {
     g_autofree char *runner = NULL;
 
+    if (guest->has_runner)
+        return true;
     if (!libexec_find("kiln-runner", &runner, error))
         return false;
     if (CALL(guest, guestfs_debug_upload(guest->g, runner, RUNNER_IN_APPLIANCE, 0755) < 0))
@@ -622,8 +644,9 @@ static bool upload_runner(GuestLibguestfs *guest, GError **error)
 
 static bool start_runner(GuestLibguestfs *guest, GError **error)
 {
-    g_autofree char *out =
-        appliance_sh(guest, RUNNER_IN_APPLIANCE " /dev/virtio-ports/" CONTROL_PORT " " SYSROOT);
+    static const char arguments[] = " /dev/virtio-ports/" CONTROL_PORT " " SYSROOT;
+    g_autofree char *line = g_strconcat(guest->has_runner ? APPLIANCE_RUNNER : RUNNER_IN_APPLIANCE, arguments, NULL);
+    g_autofree char *out = appliance_sh(guest, line);
 
     if (!out)
         return fail_call(guest, error, "start kiln's runner in the appliance");
@@ -666,6 +689,7 @@ static void guest_free(GuestLibguestfs *guest)
         (void)file_remove_tree(AT_FDCWD, guest->sockdir, NULL);
     g_free(guest->sockdir);
     g_free(guest->control_path);
+    g_free(guest->partitions);
     g_ptr_array_unref(guest->mounts);
     g_string_free(guest->console, TRUE);
     g_free(guest);
@@ -825,6 +849,7 @@ bool guest_libguestfs_open(const GuestOpenSpec *spec, Guest **ret, GError **erro
     guest = g_new0(GuestLibguestfs, 1);
     guest->over.base.ops = &libguestfs_ops;
     guest->inspect = spec->inspect;
+    guest->has_runner = spec->appliance != NULL;
     guest->mounts = g_ptr_array_new_with_free_func(g_free);
     guest->console = g_string_new(NULL);
     watcher_init(&guest->watcher);

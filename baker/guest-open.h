@@ -7,11 +7,17 @@
 
 #include "provisioner/guest.h"
 
+typedef struct GuestMount {
+    uint64_t offset; /* of the partition on the working disk */
+    char *folder;
+} GuestMount;
+
 typedef struct GuestOpenSpec {
     const char *nbd_socket; /* the working disk */
     bool inspect;           /* find root and mount points as /etc/fstab says (vendor images) ... */
     bool root_known;        /* ... or on the partition at @root_offset; with @inspect it says which of several roots is */
     uint64_t root_offset;   /* meant, and is used alone where libguestfs finds no operating system it knows */
+    const GPtrArray *mounts; /* of GuestMount*: with @inspect, what an inspection would find, known already; NULL: look */
     bool network;           /* some step needs it: a card is added */
     const char *appliance;  /* a fixed one, see appliance.h; NULL: libguestfs's stock one, or that of $LIBGUESTFS_PATH */
     const char *tmpdir;     /* for libguestfs's files; ours to remove */

@@ -318,12 +318,19 @@ static char *roots_at_depth(const GArray *roots, int depth)
 }
 
 /*
- * One find for each depth and type, as a process costs much where there is no KVM; find without -printf is
- * all that busybox has. From the root on, -xdev keeps find out of /run while it is a mount.
+ * One find for each depth where find can print the type (GNU's), else one for each depth and type (busybox has nothing better): a process costs much where
+ * there is no KVM. From the root on, -xdev keeps find out of /run while it is a mount.
  */
 static char *find_script(const GArray *roots)
 {
-    GString *script = g_string_new("umask 022; rm -rf " WORK "; mkdir -p " WORK " || exit 1\n");
+    GString *script = g_string_new(
+        "umask 022; set -f; rm -rf " WORK "; mkdir -p " WORK " || exit 1\n"
+        "if find . -maxdepth 0 -printf '' 2>/dev/null; then\n"
+        "look() { depth=$1; filter=$2; shift 2; find \"$@\" -xdev -maxdepth $depth $filter -printf '%y%p\\0' >>" WORK "/all; }\n"
+        "else\n"
+        "look() { depth=$1; filter=$2; shift 2\n"
+        "for t in f d l; do find \"$@\" -xdev -maxdepth $depth $filter -type $t -print0 >>" WORK "/$t; done; }\n"
+        "fi\n");
     g_autofree char *single = roots_at_depth(roots, 0);
 
     g_string_append_printf(
@@ -336,23 +343,21 @@ static char *find_script(const GArray *roots)
     for (int depth = 1; depth <= WALK_DEPTH_MAX; depth++) {
         g_autofree char *list = roots_at_depth(roots, depth);
         if (*list)
-            g_string_append_printf(
-                script,
-                "set --; for r in%s; do [ -d $r ] && set -- \"$@\" $r; done\n"
-                "[ $# = 0 ] || for t in f d l; do find \"$@\" -xdev -maxdepth %d -type $t -print0 >>" WORK
-                "/$t; done\n",
-                list, depth);
+            g_string_append_printf(script,
+                                   "set --; for r in%s; do [ -d $r ] && set -- \"$@\" $r; done\n"
+                                   "[ $# = 0 ] || look %d '' \"$@\"\n",
+                                   list, depth);
     }
-    g_string_append(script, "for t in f d l; do find . -xdev -maxdepth 2 \\( -path ./tmp -o -path './tmp/*' "
-                            "-o -path ./run -o -path './run/*' "
-                            "\\) -type $t -print0 >>" WORK "/$t; done\n"
+    g_string_append(script, "look 2 '( -path ./tmp -o -path ./tmp/* -o -path ./run -o -path ./run/* )' .\n"
                             "exit 0\n");
     return g_string_free(script, FALSE);
 }
 
+/* @type 0: each path has its type in front. */
 static bool read_list(Guest *guest, char type, Found *found, GError **error)
 {
-    g_autofree char *path = g_strdup_printf("/" WORK "/%c", type);
+    const char name[] = {type, '\0'};
+    g_autofree char *path = g_strconcat("/" WORK "/", type ? name : "all", NULL);
     g_autoptr(GBytes) bytes = NULL;
     gsize size;
 
@@ -361,9 +366,11 @@ static bool read_list(Guest *guest, char type, Found *found, GError **error)
     const char *p = bytes ? g_bytes_get_data(bytes, &size) : "";
     for (const char *end = bytes ? p + size : p; p < end;
          p += strlen(p) + 1) { /* guest_get_bytes() adds a NUL at the end */
-        const char *path = g_str_has_prefix(p, "./") ? p + 2 : p;
-        if (!g_str_has_prefix(path, WORK) && *path && *path != '/' && !strstr(path, "../"))
-            g_tree_insert(found->entries, g_strdup(path), GINT_TO_POINTER((int)type));
+        char kind = type ? type : *p;
+        const char *listed = type || !*p ? p : p + 1, *path = g_str_has_prefix(listed, "./") ? listed + 2 : listed;
+
+        if (kind && strchr("fdl", kind) && !g_str_has_prefix(path, WORK) && *path && *path != '/' && !strstr(path, "../"))
+            g_tree_insert(found->entries, g_strdup(path), GINT_TO_POINTER((int)kind));
     }
     return true;
 }
@@ -381,7 +388,7 @@ static bool find_by_commands(const ProvisionerHost *host, Guest *guest, const GA
     for (const char *type = "fdl"; *type; type++)
         if (!read_list(guest, *type, found, error))
             return false;
-    return true;
+    return read_list(guest, 0, found, error);
 }
 
 /* The same through the port. Links are seen as what they lead to, so nothing is entered that a rule would not

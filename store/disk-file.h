@@ -24,6 +24,9 @@ typedef struct DiskPartition {
     uint64_t offset, size;
     char type[40];        /* GPT type GUID in lower case, or "mbr:83" */
     char fs[16];          /* "ext4", "vfat", "xfs", "btrfs", "swap", "lvm", "luks" or "" when not recognised */
+    char uuid[40];        /* as blkid prints it: of an ext4, or "1234-ABCD" of a vfat; "" for others */
+    char label[20];       /* of an ext4 or vfat, "" for none */
+    char partuuid[40];    /* of the table's entry: a GUID in lower case, or "1234abcd-01" in an MBR; "" on a disk without table */
     bool unclean;         /* ext4 whose journal waits for a mount to replay it: not to be read before that */
 } DiskPartition;
 /* CRC-32 (IEEE 802.3) as GPT's header and table carry it. */

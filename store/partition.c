@@ -63,6 +63,47 @@ static const struct {
     {"vfat", 54, "FAT12   ", 8},
 };
 
+static void guid_text(const uint8_t *g, char text[40])
+{
+    g_snprintf(text, 40, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", g[3], g[2], g[1], g[0], g[5],
+               g[4], g[7], g[6], g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
+}
+
+/* The names that an fstab knows a file system by. */
+static void ext4_names(const uint8_t *super, DiskPartition *part)
+{
+    const uint8_t *u = super + 104;
+
+    g_snprintf(part->uuid, sizeof part->uuid, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
+               u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+    g_snprintf(part->label, sizeof part->label, "%.16s", (const char *)super + 120);
+}
+
+static void vfat_names(const uint8_t *boot, DiskPartition *part)
+{
+    bool fat32 = memcmp(boot + 82, "FAT32", 5) == 0;
+    const uint8_t *serial = boot + (fat32 ? 67 : 39);
+
+    g_snprintf(part->uuid, sizeof part->uuid, "%02X%02X-%02X%02X", serial[3], serial[2], serial[1], serial[0]);
+    g_snprintf(part->label, sizeof part->label, "%.11s", (const char *)boot + (fat32 ? 71 : 43));
+    g_strchomp(part->label);
+    if (strcmp(part->label, "NO NAME") == 0)
+        part->label[0] = '\0';
+}
+
+static bool read_names(StoreMap *map, DiskPartition *part, GError **error)
+{
+    uint8_t bytes[512];
+    bool ext4 = strcmp(part->fs, "ext4") == 0, vfat = strcmp(part->fs, "vfat") == 0;
+
+    if ((!ext4 && !vfat) || part->size < 2048)
+        return true;
+    if (!store_map_pread(map, bytes, sizeof bytes, part->offset + (ext4 ? 1024 : 0), error))
+        return false;
+    (ext4 ? ext4_names : vfat_names)(bytes, part);
+    return true;
+}
+
 /* Was the machine cut off while this ext4 was mounted? Then its journal holds what its blocks do not. */
 static bool detect_unclean(StoreMap *map, DiskPartition *part, GError **error)
 {
@@ -87,7 +128,7 @@ static bool detect_fs(StoreMap *map, DiskPartition *part, GError **error)
             return false;
         if (memcmp(bytes, signatures[i].bytes, signatures[i].size) == 0) {
             g_strlcpy(part->fs, signatures[i].fs, sizeof part->fs);
-            return detect_unclean(map, part, error);
+            return read_names(map, part, error) && detect_unclean(map, part, error);
         }
     }
     return true;
@@ -95,7 +136,7 @@ static bool detect_fs(StoreMap *map, DiskPartition *part, GError **error)
 
 /* Keeps a partition of whole sectors that lies on the disk; the others are nobody's. */
 static bool add_partition(StoreMap *map, GArray *parts, unsigned number, uint64_t first, uint64_t count, const char *type,
-                          GError **error)
+                          const char *partuuid, GError **error)
 {
     uint64_t sectors = store_map_size(map) / SECTOR;
     DiskPartition part = {.number = number};
@@ -105,16 +146,11 @@ static bool add_partition(StoreMap *map, GArray *parts, unsigned number, uint64_
     part.offset = first * SECTOR;
     part.size = count * SECTOR;
     g_strlcpy(part.type, type, sizeof part.type);
+    g_strlcpy(part.partuuid, partuuid, sizeof part.partuuid);
     if (!detect_fs(map, &part, error))
         return false;
     g_array_append_val(parts, part);
     return true;
-}
-
-static void guid_text(const uint8_t *g, char text[40])
-{
-    g_snprintf(text, 40, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", g[3], g[2], g[1], g[0], g[5],
-               g[4], g[7], g[6], g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
 }
 
 static bool gpt_header_is_sound(uint8_t *header)
@@ -151,12 +187,13 @@ static bool gpt_read(StoreMap *map, uint8_t *header, GArray *parts, GError **err
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *entry = entries + (size_t)i * entry_size;
         uint64_t first = get64(entry + 32), last = get64(entry + 40);
-        char type[40];
+        char type[40], partuuid[40];
 
         guid_text(entry, type);
+        guid_text(entry + 16, partuuid);
         if (strcmp(type, "00000000-0000-0000-0000-000000000000") == 0 || last < first || last - first == UINT64_MAX)
             continue;
-        if (!add_partition(map, parts, i + 1, first, last - first + 1, type, error))
+        if (!add_partition(map, parts, i + 1, first, last - first + 1, type, partuuid, error))
             return false;
     }
     return true;
@@ -168,7 +205,7 @@ static bool mbr_type_is_extended(uint8_t type)
 }
 
 /* The chain of extended boot records; it must go forward, so it ends. */
-static bool mbr_read_logical(StoreMap *map, uint64_t base, uint64_t base_count, GArray *parts, GError **error)
+static bool mbr_read_logical(StoreMap *map, uint32_t disk_id, uint64_t base, uint64_t base_count, GArray *parts, GError **error)
 {
     uint64_t at = base, disk = store_map_size(map) / SECTOR;
     unsigned number = 5;
@@ -177,14 +214,15 @@ static bool mbr_read_logical(StoreMap *map, uint64_t base, uint64_t base_count, 
         uint8_t sector[SECTOR];
         const uint8_t *entry = sector + 446;
         uint64_t next;
-        char type[16];
+        char type[16], partuuid[16];
 
         if (!store_map_pread(map, sector, sizeof sector, at * SECTOR, error))
             return false;
         if (get16(sector + 510) != 0xaa55)
             return true;
         g_snprintf(type, sizeof type, "mbr:%02x", entry[4]);
-        if (entry[4] && !add_partition(map, parts, number++, at + get32(entry + 8), get32(entry + 12), type, error))
+        g_snprintf(partuuid, sizeof partuuid, "%08x-%02x", disk_id, number);
+        if (entry[4] && !add_partition(map, parts, number++, at + get32(entry + 8), get32(entry + 12), type, partuuid, error))
             return false;
         next = base + get32(entry + 16 + 8);
         if (!mbr_type_is_extended(entry[16 + 4]) || next <= at || next >= base + base_count)
@@ -198,17 +236,18 @@ static bool mbr_read(StoreMap *map, const uint8_t *mbr, GArray *parts, GError **
 {
     for (unsigned i = 0; i < 4; i++) {
         const uint8_t *entry = mbr + 446 + 16 * i;
-        char type[16];
+        char type[16], partuuid[16];
 
         if (entry[4] == 0)
             continue;
         if (mbr_type_is_extended(entry[4])) {
-            if (!mbr_read_logical(map, get32(entry + 8), get32(entry + 12), parts, error))
+            if (!mbr_read_logical(map, get32(mbr + 440), get32(entry + 8), get32(entry + 12), parts, error))
                 return false;
             continue;
         }
         g_snprintf(type, sizeof type, "mbr:%02x", entry[4]);
-        if (!add_partition(map, parts, i + 1, get32(entry + 8), get32(entry + 12), type, error))
+        g_snprintf(partuuid, sizeof partuuid, "%08x-%02x", get32(mbr + 440), i + 1);
+        if (!add_partition(map, parts, i + 1, get32(entry + 8), get32(entry + 12), type, partuuid, error))
             return false;
     }
     return true;

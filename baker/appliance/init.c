@@ -4,7 +4,9 @@
  *
  *     /modules        names of kernel modules beside it, in the order in which they are loaded
  *     /modules.card   likewise, for machines with a network card
- *     root=UUID=...  the appliance's root, among the disks that appear
+ *     /kiln-runner    what will run the steps; it ends up in /run
+ *     root=UUID=...   the appliance's root, among the disks that appear
+ *     kiln.port=NAME  a port that must be there, beside libguestfs's own, before the daemon starts
  *
  * The stock appliance spends most of its start on what a bake has no use for: device rules, volume managers, arrays, a shell
  * script with a hundred programs, each of which costs a tenth of a second where the processor is emulated. This is one static program that
@@ -207,6 +209,32 @@ static void take_along(const char *from, const char *to)
         die("move '%s'", from);
 }
 
+/* Through memory: the two lie on different file systems, and /run is made behind the initrd's back. */
+static void *take_runner(size_t *ret_size)
+{
+    struct stat st;
+    int fd = open("/kiln-runner", O_RDONLY | O_CLOEXEC);
+    void *bytes;
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        die("open the runner");
+    bytes = malloc((size_t)st.st_size);
+    if (!bytes || read(fd, bytes, (size_t)st.st_size) != st.st_size)
+        die("read the runner");
+    (void)close(fd);
+    *ret_size = (size_t)st.st_size;
+    return bytes;
+}
+
+static void put_runner(const void *bytes, size_t size)
+{
+    int fd = open("/run/kiln-runner", O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+
+    if (fd < 0 || write(fd, bytes, size) != (ssize_t)size)
+        die("write the runner");
+    (void)close(fd);
+}
+
 static void enter_root(void)
 {
     take_along("/proc", ROOT "/proc");
@@ -241,19 +269,35 @@ static void link_ports(void)
         (void)closedir(dir);
 }
 
-static void wait_for_ports(void)
+static void wait_for_port(const char *path)
 {
     int waited = 0;
 
-    make_folder(PORTS);
     for (;;) {
         link_ports();
-        if (access(CHANNEL, F_OK) == 0)
+        if (access(path, F_OK) == 0)
             return;
         if ((waited += WAIT_STEP_MS) > WAIT_LIMIT_MS)
-            die("find libguestfs's port");
+            die("find the port '%s'", path);
         pause_ms(WAIT_STEP_MS);
     }
+}
+
+static void wait_for_ports(void)
+{
+    static const char option[] = " kiln.port=";
+    char line[4096], path[512];
+    const char *name;
+
+    make_folder(PORTS);
+    wait_for_port(CHANNEL);
+    read_text("/proc/cmdline", line, sizeof line);
+    name = strstr(line, option);
+    if (!name)
+        return;
+    name += sizeof option - 1;
+    (void)snprintf(path, sizeof path, PORTS "/%.*s", (int)strcspn(name, " \n"), name);
+    wait_for_port(path);
 }
 
 /* Named by their place on the bus, "scsi-0:0:1:0"; guestfsd sorts them by number. */
@@ -330,6 +374,9 @@ static void run_daemon(void)
 
 int main(void)
 {
+    size_t runner_size;
+    void *runner;
+
     (void)setvbuf(stdout, NULL, _IONBF, 0);
     mount_on("proc", "/proc", "");
     mount_on("sysfs", "/sys", "");
@@ -338,8 +385,11 @@ int main(void)
     if (has_card())
         load_modules("/modules.card");
     mount_root();
+    runner = take_runner(&runner_size);
     enter_root();
     furnish();
+    put_runner(runner, runner_size);
+    free(runner);
     wait_for_ports();
     run_daemon();
     sync();
