@@ -94,7 +94,12 @@ static bool is_on_disk(const char *type)
                                          "hugetlbfs", "mqueue", "binfmt_misc", "iso9660", "udf", "nfs", "nfs4", "cifs", "9p", "virtiofs", "none", "ignore",
                                          "efivarfs", "configfs", "fusectl", "ramfs", "overlay", "squashfs", NULL};
 
-    return !g_strv_contains(others, type);
+    g_auto(GStrv) types = g_strsplit(type, ",", -1);
+    bool any = false;
+
+    for (char **one = types; *one && !any; one++)
+        any = !g_strv_contains(others, *one);
+    return any;
 }
 
 static bool is_folder(const char *folder)
