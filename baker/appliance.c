@@ -9,18 +9,15 @@
 #include "baker/libexec.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/interrupt.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/scope.h"
 #include "base/units.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -243,13 +240,8 @@ static bool lock_base(const char *base, int *ret, GError **error)
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
         return fail_errno(error, "open '%s'", path);
-    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return fail_errno(error, "lock '%s'", path);
-        if (!interrupt_check(error))
-            return false;
-        g_usleep(50000);
-    }
+    if (!file_lock(fd, path, "waiting for another process that makes the bake appliance", error))
+        return false;
     *ret = g_steal_fd(&fd);
     return true;
 }

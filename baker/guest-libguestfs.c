@@ -841,7 +841,6 @@ static bool guest_open(GuestLibguestfs *guest, const GuestOpenSpec *spec, GError
 bool guest_libguestfs_open(const GuestOpenSpec *spec, Guest **ret, GError **error)
 {
     GuestLibguestfs *guest;
-
     bool brings_kernel = spec->appliance || g_getenv("SUPERMIN_KERNEL") || g_getenv("LIBGUESTFS_PATH");
 
     if ((!brings_kernel && !host_kernel_find(NULL, NULL, error)) || !interrupt_check(error))

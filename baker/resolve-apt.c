@@ -18,7 +18,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/scope.h"
@@ -27,7 +26,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -385,23 +383,6 @@ static bool is_same_file(int fd, const char *path)
     return fstat(fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 
-static bool wait_for_lock(AptSpace *space, const char *path, GError **error)
-{
-    bool told = false;
-
-    while (flock(space->lock, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return fail_errno(error, "lock '%s'", path);
-        if (!told)
-            log_verbose("waiting for another resolution with the same package sources");
-        told = true;
-        if (!interrupt_check(error))
-            return false;
-        g_usleep(20000);
-    }
-    return true;
-}
-
 static bool lock_space(AptSpace *space, GError **error)
 {
     g_autofree char *path = g_build_filename(space->path, "lock", NULL);
@@ -413,7 +394,7 @@ static bool lock_space(AptSpace *space, GError **error)
         space->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
         if (space->lock < 0 && errno != ENOENT)
             return fail_errno(error, "open '%s'", path);
-        if (space->lock >= 0 && !wait_for_lock(space, path, error))
+        if (space->lock >= 0 && !file_lock(space->lock, path, "waiting for another resolution with the same package sources", error))
             return false;
     } while (space->lock < 0 || !is_same_file(space->lock, path));
     return true;

@@ -6,12 +6,17 @@
 #include "base/file.h"
 
 #include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
 #include "base/scope.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+
+#define LOCK_PAUSE_US 20000
 
 bool file_pread_full(int fd, void *buf, size_t size, uint64_t offset, const char *what, GError **error)
 {
@@ -268,6 +273,23 @@ const char *file_program_dir(void)
         g_once_init_leave(&once, (gsize)dir);
     }
     return (const char *)once;
+}
+
+bool file_lock(int fd, const char *path, const char *waiting, GError **error)
+{
+    bool told = false;
+
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return fail_errno(error, "lock '%s'", path);
+        if (!told)
+            log_verbose("%s", waiting);
+        told = true;
+        if (!interrupt_check(error))
+            return false;
+        g_usleep(LOCK_PAUSE_US);
+    }
+    return true;
 }
 
 char *file_cache_dir(void)

@@ -49,6 +49,9 @@ bool bytes_are_zero(const void *buf, size_t size);
 /* Folder of the running program, for files shipped beside it (plugin, runner, library). Never fails. */
 const char *file_program_dir(void);
 
+/* Waits for the exclusive flock of @fd, which is @path, until the user interrupts; @waiting is said by log_verbose when there is a wait. */
+bool file_lock(int fd, const char *path, const char *waiting, GError **error);
+
 /* Where things are kept that can be had again: $KILN_CACHE, else /var/cache/kiln for root and $XDG_CACHE_HOME/kiln for others. */
 char *file_cache_dir(void);
 

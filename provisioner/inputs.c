@@ -3,10 +3,10 @@
  * The globs of `inputs`: what a template says that a step depends on beyond what its arguments name.
  */
 #include "base/error.h"
+#include "base/glob.h"
 #include "provisioner/host-file.h"
 #include "provisioner/provisioner.h"
 
-#include <fnmatch.h>
 #include <string.h>
 
 #define WHO "inputs"
@@ -16,20 +16,9 @@ static bool is_glob(const char *text)
     return strpbrk(text, "*?[") != NULL;
 }
 
-/* "**" stands for any number of folders, none among them. */
-static bool match_parts(char *const *pattern, char *const *path)
-{
-    if (!*pattern)
-        return true; /* a folder that matches stands for all that is in it */
-    if (strcmp(*pattern, "**") == 0)
-        return match_parts(pattern + 1, path) || (*path && match_parts(pattern, path + 1));
-    return *path && fnmatch(*pattern, *path, 0) == 0 && match_parts(pattern + 1, path + 1);
-}
-
 typedef struct Match {
     char **pattern;
     const char *base; /* as the user wrote it, "" for none */
-    const ProvisionerHost *host;
     GPtrArray *inputs;
     unsigned found;
 } Match;
@@ -40,7 +29,7 @@ static bool match_one(const char *path, const char *relative, const struct stat 
     g_auto(GStrv) parts = g_strsplit(relative, "/", -1);
     g_autofree char *name = *match->base ? g_build_filename(match->base, relative, NULL) : g_strdup(relative);
 
-    if (!match_parts(match->pattern, parts))
+    if (!glob_match_parts(match->pattern, parts, true)) /* a folder that matches stands for all that is in it */
         return true;
     match->found++;
     return host_file_add_entry(name, path, st, match->inputs, error);
@@ -60,7 +49,7 @@ static bool add_glob(const char *glob, const ProvisionerHost *host, GPtrArray *i
 {
     g_autofree char *base = literal_base(glob), *folder = NULL;
     g_auto(GStrv) pattern = g_strsplit(glob + strlen(base), "/", -1);
-    Match match = {.pattern = pattern, .base = base, .host = host, .inputs = inputs};
+    Match match = {.pattern = pattern, .base = base, .inputs = inputs};
     struct stat st;
 
     if (!host_file_find(WHO, *base ? base : ".", host, &folder, &st, error) || !host_file_walk(WHO, folder, match_one, &match, error))

@@ -8,12 +8,12 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/glob.h"
 #include "templates/language/parser.h"
 #include "templates/language/types.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -135,15 +135,6 @@ static Value *fn_pathexpand(Call *call)
 
 /* --- fileset --- */
 
-static bool match_parts(char *const *pattern, char *const *path)
-{
-    if (!*pattern)
-        return !*path;
-    if (strcmp(*pattern, "**") == 0)
-        return match_parts(pattern + 1, path) || (*path && match_parts(pattern, path + 1));
-    return *path && fnmatch(*pattern, *path, FNM_PERIOD * 0) == 0 && match_parts(pattern + 1, path + 1);
-}
-
 /* {a,b} means either, as in Packer's globs: one level is written out before matching. */
 static bool match_path(const char *pattern, const char *path)
 {
@@ -164,7 +155,7 @@ static bool match_path(const char *pattern, const char *path)
         g_auto(GStrv) parts = g_strsplit(pattern, "/", 64);
         g_auto(GStrv) names = g_strsplit(path, "/", FILESET_DEPTH + 1);
 
-        return match_parts(parts, names);
+        return glob_match_parts(parts, names, false);
     }
 }
 
