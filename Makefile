@@ -7,7 +7,7 @@ CC        ?= gcc
 CFLAGS    ?= -O2 -g
 O         := $(if $(SANITIZE),build-asan,build)
 
-PACKAGES  := glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libguestfs
+PACKAGES  := glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libguestfs libvirt libvirt-qemu
 KCFLAGS   := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -fPIC -Wall -Wextra -Wno-unused-parameter \
              -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 $(shell pkg-config --cflags $(PACKAGES))
 LIBS      := $(shell pkg-config --libs $(PACKAGES)) -pthread -lcrypt -lm
@@ -19,7 +19,7 @@ KCFLAGS   += -fsanitize=address,undefined -fno-omit-frame-pointer
 LIBS      += -fsanitize=address,undefined
 endif
 
-ROOMS     := base store templates templates/language provisioner baker
+ROOMS     := base store templates templates/language provisioner deploy baker
 PLUGIN_C  := store/nbd-plugin.c
 LIB_C     := $(filter-out $(PLUGIN_C),$(foreach r,$(ROOMS),$(wildcard $(r)/*.c)))
 CLI_C     := $(wildcard baker/cli/*.c)
@@ -72,7 +72,7 @@ $O/tests/%: tests/unit/%.c $(TESTSUP_C) $O/libkiln.a
 -include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(PLUGIN_O:.o=.d)
 
 deps:
-	@packaging/deps/install build run test
+	@packaging/deps/install build run deploy test
 
 # Everything below installs what it needs by itself, as root or through sudo.
 check-unit: all $(TESTS)

@@ -9,6 +9,7 @@
  *   store/layer.h         container layers: recipes that come back bit-exact
  *   store/image.h         artifacts, sets, names, references, bake states
  *   store/channel.h       channels and revocations
+ *   store/journal.h       journals of groups, under a lock and an epoch
  *   store/upkeep.h        gc, fsck, stats
  *   store/working-disk.h  the block device a bake runs on
  *   store/disk-file.h     raw and qcow2 files in and out
@@ -22,6 +23,7 @@
 #include "store/channel.h"
 #include "store/disk-file.h"
 #include "store/image.h"
+#include "store/journal.h"
 #include "store/layer.h"
 #include "store/map.h"
 #include "store/oci.h"
