@@ -159,15 +159,22 @@ static bool is_promoted(Store *store, const NightlyImage *image, GPtrArray *befo
     return !image->to || (store_resolve_set(store, ref, &now, NULL) && same_images(now, before));
 }
 
-static bool is_held(GPtrArray *channels, const StoreImage *image)
+static bool is_held(Store *store, GPtrArray *channels, const StoreImage *image, bool *ret, GError **error)
 {
-    for (guint i = 0; i < channels->len; i++)
-        if (digest_equal(&((StoreChannelEntry *)channels->pdata[i])->image, &image->id))
-            return true;
-    return false;
+    g_autoptr(GPtrArray) groups = NULL;
+
+    *ret = false;
+    for (guint i = 0; i < channels->len && !*ret; i++)
+        *ret = digest_equal(&((StoreChannelEntry *)channels->pdata[i])->image, &image->id);
+    if (*ret)
+        return true;
+    if (!store_journal_holders(store, &image->id, &groups, error))
+        return false;
+    *ret = groups->len > 0;
+    return true;
 }
 
-/* The newest @keep sets of the name stay, and what channels hold. */
+/* The newest @keep sets of the name stay, and what channels and groups hold. */
 static bool prune(Store *store, const NightlyImage *image, unsigned *ret_removed, GError **error)
 {
     g_autoptr(GPtrArray) images = NULL, channels = NULL;
@@ -179,12 +186,15 @@ static bool prune(Store *store, const NightlyImage *image, unsigned *ret_removed
         return false;
     for (guint i = 0; i < images->len; i++) {
         const StoreImage *one = images->pdata[i];
+        bool held;
 
         if (strcmp(one->name, image->name) != 0)
             continue;
         sets += one->set != last;
         last = one->set;
-        if (sets <= image->keep || is_held(channels, one))
+        if (!is_held(store, channels, one, &held, error))
+            return false;
+        if (sets <= image->keep || held)
             continue;
         if (!store_remove_image(store, one, error))
             return false;

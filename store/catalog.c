@@ -59,6 +59,16 @@ static const char *const state_upgrades[] = {
     "ALTER TABLE channel_log ADD COLUMN note TEXT;"
     "CREATE INDEX channel_log_place ON channel_log (name, kind, channel);"
     "CREATE INDEX channel_log_image ON channel_log (image);",
+    "ALTER TABLE channel_log ADD COLUMN extra TEXT;"
+    "CREATE TABLE journal (number INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, epoch INTEGER NOT NULL, grp TEXT NOT NULL,"
+    " who TEXT, record TEXT NOT NULL, previous BLOB, hash BLOB NOT NULL);"
+    "CREATE INDEX journal_group ON journal (grp, number);"
+    "CREATE TABLE journal_epoch (grp TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE hold (grp TEXT NOT NULL, image BLOB NOT NULL, PRIMARY KEY (grp, image)) WITHOUT ROWID;"
+    "CREATE INDEX hold_image ON hold (image);"
+    "CREATE TABLE signature (number INTEGER PRIMARY KEY AUTOINCREMENT, log TEXT NOT NULL, entry INTEGER NOT NULL, digest BLOB NOT NULL,"
+    " key BLOB NOT NULL, signature TEXT NOT NULL, at INTEGER NOT NULL, who TEXT);"
+    "CREATE INDEX signature_digest ON signature (digest);",
     NULL,
 };
 
@@ -67,7 +77,7 @@ static void fill_spec(const char *dir, bool state, DatabaseSpec *ret, char **ret
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = state ? 2 : 1,
+        .version = state ? 3 : 1,
         .schema = state ? state_schema : catalog_schema,
         .upgrades = state ? state_upgrades : NULL,
         .full = state,

@@ -38,6 +38,18 @@ bool store_channel_check(const char *channel, GError **error)
     return true;
 }
 
+char *store_user(void)
+{
+    const struct passwd *user = getpwuid(getuid());
+
+    return user ? g_utf8_make_valid(user->pw_name, -1) : g_strdup_printf("%u", (unsigned)getuid());
+}
+
+json_t *store_text_json(const char *text)
+{
+    return !text ? json_null() : g_utf8_validate(text, -1, NULL) ? json_string(text) : json_false();
+}
+
 static void set_digest(json_t *object, const char *key, const Digest *digest)
 {
     char oci[DIGEST_OCI_SIZE];
@@ -48,15 +60,15 @@ static void set_digest(json_t *object, const char *key, const Digest *digest)
 
 static void entry_hash(const StoreChannelEntry *entry, Digest *ret)
 {
-    g_autoptr(json_t) text = json_pack("{s:I, s:s, s:s, s:s, s:s}", "at", (json_int_t)entry->at, "action", entry->action, "name",
-                                       entry->name, "kind", entry->kind, "channel", entry->channel);
+    g_autoptr(json_t) text = json_pack("{s:I, s:o, s:o, s:o, s:o}", "at", (json_int_t)entry->at, "action", store_text_json(entry->action), "name",
+                                       store_text_json(entry->name), "kind", store_text_json(entry->kind), "channel", store_text_json(entry->channel));
 
     set_digest(text, "image", &entry->image);
     set_digest(text, "previous", &entry->previous);
     if (entry->who)
-        json_object_set_new(text, "who", json_string_nocheck(entry->who));
+        json_object_set_new(text, "who", store_text_json(entry->who));
     if (entry->note)
-        json_object_set_new(text, "note", json_string_nocheck(entry->note));
+        json_object_set_new(text, "note", store_text_json(entry->note));
     json_digest(text, ret);
 }
 
@@ -93,14 +105,14 @@ static bool last_hash(Database *db, Digest *ret, GError **error)
 static bool append(Database *db, const char *action, const char *name, const char *channel, const StoreImage *image,
                    const char *note, GError **error)
 {
-    const struct passwd *user = getpwuid(getuid());
+    g_autofree char *who = store_user();
     StoreChannelEntry entry = {.at = g_get_real_time() / G_USEC_PER_SEC,
                                .action = (char *)action,
                                .name = (char *)name,
                                .kind = image->kind,
                                .channel = (char *)channel,
                                .image = image->id,
-                               .who = user ? user->pw_name : NULL,
+                               .who = who,
                                .note = (char *)note};
 
     if (!last_hash(db, &entry.previous, error))

@@ -12,6 +12,7 @@
 #include "store/blob.h"
 #include "store/channel.h"
 #include "store/block-index.h"
+#include "store/journal.h"
 #include "store/io.h"
 #include "store/layer.h"
 #include "store/map-private.h"
@@ -277,6 +278,18 @@ static bool check_name(Fsck *f, const Row *row, GError **error)
     return true;
 }
 
+static bool check_hold(Fsck *f, const Row *row, GError **error)
+{
+    char hex[DIGEST_OCI_SIZE];
+    int64_t known;
+
+    if (!database_int(f->db, 0, &known, error, "SELECT count(*) FROM image WHERE id = ?1", "d", &row->digest))
+        return false;
+    if (!known)
+        problem(f, "group '%s' needs image %s, which is not in the catalog", row->text, digest_to_oci(&row->digest, hex));
+    return true;
+}
+
 static bool check_recipe(Fsck *f, const Row *row, GError **error)
 {
     char hex[DIGEST_HEX_SIZE];
@@ -315,6 +328,7 @@ static bool check_everything(Fsck *f, GError **error)
         { false, check_image, "SELECT id, map, 0, 0, 0, 0, name || '/' || kind FROM image" },
         { false, check_recipe, "SELECT layer, recipe, 0, 0, 0, 0, NULL FROM recipe WHERE recipe IN (SELECT digest FROM blob WHERE dead = 0)" },
         { true, check_name, "SELECT image, NULL, 0, 0, 0, 0, name || '/' || kind FROM name" },
+        { true, check_hold, "SELECT image, NULL, 0, 0, 0, 0, grp FROM hold" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(checks); i++)
@@ -340,7 +354,7 @@ bool store_fsck(Store *store, bool read_data, GPtrArray **ret_problems, GError *
     if (!store_catalog(store, &f.db, error) || !store_state_db(store, &f.state, error) || !recover_first(store, &lease, error))
         return false;
     if (!database_check(f.db, problems, error) || !database_check(f.state, problems, error) || !check_everything(&f, error) ||
-        !store_channels_verify(store, problems, error))
+        !store_channels_verify(store, problems, error) || !store_journals_verify(store, problems, error))
         return false;
     *ret_problems = g_steal_pointer(&problems);
     return true;

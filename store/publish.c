@@ -12,6 +12,7 @@
 #include "store/blob.h"
 #include "store/channel.h"
 #include "store/image-private.h"
+#include "store/journal.h"
 #include "store/layer.h"
 #include "store/store-private.h"
 
@@ -340,6 +341,16 @@ static bool held_by_channel(Store *store, const StoreImage *image, GError **erro
     return false;
 }
 
+static bool held_by_group(Store *store, const StoreImage *image, GError **error)
+{
+    g_autoptr(GPtrArray) groups = NULL;
+
+    if (!store_journal_holders(store, &image->id, &groups, error))
+        return true;
+    return groups->len > 0 && !fail(error, "image '%s' is held by group '%s', which runs it or may go back to it", image->name,
+                                    (char *)groups->pdata[0]);
+}
+
 /* The name goes to the newest image that stays, or away. */
 static bool move_name(Store *store, Database *state, Database *catalog, const StoreImage *image, GError **error)
 {
@@ -372,23 +383,33 @@ static bool remove_rows(Database *db, const StoreImage *image, GError **error)
            database_run(db, error, "DELETE FROM bake WHERE number NOT IN (SELECT bake FROM image)", "");
 }
 
-bool store_remove_image(Store *store, const StoreImage *image, GError **error)
+/* With both write locks. State first: after a crash in between, an image without a name is left, which is as good as none. */
+static bool remove_image(Store *store, Database *state, Database *catalog, const StoreImage *image, GError **error)
 {
-    Database *state, *catalog;
-
-    if (!store_writable(store, error) || !store_state_db(store, &state, error) || !store_catalog(store, &catalog, error))
-        return false;
-    if (!database_begin(state, true, error))
-        return false;
-    if (held_elsewhere(state, image, error) || held_by_channel(store, image, error) || !move_name(store, state, catalog, image, error)) {
+    if (held_elsewhere(state, image, error) || held_by_channel(store, image, error) || held_by_group(store, image, error) ||
+        !move_name(store, state, catalog, image, error) || !remove_rows(catalog, image, error)) {
+        database_rollback(catalog);
         database_rollback(state);
         return false;
     }
-    if (!database_commit(state, error) || !database_begin(catalog, true, error))
-        return false;
-    if (!remove_rows(catalog, image, error)) {
+    if (!database_commit(state, error)) {
         database_rollback(catalog);
         return false;
     }
     return database_commit(catalog, error);
+}
+
+/* Nobody may begin to hold the image between our look and its end, so the catalog is locked from the look on (store/journal.c). */
+bool store_remove_image(Store *store, const StoreImage *image, GError **error)
+{
+    Database *state, *catalog;
+
+    if (!store_writable(store, error) || !store_state_db(store, &state, error) || !store_catalog(store, &catalog, error) ||
+        !database_begin(state, true, error))
+        return false;
+    if (!database_begin(catalog, true, error)) {
+        database_rollback(state);
+        return false;
+    }
+    return remove_image(store, state, catalog, image, error);
 }

@@ -8,6 +8,7 @@
 #ifndef KILN_STORE_STORE_PRIVATE_H
 #define KILN_STORE_STORE_PRIVATE_H
 
+#include "base/json.h"
 #include "store/pool.h"
 
 typedef struct FrameCache FrameCache;
@@ -42,6 +43,11 @@ bool store_writable(const Store *store, GError **error);
 
 /* "<path>: what went wrong" with the store's name, ENOSPC told as such. Returns false. */
 bool store_fail_errno(const Store *store, GError **error, const char *doing);
+
+/* channel.c: the Unix user of this process, or its number; free with g_free. */
+char *store_user(void);
+/* A row's text for a hash: NULL is null, and what is no text, which only a changed row has, is false. */
+json_t *store_text_json(const char *text);
 
 /* tmp.c: our own folder in tmp/, made on first use; a fresh name in it. */
 bool store_owner_dir(Store *store, int *ret_dirfd, GError **error);
