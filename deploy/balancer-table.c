@@ -6,6 +6,7 @@
 #include "deploy/members.h"
 
 static const BalancerOps *const balancers[] = {
+    &balancer_fake_ops,
     NULL,
 };
 

@@ -6,6 +6,8 @@
 #include "deploy/members.h"
 
 static const DriverOps *const drivers[] = {
+    &driver_fake_ops,
+    &driver_fake_oci_ops,
     NULL,
 };
 

@@ -8,4 +8,7 @@
 #include "deploy/balancer.h"
 #include "deploy/driver.h"
 
+extern const DriverOps driver_fake_ops, driver_fake_oci_ops;
+extern const BalancerOps balancer_fake_ops;
+
 #endif
