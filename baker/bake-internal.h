@@ -26,6 +26,7 @@ typedef struct BakeStep {
     Digest content;    /* after the step; none until known */
     Digest map;        /* working disk after the step */
     bool cached;
+    bool untested;     /* a test that was passed over: nothing was run for it */
     double seconds;
     unsigned position;    /* of its block in the build, from 1; 0: the seal */
     json_t *transaction;  /* "packages": what the host resolved for resolved_for; NULL: the guest resolves itself */

@@ -372,11 +372,12 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
     BakeStep *step = chain->steps->pdata[index];
     g_autoptr(StoreState) state = NULL;
 
-    step->cached = false; /* an earlier look may have been from another state */
+    step->cached = step->untested = false; /* an earlier look may have been from another state */
     if (!bake_step_key(chain, index, error))
         return false;
     if (is_transparent(chain, step, index)) {
         step->cached = true;
+        step->untested = step->block && strcmp(step->block->type, "test") == 0;
         step->content = *bake_content_before(chain, index);
         step->map = *bake_map_before(chain, index);
         return true;

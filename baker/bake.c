@@ -182,9 +182,34 @@ static const StoreImage *find_disk(const BakeResult *result)
     return NULL;
 }
 
-/* Before anybody can see the set. */
+/*
+ * What the set's provenance says was tested: test steps that ran, or whose result is in the cache, which takes in only what was
+ * passed; and what earlier provenance says of the same images.
+ */
+static json_t *passed_tests(GPtrArray *chains, const json_t *earlier, const json_t *boots)
+{
+    json_t *list = earlier ? json_copy((json_t *)earlier) : json_array(), *one;
+    size_t k;
+
+    for (guint i = 0; i < chains->len; i++) {
+        const BakeChain *chain = chains->pdata[i];
+
+        for (guint j = 0; j < chain->steps->len; j++) {
+            const BakeStep *step = chain->steps->pdata[j];
+
+            if (step->block && strcmp(step->block->type, "test") == 0 && !step->untested)
+                json_array_add_new(list, json_pack("{s:s, s:s, s:I}", "test", step->label, "where", "guest", "step",
+                                                   (json_int_t)step->position));
+        }
+    }
+    json_array_foreach (boots, k, one)
+        json_array_add_new(list, json_incref(one));
+    return list;
+}
+
+/* Before anybody can see the set. What was passed is added to @passed. */
 static bool run_boot_tests(Store *store, const TemplateBuild *build, const BakeOptions *options, GPtrArray *chains, const BakeResult *result,
-                           GError **error)
+                           json_t *passed, GError **error)
 {
     const StoreImage *disk = find_disk(result);
     unsigned count = 0;
@@ -200,6 +225,7 @@ static bool run_boot_tests(Store *store, const TemplateBuild *build, const BakeO
             count++;
             if (!boot_test(store, disk, one, build->name, error))
                 return fail_prefix(error, "%s", build->name);
+            json_array_append_new(passed, json_pack("{s:s, s:s}", "test", "boot", "where", "machine"));
         }
     }
     if (!disk || count > 0 || !options->boot_critical)
@@ -210,20 +236,41 @@ static bool run_boot_tests(Store *store, const TemplateBuild *build, const BakeO
     if (!critical)
         return true;
     log_info("==> %s: '%s' changed, which machines boot with", build->name, critical);
-    return boot_test(store, disk, NULL, build->name, error) || fail_prefix(error, "%s", build->name);
+    if (!boot_test(store, disk, NULL, build->name, error))
+        return fail_prefix(error, "%s", build->name);
+    json_array_append_new(passed, json_pack("{s:s, s:s}", "test", "boot", "where", "machine"));
+    return true;
 }
 
+/* Every kind of the set that it was baked from: all of them are its ancestors. */
+static GArray *parent_ids(const BakeChain *chain)
+{
+    GArray *ids = g_array_new(FALSE, FALSE, sizeof(Digest));
+    const char *kind;
+    json_t *id;
+    Digest digest;
+
+    json_object_foreach ((json_t *)bake_parent_images(chain), kind, id)
+        if (json_is_string(id) && digest_parse(json_string_value(id), &digest))
+            g_array_append_val(ids, digest);
+    return ids;
+}
+
+/* @earlier: tests that the same images have passed before, or NULL; @boots: boot tests of this bake. */
 static bool publish(Store *store, Template *template, const TemplateBuild *build, GPtrArray *chains,
-                    const Digest *key, BakeResult *result, GError **error)
+                    const Digest *key, const json_t *earlier, const json_t *boots, BakeResult *result, GError **error)
 {
     const BakeChain *first = chains->pdata[0];
     g_autoptr(GHashTable) inputs = NULL;
-    g_autoptr(json_t) provenance = provenance_make(build, first->identity, first->epoch, result->steps);
+    g_autoptr(json_t) tests = passed_tests(chains, earlier, boots);
+    g_autoptr(json_t) provenance = provenance_make(build, first->identity, first->epoch, result->steps, tests);
+    g_autoptr(GArray) parents = parent_ids(first);
     StoreSet set = {.name = build->name, .images = result->images, .key = *key, .provenance = provenance};
 
     if (!kept_inputs(store, template, chains, &inputs, error) || !keep_transactions(store, chains, inputs, error))
         return false;
     set.inputs = inputs;
+    set.parents = parents;
     parent_id(first, &set.parent);
     return store_publish(store, &set, error);
 }
@@ -294,12 +341,19 @@ bool bake_published(Store *store, const TemplateBuild *build, GPtrArray *chains,
     return true;
 }
 
+static bool earlier_tests(Store *store, GPtrArray *images, json_t **ret, GError **error)
+{
+    *ret = NULL;
+    return images->len == 0 || store_image_tests(store, &((StoreImage *)images->pdata[0])->id, ret, error);
+}
+
 /* Nothing changed: the parent's set is the result. Under another name it is published there, too. */
 static bool take_parent(Store *store, Template *template, const TemplateBuild *build, GPtrArray *chains, BakeResult *result,
                         GError **error)
 {
     static const char *const kinds[] = {"disk", "oci"};
     const BakeChain *chain = chains->pdata[0];
+    g_autoptr(json_t) earlier = NULL;
     Digest key;
 
     result->images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
@@ -324,7 +378,8 @@ static bool take_parent(Store *store, Template *template, const TemplateBuild *b
         image->new_bytes = 0;
     }
     combined_key(chains, &key);
-    return publish(store, template, build, chains, &key, result, error);
+    return earlier_tests(store, result->images, &earlier, error) &&
+           publish(store, template, build, chains, &key, earlier, NULL, result, error);
 }
 
 static char *list_steps(GPtrArray *chains)
@@ -384,6 +439,7 @@ static void place_shell(GPtrArray *chains, const char *step)
 static bool bake_chains(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
                         GPtrArray *chains, BakeResult *result, GError **error)
 {
+    g_autoptr(json_t) earlier = NULL, boots = json_array();
     bool newest = false;
     Digest key;
 
@@ -404,10 +460,12 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
     if (!result->images) {
         result->cached = false;
         result->images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
-        if (!seal_chains(chains, result, error) || !run_boot_tests(store, build, options, chains, result, error))
+        if (!seal_chains(chains, result, error) || !run_boot_tests(store, build, options, chains, result, boots, error))
             return false;
     }
-    return publish(store, template, build, chains, &key, result, error);
+    /* Sealed again to the same images, or taken from an earlier set: what they passed then, they passed. */
+    return earlier_tests(store, result->images, &earlier, error) &&
+           publish(store, template, build, chains, &key, earlier, boots, result, error);
 }
 
 /* What the next plan compares with, and the lock the user asked for. */

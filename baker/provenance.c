@@ -16,7 +16,7 @@ static void set_text(json_t *object, const char *key, const char *text)
     json_object_set_new(object, key, json_string(valid));
 }
 
-json_t *provenance_make(const TemplateBuild *build, const json_t *identity, int64_t epoch, const json_t *steps)
+json_t *provenance_make(const TemplateBuild *build, const json_t *identity, int64_t epoch, const json_t *steps, const json_t *tests)
 {
     json_t *provenance = json_object();
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
@@ -35,5 +35,6 @@ json_t *provenance_make(const TemplateBuild *build, const json_t *identity, int6
     json_object_set_new(provenance, "source_date_epoch", json_integer(epoch));
     json_object_set_new(provenance, "source", json_deep_copy(identity));
     json_object_set_new(provenance, "steps", json_deep_copy(steps));
+    json_object_set_new(provenance, "tests", json_deep_copy(tests));
     return provenance;
 }

@@ -10,6 +10,6 @@
 #include "store/store.h"
 #include "templates/templates.h"
 
-json_t *provenance_make(const TemplateBuild *build, const json_t *identity, int64_t epoch, const json_t *steps);
+json_t *provenance_make(const TemplateBuild *build, const json_t *identity, int64_t epoch, const json_t *steps, const json_t *tests);
 
 #endif

@@ -114,3 +114,16 @@ bool json_only_keys(const json_t *object, const char *const *allowed, const char
         }
     return true;
 }
+
+void json_array_add_new(json_t *list, json_t *value)
+{
+    json_t *one;
+    size_t i;
+
+    json_array_foreach (list, i, one)
+        if (json_equal(one, value)) {
+            json_decref(value);
+            return;
+        }
+    json_array_append_new(list, value);
+}

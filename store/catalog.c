@@ -69,6 +69,17 @@ static const char *const state_upgrades[] = {
     "CREATE TABLE signature (number INTEGER PRIMARY KEY AUTOINCREMENT, log TEXT NOT NULL, entry INTEGER NOT NULL, digest BLOB NOT NULL,"
     " key BLOB NOT NULL, signature TEXT NOT NULL, at INTEGER NOT NULL, who TEXT);"
     "CREATE INDEX signature_digest ON signature (digest);",
+    /* A channel's rules are entries too, and name no image. Lineage outlives the sets that it came from: a revocation reaches over them. */
+    "CREATE TABLE channel_new (number INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, action TEXT NOT NULL, name TEXT NOT NULL,"
+    " kind TEXT NOT NULL, channel TEXT NOT NULL, image BLOB, who TEXT, note TEXT, extra TEXT, previous BLOB, hash BLOB NOT NULL);"
+    "INSERT INTO channel_new (number, at, action, name, kind, channel, image, who, note, extra, previous, hash)"
+    " SELECT number, at, action, name, kind, channel, image, who, note, extra, previous, hash FROM channel_log;"
+    "DROP TABLE channel_log;"
+    "ALTER TABLE channel_new RENAME TO channel_log;"
+    "CREATE INDEX channel_log_place ON channel_log (name, kind, channel);"
+    "CREATE INDEX channel_log_image ON channel_log (image);"
+    "CREATE TABLE lineage (image BLOB NOT NULL, parent BLOB NOT NULL, PRIMARY KEY (image, parent)) WITHOUT ROWID;"
+    "CREATE INDEX lineage_parent ON lineage (parent);",
     NULL,
 };
 
@@ -77,7 +88,7 @@ static void fill_spec(const char *dir, bool state, DatabaseSpec *ret, char **ret
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = state ? 3 : 1,
+        .version = state ? 4 : 1,
         .schema = state ? state_schema : catalog_schema,
         .upgrades = state ? state_upgrades : NULL,
         .full = state,

@@ -248,3 +248,41 @@ bool store_image_provenance(Store *store, const StoreImage *image, json_t **ret,
     return store_blob_get(store, &digest, PROVENANCE_MAX, &bytes, error) &&
            json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), PROVENANCE_MAX, "the provenance", ret, error);
 }
+
+/* An image that came without provenance has no tests. */
+static bool add_tests(Store *store, const StoreImage *image, json_t *list, GError **error)
+{
+    g_autoptr(json_t) provenance = NULL;
+    g_autoptr(GError) problem = NULL;
+    json_t *one;
+    size_t i;
+
+    if (!store_image_provenance(store, image, &provenance, &problem)) {
+        if (problem->code == KILN_ERROR_NOT_FOUND)
+            return true;
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return false;
+    }
+    json_array_foreach (json_object_get(provenance, "tests"), i, one)
+        json_array_add_new(list, json_incref(one));
+    return true;
+}
+
+bool store_image_tests(Store *store, const Digest *image, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) list = json_array();
+    g_autoptr(GPtrArray) images = NULL;
+    g_autoptr(Query) query = NULL;
+    Database *db;
+
+    if (!store_catalog(store, &db, error))
+        return false;
+    query = database_query(db, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE id = ?1 ORDER BY number", "d", image);
+    if (!images_from_query(db, query, &images, error))
+        return false;
+    for (guint i = 0; i < images->len; i++)
+        if (!add_tests(store, images->pdata[i], list, error))
+            return false;
+    *ret = g_steal_pointer(&list);
+    return true;
+}

@@ -40,6 +40,7 @@ typedef struct StoreSet {
     const char *name;
     GPtrArray *images;      /* of StoreImage*, at most one per kind */
     Digest parent;          /* image ID it was baked from, or digest_none */
+    const GArray *parents;  /* of Digest: all image IDs of the set it was baked from; NULL: @parent alone */
     Digest key;             /* the bake's final key: a later bake with it is a hit; digest_none: never */
     json_t *provenance;     /* borrowed; stored as a blob: inputs, wall clock, host, steps */
     GHashTable *inputs;     /* name -> Digest* of blobs kept with it (template, files, lock); may be NULL */
@@ -68,6 +69,9 @@ bool store_list_images(Store *store, bool all, GPtrArray **ret, GError **error);
 /* The blobs that its set was published with, name -> Digest*. */
 bool store_image_inputs(Store *store, const StoreImage *image, GHashTable **ret, GError **error);
 bool store_image_provenance(Store *store, const StoreImage *image, json_t **ret, GError **error);
+
+/* `tests` of the provenance of every set that has the image, one list; empty when no test was recorded. */
+bool store_image_tests(Store *store, const Digest *image, json_t **ret, GError **error);
 
 /* Removes the record (bytes go with the next gc). Refused while a name other than its own holds it. */
 bool store_remove_image(Store *store, const StoreImage *image, GError **error);

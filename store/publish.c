@@ -238,13 +238,30 @@ static bool publish_catalog(Publishing *p, GError **error)
     return database_commit(db, error);
 }
 
+static bool add_parent(Database *db, const StoreImage *image, const Digest *parent, GError **error)
+{
+    return digest_is_none(parent) || digest_equal(parent, &image->id) ||
+           database_run(db, error, "INSERT OR IGNORE INTO lineage VALUES (?1,?2)", "dd", &image->id, parent);
+}
+
+static bool write_lineage(Publishing *p, Database *db, const StoreImage *image, GError **error)
+{
+    const GArray *parents = p->set->parents;
+
+    for (guint i = 0; parents && i < parents->len; i++)
+        if (!add_parent(db, image, &g_array_index(parents, Digest, i), error))
+            return false;
+    return add_parent(db, image, &p->set->parent, error);
+}
+
 static bool write_names(Publishing *p, Database *db, GError **error)
 {
     for (guint i = 0; i < p->set->images->len; i++) {
         const StoreImage *image = p->set->images->pdata[i];
 
         if (!database_run(db, error, "INSERT OR REPLACE INTO name VALUES (?1,?2,?3,?4,?5)", "ttdii", p->set->name, image->kind,
-                          &image->id, p->number, p->now))
+                          &image->id, p->number, p->now) ||
+            !write_lineage(p, db, image, error))
             return false;
     }
     return true;
