@@ -218,6 +218,14 @@ static bool patch(Store *store, const NightlyFile *file, const NightlyImage *ima
            bake_build(store, template, template_builds(template)->pdata[0], &mine, &result->bake, error);
 }
 
+static bool promote(Store *store, const NightlyImage *image, NightlyResult *result, GError **error)
+{
+    const StorePromotion promotion = {
+        .name = image->name, .channel = image->to, .images = result->bake.images, .why.reason = "nightly"};
+
+    return store_promote(store, &promotion, &result->moved, error);
+}
+
 bool nightly_run(Store *store, const NightlyFile *file, const NightlyImage *image, const BakeOptions *options, NightlyResult *ret,
                  GError **error)
 {
@@ -228,7 +236,7 @@ bool nightly_run(Store *store, const NightlyFile *file, const NightlyImage *imag
     if (!store_resolve_set(store, ref, &before, error) || !patch(store, file, image, options, before, ret, error))
         return false;
     ret->unchanged = same_images(before, ret->bake.images);
-    if (image->to && !store_promote(store, image->name, ret->bake.images, image->to, "nightly", &ret->moved, error))
+    if (image->to && !promote(store, image, ret, error))
         return false;
     return prune(store, image, &ret->removed, error);
 }

@@ -17,6 +17,7 @@
 #include "store/layer.h"
 #include "store/map-private.h"
 #include "store/recovery.h"
+#include "store/signature.h"
 #include "store/store-private.h"
 
 typedef struct Fsck {
@@ -354,7 +355,8 @@ bool store_fsck(Store *store, bool read_data, GPtrArray **ret_problems, GError *
     if (!store_catalog(store, &f.db, error) || !store_state_db(store, &f.state, error) || !recover_first(store, &lease, error))
         return false;
     if (!database_check(f.db, problems, error) || !database_check(f.state, problems, error) || !check_everything(&f, error) ||
-        !store_channels_verify(store, problems, error) || !store_journals_verify(store, problems, error))
+        !store_channels_verify(store, problems, error) || !store_journals_verify(store, problems, error) ||
+        !store_heads_verify(store, NULL, problems, NULL, error))
         return false;
     *ret_problems = g_steal_pointer(&problems);
     return true;

@@ -406,7 +406,7 @@ static Query *query_records(Store *store, const char *group, int64_t after, GErr
 bool store_journal_read(Store *store, const char *group, int64_t after, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) records = g_ptr_array_new_with_free_func(record_free);
-    g_autoptr(Query) query = query_records(store, group, after, error);
+    g_autoptr(Query) query = group && !check_group(group, error) ? NULL : query_records(store, group, after, error);
     int rc = query ? 0 : -1;
 
     while (query && (rc = query_step(query, error)) > 0) {
@@ -441,14 +441,6 @@ static void problem(Verify *v, const char *format, ...)
     va_end(args);
 }
 
-static void verify_gap(Verify *v, int64_t next)
-{
-    if (next == v->number + 2)
-        problem(v, "record %" G_GINT64_FORMAT " of the journals was taken away", v->number + 1);
-    else if (next > v->number + 2)
-        problem(v, "records %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT " of the journals were taken away", v->number + 1, next - 1);
-}
-
 static void verify_record(Verify *v, const StoreJournalRecord *record, bool damaged)
 {
     const Digest *last = g_hash_table_lookup(v->last, record->group);
@@ -459,7 +451,7 @@ static void verify_record(Verify *v, const StoreJournalRecord *record, bool dama
         problem(v, "record %" G_GINT64_FORMAT " of group '%s' was changed after it was written", record->number, record->group);
     else if (!digest_equal(last ? last : &digest_none, &record->previous))
         problem(v, "record %" G_GINT64_FORMAT " of group '%s' does not follow the one before it: the chain is broken", record->number, record->group);
-    verify_gap(v, record->number);
+    store_note_gap(v->problems, "journals", v->number, record->number);
     v->number = record->number;
     g_hash_table_insert(v->last, g_strdup(record->group), g_memdup2(&record->hash, sizeof(Digest)));
 }
@@ -490,6 +482,6 @@ bool store_journals_verify(Store *store, GPtrArray *problems, GError **error)
     if (!store_state_db(store, &db, error) ||
         !database_int(db, 0, &written, error, "SELECT seq FROM sqlite_sequence WHERE name = 'journal'", "") || !verify_records(store, &v, error))
         return false;
-    verify_gap(&v, written + 1);
+    store_note_gap(problems, "journals", v.number, written + 1);
     return true;
 }

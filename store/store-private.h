@@ -48,6 +48,8 @@ bool store_fail_errno(const Store *store, GError **error, const char *doing);
 char *store_user(void);
 /* A row's text for a hash: NULL is null, and what is no text, which only a changed row has, is false. */
 json_t *store_text_json(const char *text);
+/* channel.c: numbers of a log are dense, since a transaction that is rolled back takes its numbers back; a gap is a problem. */
+void store_note_gap(GPtrArray *problems, const char *log, int64_t last, int64_t next);
 
 /* tmp.c: our own folder in tmp/, made on first use; a fresh name in it. */
 bool store_owner_dir(Store *store, int *ret_dirfd, GError **error);

@@ -10,6 +10,8 @@
  *   store/image.h         artifacts, sets, names, references, bake states
  *   store/channel.h       channels and revocations
  *   store/journal.h       journals of groups, under a lock and an epoch
+ *   store/signature.h     signatures of images and of logs
+ *   store/audit.h         who moved what, when and why
  *   store/upkeep.h        gc, fsck, stats
  *   store/working-disk.h  the block device a bake runs on
  *   store/disk-file.h     raw and qcow2 files in and out
@@ -20,6 +22,7 @@
 
 #include "store/pool.h"
 
+#include "store/audit.h"
 #include "store/channel.h"
 #include "store/disk-file.h"
 #include "store/image.h"
@@ -27,6 +30,7 @@
 #include "store/layer.h"
 #include "store/map.h"
 #include "store/oci.h"
+#include "store/signature.h"
 #include "store/tree.h"
 #include "store/upkeep.h"
 #include "store/working-disk.h"

@@ -92,8 +92,8 @@ bool cli_parse(const CliOption *options, const char *usage, int argc, char **arg
     return true;
 }
 
-/* kiln.conf: lines "key = value", '#' comments; of its keys only `store` matters here. */
-static char *store_from_conf(const char *path)
+/* kiln.conf: lines "key = value", '#' comments. */
+static char *conf_value(const char *path, const char *key)
 {
     g_autoptr(GBytes) bytes = NULL;
     g_auto(GStrv) lines = NULL;
@@ -107,23 +107,45 @@ static char *store_from_conf(const char *path)
         if (!equals || **line == '#')
             continue;
         *equals = '\0';
-        if (strcmp(g_strstrip(*line), "store") == 0 && *g_strstrip(equals + 1))
+        if (strcmp(g_strstrip(*line), key) == 0 && *g_strstrip(equals + 1))
             return g_strdup(g_strstrip(equals + 1));
     }
     return NULL;
 }
 
-static char *default_store(void)
+/* The environment, the user's kiln.conf, the machine's; NULL: nobody says. */
+static char *setting(const char *variable, const char *key)
 {
     g_autofree char *user_conf = g_build_filename(g_get_user_config_dir(), "kiln", "kiln.conf", NULL);
-    const char *env = g_getenv("KILN_STORE");
-    char *dir;
+    const char *env = g_getenv(variable);
+    char *value;
 
     if (env && *env)
         return g_strdup(env);
-    if ((dir = store_from_conf(user_conf)) || (dir = store_from_conf("/etc/kiln/kiln.conf")))
+    value = conf_value(user_conf, key);
+    return value ? value : conf_value("/etc/kiln/kiln.conf", key);
+}
+
+static char *default_store(void)
+{
+    char *dir = setting("KILN_STORE", "store");
+
+    if (dir)
         return dir;
     return geteuid() == 0 ? g_strdup("/var/lib/kiln") : g_build_filename(g_get_user_data_dir(), "kiln", NULL);
+}
+
+bool cli_signing_key(const char *file, SignatureKey **ret, GError **error)
+{
+    g_autofree char *path = file ? g_strdup(file) : setting("KILN_SIGNING_KEY", "signing_key");
+
+    *ret = NULL;
+    return !path || signature_load(path, ret, error);
+}
+
+bool cli_sign_heads(Store *store, const SignatureKey *key, GError **error)
+{
+    return !key || store_sign_heads(store, key, NULL, error) || fail_prefix(error, "it was done, but the log could not be signed");
 }
 
 bool cli_open_store(CliContext *cli, unsigned flags, Store **ret, GError **error)

@@ -45,6 +45,13 @@ bool cli_parse(const CliOption *options, const char *usage, int argc, char **arg
 /* The store of this call: --store, $KILN_STORE, kiln.conf's `store = DIR`, or the default place. @flags as store_open. */
 bool cli_open_store(CliContext *cli, unsigned flags, Store **ret, GError **error);
 
+/*
+ * The key that signs logs: @file when given, else $KILN_SIGNING_KEY, else kiln.conf's `signing_key = FILE`; *ret NULL when there is
+ * none. Verbs that write to a log load it before they do, so that a key that is no good stops them, and sign when they have.
+ */
+bool cli_signing_key(const char *file, SignatureKey **ret, GError **error);
+bool cli_sign_heads(Store *store, const SignatureKey *key /* or NULL: nothing is done */, GError **error);
+
 /* Prints the error once and returns its exit status. */
 int cli_fail(CliContext *cli, const GError *error);
 
@@ -80,6 +87,6 @@ void cli_values_text(GString *out, const json_t *list, const char *prefix);
 CliVerbFn verb_console, verb_fmt, verb_init, verb_inspect, verb_new, verb_template;
 CliVerbFn verb_appliance, verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_nightly, verb_plan, verb_rm, verb_show,
     verb_stats, verb_validate;
-CliVerbFn verb_channels, verb_promote, verb_revoke, verb_tag;
+CliVerbFn verb_audit, verb_channels, verb_promote, verb_revoke, verb_sign, verb_tag, verb_verify_signature;
 
 #endif

@@ -42,10 +42,22 @@ static const struct {
      "boot a throw-away overlay of a disk"},
     {"nightly", verb_nightly, "nightly [-var K=V] [-var-file F] [--offline] [-parallel-builds=N] FILE", "patch a list of images"},
     {"images", verb_images, "images [--all] [--outdated [--offline]] [NAME]", "list images"},
-    {"promote", verb_promote, "promote [--note TEXT] REF CHANNEL", "point a channel at an image"},
-    {"channels", verb_channels, "channels [--history] [NAME]", "where channels point"},
+    {"promote", verb_promote,
+     "promote [--reason TEXT] [--on-behalf-of WHO] [--expect ID|none] REF CHANNEL\n"
+     "       kiln promote --previous [--reason TEXT] [--on-behalf-of WHO] [--expect ID] NAME[/KIND] CHANNEL",
+     "point a channel at an image, or back"},
+    {"channels", verb_channels,
+     "channels [--history] [NAME]\n"
+     "       kiln channels set [--require-reason] [--require-test] [--require-from CHANNEL] [--require-none] [--reason TEXT] [--on-behalf-of WHO]\n"
+     "           NAME:CHANNEL",
+     "where channels point, and what they ask for"},
     {"tag", verb_tag, "tag REF NAME", "give an image one more name"},
-    {"revoke", verb_revoke, "revoke [--reason TEXT] REF", "forbid to promote an image or to bake from it"},
+    {"revoke", verb_revoke, "revoke --reason TEXT [--stop] [--on-behalf-of WHO] [--dry-run] REF",
+     "forbid to promote an image, to bake from it or to roll it out"},
+    {"sign", verb_sign, "sign [--key FILE] REF\n       kiln sign [--key FILE] --heads\n       kiln sign --generate FILE",
+     "sign an image or the logs, or make a key"},
+    {"verify-signature", verb_verify_signature, "verify-signature --key FILE.pub REF", "check an image's signature"},
+    {"audit", verb_audit, "audit [--since T] [--group G] [--image REF] [--key FILE.pub]", "who did what, when and why; checks the logs"},
     {"show", verb_show, "show REF", "everything known about an image"},
     {"export", verb_export, "export REF FILE [--format=raw|qcow2|oci-archive|oci-dir]", "write an image to a file"},
     {"rm", verb_rm, "rm REF...", "remove images"},
@@ -61,8 +73,8 @@ static int usage(FILE *out, int status)
 {
     fputs("usage: kiln [--store DIR] [--json] [--quiet|--verbose] [--url-map PREFIX=DIR] VERB ...\n\n", out);
     for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++)
-        fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
-    fputs("  version    print the version\n\nkiln VERB --help shows a verb's usage; the manual is kiln(1).\n", out);
+        fprintf(out, "  %-16s %s\n", verbs[i].name, verbs[i].summary);
+    fputs("  version          print the version\n\nkiln VERB --help shows a verb's usage; the manual is kiln(1).\n", out);
     return status;
 }
 

@@ -1,62 +1,208 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kiln promote, channels, tag, revoke: which image a name, a channel and a reader shall mean.
+ * kiln promote, channels, tag: which image a name and a channel shall mean.
  */
 #include "baker/cli/cli.h"
 
 #include <stdio.h>
 #include <string.h>
 
+/* --- channels --- */
+
+static void set_text(json_t *object, const char *key, const char *text)
+{
+    g_autofree char *valid = text ? g_utf8_make_valid(text, -1) : NULL;
+
+    if (valid)
+        json_object_set_new(object, key, json_string(valid));
+}
+
 static json_t *entry_json(const StoreChannelEntry *entry)
 {
-    char image[DIGEST_OCI_SIZE], hash[DIGEST_OCI_SIZE];
-    json_t *one = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:s}", "number", (json_int_t)entry->number, "action", entry->action, "name",
-                            entry->name, "kind", entry->kind, "channel", entry->channel, "image", digest_to_oci(&entry->image, image), "at",
-                            (json_int_t)entry->at, "hash", digest_to_oci(&entry->hash, hash));
+    char oci[DIGEST_OCI_SIZE];
+    json_t *one = json_pack("{s:I, s:I, s:s}", "number", (json_int_t)entry->number, "at", (json_int_t)entry->at, "hash",
+                            digest_to_oci(&entry->hash, oci));
 
-    if (entry->who)
-        json_object_set_new(one, "who", json_string_nocheck(entry->who));
-    if (entry->note)
-        json_object_set_new(one, "note", json_string_nocheck(entry->note));
+    set_text(one, "action", entry->action);
+    set_text(one, "name", entry->name);
+    set_text(one, "kind", entry->kind);
+    set_text(one, "channel", entry->channel);
+    if (!digest_is_none(&entry->image))
+        json_object_set_new(one, "image", json_string(digest_to_oci(&entry->image, oci)));
+    if (!digest_is_none(&entry->from))
+        json_object_set_new(one, "from", json_string(digest_to_oci(&entry->from, oci)));
+    set_text(one, "who", entry->who);
+    set_text(one, "on_behalf_of", entry->on_behalf_of);
+    set_text(one, "reason", entry->note);
+    set_text(one, "note", entry->note); /* its name before there were reasons */
+    if (entry->stop)
+        json_object_set_new(one, "stop", json_true());
+    if (entry->rules)
+        json_object_set(one, "rules", (json_t *)entry->rules);
     return one;
+}
+
+/* "a reason, a passed test, what was in 'staging'"; free with g_free. */
+static char *rules_text(const json_t *rules)
+{
+    GString *text = g_string_new(NULL);
+    StoreChannelRules asked;
+
+    store_channel_rules_read(rules, &asked);
+    if (asked.reason)
+        g_string_append(text, "a reason");
+    if (asked.test)
+        g_string_append_printf(text, "%sa passed test", text->len ? ", " : "");
+    if (asked.from)
+        g_string_append_printf(text, "%swhat was in '%s'", text->len ? ", " : "", asked.from);
+    return g_string_free(text->len ? text : g_string_append(text, "nothing"), FALSE);
+}
+
+/* What comes from a log may have been written there by anybody: it does not drive the terminal. */
+static void print_text(const char *label, const char *text)
+{
+    g_autofree char *printable = text ? log_printable(text) : NULL;
+
+    if (printable)
+        printf("%s%s", label, printable);
+}
+
+static void print_why(const StoreChannelEntry *entry)
+{
+    char oci[DIGEST_OCI_SIZE];
+
+    print_text(" ", entry->who);
+    print_text(" for ", entry->on_behalf_of);
+    print_text(entry->stop ? " (stop) " : " ", entry->note);
+    if (!digest_is_none(&entry->from))
+        printf(" (before: %s)", digest_to_oci(&entry->from, oci));
+}
+
+static void print_entry(const StoreChannelEntry *entry, bool history)
+{
+    g_autofree char *when = cli_time(entry->at), *asks = entry->rules ? rules_text(entry->rules) : NULL,
+                    *what = asks ? g_strdup_printf("asks for %s", asks) : NULL;
+    const char *channel = *entry->channel ? entry->channel : "(revoked)";
+    char id[DIGEST_OCI_SIZE];
+
+    printf("%-24s %-5s %-16s %-71s %s", entry->name, entry->kind, channel, what ? what : digest_to_oci(&entry->image, id), when);
+    if (history)
+        print_why(entry);
+    putchar('\n');
 }
 
 static void print_entries(GPtrArray *entries, bool history)
 {
-    printf("%-24s %-5s %-16s %-71s %-17s%s\n", "NAME", "KIND", "CHANNEL", "IMAGE ID", "SINCE", history ? "WHO" : "");
-    for (guint i = 0; i < entries->len; i++) {
-        const StoreChannelEntry *entry = entries->pdata[i];
-        g_autofree char *when = cli_time(entry->at);
-        char id[DIGEST_OCI_SIZE];
+    printf("%-24s %-5s %-16s %-71s %-16s%s\n", "NAME", "KIND", "CHANNEL", "IMAGE ID", "SINCE", history ? " WHO AND WHY" : "");
+    for (guint i = 0; i < entries->len; i++)
+        print_entry(entries->pdata[i], history);
+}
 
-        printf("%-24s %-5s %-16s %-71s %-17s%s%s%s\n", entry->name, entry->kind, *entry->channel ? entry->channel : "(revoked)",
-               digest_to_oci(&entry->image, id), when, history && entry->who ? entry->who : "", entry->note && history ? " " : "",
-               entry->note && history ? entry->note : "");
+static void print_rules(GPtrArray *rules)
+{
+    for (guint i = 0; i < rules->len; i++) {
+        const StoreChannelEntry *entry = rules->pdata[i];
+        g_autofree char *text = rules_text(entry->rules);
+
+        printf("%s:%s asks for %s\n", entry->name, entry->channel, text);
     }
+}
+
+static json_t *entries_json(GPtrArray *entries)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < entries->len; i++)
+        json_array_append_new(list, entry_json(entries->pdata[i]));
+    return list;
+}
+
+static int tell_channels(CliContext *cli, GPtrArray *entries, GPtrArray *rules, bool history)
+{
+    if (cli->json)
+        return cli_print_json(json_pack("{s:o, s:o}", "channels", entries_json(entries), "rules", entries_json(rules)));
+    print_entries(entries, history);
+    if (!history)
+        print_rules(rules);
+    return 0;
+}
+
+/* --- channels set --- */
+
+typedef struct RulesCall {
+    StoreChannelRules rules;
+    StoreWhy why;
+    bool none;
+} RulesCall;
+
+static bool is_given(const RulesCall *call)
+{
+    return call->none || call->rules.reason || call->rules.test || call->rules.from;
+}
+
+static bool set_rules(CliContext *cli, const RulesCall *call, char *place, GError **error)
+{
+    char *colon = strchr(place, ':');
+    g_autoptr(SignatureKey) key = NULL;
+    g_autoptr(Store) store = NULL;
+
+    if (!colon)
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' names no channel: write NAME:CHANNEL", place);
+    if (!is_given(call) || (call->none && (call->rules.reason || call->rules.test || call->rules.from)))
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "say what '%s' shall ask for: --require-reason, --require-test, --require-from CHANNEL, or --require-none alone", place);
+    *colon = '\0';
+    return cli_signing_key(NULL, &key, error) && cli_open_store(cli, STORE_OPEN_CREATE, &store, error) &&
+           store_channel_set_rules(store, place, colon + 1, &call->rules, &call->why, error) && cli_sign_heads(store, key, error);
+}
+
+static int tell_rules(CliContext *cli, const RulesCall *call, const char *name, const char *channel)
+{
+    g_autoptr(json_t) rules = json_pack("{s:b, s:b, s:s?}", "reason", call->rules.reason, "test", call->rules.test, "from", call->rules.from);
+    g_autofree char *text = rules_text(rules);
+
+    if (cli->json)
+        return cli_print_json(json_pack("{s:s, s:s, s:O}", "name", name, "channel", channel, "rules", rules));
+    printf("%s:%s asks for %s\n", name, channel, text);
+    return 0;
 }
 
 int verb_channels(CliContext *cli, int argc, char **argv)
 {
     bool history = false;
-    const CliOption options[] = {{"history", CLI_FLAG, &history}, {NULL, CLI_FLAG, NULL}};
+    RulesCall call = {.none = false};
+    const CliOption options[] = {{"history", CLI_FLAG, &history},
+                                 {"require-reason", CLI_FLAG, &call.rules.reason},
+                                 {"require-test", CLI_FLAG, &call.rules.test},
+                                 {"require-from", CLI_STRING, &call.rules.from},
+                                 {"require-none", CLI_FLAG, &call.none},
+                                 {"reason", CLI_STRING, &call.why.reason},
+                                 {"on-behalf-of", CLI_STRING, &call.why.on_behalf_of},
+                                 {NULL, CLI_FLAG, NULL}};
     g_autoptr(Store) store = NULL;
-    g_autoptr(GPtrArray) entries = NULL;
+    g_autoptr(GPtrArray) entries = NULL, rules = NULL;
     g_autofree char **names = NULL;
     g_autoptr(GError) error = NULL;
-    json_t *list;
 
-    if (!cli_parse(options, "channels [--history] [NAME]", argc, argv, 0, 1, &names, &error) ||
-        !cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) || !store_channels(store, names[0], history, &entries, &error))
+    if (!cli_parse(options, "channels [--history] [NAME], or channels set --require-... NAME:CHANNEL", argc, argv, 0, 2, &names, &error))
         return cli_fail(cli, error);
-    if (!cli->json) {
-        print_entries(entries, history);
-        return 0;
+    /* "set" alone is a name like others. */
+    if (names[0] && names[1]) {
+        if (strcmp(names[0], "set") != 0)
+            (void)fail_code(&error, KILN_ERROR_USAGE, "too many arguments; usage: kiln channels [--history] [NAME]");
+        if (error || !set_rules(cli, &call, names[1], &error))
+            return cli_fail(cli, error);
+        return tell_rules(cli, &call, names[1], names[1] + strlen(names[1]) + 1);
     }
-    list = json_array();
-    for (guint i = 0; i < entries->len; i++)
-        json_array_append_new(list, entry_json(entries->pdata[i]));
-    return cli_print_json(json_pack("{s:o}", "channels", list));
+    if (is_given(&call))
+        (void)fail_code(&error, KILN_ERROR_USAGE, "--require-... belongs to: kiln channels set NAME:CHANNEL");
+    if (error || !cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) || !store_channels(store, names[0], history, &entries, &error) ||
+        !store_channel_rules(store, names[0], &rules, &error))
+        return cli_fail(cli, error);
+    return tell_channels(cli, entries, rules, history);
 }
+
+/* --- promote and tag --- */
 
 static int tell_images(CliContext *cli, GPtrArray *images, const char *name, const char *channel, bool moved)
 {
@@ -78,25 +224,55 @@ static int tell_images(CliContext *cli, GPtrArray *images, const char *name, con
     return 0;
 }
 
+/* NAME[/KIND]: which of the channel's kinds goes back. */
+static bool previous_images(Store *store, const char *text, const char *channel, GPtrArray **ret, GError **error)
+{
+    g_autofree char *name = g_strdup(text);
+    char *slash = strchr(name, '/');
+
+    if (slash)
+        *slash = '\0';
+    if (slash && strcmp(slash + 1, "disk") != 0 && strcmp(slash + 1, "oci") != 0)
+        return fail_code(error, KILN_ERROR_USAGE, "'%s': the kind after '/' must be disk or oci", text);
+    return store_channel_previous(store, name, slash ? slash + 1 : NULL, channel, ret, error);
+}
+
+static bool promote(CliContext *cli, StorePromotion *promotion, const char *ref, bool *ret_moved, GError **error)
+{
+    g_autoptr(SignatureKey) key = NULL;
+    g_autoptr(Store) store = NULL;
+
+    if (!store_channel_check(promotion->channel, error) || !cli_signing_key(NULL, &key, error) || !cli_open_store(cli, 0, &store, error) ||
+        !(promotion->back ? previous_images(store, ref, promotion->channel, &promotion->images, error)
+                          : store_resolve_set(store, ref, &promotion->images, error)))
+        return false;
+    promotion->name = ((StoreImage *)promotion->images->pdata[0])->name;
+    return store_promote(store, promotion, ret_moved, error) && (!*ret_moved || cli_sign_heads(store, key, error));
+}
 
 int verb_promote(CliContext *cli, int argc, char **argv)
 {
-    const char *note = NULL;
-    const CliOption options[] = {{"note", CLI_STRING, &note}, {NULL, CLI_FLAG, NULL}};
-    g_autoptr(Store) store = NULL;
-    g_autoptr(GPtrArray) images = NULL;
+    StorePromotion promotion = {.name = NULL};
+    const CliOption options[] = {{"reason", CLI_STRING, &promotion.why.reason},
+                                 {"note", CLI_STRING, &promotion.why.reason},
+                                 {"on-behalf-of", CLI_STRING, &promotion.why.on_behalf_of},
+                                 {"expect", CLI_STRING, &promotion.expect},
+                                 {"previous", CLI_FLAG, &promotion.back},
+                                 {NULL, CLI_FLAG, NULL}};
     g_autofree char **arguments = NULL;
     g_autoptr(GError) error = NULL;
-    const char *name;
     bool moved = false;
+    int status;
 
-    if (!cli_parse(options, "promote [--note TEXT] REF CHANNEL", argc, argv, 2, 2, &arguments, &error) ||
-        !cli_open_store(cli, 0, &store, &error) || !store_resolve_set(store, arguments[0], &images, &error))
+    if (!cli_parse(options, "promote [--previous] [--reason TEXT] [--on-behalf-of WHO] [--expect ID|none] REF CHANNEL", argc, argv, 2, 2,
+                   &arguments, &error))
         return cli_fail(cli, error);
-    name = ((StoreImage *)images->pdata[0])->name;
-    if (!store_promote(store, name, images, arguments[1], note, &moved, &error))
-        return cli_fail(cli, error);
-    return tell_images(cli, images, name, arguments[1], moved);
+    promotion.channel = arguments[1];
+    status = promote(cli, &promotion, arguments[0], &moved, &error)
+                 ? tell_images(cli, promotion.images, promotion.name, promotion.channel, moved)
+                 : cli_fail(cli, error);
+    g_clear_pointer(&promotion.images, g_ptr_array_unref);
+    return status;
 }
 
 /* The same images under one more name. */
@@ -125,22 +301,4 @@ int verb_tag(CliContext *cli, int argc, char **argv)
     if (!store_publish(store, &set, &error))
         return cli_fail(cli, error);
     return tell_images(cli, images, arguments[1], NULL, true);
-}
-
-int verb_revoke(CliContext *cli, int argc, char **argv)
-{
-    const char *why = NULL;
-    const CliOption options[] = {{"reason", CLI_STRING, &why}, {NULL, CLI_FLAG, NULL}};
-    g_autoptr(Store) store = NULL;
-    g_autoptr(GPtrArray) images = NULL;
-    g_autofree char **arguments = NULL;
-    g_autoptr(GError) error = NULL;
-
-    if (!cli_parse(options, "revoke [--reason TEXT] REF", argc, argv, 1, 1, &arguments, &error) || !cli_open_store(cli, 0, &store, &error) ||
-        !store_resolve_set(store, arguments[0], &images, &error))
-        return cli_fail(cli, error);
-    for (guint i = 0; i < images->len; i++)
-        if (!store_revoke(store, images->pdata[i], why, &error))
-            return cli_fail(cli, error);
-    return tell_images(cli, images, ((StoreImage *)images->pdata[0])->name, NULL, true);
 }

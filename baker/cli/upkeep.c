@@ -16,8 +16,11 @@ static int report_problems(CliContext *cli, Store *store, GPtrArray *problems)
     if (cli->json) {
         json_t *list = json_array();
 
-        for (guint i = 0; i < problems->len; i++)
-            json_array_append_new(list, json_string(problems->pdata[i]));
+        for (guint i = 0; i < problems->len; i++) {
+            g_autofree char *valid = g_utf8_make_valid(problems->pdata[i], -1); /* it may quote what somebody wrote into a database */
+
+            json_array_append_new(list, json_string(valid));
+        }
         (void)cli_print_json(json_pack("{s:b, s:o}", "clean", problems->len == 0, "problems", list));
     } else {
         for (guint i = 0; i < problems->len; i++)
