@@ -98,7 +98,7 @@ static bool makes_room(Scene *scene, const Instance *row)
         if (seat->wanted && seat->slot == row->slot)
             return !scene_keeper(scene, seat) && scene_may_try(scene, seat);
     }
-    return false;
+    return scene->existing >= scene->ceiling; /* left over from a larger size */
 }
 
 static bool may_drain(Scene *scene, Budget *budget, const Surplus *one)
