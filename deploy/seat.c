@@ -224,7 +224,8 @@ static bool before(const Seat *seat, const Instance *row)
 static void freeze(const GroupState *state, Seat *seat)
 {
     const Instance *newest = seat->count > 0 ? state_row(state, seat->first + seat->count - 1) : NULL;
-    bool ours = seat->revision == state->current || seat->revision == state->target;
+    bool stays = state->phase != PHASE_CLEAN && seat->revision == state->current, comes = state->phase != PHASE_BACK && seat->revision == state->target;
+    bool ours = stays || comes;
 
     seat->wanted = seat->key = ours && newest && ((!newest->ended && !newest->drained) || newest->failed);
     if (!seat->weight)

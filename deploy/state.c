@@ -132,15 +132,6 @@ static void fold_failure(GroupState *state, Instance *row, Cause cause)
         state->failures++;
 }
 
-static void drop_row(GroupState *state, unsigned at)
-{
-    const Instance *row = state_row(state, at);
-    Revision *revision = need_revision(state, row->revision);
-
-    revision->attempts = MAX(revision->attempts, row->attempt);
-    g_array_remove_index(state->instances, at);
-}
-
 static void intend_create(GroupState *state, const Action *action)
 {
     unsigned at = row_place(state, action->revision, action->slot, action->attempt);
@@ -292,7 +283,7 @@ static void fold_destroyed(GroupState *state, Instance *row)
         const Instance *later = state_row(state, at + 1);
 
         if (later->revision == row->revision && later->slot == row->slot)
-            drop_row(state, at);
+            g_array_remove_index(state->instances, at);
     }
 }
 
