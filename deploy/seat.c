@@ -12,6 +12,7 @@
  *   clean              0..size-1 *                -
  *   destroy            -                          -
  *
+ * A first rollout has nothing to compare with and goes to its full size in one step, also as a canary.
  * Seats with a star are key. c, b and o: canary_shape(). The old ones of a canary step keep the slots at the end, so that with exclusive slots
  * the canaries find theirs free, and a rollout always works upwards.
  */
@@ -190,7 +191,7 @@ static Ranges composition(const GroupRules *rules, const GroupState *state)
     case PHASE_ROLL:
     case PHASE_WATCH:
     case PHASE_HOLD:
-        if (rules->strategy == STRATEGY_CANARY && state->phase != PHASE_HOLD && state->step + 1 < rules->step_count) {
+        if (rules->strategy == STRATEGY_CANARY && state->current && state->phase != PHASE_HOLD && state->step + 1 < rules->step_count) {
             add_canary(rules, state, &ranges);
             break;
         }

@@ -216,7 +216,7 @@ static bool switch_color(Scene *scene)
 static bool progress_roll(Scene *scene)
 {
     const GroupState *state = scene->state;
-    bool last = scene->rules->strategy != STRATEGY_CANARY || state->step + 1 >= scene->rules->step_count;
+    bool last = scene->rules->strategy != STRATEGY_CANARY || !state->current || state->step + 1 >= scene->rules->step_count;
 
     if (!scene->complete || scene->leftover)
         return false;

@@ -1110,6 +1110,8 @@ static void test_small(void)
         walk_one(&two);
         two = make_config((Strategy)strategy, 3, 1, 0, 1, ALL_KINDS);
         walk_one(&two);
+        two = make_config((Strategy)strategy, 2, 2, 0, 1, FAULT_ABORT | FAULT_THIRD | FAULT_BOOT);
+        walk_one(&two);
     }
 }
 
@@ -1125,7 +1127,7 @@ static void walk_size(Strategy strategy, unsigned size, unsigned surge, unsigned
                                      FAULT_HOST | FAULT_DEATH, FAULT_RESIZE | FAULT_CRASH, FAULT_PAUSE | FAULT_ABORT | FAULT_THIRD};
     Config config = make_config(strategy, size, surge, unavailable, 2, ALL_KINDS);
 
-    config.quick = size > 2;
+    config.quick = size > 2 || unavailable > 0 || surge > 0;
     if (size > 1 || surge > 1) {
         config.faults = 1;
         walk_one(&config);

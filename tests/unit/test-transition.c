@@ -875,6 +875,95 @@ static void test_gce_healthy_once(void)
     g_assert_cmpuint(count(&sim, 1), ==, 1);
 }
 
+/* Room by surge is used first; what is unavailable is spent only for the next wave, when nothing is on its way. */
+static void test_waves(void)
+{
+    g_auto(Sim) sim;
+
+    sim_init(&sim, STRATEGY_ROLLING, 4, 1, 1);
+    start(&sim);
+    sim.state->next = 2;
+    run(&sim);
+    assert_log(&sim, "begin 2; create 2.0; attest 2.0; enter 2.0; route 2.0; drain 1.0 1.1; leave 1.0 1.1; destroy 1.0 1.1; "
+                     "create 2.1 2.2; attest 2.1 2.2; enter 2.1 2.2; route 2.1 2.2; drain 1.2; leave 1.2; destroy 1.2; "
+                     "create 2.3; attest 2.3; enter 2.3; route 2.3; drain 1.3; leave 1.3; destroy 1.3; phase hold; stable 2");
+}
+
+/* The map goes back when the old color carries the floor again, and not before. */
+static void test_bluegreen_heals_before_it_returns(void)
+{
+    g_auto(Sim) sim;
+
+    sim_init(&sim, STRATEGY_BLUEGREEN, 2, 0, 0);
+    start(&sim);
+    sim.hold = false;
+    sim.state->next = 2;
+    run_to(&sim, PHASE_HOLD, 0);
+    g_string_truncate(sim.log, 0);
+    row(&sim, 0)->life = LIFE_DEAD;
+    row(&sim, 0)->up = false;
+    sim.state->asked_back = true;
+    run(&sim);
+    assert_log(&sim, "failed 2; phase back; drain 1.0; leave 1.0; destroy 1.0; create 1.0a2; attest 1.0a2; enter 1.0a2; route 1.0a2; switch 0; "
+                     "drain 2.0 2.1; leave 2.0 2.1; destroy 2.0 2.1; returned 2");
+    assert_whole(&sim, 1);
+    g_assert_cmpuint(sim.lowest, ==, 2);
+}
+
+static void test_gates_hold(void)
+{
+    for (int what = 0; what < 4; what++) {
+        static const Wait waits[] = {WAIT_GATE, WAIT_HOLD, WAIT_VERDICT, WAIT_INCONCLUSIVE};
+        g_auto(Sim) sim;
+
+        canary(&sim, 2);
+        start(&sim);
+        sim.rules.gate = what == 0;
+        sim.gate = false;
+        sim.hold = what != 1;
+        sim.rules.analysis = what >= 2;
+        sim.verdict = what == 3 ? VERDICT_INCONCLUSIVE : VERDICT_NONE;
+        sim.state->next = 2;
+        run(&sim);
+        g_assert_cmpint(sim.state->phase, ==, PHASE_WATCH);
+        g_assert_cmpint(sim.wait, ==, waits[what]);
+        if (what == 1 || what == 2) {
+            sim.hold = true;
+            sim.verdict = VERDICT_FAIL;
+            run(&sim);
+            assert_whole(&sim, what == 1 ? 2 : 1);
+        } else {
+            sim.state->passed_gate = true;
+            (void)tick(&sim);
+            g_assert_cmpuint(sim.state->step, ==, 1);
+        }
+    }
+}
+
+static void test_pause(void)
+{
+    g_auto(Sim) sim;
+
+    sim_init(&sim, STRATEGY_ROLLING, 3, 1, 0);
+    start(&sim);
+    sim.state->next = 2;
+    while (!group_instance(sim.state, 2, 1, 1))
+        (void)(tick(&sim) | world(&sim));
+    sim.state->paused = true;
+    run(&sim);
+    g_assert_cmpint(sim.wait, ==, WAIT_PAUSED);
+    g_assert_cmpuint(group_serving(&sim.rules, sim.state), >=, 3);
+    g_string_truncate(sim.log, 0);
+    row(&sim, sim.state->instances->len - 1)->life = LIFE_DEAD; /* is healed, as what it was */
+    sim.rules.start_retries = 1;
+    run(&sim);
+    g_assert_nonnull(strstr(sim.log->str, "create 2.1a2"));
+    g_assert_cmpint(sim.state->phase, ==, PHASE_ROLL);
+    sim.state->paused = false;
+    run(&sim);
+    assert_whole(&sim, 2);
+}
+
 static void test_large_groups_are_quick(void)
 {
     static const struct {
@@ -924,6 +1013,10 @@ int main(int argc, char **argv)
     g_test_add_func("/transition/rolling", test_rolling);
     g_test_add_func("/transition/rolling-without-surge", test_rolling_without_surge);
     g_test_add_func("/transition/bluegreen", test_bluegreen);
+    g_test_add_func("/transition/waves", test_waves);
+    g_test_add_func("/transition/bluegreen-heals-before-it-returns", test_bluegreen_heals_before_it_returns);
+    g_test_add_func("/transition/gates-hold", test_gates_hold);
+    g_test_add_func("/transition/pause", test_pause);
     g_test_add_func("/transition/bluegreen-returns-by-one-switch", test_bluegreen_returns_by_one_switch);
     g_test_add_func("/transition/canary", test_canary);
     g_test_add_func("/transition/canary-counts", test_canary_counts);
