@@ -83,7 +83,7 @@ static uint32_t next_attempt(const GroupState *state, const Seat *seat)
 /* Intended before a crash: the same instance again, where it was meant to be. */
 static bool is_intended(const Scene *scene, const Seat *seat)
 {
-    const Instance *keeper = scene_keeper(scene, seat);
+    const Instance *keeper = seat->keeper;
 
     return keeper && scene_stage(scene, seat, keeper) == STAGE_INTENDED;
 }
@@ -91,7 +91,7 @@ static bool is_intended(const Scene *scene, const Seat *seat)
 /* Seats that lack an instance, may get one, and could hold one if the ceiling has room. */
 static bool is_wanting(Scene *scene, const Placing *placing, const Seat *seat)
 {
-    if (!seat->wanted || (scene_keeper(scene, seat) && !is_intended(scene, seat)))
+    if (!seat->wanted || (seat->keeper && !is_intended(scene, seat)))
         return false;
     if (!scene_may_try(scene, seat))
         return false;
@@ -231,7 +231,7 @@ static void wave_init(Wave *wave, Scene *scene, int32_t *places)
     pool_init(&pool, scene);
     for (unsigned i = 0; i < scene->seats->len; i++) {
         const Seat *seat = &g_array_index(scene->seats, Seat, i);
-        const Instance *keeper = scene_keeper(scene, seat);
+        const Instance *keeper = seat->keeper;
         Stage stage = keeper ? scene_stage(scene, seat, keeper) : STAGE_DONE;
 
         places[i] = -1;
@@ -268,7 +268,7 @@ bool scene_advance(Scene *scene)
     for (unsigned s = 0; s < G_N_ELEMENTS(stages) && scene->actions->len == 0; s++)
         for (unsigned i = 0; i < scene->seats->len; i++) {
             const Seat *seat = &g_array_index(scene->seats, Seat, i);
-            const Instance *keeper = scene_keeper(scene, seat);
+            const Instance *keeper = seat->keeper;
             Stage stage = keeper ? scene_stage(scene, seat, keeper) : STAGE_DONE;
 
             if (stage != stages[s] || !acts(stage) || (stage == STAGE_ENTER && places[i] < 0))

@@ -28,7 +28,7 @@ static GArray *find_surplus(const Scene *scene)
 
     for (unsigned i = 0; i < scene->seats->len; i++) {
         const Seat *seat = &g_array_index(scene->seats, Seat, i);
-        const Instance *keeper = scene_keeper(scene, seat);
+        const Instance *keeper = seat->keeper;
 
         for (unsigned j = seat->first; j < seat->first + seat->count; j++) {
             Surplus one = {seat, state_row(scene->state, j)};
@@ -47,7 +47,7 @@ static bool needs_drain(const Instance *row)
 
 static bool seat_is_done(const Scene *scene, const Seat *seat)
 {
-    const Instance *keeper = scene_keeper(scene, seat);
+    const Instance *keeper = seat->keeper;
 
     return keeper && scene_stage(scene, seat, keeper) == STAGE_DONE;
 }
@@ -96,7 +96,7 @@ static bool makes_room(Scene *scene, const Instance *row)
         const Seat *seat = &g_array_index(scene->seats, Seat, i);
 
         if (seat->wanted && seat->slot == row->slot)
-            return !scene_keeper(scene, seat) && scene_may_try(scene, seat);
+            return !seat->keeper && scene_may_try(scene, seat);
     }
     return scene->existing >= scene->ceiling; /* left over from a larger size */
 }

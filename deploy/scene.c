@@ -49,7 +49,7 @@ static bool is_stopped(const Scene *scene, uint32_t revision)
     return found && found->stopped;
 }
 
-const Instance *scene_keeper(const Scene *scene, const Seat *seat)
+static const Instance *find_keeper(const Scene *scene, const Seat *seat)
 {
     const Instance *row;
 
@@ -158,9 +158,9 @@ static void count_leftover(Scene *scene, const Seat *seat, const Instance *keepe
     }
 }
 
-static void count_seat(Scene *scene, const Seat *seat)
+static void count_seat(Scene *scene, Seat *seat)
 {
-    const Instance *keeper = scene_keeper(scene, seat);
+    const Instance *keeper = seat->keeper = find_keeper(scene, seat);
 
     count_leftover(scene, seat, keeper);
     if (!seat->wanted)

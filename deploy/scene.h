@@ -42,8 +42,6 @@ typedef struct Scene {
 void scene_init(Scene *scene, const GroupRules *rules, const GroupState *state, GArray *actions);
 void scene_clear(Scene *scene);
 
-/* The seat's newest instance, when nothing is wrong with it; else NULL. */
-const Instance *scene_keeper(const Scene *scene, const Seat *seat);
 Stage scene_stage(const Scene *scene, const Seat *seat, const Instance *keeper);
 bool scene_serves(const Scene *scene, const Instance *row);
 

@@ -14,6 +14,7 @@ typedef struct Seat {
     uint32_t revision, slot;
     unsigned first, count; /* rows in state->instances; the last one is the newest attempt */
     unsigned weight;       /* that its instance shall have */
+    const Instance *keeper; /* its newest instance, when nothing is wrong with it; set by the scene */
     bool wanted;
     bool key;              /* the phase is reached when these are whole; others are healed beside it and hold nothing up */
 } Seat;

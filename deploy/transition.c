@@ -58,7 +58,7 @@ static bool decide_losses(Scene *scene)
 {
     for (unsigned i = 0; i < scene->seats->len; i++) {
         const Seat *seat = &g_array_index(scene->seats, Seat, i);
-        const Instance *keeper = scene_keeper(scene, seat);
+        const Instance *keeper = seat->keeper;
 
         for (unsigned j = seat->first; j < seat->first + seat->count; j++) {
             const Instance *row = state_row(scene->state, j);
