@@ -131,24 +131,52 @@ static uint32_t live_revision(const GroupState *state)
     return state->phase == PHASE_HOLD || state->phase == PHASE_CLEAN ? state->target : state->current;
 }
 
+static bool is_empty(const Scene *scene, const Seat *seat)
+{
+    for (unsigned i = seat->first; i < seat->first + seat->count; i++)
+        if (instance_exists(state_row(scene->state, i)))
+            return false;
+    return true;
+}
+
+/*
+ * A seat that has an instance (ill, over-age, silent) gets another one beside it only out of room that no empty seat will need, now or when
+ * its pause is over: else one seat could end with two instances that the floor keeps, and another one with none.
+ */
+static unsigned reserved_room(const Scene *scene)
+{
+    unsigned empty = 0;
+
+    for (unsigned i = 0; i < scene->seats->len; i++) {
+        const Seat *seat = &g_array_index(scene->seats, Seat, i);
+        const Revision *revision = group_revision(scene->state, seat->revision);
+
+        empty += seat->wanted && !(revision && revision->stopped) && is_empty(scene, seat);
+    }
+    return empty;
+}
+
 bool scene_create(Scene *scene)
 {
-    unsigned room = scene->ceiling - MIN(scene->ceiling, scene->existing), chosen = 0;
+    unsigned all_room = scene->ceiling - MIN(scene->ceiling, scene->existing), reserved = reserved_room(scene), taken = 0, chosen = 0;
     uint32_t live = live_revision(scene->state);
     g_autofree uint8_t *take = g_new0(uint8_t, MAX(scene->seats->len, 1));
     Placing placing;
 
     placing_init(&placing, scene);
-    for (unsigned pass = 0; pass < 2; pass++)
+    for (unsigned pass = 0; pass < 4; pass++)
         for (unsigned i = 0; i < scene->seats->len; i++) {
             const Seat *seat = &g_array_index(scene->seats, Seat, i);
+            bool beside = pass >= 2;
+            unsigned room = beside ? all_room - MIN(all_room, reserved) + taken : all_room;
 
-            if ((seat->revision == live) != (pass == 0) || !is_wanting(scene, &placing, seat))
+            if (!seat->wanted || (seat->revision == live) != (pass % 2 == 0) || is_empty(scene, seat) == beside || !is_wanting(scene, &placing, seat))
                 continue;
             scene->wanting++;
             if (chosen < room && (is_intended(scene, seat) || !slot_taken(&placing, seat))) {
                 take[i] = 1;
                 chosen++;
+                taken += !beside;
             }
         }
     for (unsigned i = 0; i < scene->seats->len; i++)

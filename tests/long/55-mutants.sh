@@ -58,7 +58,7 @@ mutant floor 'the floor is one too low' seat 's/MIN(state->size, rules->max_unav
 mutant floor 'instances that fail their checks count as serving' seat 's/instance->route != ROUTE_IN || !instance->up/instance->route != ROUTE_IN/'
 mutant floor 'the old one goes while the new one is on its way' scene-shrink 's/scene->blocking > 0 || //'
 mutant floor 'a switch back to whoever is left' transition 's/(ready < need \&\& ready <= scene->serving)/false/'
-mutant ceiling 'one create more than there is room' scene-grow 's/unsigned room = scene->ceiling - /unsigned room = scene->ceiling + 1 - /'
+mutant ceiling 'one create more than there is room' scene-grow 's/unsigned all_room = scene->ceiling - /unsigned all_room = scene->ceiling + 1 - /'
 mutant ceiling 'dead instances do not count' seat 's/return instance->life != LIFE_NONE \&\&/return instance->life != LIFE_NONE \&\& instance->life != LIFE_DEAD \&\&/'
 mutant ceiling 'instances on silent hosts do not count' seat 's/!(instance->ended \&\& instance->life == LIFE_UNKNOWN)/instance->life != LIFE_UNKNOWN/'
 mutant ceiling 'exclusive slots are shared' scene-grow 's/return placing->slots \&\& (GPOINTER/return false \&\& (GPOINTER/'
