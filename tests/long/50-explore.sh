@@ -8,12 +8,11 @@ if [ ! -x "$explorer" ]; then
     echo "1..0 # SKIP build/tests/test-explore is not built (make check-unit builds it)"
     exit 0
 fi
-begun=$(date +%s)
 ok 'every state keeps the rules, and every path ends' env KILN_TEST_LONG=1 "$explorer" --tap
-took=$(($(date +%s) - begun))
 line=$(grep -h 'distinct states' "$WORK/.out" "$WORK/.err")
 echo "$line"
 states=$(echo "$line" | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+took=$(echo "$line" | sed 's/.* \([0-9]*\) seconds.*/\1/')
 ok "at least a million states ($states)" test "${states:-0}" -ge 1000000
-ok "within two minutes ($took s)" test "$took" -le 120
+ok "within two minutes of one core ($took s)" test "${took:-999}" -le 120
 finish

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { ROWS_MAX = 40, HOSTS = 2, REVISIONS = 3 };
 
@@ -1115,6 +1116,17 @@ static void test_small(void)
     }
 }
 
+static bool is_walkable(unsigned pair, unsigned size)
+{
+    const unsigned few = FAULT_CRASH | FAULT_ABORT | FAULT_THIRD | FAULT_BOOT | FAULT_BALANCER;
+
+    if (size < 3)
+        return true;
+    if (size == 3)
+        return (pair & (FAULT_CRASH | FAULT_ABORT | FAULT_THIRD)) && !(pair & FAULT_HOST && pair & FAULT_THIRD);
+    return (pair & (FAULT_CRASH | FAULT_ABORT)) && !(pair & ~few);
+}
+
 /*
  * Two faults of all kinds where that stays small. Larger groups meet one fault of every kind, and two of kinds that take turns; from three
  * instances on one of them is something that the controller or a person does, since two that are the world's alone multiply most.
@@ -1138,7 +1150,7 @@ static void walk_size(Strategy strategy, unsigned size, unsigned surge, unsigned
             return;
         config.faults = 2;
         config.quick = true;
-        while (size >= 3 && !(pairs[*turn % G_N_ELEMENTS(pairs)] & (size == 3 ? FAULT_CRASH | FAULT_ABORT | FAULT_THIRD : FAULT_CRASH | FAULT_ABORT)))
+        while (!is_walkable(pairs[*turn % G_N_ELEMENTS(pairs)], size))
             ++*turn;
         config.kinds = pairs[(*turn)++ % G_N_ELEMENTS(pairs)];
     }
@@ -1148,7 +1160,7 @@ static void walk_size(Strategy strategy, unsigned size, unsigned surge, unsigned
 static void test_long(void)
 {
     unsigned turn = 0;
-    gint64 started = g_get_monotonic_time();
+    clock_t started = clock(); /* of one core, whatever else runs */
 
     for (unsigned size = 1; size <= 6; size++)
         for (int strategy = STRATEGY_ROLLING; strategy <= STRATEGY_CANARY; strategy++)
@@ -1170,8 +1182,8 @@ static void test_long(void)
                         walk_one(&first);
                     }
                 }
-    fprintf(stderr, "# %" G_GUINT64_FORMAT " distinct states in %u configurations, %.1f s\n", total_states, total_configs,
-            (double)(g_get_monotonic_time() - started) / 1e6);
+    fprintf(stderr, "# %" G_GUINT64_FORMAT " distinct states in %u configurations, %.0f seconds\n", total_states, total_configs,
+            (double)(clock() - started) / CLOCKS_PER_SEC);
     g_assert_cmpuint(total_states, >=, 1000000);
 }
 
