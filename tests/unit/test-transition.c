@@ -883,6 +883,8 @@ static void test_waves(void)
     sim_init(&sim, STRATEGY_ROLLING, 4, 1, 1);
     start(&sim);
     sim.state->next = 2;
+    g_assert_true(tick(&sim) && tick(&sim));
+    g_assert_false(tick(&sim)); /* it starts: the old ones wait for it */
     run(&sim);
     assert_log(&sim, "begin 2; create 2.0; attest 2.0; enter 2.0; route 2.0; drain 1.0 1.1; leave 1.0 1.1; destroy 1.0 1.1; "
                      "create 2.1 2.2; attest 2.1 2.2; enter 2.1 2.2; route 2.1 2.2; drain 1.2; leave 1.2; destroy 1.2; "
