@@ -77,9 +77,12 @@ typedef struct Instance {
     int32_t place;        /* number of its entry in the balancer's pool; -1: none */
     bool created;         /* the create's outcome was good */
     bool drained;         /* a drain was intended: never routed again (I10) */
-    bool ended;           /* destroyed; the row stays until the slot's next attempt, or until the revision is left */
+    bool ended;           /* destroyed or lost; the row stays until the slot's next attempt, or until the revision is left */
     bool served;          /* was in service once: its end is a death, not a failed start */
-    /* the last observation */
+    bool asked;           /* an attest was intended */
+    bool failed;          /* its create failed, it died, was sick or ran the wrong image; told (and counted) once */
+    bool retry;           /* follows a failed attempt: goes at its own pace, no wave waits for it */
+    /* the last observation; rows that ended are observed only where they exist after all */
     Life life;
     Proof proof;          /* from the attest's outcome; a driver's later doubt makes it PROOF_BAD */
     Health health;        /* kiln's own checks */
@@ -87,10 +90,10 @@ typedef struct Instance {
     unsigned weight;      /* as the balancer has it; only while ROUTE_IN */
     bool up;              /* the balancer's own checks pass now (without a balancer: as health) */
     bool empty;           /* the balancer counts no session */
-    bool start_late;      /* start_timeout passed before it was in service */
+    bool start_late;      /* not in service, and start_timeout passed since its create or, once it has entered, since its enter */
     bool drain_late;      /* the drain's deadline passed */
     bool replace;         /* over-age, or drifted where the group says cure = "replace" */
-    bool cooled;          /* ended or failed long enough ago for the next attempt */
+    bool cooled;          /* the slot's next attempt may be made, should this one have failed: long enough after its start, longer with each attempt */
 } Instance;
 
 typedef enum Phase {
@@ -111,12 +114,14 @@ typedef struct Revision {
     bool stable;  /* has held once */
     bool stopped; /* its image is revoked with --stop: not healed */
     uint32_t color; /* blue/green: 0 or 1, the backend of its instances, fixed at its begin */
+    uint32_t attempts; /* highest of its instances whose rows are gone: later ones count on from it, should it come back (I4) */
 } Revision;
 
 typedef struct GroupState {
     GArray *instances; /* of Instance, sorted by revision, slot, attempt */
     GArray *revisions; /* of Revision, by number */
-    bool *hosts;       /* answers; placement goes to the answering host with fewest of the group's existing instances, lowest index first */
+    bool *hosts;       /* answers; placement: the answering host with fewest of the group's existing instances, lowest index first, but not
+                          where the attempt before failed while there is another; exclusive slots stay on the host that has their volumes */
     unsigned host_count;
     unsigned size;
     unsigned places;   /* entries of the balancer's pool (per color in blue/green); 0: no balancer */
@@ -150,7 +155,7 @@ typedef enum ActionKind {
     /* on the group */
     ACTION_SWITCH,  /* blue/green: the map names .color */
     /* decisions: journaled, nothing to do outside */
-    ACTION_LOST,    /* the instance is gone without our doing: its row ends */
+    ACTION_LOST,    /* the instance is gone, and no destroy's outcome says so: its row ends */
     ACTION_BEGIN,   /* state.next becomes target */
     ACTION_PHASE,   /* .phase and .step */
     ACTION_STABLE,  /* target has held and becomes current; ends the rollout */
@@ -186,22 +191,25 @@ void group_next(const GroupRules *rules, const GroupState *state, GArray *ret_ac
 /* Folds one intent or decision. Decisions have no outcome. */
 void group_intend(const GroupRules *rules, GroupState *state, const Action *action);
 
-/* Folds an outcome. !@ok: the action failed or was found not to have happened. @proof only for ACTION_ATTEST. */
+/*
+ * Folds an outcome. !@ok: the action was tried and failed (a failed create counts as a failed start). Not for what a crash left open.
+ * @proof only for ACTION_ATTEST. What is done again after a failure is the same action: the controller waits in between.
+ */
 void group_outcome(const GroupRules *rules, GroupState *state, const Action *action, bool ok, Proof proof);
 
 /* A crash, or the end of a run: intents without outcome are settled by the next observation, which sets `life`, `route` and so on. */
 
-/* A row for an instance that was observed and that no journal knows, and so on. NULL when absent. */
+/* NULL when absent. */
 Instance *group_instance(const GroupState *state, uint32_t revision, uint32_t slot, uint32_t attempt);
 const Revision *group_revision(const GroupState *state, uint32_t number);
 
 /* Numbers for plans, status and tests. */
 unsigned group_surge(const GroupRules *rules, const GroupState *state);   /* instances above size that may exist */
-unsigned group_floor(const GroupRules *rules, const GroupState *state);
+unsigned group_floor(const GroupRules *rules, const GroupState *state);   /* 0 where everything shall go: destroy, and the way back of a first rollout */
 unsigned group_ceiling(const GroupRules *rules, const GroupState *state);
 unsigned group_existing(const GroupState *state);
 unsigned group_serving(const GroupRules *rules, const GroupState *state); /* running, proven, in (its color is the map's), up */
-unsigned group_canaries(const GroupRules *rules, unsigned size, unsigned step);
+unsigned group_canaries(const GroupRules *rules, unsigned size, unsigned step); /* rounded up; the last step: all */
 bool instance_exists(const Instance *instance);
 bool instance_serves(const GroupRules *rules, const GroupState *state, const Instance *instance);
 bool group_settled(const GroupRules *rules, const GroupState *state); /* idle, whole, nothing wanted */
