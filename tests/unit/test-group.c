@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "deploy/deploy.h"
+#include "tests/unit/store-support.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -616,6 +617,57 @@ static void test_hostile_text(void)
     g_assert_nonnull(strchr(other, '^'));
 }
 
+/* --- images --- */
+
+static void make_tree(Store *store, const char *folder, TreeStored *ret)
+{
+    g_autoptr(StoreWriter) writer = NULL;
+    g_autoptr(TreeBuilder) builder = NULL;
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(GError) error = NULL;
+    MapWriter *space = NULL;
+
+    g_assert_true(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) && tree_builder_new(writer, &builder, &error));
+    g_assert_true(tree_builder_add(builder, tree_entry_new("var/lib", 'd'), &error) && tree_builder_add(builder, tree_entry_new(folder, 'd'), &error));
+    g_assert_true(tree_builder_finish(builder, &tree, &space, &error) && store_writer_commit(writer, &error));
+    g_assert_true(tree_stored_result(store, tree, space, ret, &error));
+}
+
+/* NULL: the image is taken; else the sentence. */
+static char *check_image(Store *store, const char *body, const char *config, const char *folder)
+{
+    g_autoptr(GPtrArray) files = load_body(body);
+    g_autoptr(StoreImage) image = store_image_new("oci", "db");
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(store_blob_put(store, config, strlen(config), &image->id, NULL));
+    if (folder)
+        make_tree(store, folder, &image->tree);
+    if (group_check_image(store, first(files), image, &error)) {
+        g_assert_no_error(error);
+        return NULL;
+    }
+    return g_strdup(error->message);
+}
+
+#define VOLUME_CONFIG "{\"config\":{\"Volumes\":{\"/da\\u001bta\":{}}}}"
+
+static void test_check_image(StoreFixture *f, gconstpointer data)
+{
+    static const char volume[] = "volume \"d\" {\n size = \"1G\"\n mount = \"/d\"\n}";
+    g_autofree char *declared = check_image(f->store, "", VOLUME_CONFIG, NULL), *folder = check_image(f->store, "", "{}", "var/lib/postgresql"),
+                    *broken = check_image(f->store, "", "{", NULL);
+
+    g_assert_cmpstr(declared, ==, "the image of group 'web' declares the volume /da\\033ta, and what is written there is lost with each instance: give the group a block volume, "
+                                  "or write ephemeral = true where nothing needs to stay");
+    g_assert_nonnull(strstr(folder, "holds a database in /var/lib/postgresql, and what"));
+    g_assert_nonnull(strstr(broken, "group 'web': the image's config is not valid JSON"));
+    g_assert_null(check_image(f->store, "", "{\"config\":{\"Volumes\":null}}", "var/lib/apt"));
+    g_assert_null(check_image(f->store, "", "[1]", NULL));
+    g_assert_null(check_image(f->store, "ephemeral = true", VOLUME_CONFIG, "var/lib/mysql"));
+    g_assert_null(check_image(f->store, volume, VOLUME_CONFIG, "var/lib/mysql"));
+}
+
 int main(int argc, char **argv)
 {
     g_autofree char *dir = g_dir_make_tmp("kiln-group-XXXXXX", NULL);
@@ -641,6 +693,7 @@ int main(int argc, char **argv)
     g_test_add_func("/group/json-is-strict", test_json_is_strict);
     g_test_add_func("/group/json-hostile", test_hostile_json);
     g_test_add_func("/group/text-hostile", test_hostile_text);
+    g_test_add("/group/images-that-would-lose-data", StoreFixture, NULL, store_fixture_setup, test_check_image, store_fixture_teardown);
     status = g_test_run();
     (void)file_remove_tree(AT_FDCWD, dir, NULL);
     return status;
