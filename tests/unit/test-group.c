@@ -625,7 +625,7 @@ static void make_tree(Store *store, const char *folder, TreeStored *ret)
     g_autoptr(TreeBuilder) builder = NULL;
     g_autoptr(Tree) tree = NULL;
     g_autoptr(GError) error = NULL;
-    MapWriter *space = NULL;
+    g_autoptr(MapWriter) space = NULL;
 
     g_assert_true(store_writer_open(store, BLOCK_PUBLIC, &writer, &error) && tree_builder_new(writer, &builder, &error));
     g_assert_true(tree_builder_add(builder, tree_entry_new("var/lib", 'd'), &error) && tree_builder_add(builder, tree_entry_new(folder, 'd'), &error));
