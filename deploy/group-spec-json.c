@@ -39,7 +39,7 @@ void group_spec_free(GroupSpec *spec)
 
 /* --- the fields, once for both ways --- */
 
-typedef enum FieldType { FIELD_TEXT, FIELD_TEXTS, FIELD_OBJECT, FIELD_BOOL, FIELD_COUNT, FIELD_SIZE, FIELD_REAL } FieldType;
+typedef enum FieldType { FIELD_TEXT, FIELD_TEXTS, FIELD_OBJECT, FIELD_BOOL, FIELD_COUNT, FIELD_SIZE, FIELD_REAL, FIELD_WORD } FieldType;
 
 typedef struct Field {
     const char *key;
@@ -47,83 +47,87 @@ typedef struct Field {
     size_t offset;
     double max; /* of numbers */
     bool needed; /* texts and objects: not NULL */
+    const char *const *words; /* of an enum, NULL-terminated: a journal outlives the order of an enum */
 } Field;
 
 #define SPEC(member) offsetof(GroupSpec, member)
 
+static const char *const strategies[] = {[STRATEGY_ROLLING] = "rolling", [STRATEGY_BLUEGREEN] = "bluegreen", [STRATEGY_CANARY] = "canary", NULL};
+static const char *const analysis_kinds[] = {[ANALYSIS_BALANCER] = "balancer", [ANALYSIS_PROMETHEUS] = "prometheus", [ANALYSIS_COMMAND] = "command", NULL};
+
 static const Field spec_fields[] = {
-    {"name", FIELD_TEXT, SPEC(name), 0, true},
-    {"image", FIELD_TEXT, SPEC(image_ref), 0, true},
-    {"driver", FIELD_TEXT, SPEC(driver), 0, true},
-    {"balancer", FIELD_TEXT, SPEC(balancer), 0, true},
-    {"driver_arguments", FIELD_OBJECT, SPEC(driver_arguments), 0, true},
-    {"balancer_arguments", FIELD_OBJECT, SPEC(balancer_arguments), 0, true},
-    {"memory", FIELD_SIZE, SPEC(shape.memory), (double)GROUP_MEMORY_MAX, false},
-    {"cpus", FIELD_COUNT, SPEC(shape.cpus), 1024, false},
-    {"user_data", FIELD_TEXT, SPEC(shape.user_data), 0, false},
-    {"environment", FIELD_TEXTS, SPEC(shape.environment), 0, false},
-    {"bridge", FIELD_TEXT, SPEC(shape.bridge), 0, false},
-    {"libvirt_network", FIELD_TEXT, SPEC(shape.libvirt_network), 0, false},
-    {"addresses", FIELD_TEXTS, SPEC(shape.addresses), 0, false},
-    {"gateway", FIELD_TEXT, SPEC(shape.gateway), 0, false},
-    {"allow", FIELD_TEXTS, SPEC(shape.allow), 0, false},
-    {"health_http", FIELD_TEXT, SPEC(health_http), 0, false},
-    {"health_tcp", FIELD_BOOL, SPEC(health_tcp), 0, false},
-    {"health_agent", FIELD_BOOL, SPEC(health_agent), 0, false},
-    {"health_port", FIELD_COUNT, SPEC(health_port), 65535, false},
-    {"health_interval", FIELD_REAL, SPEC(health_interval), GROUP_DURATION_MAX, false},
-    {"start_timeout", FIELD_REAL, SPEC(start_timeout), GROUP_DURATION_MAX, false},
-    {"rise", FIELD_COUNT, SPEC(rise), 100, false},
-    {"fall", FIELD_COUNT, SPEC(fall), 100, false},
-    {"drain_deadline", FIELD_REAL, SPEC(drain_deadline), GROUP_DURATION_MAX, false},
-    {"strategy", FIELD_COUNT, SPEC(rules.strategy), STRATEGY_CANARY, false},
-    {"max_surge", FIELD_COUNT, SPEC(rules.max_surge), GROUP_SIZE_MAX, false},
-    {"max_unavailable", FIELD_COUNT, SPEC(rules.max_unavailable), GROUP_SIZE_MAX, false},
-    {"gate", FIELD_BOOL, SPEC(rules.gate), 0, false},
-    {"analysis", FIELD_BOOL, SPEC(rules.analysis), 0, false},
-    {"baseline", FIELD_BOOL, SPEC(rules.baseline), 0, false},
-    {"exclusive", FIELD_BOOL, SPEC(rules.exclusive), 0, false},
-    {"weighted", FIELD_BOOL, SPEC(rules.weighted), 0, false},
-    {"start_retries", FIELD_COUNT, SPEC(rules.start_retries), 1000, false},
-    {"canary_hold", FIELD_REAL, SPEC(canary_hold), GROUP_DURATION_MAX, false},
-    {"sticky", FIELD_BOOL, SPEC(sticky), 0, false},
-    {"rollback_keep", FIELD_REAL, SPEC(rollback_keep), GROUP_DURATION_MAX, false},
-    {"deadline", FIELD_REAL, SPEC(deadline), GROUP_DURATION_MAX, false},
-    {"max_age", FIELD_REAL, SPEC(max_age), GROUP_DURATION_MAX, false},
-    {"host_lost_after", FIELD_REAL, SPEC(host_lost_after), GROUP_DURATION_MAX, false},
-    {"cure_replace", FIELD_BOOL, SPEC(cure_replace), 0, false},
-    {"drift_ignore", FIELD_TEXTS, SPEC(drift_ignore), 0, false},
-    {"ephemeral", FIELD_BOOL, SPEC(ephemeral), 0, false},
-    {"approval", FIELD_BOOL, SPEC(approval), 0, false},
-    {"needs_test", FIELD_BOOL, SPEC(needs_test), 0, false},
+    {"name", FIELD_TEXT, SPEC(name), 0, true, NULL},
+    {"image", FIELD_TEXT, SPEC(image_ref), 0, true, NULL},
+    {"driver", FIELD_TEXT, SPEC(driver), 0, true, NULL},
+    {"balancer", FIELD_TEXT, SPEC(balancer), 0, true, NULL},
+    {"driver_arguments", FIELD_OBJECT, SPEC(driver_arguments), 0, true, NULL},
+    {"balancer_arguments", FIELD_OBJECT, SPEC(balancer_arguments), 0, true, NULL},
+    {"memory", FIELD_SIZE, SPEC(shape.memory), (double)GROUP_MEMORY_MAX, false, NULL},
+    {"cpus", FIELD_COUNT, SPEC(shape.cpus), 1024, false, NULL},
+    {"user_data", FIELD_TEXT, SPEC(shape.user_data), 0, false, NULL},
+    {"environment", FIELD_TEXTS, SPEC(shape.environment), 0, false, NULL},
+    {"bridge", FIELD_TEXT, SPEC(shape.bridge), 0, false, NULL},
+    {"libvirt_network", FIELD_TEXT, SPEC(shape.libvirt_network), 0, false, NULL},
+    {"addresses", FIELD_TEXTS, SPEC(shape.addresses), 0, false, NULL},
+    {"gateway", FIELD_TEXT, SPEC(shape.gateway), 0, false, NULL},
+    {"allow", FIELD_TEXTS, SPEC(shape.allow), 0, false, NULL},
+    {"health_http", FIELD_TEXT, SPEC(health_http), 0, false, NULL},
+    {"health_tcp", FIELD_BOOL, SPEC(health_tcp), 0, false, NULL},
+    {"health_agent", FIELD_BOOL, SPEC(health_agent), 0, false, NULL},
+    {"health_port", FIELD_COUNT, SPEC(health_port), 65535, false, NULL},
+    {"health_interval", FIELD_REAL, SPEC(health_interval), GROUP_DURATION_MAX, false, NULL},
+    {"start_timeout", FIELD_REAL, SPEC(start_timeout), GROUP_DURATION_MAX, false, NULL},
+    {"rise", FIELD_COUNT, SPEC(rise), 100, false, NULL},
+    {"fall", FIELD_COUNT, SPEC(fall), 100, false, NULL},
+    {"drain_deadline", FIELD_REAL, SPEC(drain_deadline), GROUP_DURATION_MAX, false, NULL},
+    {"strategy", FIELD_WORD, SPEC(rules.strategy), 0, true, strategies},
+    {"max_surge", FIELD_COUNT, SPEC(rules.max_surge), GROUP_SIZE_MAX, false, NULL},
+    {"max_unavailable", FIELD_COUNT, SPEC(rules.max_unavailable), GROUP_SIZE_MAX, false, NULL},
+    {"gate", FIELD_BOOL, SPEC(rules.gate), 0, false, NULL},
+    {"analysis", FIELD_BOOL, SPEC(rules.analysis), 0, false, NULL},
+    {"baseline", FIELD_BOOL, SPEC(rules.baseline), 0, false, NULL},
+    {"exclusive", FIELD_BOOL, SPEC(rules.exclusive), 0, false, NULL},
+    {"weighted", FIELD_BOOL, SPEC(rules.weighted), 0, false, NULL},
+    {"start_retries", FIELD_COUNT, SPEC(rules.start_retries), 1000, false, NULL},
+    {"canary_hold", FIELD_REAL, SPEC(canary_hold), GROUP_DURATION_MAX, false, NULL},
+    {"sticky", FIELD_BOOL, SPEC(sticky), 0, false, NULL},
+    {"rollback_keep", FIELD_REAL, SPEC(rollback_keep), GROUP_DURATION_MAX, false, NULL},
+    {"deadline", FIELD_REAL, SPEC(deadline), GROUP_DURATION_MAX, false, NULL},
+    {"max_age", FIELD_REAL, SPEC(max_age), GROUP_DURATION_MAX, false, NULL},
+    {"host_lost_after", FIELD_REAL, SPEC(host_lost_after), GROUP_DURATION_MAX, false, NULL},
+    {"cure_replace", FIELD_BOOL, SPEC(cure_replace), 0, false, NULL},
+    {"drift_ignore", FIELD_TEXTS, SPEC(drift_ignore), 0, false, NULL},
+    {"ephemeral", FIELD_BOOL, SPEC(ephemeral), 0, false, NULL},
+    {"approval", FIELD_BOOL, SPEC(approval), 0, false, NULL},
+    {"needs_test", FIELD_BOOL, SPEC(needs_test), 0, false, NULL},
 };
 G_STATIC_ASSERT(sizeof(Strategy) == sizeof(unsigned));
 G_STATIC_ASSERT(sizeof(AnalysisKind) == sizeof(unsigned));
 
 static const Field volume_fields[] = {
-    {"name", FIELD_TEXT, offsetof(VolumeSpec, name), 0, true},
-    {"mount", FIELD_TEXT, offsetof(VolumeSpec, mount), 0, true},
-    {"size", FIELD_SIZE, offsetof(VolumeSpec, size), (double)GROUP_VOLUME_MAX, false},
+    {"name", FIELD_TEXT, offsetof(VolumeSpec, name), 0, true, NULL},
+    {"mount", FIELD_TEXT, offsetof(VolumeSpec, mount), 0, true, NULL},
+    {"size", FIELD_SIZE, offsetof(VolumeSpec, size), (double)GROUP_VOLUME_MAX, false, NULL},
 };
 
 static const Field analysis_fields[] = {
-    {"kind", FIELD_COUNT, offsetof(AnalysisSpec, kind), ANALYSIS_COMMAND, false},
-    {"url", FIELD_TEXT, offsetof(AnalysisSpec, url), 0, false},
-    {"query_canary", FIELD_TEXT, offsetof(AnalysisSpec, query_canary), 0, false},
-    {"query_baseline", FIELD_TEXT, offsetof(AnalysisSpec, query_baseline), 0, false},
-    {"command", FIELD_TEXTS, offsetof(AnalysisSpec, command), 0, false},
-    {"interval", FIELD_REAL, offsetof(AnalysisSpec, interval), GROUP_DURATION_MAX, false},
-    {"samples", FIELD_COUNT, offsetof(AnalysisSpec, samples), 100000, false},
-    {"allowed_increase", FIELD_REAL, offsetof(AnalysisSpec, allowed_increase), 1000, false},
-    {"confidence", FIELD_REAL, offsetof(AnalysisSpec, confidence), 0.9999, false},
-    {"tolerance", FIELD_REAL, offsetof(AnalysisSpec, tolerance), 1, false},
-    {"pass_score", FIELD_REAL, offsetof(AnalysisSpec, pass_score), 100, false},
-    {"marginal_score", FIELD_REAL, offsetof(AnalysisSpec, marginal_score), 100, false},
+    {"kind", FIELD_WORD, offsetof(AnalysisSpec, kind), 0, true, analysis_kinds},
+    {"url", FIELD_TEXT, offsetof(AnalysisSpec, url), 0, false, NULL},
+    {"query_canary", FIELD_TEXT, offsetof(AnalysisSpec, query_canary), 0, false, NULL},
+    {"query_baseline", FIELD_TEXT, offsetof(AnalysisSpec, query_baseline), 0, false, NULL},
+    {"command", FIELD_TEXTS, offsetof(AnalysisSpec, command), 0, false, NULL},
+    {"interval", FIELD_REAL, offsetof(AnalysisSpec, interval), GROUP_DURATION_MAX, false, NULL},
+    {"samples", FIELD_COUNT, offsetof(AnalysisSpec, samples), 100000, false, NULL},
+    {"allowed_increase", FIELD_REAL, offsetof(AnalysisSpec, allowed_increase), 1000, false, NULL},
+    {"confidence", FIELD_REAL, offsetof(AnalysisSpec, confidence), 0.9999, false, NULL},
+    {"tolerance", FIELD_REAL, offsetof(AnalysisSpec, tolerance), 1, false, NULL},
+    {"pass_score", FIELD_REAL, offsetof(AnalysisSpec, pass_score), 100, false, NULL},
+    {"marginal_score", FIELD_REAL, offsetof(AnalysisSpec, marginal_score), 100, false, NULL},
 };
 
 static const Field step_fields[] = {
-    {"percent", FIELD_COUNT, offsetof(CanaryStep, percent), 100, false},
-    {"count", FIELD_COUNT, offsetof(CanaryStep, count), GROUP_SIZE_MAX, false},
+    {"percent", FIELD_COUNT, offsetof(CanaryStep, percent), 100, false, NULL},
+    {"count", FIELD_COUNT, offsetof(CanaryStep, count), GROUP_SIZE_MAX, false, NULL},
 };
 
 /* --- to JSON --- */
@@ -156,6 +160,8 @@ static json_t *field_json(const Field *field, const void *owner)
         return json_integer((json_int_t) * (const uint64_t *)at);
     case FIELD_REAL:
         return json_real(*(const double *)at);
+    case FIELD_WORD:
+        return json_string(field->words[*(const unsigned *)at]);
     }
     return NULL;
 }
@@ -209,6 +215,18 @@ static bool read_texts(const json_t *object, const Field *field, const json_t *v
     return json_is_array(value) && json_array_size(value) <= GROUP_LIST_MAX && json_get_strings(object, field->key, ret, NULL);
 }
 
+static bool read_word(const Field *field, const json_t *value, unsigned *ret)
+{
+    const char *word = json_string_value(value);
+
+    for (unsigned i = 0; word && field->words[i]; i++)
+        if (strcmp(field->words[i], word) == 0) {
+            *ret = i;
+            return true;
+        }
+    return false;
+}
+
 static bool read_field(const json_t *object, const Field *field, void *owner)
 {
     void *at = (char *)owner + field->offset;
@@ -235,6 +253,8 @@ static bool read_field(const json_t *object, const Field *field, void *owner)
     case FIELD_REAL:
         *(double *)at = json_number_value(value);
         return json_is_number(value) && json_number_value(value) >= 0 && json_number_value(value) <= field->max;
+    case FIELD_WORD:
+        return read_word(field, value, at);
     }
     return false;
 }
