@@ -11,6 +11,9 @@
 #include "deploy/balancer.h"
 #include "deploy/driver.h"
 #include "deploy/transition.h"
+#include "templates/templates.h"
+
+#define GROUP_SUFFIX ".group.hcl"
 
 typedef enum AnalysisKind { ANALYSIS_BALANCER, ANALYSIS_PROMETHEUS, ANALYSIS_COMMAND } AnalysisKind;
 
@@ -67,6 +70,10 @@ void group_file_free(GroupFile *file);
 
 /* A file, or all *.group.hcl of a folder; @vars as TemplateOptions.vars. Every mistake with place and caret, KILN_ERROR_USAGE. */
 bool group_load(const char *path, const char *const *vars, const char *const *var_files, GPtrArray **ret /* of GroupFile* */, GError **error);
+/* The same with a text instead of the file, and with mistakes as JSON (TemplateOptions' input and diagnostics). */
+bool group_load_with(const char *path, const TemplateOptions *options, GPtrArray **ret, GError **error);
+/* The name is a group file's, or it is a folder that holds one. */
+bool group_file_is(const char *path);
 
 /* Canonical: equal specs give equal JSON. Secrets have no place in group files. */
 json_t *group_spec_json(const GroupSpec *spec);

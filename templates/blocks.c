@@ -183,11 +183,16 @@ static void attributes_to_json(Template *t, const Body *body, const Scope *scope
 
 static void add_nested(Template *t, const BlockUse *use, json_t *object)
 {
+    static const char *const label[] = { "NAME" };
     json_t *array = json_object_get(object, use->type);
     json_t *nested = json_object();
 
-    if (use->n_labels > 0)
+    if (t->options && is_listed(t->options->list_labels, use->type)) {
+        if (check_labels(t, use, 1, label))
+            (void)json_object_set_new(nested, TEMPLATE_LABEL, json_string(use->labels[0]));
+    } else if (use->n_labels > 0) {
         diagnose(&t->diagnostics, use->header, "the block '%s' has no label here", use->type);
+    }
     if (!array) {
         array = json_array();
         (void)json_object_set_new(object, use->type, array);
@@ -274,19 +279,82 @@ void list_blocks_evaluate(Template *t)
     }
 }
 
+/* --- places --- */
+
+/* The @index-th block of the type, or the `dynamic` that makes blocks of it. */
+static const Block *block_of(const Body *body, const char *type, size_t index)
+{
+    const Block *maker = NULL;
+
+    for (size_t i = 0; i < body->n_blocks; i++) {
+        const Block *block = body->blocks[i];
+
+        if (strcmp(block->type, type) == 0 && index-- == 0)
+            return block;
+        if (strcmp(block->type, "dynamic") == 0 && block->n_labels == 1 && strcmp(block->labels[0], type) == 0)
+            maker = block;
+    }
+    return maker;
+}
+
+static const Body *body_within(const Block *block)
+{
+    bool made = strcmp(block->type, "dynamic") == 0;
+
+    for (size_t i = 0; made && i < block->body->n_blocks; i++)
+        if (strcmp(block->body->blocks[i]->type, "content") == 0)
+            return block->body->blocks[i]->body;
+    return block->body;
+}
+
+/* "NAME", "NAME[INDEX]": cut off @path at the next dot; -1 where no index is said. */
+static char *next_part(const char **path, int64_t *ret_index)
+{
+    size_t length = strcspn(*path, ".");
+    char *part = g_strndup(*path, length), *bracket = strchr(part, '[');
+
+    *path += (*path)[length] == '.' ? length + 1 : length;
+    *ret_index = bracket ? g_ascii_strtoll(bracket + 1, NULL, 10) : -1;
+    if (bracket)
+        *bracket = '\0';
+    return part;
+}
+
+static Range expr_place(const Expr *expr, int64_t index)
+{
+    if (expr->kind == EXPR_TUPLE && index >= 0 && (size_t)index < expr->n_items)
+        return expr->items[index]->range;
+    return expr->range;
+}
+
+/* False: nothing in @body has the path's first part. Else the place of the last part that is there. */
+static bool find_place(const Body *body, const char *path, Range *ret)
+{
+    bool found = false;
+
+    while (body && *path) {
+        int64_t index;
+        g_autofree char *part = next_part(&path, &index);
+        const Attribute *attribute = body_attribute(body, part);
+        const Block *block = attribute ? NULL : block_of(body, part, (size_t)MAX(index, 0));
+
+        if (!attribute && !block)
+            return found;
+        *ret = attribute ? expr_place(attribute->expr, index) : block->header;
+        body = block ? body_within(block) : NULL;
+        found = true;
+    }
+    return found;
+}
+
 static Range place_of(const Place *place, const char *argument)
 {
-    for (guint i = 0; argument && i < place->bodies->len; i++) {
-        const Body *body = place->bodies->pdata[i];
-        const Attribute *attribute = body_attribute(body, argument);
+    Range range = place->header;
 
-        if (attribute)
-            return attribute->expr->range;
-        for (size_t j = 0; j < body->n_blocks; j++)
-            if (strcmp(body->blocks[j]->type, argument) == 0)
-                return body->blocks[j]->header;
-    }
-    return place->header;
+    for (guint i = 0; argument && i < place->bodies->len; i++)
+        if (find_place(place->bodies->pdata[i], argument, &range))
+            break;
+    return range;
 }
 
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)

@@ -212,7 +212,7 @@ static bool is_template_name(const char *name, bool values)
     return false;
 }
 
-static bool list_folder(const char *path, bool values, GPtrArray *names, GError **error)
+static bool list_folder(const char *path, bool values, const char *suffix, GPtrArray *names, GError **error)
 {
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     const char *name;
@@ -220,9 +220,11 @@ static bool list_folder(const char *path, bool values, GPtrArray *names, GError 
     if (!dir)
         return fail_errno(error, "read folder '%s'", path);
     while ((name = g_dir_read_name(dir)))
-        if (name[0] != '.' && is_template_name(name, values))
+        if (name[0] != '.' && (suffix ? g_str_has_suffix(name, suffix) : is_template_name(name, values)))
             g_ptr_array_add(names, g_build_filename(path, name, NULL));
     g_ptr_array_sort(names, compare_names);
+    if (names->len == 0 && suffix)
+        return fail_code(error, KILN_ERROR_USAGE, "in the folder '%s' no file ends in %s", path, suffix);
     if (names->len == 0)
         return fail_code(error, KILN_ERROR_USAGE, "the folder '%s' holds no template: no file ends in .pkr.hcl or .pkr.json", path);
     if (names->len > FILES_MAX)
@@ -230,17 +232,25 @@ static bool list_folder(const char *path, bool values, GPtrArray *names, GError 
     return true;
 }
 
-bool template_list(const char *path, bool values, GPtrArray *names, GError **error)
+/* @suffix: of files that are no templates; NULL: templates. */
+static bool list_names(const char *path, bool values, const char *suffix, GPtrArray *names, GError **error)
 {
     if (g_file_test(path, G_FILE_TEST_IS_DIR))
-        return list_folder(path, values, names, error);
+        return list_folder(path, values, suffix, names, error);
     if (!g_file_test(path, G_FILE_TEST_EXISTS))
-        return fail_code(error, KILN_ERROR_USAGE, "there is no template '%s'", path);
+        return fail_code(error, KILN_ERROR_USAGE, "there is no %s '%s'", suffix ? "file" : "template", path);
+    if (suffix && !g_str_has_suffix(path, suffix))
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' is none of these files: their names end in %s", path, suffix);
     if (g_str_has_suffix(path, ".json") && !is_template_name(path, values))
         return fail_code(error, KILN_ERROR_USAGE,
                          "'%s' is Packer's old JSON; templates are written in HCL (.pkr.hcl) or its JSON form (.pkr.json)", path);
     g_ptr_array_add(names, g_strdup(path));
     return true;
+}
+
+bool template_list(const char *path, bool values, GPtrArray *names, GError **error)
+{
+    return list_names(path, values, NULL, names, error);
 }
 
 static Body *parse_named(const Source *source, Diagnostics *diagnostics)
@@ -332,6 +342,14 @@ static void check_packer(Template *t, const Block *block)
             declare_plugins(t, block->body->blocks[i]->body);
 }
 
+static void refuse_bake_block(Template *t, const Block *block)
+{
+    const char *const known[] = { t->options->list_block, "variable", "variables", "local", "locals", NULL };
+
+    diagnose(&t->diagnostics, block->type_range, "a file *%s has no block '%s'%s", t->options->list_suffix, block->type,
+             did_you_mean(t->arena, block->type, known));
+}
+
 static void declare(Template *t, Block *block)
 {
     static const char *const known[] = { "packer", "variable", "variables", "local", "locals", "source", "build", "data", NULL };
@@ -344,6 +362,8 @@ static void declare(Template *t, Block *block)
         variables_declare_old(t, block);
     else if (strcmp(block->type, "local") == 0 || strcmp(block->type, "locals") == 0)
         locals_declare(t, block);
+    else if (t->options->list_suffix)
+        refuse_bake_block(t, block);
     else if (strcmp(block->type, "source") == 0)
         declare_source(t, block);
     else if (strcmp(block->type, "build") == 0)
@@ -365,8 +385,8 @@ static void declare_all(Template *t)
 
         for (size_t j = 0; j < body->n_attributes; j++)
             diagnose(&t->diagnostics, body->attributes[j]->name_range,
-                     "the argument '%s' stands in no block; values are set in variable, locals, source and build blocks",
-                     body->attributes[j]->name);
+                     "the argument '%s' stands in no block; values are set in variable, locals%s", body->attributes[j]->name,
+                     t->options->list_suffix ? " and other blocks" : ", source and build blocks");
         for (size_t j = 0; j < body->n_blocks; j++)
             declare(t, body->blocks[j]);
     }
@@ -525,7 +545,7 @@ static bool open_template(const char *path, const TemplateOptions *options, Temp
         return fail_code(error, KILN_ERROR_USAGE, "the name of a template must be UTF-8 text");
     if (options->input)
         g_ptr_array_add(names, g_strdup(path));
-    else if (!template_list(path, false, names, error))
+    else if (!list_names(path, false, options->list_suffix, names, error))
         return false;
     dir = is_folder(path, options) ? g_strdup(path) : g_path_get_dirname(path);
     t = template_new(dir);

@@ -26,10 +26,15 @@ typedef struct TemplateOptions {
     const char *const *only;      /* globs on BUILD.TYPE.NAME / TYPE.NAME; may be NULL */
     const char *const *except;
     const char *list_block;       /* top-level blocks of this type, with one label, are read too, see template_list_blocks(); may be NULL */
+    const char *const *list_labels; /* types of blocks inside of those that have one label: it comes as TEMPLATE_LABEL in their object; may be NULL */
+    const char *list_suffix;      /* it is no template, but a file whose name ends so, or all of a folder; nothing of a bake may stand in it; may be NULL */
     bool allow_unset;             /* variables without value become unknown instead of an error (inspect, console) */
     GBytes *input;                /* the template's text, where it is not in the file (an editor's); may be NULL */
     json_t *diagnostics;          /* an array: mistakes are also put here, in the shape of HCL's tools; may be NULL */
 } TemplateOptions;
+
+/* The key of a nested block's label; no argument can have this name. */
+#define TEMPLATE_LABEL "."
 
 /* Any block with a type and arguments: source, provisioner, output, post-processor. */
 typedef struct TemplateBlock {
@@ -87,7 +92,10 @@ GBytes *template_given_text(const Template *template);
 /* Every string in the values of variables and locals that are marked sensitive; char*, to free. */
 GPtrArray *template_sensitive(Template *template);
 
-/* Sets KILN_ERROR_USAGE with place, line and caret for @argument of @block (NULL or unknown: its header). Returns false. */
+/*
+ * Sets KILN_ERROR_USAGE with place, line and caret for @argument of @block (NULL or unknown: its header). Returns false.
+ * @argument may lead into nested blocks and lists, "health.interval", "volume[1].size", "steps[2]"; what is not there is told at the last part that is.
+ */
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kiln validate: everything that can be said about templates without baking.
+ * kiln validate: everything that can be said about templates without baking, and about group files without rolling out.
  *
  * With -syntax-only no more than the syntax is read: no schema, no variables, no environment.
  */
@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "baker/bake.h"
+#include "deploy/deploy.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ typedef struct ValidateCall {
     bool syntax_only, machine;
 } ValidateCall;
 
-static const char *const usage = "validate [-syntax-only] [-var K=V] [-var-file F] [-only G] [-except G] TEMPLATE|FOLDER|-...";
+static const char *const usage = "validate [-syntax-only] [-var K=V] [-var-file F] [-only G] [-except G] TEMPLATE|GROUP-FILE|FOLDER|-...";
 
 static bool check_syntax(const ValidateCall *call, const char *path, GError **error)
 {
@@ -45,11 +46,32 @@ static bool check_syntax(const ValidateCall *call, const char *path, GError **er
     return ok;
 }
 
+static bool check_groups(const ValidateCall *call, const char *path, GError **error)
+{
+    g_autoptr(GPtrArray) groups = NULL;
+
+    return group_load_with(path, &call->options, &groups, error);
+}
+
+/* A folder may hold both kinds of files; then both are looked at. */
+static bool holds_templates(const char *path)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+
+    return !g_str_has_suffix(path, GROUP_SUFFIX) && template_list(path, false, names, NULL);
+}
+
 static bool check_whole(const ValidateCall *call, const char *path, GError **error)
 {
     g_autoptr(Template) template = NULL;
     GPtrArray *builds;
 
+    if (!call->options.input && group_file_is(path)) {
+        if (!check_groups(call, path, error))
+            return false;
+        if (!holds_templates(path))
+            return true;
+    }
     if (!template_load(path, &call->options, &template, error))
         return false;
     builds = template_builds(template);
