@@ -277,19 +277,20 @@ static bool haproxy_drain(Balancer *balancer, uint32_t color, uint32_t place, GE
 
 static bool count_sessions(Haproxy *self, unsigned index, const HaproxyServer *server, uint64_t *ret, GError **error)
 {
-    g_autofree char *command = g_strdup_printf("show stat %s 4 -1", server->backend), *answer = NULL;
+    g_autofree char *command = g_strdup_printf("show stat %u 4 -1", server->backend_id), *answer = NULL;
     g_autoptr(GPtrArray) stats = NULL;
 
     if (!haproxy_ask(self->settings->sockets[index], command, &answer, error) || !haproxy_parse_stats(answer, &stats, error))
         return false;
-    *ret = 0;
     for (guint i = 0; i < stats->len; i++) {
         const HaproxyStat *stat = stats->pdata[i];
 
-        if (strcmp(stat->server, server->name) == 0 && strcmp(stat->proxy, server->backend) == 0)
+        if (strcmp(stat->server, server->name) == 0 && strcmp(stat->proxy, server->backend) == 0) {
             *ret = stat->sessions + stat->queued;
+            return true;
+        }
     }
-    return true;
+    return fail(error, "HAProxy at '%s' shows no statistics of '%s/%s'", self->settings->sockets[index], server->backend, server->name);
 }
 
 /* Sessions that a deadline left over get a moment more now that clients with a cookie stay away, too; then they are ended. */

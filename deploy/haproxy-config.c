@@ -165,7 +165,6 @@ bool haproxy_settings_new(const BalancerConfig *config, HaproxySettings **ret, c
         return fail(error, "group '%s' needs %u places in HAProxy's pool; kiln keeps at most %d", config->group, config->places, HAPROXY_PLACES_MAX);
 
     s->places = config->places;
-    s->port = config->port;
     s->rise = MAX(config->rise, 1);
     s->fall = MAX(config->fall, 1);
     s->health_http = g_strdup(config->health_http);
@@ -184,8 +183,8 @@ static char *state_file_line(const HaproxySettings *s, unsigned index)
 
 static char *server_line(const HaproxySettings *s)
 {
-    return g_strdup_printf("server-template %s 1-%u %s:%u init-addr last,127.0.0.1 check disabled inter %.0f rise %u fall %u",
-                           s->prefix ? s->prefix : s->backend, MAX(s->places, 1), NO_HOST, s->port ? s->port : 80, s->health_interval * 1000, s->rise,
+    return g_strdup_printf("server-template %s 1-%u %s:1 init-addr last,127.0.0.1 check disabled inter %.0f rise %u fall %u",
+                           s->prefix ? s->prefix : s->backend, MAX(s->places, 1), NO_HOST, s->health_interval * 1000, s->rise,
                            s->fall);
 }
 

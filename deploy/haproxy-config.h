@@ -30,7 +30,7 @@ typedef struct HaproxySettings {
     char **configs;
     double reload_grace;
     /* of BalancerConfig, copied */
-    unsigned places, port, rise, fall;
+    unsigned places, rise, fall;
     char *health_http;
     double health_interval;
     bool sticky;

@@ -54,14 +54,18 @@ bool haproxy_look_servers(const HaproxySettings *settings, unsigned index, GPtrA
     return true;
 }
 
+/* Rows of one backend and its servers (types 2 and 4). */
 static bool look_stats(const HaproxySettings *settings, unsigned index, HaproxyLook *look, GError **error)
 {
     look->stats = g_ptr_array_new_with_free_func((GDestroyNotify)haproxy_stat_free);
     for (unsigned color = 0; color < settings->colors; color++) {
-        g_autofree char *command = g_strdup_printf("show stat %s 6 -1", settings->backends[color]);
+        const HaproxyServer *first = look->pools[color]->len > 0 ? look->pools[color]->pdata[0] : NULL;
+        g_autofree char *command = g_strdup_printf("show stat %u 6 -1", first ? first->backend_id : 0);
         g_autofree char *answer = NULL;
         GPtrArray *stats;
 
+        if (!first)
+            continue;
         if (!haproxy_ask(settings->sockets[index], command, &answer, error))
             return false;
         if (!haproxy_parse_stats(answer, &stats, error))
@@ -105,12 +109,13 @@ bool haproxy_look(const HaproxySettings *settings, unsigned index, HaproxyLook *
     g_autoptr(HaproxyLook) look = g_new0(HaproxyLook, 1);
     bool has_key;
 
-    if (!look_info(settings, index, look, error) || !haproxy_look_servers(settings, index, &look->servers, error) ||
-        !look_stats(settings, index, look, error))
+    if (!look_info(settings, index, look, error) || !haproxy_look_servers(settings, index, &look->servers, error))
         return false;
     for (unsigned color = 0; color < settings->colors; color++)
         if (!haproxy_pool(look->servers, settings->backends[color], settings->prefix, &look->pools[color], error))
             return false;
+    if (!look_stats(settings, index, look, error))
+        return false;
     if (settings->colors == 2 && !haproxy_look_color(settings, index, &look->color, &has_key, error))
         return false;
     *ret = g_steal_pointer(&look);
@@ -138,9 +143,11 @@ Route haproxy_server_route(const HaproxyServer *server)
     return haproxy_server_maint(server) ? ROUTE_OUT : haproxy_server_drained(server) ? ROUTE_DRAINED : ROUTE_IN;
 }
 
-bool haproxy_server_empty(const HaproxyServer *server)
+static bool same(const HaproxyServer *a, const HaproxyServer *b)
 {
-    return haproxy_server_maint(server) && server->port <= 1 && (strcmp(server->address, "127.0.0.1") == 0 || strcmp(server->address, "-") == 0);
+    if (haproxy_server_maint(a) && haproxy_server_maint(b))
+        return true; /* nobody is in it, whatever address it had */
+    return haproxy_server_route(a) == haproxy_server_route(b) && a->port == b->port && strcmp(a->address, b->address) == 0 && a->weight == b->weight;
 }
 
 static char *address_of(const HaproxyServer *server)
@@ -196,7 +203,9 @@ static void fold(const Merge *m, unsigned index, uint32_t color, const HaproxySe
     double needed = (1 + (stat ? stat->rise : 1)) * m->settings->health_interval;
 
     entry->up = entry->up && haproxy_server_up(server) && !(before && (double)look->info.uptime < needed);
-    entry->sessions += stat ? stat->sessions + stat->queued : 0;
+    entry->sessions += stat ? stat->sessions + stat->queued : 1;
+    if (!stat) /* never taken for empty */
+        disagree(m->view, g_strdup_printf("HAProxy at '%s' shows no statistics of '%s/%s'", m->settings->sockets[index], server->backend, server->name));
     if (before && (double)look->info.uptime < m->settings->reload_grace)
         entry->sessions++;
     if (entry->route != route)
@@ -222,9 +231,8 @@ static BalancerEntry *merge_place(const Merge *m, uint32_t color, uint32_t place
             entry = g_new0(BalancerEntry, 1);
             *entry = (BalancerEntry){.color = color, .place = place, .route = haproxy_server_route(server), .up = true, .weight = WEIGHT_MAX};
         }
-        used = used || !haproxy_server_empty(server);
-        equal = equal && haproxy_server_route(server) == haproxy_server_route(first) && server->port == first->port &&
-                strcmp(server->address, first->address) == 0 && (server->weight == first->weight || haproxy_server_maint(server));
+        used = used || !haproxy_server_maint(server);
+        equal = equal && same(server, first);
         fold(m, i, color, server, entry);
     }
     if (!used) {
@@ -318,10 +326,7 @@ char *haproxy_look_lost(const HaproxySettings *settings, unsigned index, const H
     for (guint i = 0; i < saved->len; i++) {
         const HaproxyServer *was = saved->pdata[i], *is = find_named(look->servers, was);
 
-        if (haproxy_server_empty(was))
-            continue;
-        if (is && haproxy_server_route(is) == haproxy_server_route(was) && is->port == was->port && strcmp(is->address, was->address) == 0 &&
-            (is->weight == was->weight || haproxy_server_maint(was)))
+        if (haproxy_server_maint(was) || (is && same(is, was)))
             continue;
         return g_strdup_printf("HAProxy at '%s' was reloaded and forgot what '%s' says about server '%s/%s' (does the backend load that file?)",
                                settings->sockets[index], settings->state_files[index], was->backend, was->name);

@@ -48,6 +48,5 @@ char *haproxy_look_lost(const HaproxySettings *settings, unsigned index, const H
 bool haproxy_look_color(const HaproxySettings *settings, unsigned index, int32_t *ret, bool *ret_has_key, GError **error);
 
 Route haproxy_server_route(const HaproxyServer *server);
-bool haproxy_server_empty(const HaproxyServer *server); /* in maintenance, with the address of nobody */
 
 #endif

@@ -17,6 +17,7 @@
 
 /* Positions in a line of "show servers state", version 1. */
 enum {
+    FIELD_BACKEND_ID = 0,
     FIELD_BACKEND = 1,
     FIELD_NAME = 3,
     FIELD_ADDRESS = 4,
@@ -106,7 +107,8 @@ static bool parse_server(const char *line, size_t length, HaproxyServer **ret)
         return false;
     if (!name_is_sound(f[FIELD_BACKEND]) || !name_is_sound(f[FIELD_NAME]) || !name_is_sound(f[FIELD_ADDRESS]) || !name_is_sound(f[FIELD_FQDN]))
         return false;
-    if (!parse_unsigned(f[FIELD_OP_STATE], 3, &server->op_state) || !parse_unsigned(f[FIELD_ADMIN_STATE], 0xff, &server->admin_state) ||
+    if (!parse_unsigned(f[FIELD_BACKEND_ID], G_MAXINT, &server->backend_id) || !parse_unsigned(f[FIELD_OP_STATE], 3, &server->op_state) ||
+        !parse_unsigned(f[FIELD_ADMIN_STATE], 0xff, &server->admin_state) ||
         !parse_unsigned(f[FIELD_WEIGHT], 256, &server->weight) || !parse_unsigned(f[FIELD_CHECK_STATUS], 255, &server->check_status) ||
         !parse_unsigned(f[FIELD_CHECK_RESULT], 255, &server->check_result) || !parse_unsigned(f[FIELD_CHECK_STATE], 255, &server->check_state) ||
         !parse_unsigned(f[FIELD_PORT], 65535, &server->port))

@@ -29,6 +29,7 @@ enum { HAPROXY_OP_STOPPED = 0, HAPROXY_OP_STARTING = 1, HAPROXY_OP_RUNNING = 2, 
 enum { HAPROXY_CHECK_INPROGRESS = 1, HAPROXY_CHECK_CONFIGURED = 2, HAPROXY_CHECK_ENABLED = 4 };
 
 typedef struct HaproxyServer {
+    unsigned backend_id; /* a frontend may have a backend's name, so statistics are asked for by number */
     char *backend, *name;
     char *address; /* IP, or "-" */
     char *fqdn;    /* host name of the configuration, NULL: a literal address, which no state file brings back */
