@@ -297,7 +297,7 @@ static bool count_sessions(Haproxy *self, unsigned index, const HaproxyServer *s
 static bool cut_sessions(Haproxy *self, unsigned index, const HaproxyServer *server, uint64_t *cut, GError **error)
 {
     g_autofree char *command = g_strdup_printf("shutdown sessions server %s/%s", server->backend, server->name), *answer = NULL;
-    uint64_t left;
+    uint64_t left = 0;
 
     for (int64_t end = g_get_monotonic_time() + LAST_WORDS_US;; g_usleep(POLL_US)) {
         if (!count_sessions(self, index, server, &left, error))
