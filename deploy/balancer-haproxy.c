@@ -80,7 +80,8 @@ static bool shows(const HaproxyServer *server, const Want *want)
 }
 
 /* The server of a place; it belongs to *ret_servers. */
-static bool find(Haproxy *self, unsigned index, uint32_t color, uint32_t place, GPtrArray **ret_servers, const HaproxyServer **ret, GError **error)
+static bool find(Haproxy *self, unsigned index, uint32_t color, uint32_t place, GPtrArray **ret_servers, const HaproxyServer **ret,
+                 GError **error)
 {
     const HaproxySettings *s = self->settings;
     g_autoptr(GPtrArray) servers = NULL, pool = NULL;
@@ -473,6 +474,32 @@ static void tally_add(Tally *tally, const HaproxyStat *now)
     tally->last.proxy = tally->last.server = tally->last.algorithm = tally->last.mode = tally->last.cookie = NULL; /* borrowed */
 }
 
+static bool tally_one(Haproxy *self, unsigned index, uint32_t color, uint32_t place, const Tally **ret, GError **error)
+{
+    int64_t key = place_key(index, color, place);
+    Tally *tally = g_hash_table_lookup(self->tallies, &key);
+    g_autoptr(HaproxyLook) look = NULL;
+    const HaproxyServer *server;
+    const HaproxyStat *stat;
+
+    if (!haproxy_look(self->settings, index, &look, error))
+        return false;
+    if (place >= look->pools[color]->len)
+        return fail(error, "HAProxy at '%s' has no place %u in backend '%s'", self->settings->sockets[index], place, self->settings->backends[color]);
+    server = look->pools[color]->pdata[place];
+    stat = haproxy_look_stat(look, server->backend, server->name);
+    if (!stat)
+        return fail(error, "HAProxy at '%s' shows no statistics of '%s/%s'", self->settings->sockets[index], server->backend, server->name);
+    if (!tally) {
+        tally = g_new0(Tally, 1);
+        g_hash_table_insert(self->tallies, new_int64(key), tally);
+    }
+    tally_add(tally, stat);
+    *ret = tally;
+    return true;
+}
+
+/* Differences are honest between calls on one open balancer; it starts with what HAProxy has counted since its own start. */
 static bool haproxy_counters(Balancer *balancer, uint32_t color, uint32_t place, BalancerCounters *ret, GError **error)
 {
     Haproxy *self = (Haproxy *)balancer;
@@ -481,30 +508,15 @@ static bool haproxy_counters(Balancer *balancer, uint32_t color, uint32_t place,
     if (color >= self->settings->colors)
         return fail(error, "group '%s' has no backend of color %u", self->settings->group, color);
     for (unsigned i = 0; i < self->settings->count; i++) {
-        g_autoptr(HaproxyLook) look = NULL;
-        int64_t key = place_key(i, color, place);
-        Tally *tally = g_hash_table_lookup(self->tallies, &key);
-        const HaproxyServer *server;
-        const HaproxyStat *stat;
+        const Tally *tally = NULL;
 
-        if (!haproxy_look(self->settings, i, &look, error))
+        if (!tally_one(self, i, color, place, &tally, error))
             return false;
-        if (place >= look->pools[color]->len)
-            return fail(error, "HAProxy at '%s' has no place %u in backend '%s'", self->settings->sockets[i], place, self->settings->backends[color]);
-        server = look->pools[color]->pdata[place];
-        stat = haproxy_look_stat(look, server->backend, server->name);
-        if (!stat)
-            return fail(error, "HAProxy at '%s' shows no statistics of '%s/%s'", self->settings->sockets[i], server->backend, server->name);
-        if (!tally) {
-            tally = g_new0(Tally, 1);
-            g_hash_table_insert(self->tallies, new_int64(key), tally);
-        }
-        tally_add(tally, stat);
         requests += tally->requests;
         errors += tally->errors;
         time_ms += tally->time_ms;
     }
-    *ret = (BalancerCounters){.requests = (uint64_t)requests, .errors = (uint64_t)errors, .time_ms = (uint64_t)time_ms};
+    *ret = (BalancerCounters){.requests = (uint64_t)requests, .errors = (uint64_t)errors, .time_ms = (uint64_t)MAX(0, time_ms)};
     return true;
 }
 

@@ -42,7 +42,8 @@ static bool none_verify(Balancer *balancer, GError **error)
 
 static bool none_observe(Balancer *balancer, BalancerView *ret, GError **error)
 {
-    *ret = (BalancerView){.answers = true, .reached = true, .color = -1, .entries = g_ptr_array_new_with_free_func((GDestroyNotify)balancer_entry_free)};
+    *ret = (BalancerView){.answers = true, .reached = true, .color = -1};
+    ret->entries = g_ptr_array_new_with_free_func((GDestroyNotify)balancer_entry_free);
     return true;
 }
 

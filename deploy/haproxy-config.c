@@ -225,7 +225,8 @@ static void append_balancer(const HaproxySettings *s, unsigned index, GString *t
 
     g_string_append_printf(text, "# HAProxy with the stats socket %s, for group \"%s\"\n", s->sockets[index], s->group);
     g_string_append_printf(text, "global\n    stats socket %s mode 660 level admin expose-fd listeners\n", s->sockets[index]);
-    g_string_append_printf(text, "    hard-stop-after %.0fs                 # at least the group's drain deadline; kiln's reload_grace\n", s->reload_grace);
+    g_string_append_printf(text, "    hard-stop-after %.0fs                 # at least the group's drain deadline; kiln's reload_grace\n",
+                           s->reload_grace);
     g_string_append_printf(text, "\nfrontend %s                             # an example: yours needs the last line\n    bind :80\n", s->group);
     if (s->colors == 2)
         g_string_append_printf(text, "    %s\n", route);

@@ -205,7 +205,8 @@ static void fold(const Merge *m, unsigned index, uint32_t color, const HaproxySe
     entry->up = entry->up && haproxy_server_up(server) && !(before && (double)look->info.uptime < needed);
     entry->sessions += stat ? stat->sessions + stat->queued : 1;
     if (!stat) /* never taken for empty */
-        disagree(m->view, g_strdup_printf("HAProxy at '%s' shows no statistics of '%s/%s'", m->settings->sockets[index], server->backend, server->name));
+        disagree(m->view, g_strdup_printf("HAProxy at '%s' shows no statistics of '%s/%s'", m->settings->sockets[index], server->backend,
+                                          server->name));
     if (before && (double)look->info.uptime < m->settings->reload_grace)
         entry->sessions++;
     if (entry->route != route)

@@ -3,7 +3,7 @@
 # The balancer member "haproxy" against real HAProxies, with services and clients that count every lost request: nobody gets work before its
 # own checks passed, draining loses nothing, a reload (both ways) in the middle loses nothing, a lost balancer stops a change.
 . "$(dirname "$0")/../lib.sh"
-require haproxy cc python3 jq
+require haproxy cc python3 jq curl
 
 make -s -C "$TREE" O="$(dirname "$KILN")" rollout-tools >make.log 2>&1 || { cat make.log; echo "1..0 # SKIP the tools do not build"; exit 1; }
 tools=$(dirname "$KILN")/tests
@@ -221,6 +221,22 @@ sleep 0.7
 load_end
 report control.json 'control, not drained'
 ok 'without draining requests are lost' [ "$(jq .lost control.json)" -gt 0 ]
+
+# --- clients that stay with their instance ---
+SETTINGS=places=3,sticky=1,http=/,interval=0.5,rise=2,fall=3
+configure s $((PORT + 4))
+start s
+service 51 one
+service 52 two
+service 53 three
+page() { curl -s -b jar -c jar --max-time 3 "http://$NET.1:$((PORT + 4))/"; }
+ok 'a sticky group has what it needs' balance s verify enter:0:0:$NET.51:8000 up:0:0:5 route:0:0:256
+is 'a client gets a cookie' "$(page; grep -c KILN jar)" "version one
+1"
+ok 'its instance is drained' balance s enter:0:1:$NET.52:8000 up:0:1:5 route:0:1:256 drain:0:0
+is 'and keeps it meanwhile' "$(page)" 'version one'
+ok 'the place has a next tenant' balance s leave:0:0 enter:0:0:$NET.53:8000 up:0:0:5
+is 'whom the former one'"'"'s clients do not reach' "$(page)" 'version two'
 
 is 'HAProxy complains of nothing it should not' "$(grep -ciE 'segfault|bug|panic' haproxy.log)" 0
 finish
