@@ -383,21 +383,6 @@ bool haproxy_parse_map(const char *text, const char *key, char **ret, GError **e
     return true;
 }
 
-bool haproxy_map_is_loaded(const char *text, const char *file)
-{
-    g_autofree char *wanted = g_strdup_printf("(%s) ", file);
-
-    for (const char *line = text; *line;) {
-        size_t length = strcspn(line, "\n");
-        const char *open = memchr(line, '(', length);
-
-        if (*line != '#' && open && strncmp(open, wanted, strlen(wanted)) == 0)
-            return true;
-        line += length + (line[length] == '\n');
-    }
-    return false;
-}
-
 /* --- the pool --- */
 
 bool haproxy_name_number(const char *name, size_t *ret_prefix_length, unsigned *ret_number)

@@ -5,7 +5,7 @@
  *   show servers state BACKEND   where each place's address, administrative and operational state stand; also the
  *                                format of the server-state file
  *   show stat BACKEND ...        sessions, counters, the balance algorithm
- *   show map FILE, show map, show info
+ *   show map FILE, show info
  *
  * The text is as trustworthy as the balancer, and parts of it (the reason of a failed check) come from instances: lines, fields and
  * rows are bounded, numbers are whole numbers in range, names have no blanks.
@@ -89,8 +89,6 @@ bool haproxy_parse_info(const char *text, HaproxyInfo *ret, GError **error);
 
 /* "show map FILE": the value of @key, or NULL in *ret. */
 bool haproxy_parse_map(const char *text, const char *key, char **ret, GError **error);
-/* "show map": is FILE loaded? */
-bool haproxy_map_is_loaded(const char *text, const char *file);
 
 /* "PREFIX12" -> 12: false when it does not end in a number, or one with a leading zero, or above 1000000. */
 bool haproxy_name_number(const char *name, size_t *ret_prefix_length, unsigned *ret_number);

@@ -45,14 +45,18 @@ configure() { # name, port
 }
 start() { # name
     haproxy -D -f "$1.cfg" -p "$1.pid" >>haproxy.log 2>&1
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        [ -S "$1.sock" ] && return 0
-        sleep 0.1
-    done
+    answers "$1"
 }
 start_master() {
     haproxy -W -S "$WORK/$1.master" -D -f "$1.cfg" -p "$1.pid" >>haproxy.log 2>&1
-    sleep 0.5
+    answers "$1"
+}
+answers() {
+    for _ in $(seq 50); do
+        raw "$1" 'show info' >/dev/null 2>&1 && return 0
+        sleep 0.1
+    done
+    return 1
 }
 reload() { # -sf, as an init script does; the listeners come from the old process
     # shellcheck disable=SC2046 # pids are words
@@ -108,14 +112,14 @@ service 12 v1
 service 13 v1
 service 19 sick --broken
 ok 'instances enter, are checked and get work' balance a enter:0:0:$NET.11:8000 enter:0:1:$NET.12:8000 enter:0:2:$NET.13:8000 \
-    up:0:0:5 up:0:1:5 up:0:2:5 route:0:0:256 route:0:1:256 route:0:2:256
+    up:0:0:15 up:0:1:15 up:0:2:15 route:0:0:256 route:0:1:256 route:0:2:256
 is 'nobody is up before its checks' "$(balance a enter:0:3:$NET.11:8000 observe | grep ^0/3)" "0/3 drained down weight 1 sessions 0 $NET.11:8000"
-ok 'the healthy tenant goes' balance a up:0:3:5 drain:0:3 leave:0:3
+ok 'the healthy tenant goes' balance a up:0:3:15 drain:0:3 leave:0:3
 raw a "set server web/web4 addr $NET.19 port 8000;set server web/web4 state drain;show servers state web" >raw.txt
 is 'control: HAProxy itself calls a sick successor running, with the former result' "$(awk '$4 == "web4" { print $6, $12 }' raw.txt)" '2 3'
 ok 'the place is left' balance a leave:0:3
 # shellcheck disable=SC2046 # words are wanted
-balance a enter:0:3:$NET.11:8000 up:0:3:5 leave:0:3 enter:0:3:$NET.19:8000 $(yes 'observe sleep:0.03' | head -n 60) >sick.txt
+balance a enter:0:3:$NET.11:8000 up:0:3:15 leave:0:3 enter:0:3:$NET.19:8000 $(yes 'observe sleep:0.03' | head -n 60) >sick.txt
 is 'a sick instance in a healthy one'"'"'s place is never up' "$(grep -c '^0/3 drained down' sick.txt) $(grep -c '^0/3 .* up ' sick.txt)" '60 0'
 fails 1 'nobody enters a place that is taken' 'has another instance' balance a enter:0:3:$NET.12:8000
 ok 'and it goes' balance a leave:0:3
@@ -125,7 +129,7 @@ fails 1 'what was not entered is not routed' 'was not entered' balance a route:0
 rollout() { # name, reload command, old octets base, new octets base, version, old places base, new places base
     for i in 0 1 2; do
         service $(($4 + i)) "$5"
-        balance "$1" "enter:0:$(($7 + i)):$NET.$(($4 + i)):8000" "up:0:$(($7 + i)):5" "route:0:$(($7 + i)):256" || return 1
+        balance "$1" "enter:0:$(($7 + i)):$NET.$(($4 + i)):8000" "up:0:$(($7 + i)):15" "route:0:$(($7 + i)):256" || return 1
         balance "$1" "drain:0:$(($6 + i))" || return 1
         [ $i -eq 1 ] && { $2 "$1" || return 1; }
         balance "$1" "empty:0:$(($6 + i)):15" "leave:0:$(($6 + i))" || return 1
@@ -147,7 +151,7 @@ configure m $((PORT + 1))
 sed -i 's/ expose-fd listeners//' m.cfg
 start_master m
 ok 'a master and its worker take the same calls' balance m verify enter:0:3:$NET.21:8000 enter:0:4:$NET.22:8000 enter:0:5:$NET.23:8000 \
-    up:0:3:5 up:0:4:5 up:0:5:5 route:0:3:256 route:0:4:256 route:0:5:256
+    up:0:3:15 up:0:4:15 up:0:5:15 route:0:3:256 route:0:4:256 route:0:5:256
 load master.json $((PORT + 1)) --tunnel-seconds 2
 sleep 1
 ok 'a rollout goes through the reload of a master' rollout m reload_master 21 31 v3 3 0
@@ -172,7 +176,7 @@ two() { "$tools/balance" haproxy "$both" "$SETTINGS" "$@"; }
 configure b $((PORT + 2))
 start b
 ok 'two balancers: the first is emptied' balance a leave:0:3 leave:0:4 leave:0:5
-ok 'two balancers take a change together' two enter:0:0:$NET.31:8000 up:0:0:5 route:0:0:100
+ok 'two balancers take a change together' two enter:0:0:$NET.31:8000 up:0:0:15 route:0:0:100
 is 'and agree' "$(two observe | head -n 2 | tail -n 1)" "0/0 in up weight 100 sessions 0 $NET.31:8000"
 raw b 'set server web/web1 weight 7' >/dev/null
 matches 'a difference between them is told' "$(two observe | head -n 1)" '^answers 0 reached 1 .*do not agree about place 0'
@@ -194,7 +198,7 @@ service 41 blue
 service 42 green
 ok 'blue/green has what it needs' balance g verify
 matches 'no color yet' "$(balance g observe | head -n 1)" ' color -1 '
-ok 'both colors are warm' balance g enter:0:0:$NET.41:8000 enter:1:0:$NET.42:8000 up:0:0:5 up:1:0:5 route:0:0:256 route:1:0:256 switch:0
+ok 'both colors are warm' balance g enter:0:0:$NET.41:8000 enter:1:0:$NET.42:8000 up:0:0:15 up:1:0:15 route:0:0:256 route:1:0:256 switch:0
 load green.json $((PORT + 3)) --tunnel-seconds 1
 sleep 1.5
 before=$(date +%s%3N)
@@ -213,7 +217,7 @@ sleep 0.3
 matches 'a reload keeps the color' "$(balance g observe | head -n 1)" ' color 1 '
 # --- the control: without draining, this test sees losses ---
 service 43 control
-ok 'the control has two instances' balance g enter:1:1:$NET.43:8000 up:1:1:5 route:1:1:256
+ok 'the control has two instances' balance g enter:1:1:$NET.43:8000 up:1:1:15 route:1:1:256
 load control.json $((PORT + 3))
 sleep 1
 kill_service 42
@@ -230,12 +234,12 @@ service 51 one
 service 52 two
 service 53 three
 page() { curl -s -b jar -c jar --max-time 3 "http://$NET.1:$((PORT + 4))/"; }
-ok 'a sticky group has what it needs' balance s verify enter:0:0:$NET.51:8000 up:0:0:5 route:0:0:256
+ok 'a sticky group has what it needs' balance s verify enter:0:0:$NET.51:8000 up:0:0:15 route:0:0:256
 is 'a client gets a cookie' "$(page; grep -c KILN jar)" "version one
 1"
-ok 'its instance is drained' balance s enter:0:1:$NET.52:8000 up:0:1:5 route:0:1:256 drain:0:0
+ok 'its instance is drained' balance s enter:0:1:$NET.52:8000 up:0:1:15 route:0:1:256 drain:0:0
 is 'and keeps it meanwhile' "$(page)" 'version one'
-ok 'the place has a next tenant' balance s leave:0:0 enter:0:0:$NET.53:8000 up:0:0:5
+ok 'the place has a next tenant' balance s leave:0:0 enter:0:0:$NET.53:8000 up:0:0:15
 is 'whom the former one'"'"'s clients do not reach' "$(page)" 'version two'
 
 is 'HAProxy complains of nothing it should not' "$(grep -ciE 'segfault|bug|panic' haproxy.log)" 0

@@ -56,7 +56,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_stats(text);
     (void)haproxy_parse_info(text, &info, NULL);
     (void)haproxy_parse_map(text, "web", &value, NULL);
-    (void)haproxy_map_is_loaded(text, "/s");
     (void)haproxy_config_check(&settings, 0, text, NULL);
     return 0;
 }

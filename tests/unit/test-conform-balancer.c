@@ -8,6 +8,7 @@
 #include "base/process.h"
 #include "base/scope.h"
 #include "deploy/balancer.h"
+#include "deploy/haproxy-socket.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define INTERVAL 0.1
+#define INTERVAL 0.25 /* also how long HAProxy waits for a check */
 #define PLACES 4
 
 /* --- services --- */
@@ -119,8 +120,14 @@ static void start_haproxy(World *w)
     write_text(w, "web.map", "");
     (void)process_spawn(&spec, &w->haproxy, &error);
     g_assert_no_error(error);
-    for (int i = 0; i < 100 && access(socket_path, F_OK) < 0; i++)
-        g_usleep(20 * 1000);
+    for (int i = 0; i < 200; i++) {
+        g_autofree char *answer = NULL;
+
+        if (haproxy_ask(socket_path, "show info", &answer, NULL))
+            return;
+        g_usleep(50 * 1000);
+    }
+    g_error("HAProxy does not come up");
 }
 
 static void world_open(World *w, const BalancerOps *ops)
@@ -277,7 +284,7 @@ static void promise_life(const World *w, Balancer *b)
     entry = look(b, 0, 1, &address);
     g_assert_cmpint(entry.route, ==, ROUTE_DRAINED);
     g_assert_cmpstr(address, ==, w->good.address);
-    g_assert_true(gets_up(b, 0, 1, 3));
+    g_assert_true(gets_up(b, 0, 1, 10));
     GOOD(w->ops->enter(b, 0, 1, w->good.address, &problem)); /* again */
     g_assert_true(look(b, 0, 1, &address).up);             /* and its checks still count */
     BAD(w->ops->enter(b, 0, 1, w->other.address, &problem)); /* taken */
@@ -307,13 +314,13 @@ static void promise_sick_successor(const World *w, Balancer *b)
     uint64_t cut;
 
     GOOD(w->ops->enter(b, 0, 2, w->good.address, &problem));
-    g_assert_true(gets_up(b, 0, 2, 3));
+    g_assert_true(gets_up(b, 0, 2, 10));
     GOOD(w->ops->leave(b, 0, 2, &cut, &problem));
     GOOD(w->ops->enter(b, 0, 2, w->sick.address, &problem));
-    g_assert_false(gets_up(b, 0, 2, 0.7));
+    g_assert_false(gets_up(b, 0, 2, 1.0));
     GOOD(w->ops->leave(b, 0, 2, &cut, &problem));
     GOOD(w->ops->enter(b, 0, 2, w->other.address, &problem));
-    g_assert_true(gets_up(b, 0, 2, 3));
+    g_assert_true(gets_up(b, 0, 2, 10));
     GOOD(w->ops->leave(b, 0, 2, &cut, &problem));
 }
 
@@ -347,7 +354,7 @@ static void promise_no_state_of_its_own(const World *w, Balancer *b)
     uint64_t cut;
 
     GOOD(w->ops->enter(b, 0, 3, w->good.address, &problem));
-    g_assert_true(gets_up(b, 0, 3, 3));
+    g_assert_true(gets_up(b, 0, 3, 10));
     GOOD(w->ops->route(b, 0, 3, 7, &problem));
     second = open_balancer(w);
     g_assert_cmpint(look(second, 0, 3, &address).route, ==, ROUTE_IN);

@@ -86,7 +86,7 @@ static void stop(Service *s)
 
 static bool becomes(HealthMonitor *monitor, const char *key, Health wanted)
 {
-    for (int64_t end = g_get_monotonic_time() + 4 * G_USEC_PER_SEC; g_get_monotonic_time() < end; (void)health_wait(monitor, 0.05))
+    for (int64_t end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC; g_get_monotonic_time() < end; (void)health_wait(monitor, 0.05))
         if (health_state(monitor, key) == wanted)
             return true;
     return false;
@@ -246,7 +246,9 @@ static void test_thousand(void)
     }
     g_assert_cmpint(health_state(monitor, "hanging"), !=, HEALTH_GOOD);
     g_test_message("1000 instances good after %.2f s, %ld KiB more", (double)(g_get_monotonic_time() - begin) / G_USEC_PER_SEC, peak_kib() - before);
+#ifndef __SANITIZE_ADDRESS__ /* which has a memory of its own */
     g_assert_cmpint(peak_kib() - before, <, 48 * 1024);
+#endif
     g_clear_pointer(&monitor, health_free); /* with checks under way */
     stop(&s);
     stop(&silent);
