@@ -762,3 +762,142 @@ bool http_get(const char *url, size_t max_body, double timeout, int *ret_status,
         *ret_body = g_steal_pointer(&bytes);
     return true;
 }
+
+/* --- probes --- */
+
+#define PROBE_BODY_MAX 16384
+
+struct HttpProbes {
+    CURLM *multi;
+    GHashTable *running; /* Probe* -> itself */
+};
+
+typedef struct Probe {
+    CURL *curl;
+    void *tag;
+    size_t seen;
+    char message[CURL_ERROR_SIZE];
+} Probe;
+
+/* Enough was read when it is too much: the status is what counts. */
+static size_t on_probe_body(char *data, size_t size, size_t count, void *arg)
+{
+    Probe *probe = arg;
+
+    probe->seen += size * count;
+    return probe->seen > PROBE_BODY_MAX ? 0 : size * count;
+}
+
+HttpProbes *http_probes_new(void)
+{
+    HttpProbes *probes = g_new0(HttpProbes, 1);
+
+    curl_easy_cleanup(new_easy("http://127.0.0.1/", (char[CURL_ERROR_SIZE]){0})); /* the library's own beginning */
+    probes->multi = curl_multi_init();
+    if (!probes->multi)
+        g_error("out of memory");
+    (void)curl_multi_setopt(probes->multi, CURLMOPT_MAXCONNECTS, 1L);
+    probes->running = g_hash_table_new(NULL, NULL);
+    return probes;
+}
+
+static void end_probe(HttpProbes *probes, Probe *probe)
+{
+    (void)curl_multi_remove_handle(probes->multi, probe->curl);
+    curl_easy_cleanup(probe->curl);
+    g_hash_table_remove(probes->running, probe);
+    g_free(probe);
+}
+
+void http_probes_abandon(HttpProbes *probes, HttpProbeFn *fn, void *arg)
+{
+    g_autoptr(GList) all = g_hash_table_get_keys(probes->running);
+
+    for (GList *item = all; item; item = item->next) {
+        Probe *probe = item->data;
+        void *tag = probe->tag;
+
+        end_probe(probes, probe);
+        if (fn)
+            fn(tag, 0, "given up", arg);
+    }
+}
+
+void http_probes_free(HttpProbes *probes)
+{
+    if (!probes)
+        return;
+    http_probes_abandon(probes, NULL, NULL);
+    g_hash_table_unref(probes->running);
+    (void)curl_multi_cleanup(probes->multi);
+    g_free(probes);
+}
+
+void http_probes_add(HttpProbes *probes, const char *url, bool connect_only, double timeout, void *tag)
+{
+    Probe *probe = g_new0(Probe, 1);
+
+    probe->tag = tag;
+    probe->curl = new_easy(url, probe->message);
+    (void)curl_easy_setopt(probe->curl, CURLOPT_PRIVATE, probe);
+    (void)curl_easy_setopt(probe->curl, CURLOPT_NOPROGRESS, 1L); /* an interrupt says nothing about somebody's health */
+    (void)curl_easy_setopt(probe->curl, CURLOPT_NOPROXY, "*");
+    (void)curl_easy_setopt(probe->curl, CURLOPT_FORBID_REUSE, 1L);
+    (void)curl_easy_setopt(probe->curl, CURLOPT_FRESH_CONNECT, 1L);
+    (void)curl_easy_setopt(probe->curl, CURLOPT_BUFFERSIZE, (long)PROBE_BODY_MAX);
+    (void)curl_easy_setopt(probe->curl, CURLOPT_TIMEOUT_MS, MAX(1L, (long)(timeout * 1000)));
+    (void)curl_easy_setopt(probe->curl, CURLOPT_WRITEFUNCTION, on_probe_body);
+    (void)curl_easy_setopt(probe->curl, CURLOPT_WRITEDATA, probe);
+    if (connect_only)
+        (void)curl_easy_setopt(probe->curl, CURLOPT_CONNECT_ONLY, 1L);
+    g_hash_table_add(probes->running, probe);
+    (void)curl_multi_add_handle(probes->multi, probe->curl);
+}
+
+static char *probe_problem(const Probe *probe, CURLcode code, long status)
+{
+    long os_error = 0;
+
+    (void)curl_easy_getinfo(probe->curl, CURLINFO_OS_ERRNO, &os_error);
+    if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && status > 0))
+        return NULL;
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        return g_strdup("no answer in time");
+    if (code == CURLE_COULDNT_CONNECT && os_error != 0)
+        return g_ascii_strdown(g_strerror((int)os_error), -1);
+    return g_strdup(*probe->message ? probe->message : curl_easy_strerror(code));
+}
+
+void http_probes_run(HttpProbes *probes, double seconds, HttpProbeFn *fn, void *arg)
+{
+    int left = 0;
+    CURLMsg *ended;
+
+    (void)curl_multi_perform(probes->multi, &left);
+    ended = curl_multi_info_read(probes->multi, &left);
+    if (!ended) {
+        (void)curl_multi_poll(probes->multi, NULL, 0, MAX(0, (int)(seconds * 1000)), NULL);
+        (void)curl_multi_perform(probes->multi, &left);
+        ended = curl_multi_info_read(probes->multi, &left);
+    }
+    for (; ended; ended = curl_multi_info_read(probes->multi, &left)) {
+        g_autofree char *problem = NULL;
+        char *private = NULL;
+        Probe *probe;
+        long status = 0;
+        void *tag;
+
+        (void)curl_easy_getinfo(ended->easy_handle, CURLINFO_PRIVATE, &private);
+        (void)curl_easy_getinfo(ended->easy_handle, CURLINFO_RESPONSE_CODE, &status);
+        probe = (Probe *)(void *)private;
+        problem = probe_problem(probe, ended->data.result, status);
+        tag = probe->tag;
+        end_probe(probes, probe);
+        fn(tag, problem ? 0 : (int)status, problem, arg);
+    }
+}
+
+void http_probes_wake(HttpProbes *probes)
+{
+    (void)curl_multi_wakeup(probes->multi);
+}

@@ -44,4 +44,19 @@ bool http_download(const HttpDownload *request, int dirfd, const char *name, GEr
 bool http_get(const char *url, size_t max_body, double timeout, int *ret_status, GBytes **ret_body,
               GError **error);
 
+/*
+ * Many such questions at once, from one thread: health checks. Each has a connection of its own, no proxy, and no more than 16 KiB of its answer
+ * are read. With @connect_only a TCP connection is all that is asked for.
+ */
+typedef struct HttpProbes HttpProbes;
+/* @status: 0 where none came; @problem: NULL, or a few words ("connection refused"). */
+typedef void HttpProbeFn(void *tag, int status, const char *problem, void *arg);
+HttpProbes *http_probes_new(void);
+void http_probes_abandon(HttpProbes *probes, HttpProbeFn *fn, void *arg); /* what is under way is given up: "given up" */
+void http_probes_free(HttpProbes *probes); /* as abandon, without a call */
+void http_probes_add(HttpProbes *probes, const char *url, bool connect_only, double timeout, void *tag);
+/* Works for at most @seconds, less when a probe ends or somebody wakes it; calls @fn for each that has ended. */
+void http_probes_run(HttpProbes *probes, double seconds, HttpProbeFn *fn, void *arg);
+void http_probes_wake(HttpProbes *probes); /* from any thread */
+
 #endif

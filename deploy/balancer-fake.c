@@ -433,7 +433,7 @@ static bool fake_observe(Balancer *balancer, BalancerView *ret, GError **error)
         ret->problem = g_strdup(problem->message);
         return true;
     }
-    ret->answers = true;
+    ret->answers = ret->reached = true;
     ret->places = looking.fake->places;
     looking.instances = by_address(looking.fake);
     ok = fake_world_document(looking.fake->world, "sessions.json", &looking.sessions, error) && load_sick(looking.fake, &looking.sick, error) &&

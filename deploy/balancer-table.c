@@ -7,6 +7,8 @@
 
 static const BalancerOps *const balancers[] = {
     &balancer_fake_ops,
+    &balancer_haproxy_ops,
+    &balancer_none_ops,
     NULL,
 };
 

@@ -43,7 +43,8 @@ void balancer_entry_free(BalancerEntry *entry);
 
 typedef struct BalancerView {
     bool answers;        /* all of them, and they agree */
-    char *problem;       /* one sentence where they don't; else NULL */
+    bool reached;        /* all of them answer; with !answers they disagree: each ROUTE_UNKNOWN entry's last call has to be made again */
+    char *problem;       /* one sentence where they don't, or where a reload has lost something (entries say what is now); else NULL */
     GPtrArray *entries;  /* BalancerEntry*: those that are not empty */
     int32_t color;       /* that the map names; -1: none, or no map */
     unsigned places;     /* entries of the (smaller) pool */

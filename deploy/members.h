@@ -9,6 +9,6 @@
 #include "deploy/driver.h"
 
 extern const DriverOps driver_fake_ops, driver_fake_oci_ops;
-extern const BalancerOps balancer_fake_ops;
+extern const BalancerOps balancer_fake_ops, balancer_haproxy_ops, balancer_none_ops;
 
 #endif
