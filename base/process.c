@@ -164,7 +164,7 @@ bool process_spawn(const ProcessSpec *spec, pid_t *ret_pid, GError **error)
         .spec = spec,
         .in = spec->stdin_fd > 0 ? spec->stdin_fd : spec->inherit_stdin ? 0 : null,
         .out = spec->stdout_fd > 0 ? spec->stdout_fd : spec->inherit_stdout ? 1 : null,
-        .err = spec->inherit_stderr ? 2 : null,
+        .err = spec->stderr_fd > 0 ? spec->stderr_fd : spec->inherit_stderr ? 2 : null,
     };
 
     if (null < 0)
@@ -308,7 +308,7 @@ static bool start_with_pipes(const ProcessSpec *spec, int pipes[2][2], pid_t *re
     Child child = {.spec = spec,
                    .in = spec->stdin_fd > 0 ? spec->stdin_fd : spec->inherit_stdin ? 0 : null,
                    .out = spec->stdout_fd > 0 ? spec->stdout_fd : spec->inherit_stdout ? 1 : pipes[0][1],
-                   .err = spec->inherit_stderr ? 2 : pipes[1][1]};
+                   .err = spec->stderr_fd > 0 ? spec->stderr_fd : spec->inherit_stderr ? 2 : pipes[1][1]};
 
     if (null < 0)
         return fail_errno(error, "open /dev/null");
