@@ -9,6 +9,7 @@
 #include "deploy/driver.h"
 
 extern const DriverOps driver_fake_ops, driver_fake_oci_ops;
+extern const DriverOps driver_runc_ops;
 extern const BalancerOps balancer_fake_ops;
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/process.h"
 
 #include <arpa/inet.h>
+#include <net/if.h>
 
 #define NETNS_DIR "/run/netns"
 
@@ -60,8 +61,15 @@ static char *netns_name(const char *name)
 bool runc_network_remove(const char *name, GError **error)
 {
     g_autofree char *netns = netns_name(name), *path = g_build_filename(NETNS_DIR, netns, NULL);
+    InstanceId id;
+    char outer[16];
 
-    /* The pair goes with the inner end's name space. */
+    /* The pair goes with the inner end's name space, too, but some time later, and its name may be wanted again at once. */
+    if (instance_name_parse(name, &id)) {
+        outer_name(&id, outer);
+        if (if_nametoindex(outer) > 0)
+            (void)ip(NULL, "link", "del", outer, NULL);
+    }
     return access(path, F_OK) < 0 || ip(error, "netns", "del", netns, NULL);
 }
 

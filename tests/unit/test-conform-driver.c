@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mount.h>
 
 typedef struct Bench Bench;
 
@@ -577,6 +576,93 @@ static void fake_kill(const World *world, const DriverInstance *instance)
     g_assert_true(g_file_set_contents(path, text, -1, NULL));
 }
 
+/* --- bench: runc -------------------------------------------------------------------------- */
+
+static const char *const loopback[] = {"127.77.1.10", "127.77.1.11"};
+
+static const char *runc_skip(void)
+{
+    const char *version[] = {"runc", "--version", NULL};
+
+    if (geteuid() != 0)
+        return "containers need root";
+    if (!process_have("runc") || !process_capture(version, 65536, NULL, NULL))
+        return "runc is not installed";
+    return oci_image_busybox() ? NULL : "no static busybox is installed";
+}
+
+static json_t *runc_arguments(const World *world)
+{
+    return json_pack("{s:s}", "state_dir", world->dir);
+}
+
+static StoreImage *runc_image(World *world, unsigned which)
+{
+    g_autoptr(json_t) args = json_pack("{s:[s, s]}", "entrypoint", "/bin/sleep", "1000");
+
+    return oci_image_make(world->store.store, which ? "web2" : "web", oci_image_busybox(), which ? "two" : "one", args);
+}
+
+static void replace_text(const char *path, const char *from, const char *to)
+{
+    g_autofree char *text = NULL;
+    g_auto(GStrv) parts = NULL;
+    g_autofree char *edited = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    parts = g_strsplit(text, from, -1);
+    g_assert_cmpuint(g_strv_length(parts), >, 1);
+    edited = g_strjoinv(to, parts);
+    g_assert_true(g_file_set_contents(path, edited, -1, NULL));
+}
+
+static void runc_edit(const World *world, const DriverInstance *instance)
+{
+    g_autofree char *path = g_build_filename(world->dir, "instances", instance->name, "id.json", NULL);
+
+    replace_text(path, "\"epoch\": 7", "\"epoch\": 6");
+}
+
+static void runc_touch(const World *world, const StoreImage *image)
+{
+    char hex[DIGEST_HEX_SIZE];
+    g_autofree char *path = g_build_filename(world->dir, "images", digest_to_hex(&image->id, hex), "rootfs/etc/seed", NULL);
+    auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    g_assert_cmpint(pwrite(fd, "O", 1, 0), ==, 1);
+}
+
+static void runc_kill(const World *world, const DriverInstance *instance)
+{
+    g_autofree char *runtime_dir = g_build_filename(world->dir, "runc", NULL);
+    const char *argv[] = {"runc", "--root", runtime_dir, "kill", instance->name, "KILL", NULL};
+
+    g_assert_true(process_capture(argv, 65536, NULL, NULL));
+}
+
+static void assert_empty_folder(const World *world, const char *name)
+{
+    g_autofree char *path = g_build_filename(world->dir, name, NULL);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+
+    g_assert_cmpstr(dir ? g_dir_read_name(dir) : NULL, ==, NULL);
+}
+
+/* No process, no mount, no folder. */
+static void runc_assert_clean(const World *world)
+{
+    g_autofree char *mounts = NULL, *text = NULL;
+    const char *argv[] = {"ps", "axww", "-o", "args", NULL};
+
+    assert_empty_folder(world, "instances");
+    assert_empty_folder(world, "images");
+    assert_empty_folder(world, "runc");
+    g_assert_true(g_file_get_contents("/proc/self/mountinfo", &mounts, NULL, NULL));
+    g_assert_null(strstr(mounts, world->dir));
+    if (process_capture(argv, 16 << 20, &text, NULL))
+        g_assert_null(strstr(text, world->dir));
+}
+
 /* --- the table ---------------------------------------------------------------------------- */
 
 static const Bench benches[] = {
@@ -592,6 +678,15 @@ static const Bench benches[] = {
      .edit_identity = fake_edit,
      .touch_image = fake_touch,
      .kill = fake_kill},
+    {.driver = "runc",
+     .skip = runc_skip,
+     .arguments = runc_arguments,
+     .image = runc_image,
+     .edit_identity = runc_edit,
+     .touch_image = runc_touch,
+     .kill = runc_kill,
+     .assert_clean = runc_assert_clean,
+     .addresses = loopback},
 };
 
 static const struct {
