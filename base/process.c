@@ -274,12 +274,16 @@ static bool over(const ProcessSpec *spec, gint64 deadline, GError **error)
 static bool follow(const ProcessSpec *spec, pid_t pid, Stream streams[2], int *ret_status, GError **error)
 {
     gint64 deadline = deadline_of(spec->timeout), enough = G_MAXINT64;
+    int quiet = 1; /* a child that closed both streams is mostly about to end */
     bool gone = false;
 
     while (!gone || streams[0].fd >= 0 || streams[1].fd >= 0) {
         struct pollfd fds[3] = {{streams[0].fd, POLLIN, 0}, {streams[1].fd, POLLIN, 0}, {interrupt_fd(), POLLIN, 0}};
-        int ready = poll(fds, 3, gone ? 50 : POLL_STEP_MS);
+        bool closed = streams[0].fd < 0 && streams[1].fd < 0;
+        int ready = poll(fds, 3, gone ? 50 : closed ? quiet : POLL_STEP_MS);
 
+        if (closed)
+            quiet = MIN(quiet * 2, POLL_STEP_MS);
         if (over(spec, deadline, error))
             return false;
         for (int i = 0; i < 2; i++)

@@ -36,6 +36,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mount.h>
@@ -52,6 +53,7 @@
 #define LOG_KEEP (1 << 20)
 #define CHANGES_MAX 200000u
 #define RUN_TIMEOUT 60.0
+#define KILL_WAIT 5.0
 
 typedef struct RuncDriver {
     Driver driver;
@@ -1072,7 +1074,8 @@ static void ask_to_end(const RuncDriver *runc, const char *name, const Container
         trace("deploy.runc", "%s could not be asked to end", name);
 }
 
-static void wait_for_ends(const int *fds, unsigned count, double grace)
+/* Closes what has ended. */
+static void wait_for_ends(int *fds, unsigned count, double grace)
 {
     gint64 deadline = g_get_monotonic_time() + (gint64)(grace * 1e6);
 
@@ -1080,9 +1083,20 @@ static void wait_for_ends(const int *fds, unsigned count, double grace)
         struct pollfd wait[2] = {{fds[i], POLLIN, 0}, {interrupt_fd(), POLLIN, 0}};
         gint64 left = deadline - g_get_monotonic_time();
 
-        if (fds[i] >= 0)
-            (void)poll(wait, 2, (int)CLAMP(left / 1000, 0, 3600 * 1000));
+        if (fds[i] >= 0 && poll(wait, 2, (int)CLAMP(left / 1000, 0, 3600 * 1000)) > 0 && wait[0].revents) {
+            (void)close(fds[i]);
+            fds[i] = -1;
+        }
     }
+}
+
+/* The first process of a container takes all others with it. */
+static void end_hard(int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (fds[i] >= 0)
+            (void)syscall(SYS_pidfd_send_signal, fds[i], SIGKILL, NULL, 0);
+    wait_for_ends(fds, count, KILL_WAIT);
 }
 
 static bool runc_destroy(Driver *driver, const DriverInstance *const *instances, unsigned count, double grace, GError **errors, GError **error)
@@ -1097,6 +1111,7 @@ static bool runc_destroy(Driver *driver, const DriverInstance *const *instances,
     for (unsigned i = 0; i < count; i++)
         ask_to_end(runc, instances[i]->name, g_hash_table_lookup(containers, instances[i]->name), &fds[i]);
     wait_for_ends(fds, count, grace);
+    end_hard(fds, count);
     for (unsigned i = 0; i < count; i++) {
         if (fds[i] >= 0)
             (void)close(fds[i]);

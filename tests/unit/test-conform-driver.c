@@ -4,6 +4,7 @@
  * images come from, and how somebody who can write to its host would cheat. One that cannot run on this machine is skipped and says why.
  */
 #include "base/file.h"
+#include "base/log.h"
 #include "base/process.h"
 #include "base/scope.h"
 #include "deploy/driver.h"
@@ -16,14 +17,17 @@
 
 typedef struct Bench Bench;
 
+/* Images are made once per driver: that takes longer than all that is done with them. */
+static StoreFixture store;
+static const Bench *store_of;
+static StoreImage *images[2];
+
 typedef struct World {
-    StoreFixture store;
     const Bench *bench;
     const DriverOps *ops;
     json_t *arguments;
     InstanceShape shape;
     Driver *driver;
-    StoreImage *images[2];
     char *dir; /* of the driver */
 } World;
 
@@ -45,7 +49,7 @@ struct Bench {
 static void open_driver(World *world)
 {
     g_autoptr(GError) error = NULL;
-    DriverConfig config = {.store = world->store.store, .group = "web", .arguments = world->arguments, .shape = &world->shape};
+    DriverConfig config = {.store = store.store, .group = "web", .arguments = world->arguments, .shape = &world->shape};
 
     (void)world->ops->open(&config, &world->driver, &error);
     g_assert_no_error(error);
@@ -57,8 +61,28 @@ static void reopen_driver(World *world)
     open_driver(world);
 }
 
+static void empty_store(void)
+{
+    if (!store_of)
+        return;
+    for (int i = 0; i < 2; i++)
+        store_image_free(images[i]);
+    store_fixture_teardown(&store, NULL);
+    store_of = NULL;
+}
+
+static void fill_store(World *world)
+{
+    empty_store();
+    store_fixture_setup(&store, NULL);
+    store_of = world->bench;
+    for (unsigned i = 0; i < 2; i++)
+        images[i] = world->bench->image(world, i);
+}
+
 static bool setup(World *world, const Bench *bench)
 {
+    static unsigned count;
     const char *why = bench->skip ? bench->skip() : NULL;
 
     if (why) {
@@ -66,14 +90,13 @@ static bool setup(World *world, const Bench *bench)
         return false;
     }
     *world = (World){.bench = bench, .ops = driver_find(bench->driver, NULL)};
-    store_fixture_setup(&world->store, NULL);
-    world->dir = g_build_filename(world->store.dir, "driver", NULL);
+    if (store_of != bench)
+        fill_store(world);
+    world->dir = g_strdup_printf("%s/driver-%u", store.dir, ++count);
     world->shape = (InstanceShape){.memory = 64 << 20, .cpus = 1};
     if (bench->shape)
         bench->shape(world);
     world->arguments = bench->arguments(world);
-    world->images[0] = bench->image(world, 0);
-    world->images[1] = bench->image(world, 1);
     open_driver(world);
     return true;
 }
@@ -87,7 +110,7 @@ static void destroy_all(World *world)
 
     (void)world->ops->observe(world->driver, &list, answers, &error);
     g_assert_no_error(error);
-    (void)world->ops->destroy(world->driver, (const DriverInstance *const *)list->pdata, list->len, 0.2, errors, &error);
+    (void)world->ops->destroy(world->driver, (const DriverInstance *const *)list->pdata, list->len, 0.05, errors, &error);
     g_assert_no_error(error);
     for (guint i = 0; i < list->len; i++)
         g_assert_no_error(errors[i]);
@@ -105,10 +128,7 @@ static void teardown(World *world)
     if (world->bench->assert_clean)
         world->bench->assert_clean(world);
     world->ops->close(world->driver);
-    for (int i = 0; i < 2; i++)
-        store_image_free(world->images[i]);
     json_decref(world->arguments);
-    store_fixture_teardown(&world->store, NULL);
     g_free(world->dir);
 }
 
@@ -116,14 +136,14 @@ static void prepare(World *world, unsigned which)
 {
     g_autoptr(GError) error = NULL;
 
-    (void)world->ops->prepare(world->driver, world->images[which], &error);
+    (void)world->ops->prepare(world->driver, images[which], &error);
     g_assert_no_error(error);
 }
 
 static DriverCreate new_create(const World *world, uint32_t revision, uint32_t slot, uint32_t attempt, unsigned which)
 {
     DriverCreate create = {
-        .id = {.group = "web", .revision = revision, .slot = slot, .attempt = attempt, .image = world->images[which]->id, .epoch = 7},
+        .id = {.group = "web", .revision = revision, .slot = slot, .attempt = attempt, .image = images[which]->id, .epoch = 7},
         .shape = &world->shape,
     };
 
@@ -187,7 +207,7 @@ static void destroy(World *world, const DriverInstance *instance)
     g_autoptr(GError) error = NULL;
     GError *problem = NULL;
 
-    (void)world->ops->destroy(world->driver, &instance, 1, 0.2, &problem, &error);
+    (void)world->ops->destroy(world->driver, &instance, 1, 0.05, &problem, &error);
     g_assert_no_error(error);
     g_assert_no_error(problem);
 }
@@ -226,12 +246,12 @@ static void test_prepare(gconstpointer data)
     StoreImage *wrong = store_image_new("odd", "odd");
     WORLD(world);
 
-    g_assert_true(world.ops->needs(world.driver, world.images[0], &world.shape, counts, needs, &error));
+    g_assert_true(world.ops->needs(world.driver, images[0], &world.shape, counts, needs, &error));
     g_assert_no_error(error);
     g_assert_cmpuint(needs[0].bytes_to_move, >, 0);
     prepare(&world, 0);
     prepare(&world, 0);
-    g_assert_true(world.ops->needs(world.driver, world.images[0], &world.shape, counts, needs, &error));
+    g_assert_true(world.ops->needs(world.driver, images[0], &world.shape, counts, needs, &error));
     g_assert_cmpuint(needs[0].bytes_to_move, ==, 0);
     g_assert_false(world.ops->prepare(world.driver, wrong, &error));
     g_assert_nonnull(error);
@@ -260,7 +280,7 @@ static void test_identity(gconstpointer data)
     g_assert_cmpuint(instance->id.revision, ==, 1);
     g_assert_cmpuint(instance->id.slot, ==, 3);
     g_assert_cmpuint(instance->id.attempt, ==, 1);
-    g_assert_true(digest_equal(&instance->id.image, &world.images[0]->id));
+    g_assert_true(digest_equal(&instance->id.image, &images[0]->id));
     g_assert_cmpint(instance->id.epoch, ==, 7);
     g_assert_cmpint(instance->host, ==, 0);
     g_assert_null(instance->drift);
@@ -346,11 +366,11 @@ static void test_attest(gconstpointer data)
     prepare(&world, 1);
     create(&world, 0, 0);
     list = wait_for(&world, LIFE_RUNNING);
-    (void)world.ops->attest(world.driver, list->pdata[0], world.images[0], &world.shape, &flags, &error);
+    (void)world.ops->attest(world.driver, list->pdata[0], images[0], &world.shape, &flags, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(flags & PROVEN_METADATA, !=, 0);
     g_assert_cmpuint(flags & PROVEN_DIGEST, !=, 0);
-    g_assert_false(world.ops->attest(world.driver, list->pdata[0], world.images[1], &world.shape, &flags, &error));
+    g_assert_false(world.ops->attest(world.driver, list->pdata[0], images[1], &world.shape, &flags, &error));
     g_assert_nonnull(error);
     teardown(&world);
 }
@@ -371,7 +391,7 @@ static void test_edited_identity(gconstpointer data)
     g_assert_cmpuint(after->len, ==, 1);
     instance = after->pdata[0];
     g_assert_true(!instance->known || instance->drift);
-    g_assert_false(world.ops->attest(world.driver, instance, world.images[0], &world.shape, &flags, &error));
+    g_assert_false(world.ops->attest(world.driver, instance, images[0], &world.shape, &flags, &error));
     g_assert_nonnull(error);
     teardown(&world);
 }
@@ -387,12 +407,12 @@ static void test_touched_image(gconstpointer data)
     prepare(&world, 0);
     create(&world, 0, 0);
     list = wait_for(&world, LIFE_RUNNING);
-    world.bench->touch_image(&world, world.images[0]);
+    world.bench->touch_image(&world, images[0]);
     second = new_create(&world, 1, 1, 1, 0);
     g_assert_false(create_one(&world, &second, &error));
     g_assert_nonnull(error);
     g_clear_error(&error);
-    g_assert_false(world.ops->attest(world.driver, list->pdata[0], world.images[0], &world.shape, &flags, &error));
+    g_assert_false(world.ops->attest(world.driver, list->pdata[0], images[0], &world.shape, &flags, &error));
     g_assert_nonnull(error);
     g_clear_error(&error);
     prepare(&world, 0); /* brings it anew */
@@ -438,12 +458,12 @@ static void test_forget(gconstpointer data)
     prepare(&world, 0);
     prepare(&world, 1);
     create(&world, 0, 0);
-    g_array_append_val(keep, world.images[1]->id);
+    g_array_append_val(keep, images[1]->id);
     for (int round = 0; round < 2; round++) {
         g_assert_true(world.ops->forget(world.driver, keep, &error));
-        g_assert_true(world.ops->needs(world.driver, world.images[0], &world.shape, counts, needs, &error));
+        g_assert_true(world.ops->needs(world.driver, images[0], &world.shape, counts, needs, &error));
         g_assert_cmpuint(needs[0].bytes_to_move, ==, 0); /* an instance runs from it */
-        g_assert_true(world.ops->needs(world.driver, world.images[1], &world.shape, counts, needs, &error));
+        g_assert_true(world.ops->needs(world.driver, images[1], &world.shape, counts, needs, &error));
         if (round == 0)
             g_assert_cmpuint(needs[0].bytes_to_move, ==, 0); /* kept by name */
         else
@@ -464,7 +484,7 @@ static void test_other_groups(gconstpointer data)
     create(&world, 0, 0);
     for (size_t i = 0; others[i]; i++) {
         g_autoptr(GPtrArray) list = NULL;
-        DriverConfig config = {.store = world.store.store, .group = others[i], .arguments = world.arguments, .shape = &world.shape};
+        DriverConfig config = {.store = store.store, .group = others[i], .arguments = world.arguments, .shape = &world.shape};
         Driver *driver = NULL;
         bool answers[64];
 
@@ -525,7 +545,7 @@ static void test_fresh_disk(gconstpointer data)
         prepare(&world, 0);
         create(&world, 0, 0);
         list = wait_for(&world, LIFE_RUNNING);
-        (void)world.ops->changed_files(world.driver, list->pdata[0], world.images[0], &changes, &error);
+        (void)world.ops->changed_files(world.driver, list->pdata[0], images[0], &changes, &error);
         g_assert_no_error(error);
         g_assert_nonnull(changes);
     }
@@ -600,7 +620,7 @@ static StoreImage *runc_image(World *world, unsigned which)
 {
     g_autoptr(json_t) args = json_pack("{s:[s, s]}", "entrypoint", "/bin/sleep", "1000");
 
-    return oci_image_make(world->store.store, which ? "web2" : "web", oci_image_busybox(), which ? "two" : "one", args);
+    return oci_image_make(store.store, which ? "web2" : "web", oci_image_busybox(), which ? "two" : "one", args);
 }
 
 static void replace_text(const char *path, const char *from, const char *to)
@@ -732,11 +752,15 @@ int main(int argc, char **argv)
 {
     g_autofree char *names = NULL;
     g_auto(GStrv) list = NULL;
+    int result;
 
+    log_set_level(LOG_QUIET);
     g_test_init(&argc, &argv, NULL);
     (void)driver_find("", &names);
     list = g_strsplit(names, ", ", -1);
     for (char **name = list; *name; name++)
         add_driver(*name);
-    return g_test_run();
+    result = g_test_run();
+    empty_store();
+    return result;
 }
