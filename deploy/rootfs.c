@@ -29,6 +29,7 @@
 #define STAMP_MAX ((size_t)1 << 30)
 #define XATTRS_MAX ((size_t)65536)
 #define STAMP_HEAD "kiln-rootfs 1 "
+#define STAMP_END "end "
 
 /* --- the tree ----------------------------------------------------------------------------- */
 
@@ -359,6 +360,7 @@ static void stamp_line(GString *text, const TreeEntry *entry, const TreeEntry *c
 static bool make_stamp(const Output *out, const Digest *image, GString *text, GError **error)
 {
     char oci[DIGEST_OCI_SIZE];
+    unsigned count = 0;
 
     g_string_append_printf(text, STAMP_HEAD "%s\n", digest_to_oci(image, oci));
     for (size_t i = 0; i < tree_count(out->tree); i++) {
@@ -373,7 +375,9 @@ static bool make_stamp(const Output *out, const Digest *image, GString *text, GE
         if (!xattrs_digest(out->rootfd, entry->path, &xattrs, error))
             return false;
         stamp_line(text, entry, content, &st, &xattrs);
+        count++;
     }
+    g_string_append_printf(text, STAMP_END "%u\n", count); /* a stamp that ends early would watch less */
     return true;
 }
 
@@ -434,6 +438,7 @@ bool rootfs_stamp_load(const char *dir, const Digest *image, RootfsStamp **ret, 
     g_autoptr(RootfsStamp) stamp = g_new0(RootfsStamp, 1);
     g_autoptr(GBytes) bytes = NULL;
     const char *text, *end;
+    unsigned count;
 
     stamp->entries = g_ptr_array_new_with_free_func((GDestroyNotify)rootfs_entry_free);
     stamp->by_path = g_hash_table_new(g_str_hash, g_str_equal);
@@ -442,7 +447,7 @@ bool rootfs_stamp_load(const char *dir, const Digest *image, RootfsStamp **ret, 
     text = g_bytes_get_data(bytes, NULL);
     if (!check_head(text, image))
         return fail(error, "'%s' belongs to another image", path);
-    for (text = strchr(text, '\n') + 1; (end = strchr(text, '\n')); text = end + 1) {
+    for (text = strchr(text, '\n') + 1; (end = strchr(text, '\n')) && !g_str_has_prefix(text, STAMP_END); text = end + 1) {
         g_autofree char *line = g_strndup(text, (gsize)(end - text));
         RootfsEntry *entry;
 
@@ -451,7 +456,7 @@ bool rootfs_stamp_load(const char *dir, const Digest *image, RootfsStamp **ret, 
         g_ptr_array_add(stamp->entries, entry);
         g_hash_table_insert(stamp->by_path, entry->path, entry);
     }
-    if (*text || stamp->entries->len == 0)
+    if (sscanf(text, STAMP_END "%u", &count) != 1 || count != stamp->entries->len || !end || end[1] || count == 0)
         return fail(error, "'%s' is damaged", path);
     *ret = g_steal_pointer(&stamp);
     return true;
