@@ -32,7 +32,7 @@ static void add_text(TreeBuilder *b, const char *path, const char *text)
 
 static void add_busybox(TreeBuilder *b, const char *busybox)
 {
-    static const char *const words[] = {"sh", "sleep", "httpd", "id", "cat", "env", NULL};
+    static const char *const words[] = {"sh", "sleep", "httpd", "id", "cat", "env", "rm", "mkdir", NULL};
     g_autoptr(GBytes) bytes = NULL;
 
     g_assert_true(file_load(AT_FDCWD, busybox, 8 << 20, &bytes, NULL));
