@@ -188,6 +188,16 @@ static const char *runc_host_name(Driver *driver, unsigned host)
     return "local";
 }
 
+/* Network name spaces and control groups have names on this host, not in the folder: two folders may each have a group of this name. */
+static char *host_label(const RuncDriver *runc, const char *name)
+{
+    char hex[DIGEST_HEX_SIZE];
+    Digest digest;
+
+    digest_of_string(runc->state_dir, &digest);
+    return g_strdup_printf("%s-%.8s", name, digest_to_hex(&digest, hex));
+}
+
 static bool lock_state(const RuncDriver *runc, int *ret_fd, GError **error)
 {
     g_autofree char *path = state_path(runc, "lock", NULL);
@@ -639,7 +649,8 @@ static bool runc_destroy_volumes(Driver *driver, GError **error)
 static bool clear_instance(const RuncDriver *runc, const char *name, bool known_to_runtime, GError **error)
 {
     const char *argv[] = {runc->runtime, "--root", runc->runtime_dir, "delete", "--force", name, NULL};
-    g_autofree char *dir = state_path(runc, "instances", name), *merged = g_build_filename(dir, "merged", NULL);
+    g_autofree char *dir = state_path(runc, "instances", name), *merged = g_build_filename(dir, "merged", NULL),
+                    *label = host_label(runc, name);
 
     if (known_to_runtime && !process_capture(argv, 65536, NULL, error))
         return false;
@@ -648,7 +659,7 @@ static bool clear_instance(const RuncDriver *runc, const char *name, bool known_
     }
     if (errno != EINVAL && errno != ENOENT)
         return fail_errno(error, "unmount '%s'", merged);
-    return runc_network_remove(name, error) && file_remove_tree(AT_FDCWD, dir, error);
+    return runc_network_remove(label, error) && file_remove_tree(AT_FDCWD, dir, error);
 }
 
 /* --- create ------------------------------------------------------------------------------- */
@@ -761,9 +772,11 @@ static bool make_bundle(const Making *making, const char *netns, GError **error)
     g_autoptr(GArray) mounts = g_array_new(FALSE, FALSE, sizeof(RuncMount));
     g_autoptr(GPtrArray) strings = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *merged = g_build_filename(making->dir, "merged", NULL), *identity = identity_text(create->id.group, &create->id, create->address);
+    g_autofree char *label = host_label(making->runc, making->name), *cgroup = g_strconcat("/kiln-", label, NULL);
     RuncSpec spec = {.image = making->image,
                      .rootfd = making->rootfd,
                      .name = making->name,
+                     .cgroup = cgroup,
                      .root = merged,
                      .address = create->address,
                      .netns = netns,
@@ -781,10 +794,10 @@ static bool make_bundle(const Making *making, const char *netns, GError **error)
 
 static bool make_and_run(const Making *making, GError **error)
 {
-    g_autofree char *netns = NULL;
+    g_autofree char *netns = NULL, *label = host_label(making->runc, making->name);
 
     return make_instance_folders(making->dir, making->rootfs, error) && mount_overlay(making->dir, making->rootfs, error) &&
-           (!making->create->shape->bridge || runc_network_make(making->create, making->name, &netns, error)) && make_bundle(making, netns, error) &&
+           (!making->create->shape->bridge || runc_network_make(making->create, label, &netns, error)) && make_bundle(making, netns, error) &&
            run_container(making->runc, making->dir, making->name, error);
 }
 

@@ -384,8 +384,7 @@ static json_t *make_linux(const RuncSpec *spec)
     static const char *const masked[] = {"/proc/acpi",      "/proc/asound",       "/proc/kcore",   "/proc/keys",   "/proc/latency_stats", "/proc/timer_list",
                                          "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi", "/sys/devices/virtual/powercap", NULL};
     static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", NULL};
-    g_autofree char *cgroup = g_strdup_printf("/kiln-%s", spec->name);
-    json_t *linux_part = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "cgroupsPath", cgroup, "namespaces", make_namespaces(spec), "resources",
+    json_t *linux_part = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "cgroupsPath", spec->cgroup, "namespaces", make_namespaces(spec), "resources",
                                    make_resources(spec), "seccomp", make_seccomp(), "maskedPaths", words(masked), "readonlyPaths", words(readonly));
 
     if (spec->netns)

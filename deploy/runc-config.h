@@ -19,7 +19,8 @@ typedef struct RuncMount {
 typedef struct RuncSpec {
     const json_t *image;      /* OCI config of the image */
     int rootfd;               /* its root file system, for names of users */
-    const char *name;         /* of the instance: host name, cgroup */
+    const char *name;         /* of the instance: host name */
+    const char *cgroup;       /* path of its control group */
     const char *root;         /* path of the mounted overlay */
     const char *address;      /* KILN_ADDRESS; may be NULL */
     const char *netns;        /* path; NULL: the host's network */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Networks through iproute2: the pair's outer end is named after the instance's UUID (15 bytes is all that Linux gives), the inner one is
+ * Networks through iproute2: the pair's outer end is named by a hash of the label (15 bytes is all that Linux gives), the inner one is
  * eth0 with a hardware address made of the IP address, so that the next instance with this address is the same to everybody's ARP tables.
  */
 #include "deploy/runc-network.h"
 
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/process.h"
 
@@ -13,22 +14,21 @@
 
 #define NETNS_DIR "/run/netns"
 
-static void outer_name(const InstanceId *id, char ret[16])
+static void outer_name(const char *label, char ret[16])
 {
-    char uuid[37];
+    char hex[DIGEST_HEX_SIZE];
+    Digest digest;
 
-    instance_uuid(id, uuid);
-    (void)g_snprintf(ret, 16, "kiln%.8s", uuid);
+    digest_of_string(label, &digest);
+    (void)g_snprintf(ret, 16, "kiln%.11s", digest_to_hex(&digest, hex));
 }
 
-static bool inner_mac(const InstanceId *id, const char *address, char ret[18], GError **error)
+static bool inner_mac(const char *address, char ret[18], GError **error)
 {
     struct in_addr v4;
     struct in6_addr v6;
-    char uuid[37];
     uint8_t b[4];
 
-    instance_uuid(id, uuid);
     if (inet_pton(AF_INET, address, &v4) == 1)
         memcpy(b, &v4.s_addr, 4);
     else if (inet_pton(AF_INET6, address, &v6) == 1)
@@ -53,35 +53,32 @@ static bool ip(GError **error, const char *first, ...)
     return process_capture((const char *const *)argv->pdata, 65536, NULL, error);
 }
 
-static char *netns_name(const char *name)
+static char *netns_name(const char *label)
 {
-    return g_strconcat("kiln-", name, NULL);
+    return g_strconcat("kiln-", label, NULL);
 }
 
-bool runc_network_remove(const char *name, GError **error)
+bool runc_network_remove(const char *label, GError **error)
 {
-    g_autofree char *netns = netns_name(name), *path = g_build_filename(NETNS_DIR, netns, NULL);
-    InstanceId id;
+    g_autofree char *netns = netns_name(label), *path = g_build_filename(NETNS_DIR, netns, NULL);
     char outer[16];
 
     /* The pair goes with the inner end's name space, too, but some time later, and its name may be wanted again at once. */
-    if (instance_name_parse(name, &id)) {
-        outer_name(&id, outer);
-        if (if_nametoindex(outer) > 0)
-            (void)ip(NULL, "link", "del", outer, NULL);
-    }
+    outer_name(label, outer);
+    if (if_nametoindex(outer) > 0)
+        (void)ip(NULL, "link", "del", outer, NULL);
     return access(path, F_OK) < 0 || ip(error, "netns", "del", netns, NULL);
 }
 
-static bool fill(const DriverCreate *create, const char *netns, GError **error)
+static bool fill(const DriverCreate *create, const char *label, const char *netns, GError **error)
 {
     const InstanceShape *shape = create->shape;
     g_autofree char *address = g_strdup_printf("%s/%u", create->address, create->prefix_length);
     bool six = strchr(create->address, ':') != NULL;
     char outer[16], mac[18];
 
-    outer_name(&create->id, outer);
-    if (!inner_mac(&create->id, create->address, mac, error) ||
+    outer_name(label, outer);
+    if (!inner_mac(create->address, mac, error) ||
         !ip(error, "link", "add", outer, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", netns, NULL) ||
         !ip(error, "link", "set", outer, "master", shape->bridge, NULL) || !ip(error, "link", "set", outer, "up", NULL) ||
         !ip(error, "-n", netns, "link", "set", "lo", "up", NULL) ||
@@ -92,15 +89,15 @@ static bool fill(const DriverCreate *create, const char *netns, GError **error)
     return !shape->gateway || ip(error, "-n", netns, "route", "add", "default", "via", shape->gateway, NULL);
 }
 
-bool runc_network_make(const DriverCreate *create, const char *name, char **ret_path, GError **error)
+bool runc_network_make(const DriverCreate *create, const char *label, char **ret_path, GError **error)
 {
-    g_autofree char *netns = netns_name(name);
+    g_autofree char *netns = netns_name(label);
 
-    if (!runc_network_remove(name, error) || !ip(error, "netns", "add", netns, NULL))
-        return fail_prefix(error, "network of '%s'", name);
-    if (!fill(create, netns, error)) {
-        (void)runc_network_remove(name, NULL); /* the first error is the one to tell */
-        return fail_prefix(error, "network of '%s' on bridge '%s'", name, create->shape->bridge);
+    if (!runc_network_remove(label, error) || !ip(error, "netns", "add", netns, NULL))
+        return fail_prefix(error, "network of '%s'", label);
+    if (!fill(create, label, netns, error)) {
+        (void)runc_network_remove(label, NULL); /* the first error is the one to tell */
+        return fail_prefix(error, "network of '%s' on bridge '%s'", label, create->shape->bridge);
     }
     *ret_path = g_build_filename(NETNS_DIR, netns, NULL);
     return true;

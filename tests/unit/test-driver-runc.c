@@ -221,6 +221,15 @@ static void assert_answers(const char *address, unsigned port)
     g_assert_cmpstr(body, ==, "hello\n");
 }
 
+/* Of the loopback device; others may run this test at the same time. */
+static const char *local(unsigned last)
+{
+    static char texts[32][16];
+
+    (void)g_snprintf(texts[last], sizeof texts[last], "127.78.%u.%u", (unsigned)getpid() % 250 + 1, last);
+    return texts[last];
+}
+
 static const DriverInstance *nth(const GPtrArray *list, guint i)
 {
     return g_ptr_array_index(list, i);
@@ -240,9 +249,19 @@ static pid_t pid_of(const Run *run, const char *name)
 
 /* --- runs --------------------------------------------------------------------------------- */
 
-static void assert_limit(const char *name)
+/* As on the host: name and a hash of the folder. */
+static char *label_of(const Run *run, const char *name)
 {
-    g_autofree char *path = g_strdup_printf("/sys/fs/cgroup/memory/kiln-%s/memory.limit_in_bytes", name), *text = NULL;
+    char hex[DIGEST_HEX_SIZE];
+    Digest digest;
+
+    digest_of_string(run->dir, &digest);
+    return g_strdup_printf("kiln-%s-%.8s", name, digest_to_hex(&digest, hex));
+}
+
+static void assert_limit(const Run *run, const char *name)
+{
+    g_autofree char *label = label_of(run, name), *path = g_strdup_printf("/sys/fs/cgroup/memory/%s/memory.limit_in_bytes", label), *text = NULL;
 
     if (g_file_get_contents(path, &text, NULL, NULL))
         g_assert_cmpint(atoi(text), ==, 64 << 20);
@@ -252,7 +271,7 @@ static void assert_limit(const char *name)
 
 static void test_loopback(void)
 {
-    static const char *const addresses[] = {"127.78.1.10", "127.78.1.11", "127.78.1.12"};
+    const char *addresses[] = {local(10), local(11), local(12)};
     g_autoptr(GPtrArray) list = NULL, after = NULL;
     Run run;
 
@@ -273,7 +292,7 @@ static void test_loopback(void)
         (void)run.driver->ops->attest(run.driver, nth(list, i), image, &run.shape, &flags, &error);
         g_assert_no_error(error);
         g_assert_cmpuint(flags, ==, PROVEN_METADATA | PROVEN_CHAIN | PROVEN_DIGEST | PROVEN_GUEST);
-        assert_limit(nth(list, i)->name);
+        assert_limit(&run, nth(list, i)->name);
     }
     g_assert_cmpint(kill(pid_of(&run, nth(list, 1)->name), SIGKILL), ==, 0);
     g_usleep(200000);
@@ -296,9 +315,9 @@ static void test_user(void)
         g_test_skip("another store's image is run");
     } else {
         g_assert_true(run.driver->ops->prepare(run.driver, other, NULL));
-        (void)create_of(&run, other, 0, 1, "127.78.1.20", &error);
+        (void)create_of(&run, other, 0, 1, local(20), &error);
         g_assert_no_error(error);
-        assert_answers("127.78.1.20", 8080);
+        assert_answers(local(20), 8080);
         path = g_strdup_printf("/proc/%d/status", (int)pid_of(&run, "web-r1-0-a1"));
         g_assert_true(g_file_get_contents(path, &status, NULL, NULL));
         g_assert_nonnull(strstr(status, "Uid:\t1001\t1001\t1001\t1001"));
@@ -330,7 +349,7 @@ static void test_bridge(void)
     static const char *const list[] = {"10.98.0.11-10.98.0.12/24", NULL}, *const allow[] = {"tcp/80", NULL};
     g_autoptr(GPtrArray) addresses = g_ptr_array_new();
     g_autoptr(GError) error = NULL;
-    g_autofree char *path = NULL;
+    g_autofree char *path = NULL, *label = NULL, *route = NULL;
     Run run;
 
     if (!setup(&run))
@@ -348,7 +367,9 @@ static void test_bridge(void)
     create(&run, 1, "10.98.0.12");
     assert_answers("10.98.0.11", 80);
     assert_answers("10.98.0.12", 80);
-    g_assert_true(run_command("ip netns exec kiln-web-r1-0-a1 ip route get 192.0.2.1"));
+    label = label_of(&run, "web-r1-0-a1");
+    route = g_strdup_printf("ip netns exec %s ip route get 192.0.2.1", label);
+    g_assert_true(run_command(route));
     if (process_have("nft")) {
         g_ptr_array_add(addresses, (gpointer) "10.98.0.11");
         (void)firewall_apply("web", allow, addresses, &error);
@@ -357,7 +378,7 @@ static void test_bridge(void)
         g_assert_true(firewall_remove("web", NULL));
     }
     destroy_all(&run, 0.05);
-    path = g_strdup("/run/netns/kiln-web-r1-0-a1");
+    path = g_build_filename("/run/netns", label, NULL);
     g_assert_cmpint(access(path, F_OK), <, 0);
     create(&run, 0, "10.98.0.11"); /* the same names again, at once */
     assert_answers("10.98.0.11", 80);
@@ -383,8 +404,8 @@ static void test_changed_files(void)
     if (!setup(&run))
         return;
     run.shape.environment = environment;
-    create(&run, 0, "127.78.1.10");
-    assert_answers("127.78.1.10", 8080);
+    create(&run, 0, local(10));
+    assert_answers(local(10), 8080);
     list = observe(&run);
     (void)run.driver->ops->changed_files(run.driver, nth(list, 0), image, &changes, &error);
     g_assert_no_error(error);
@@ -436,12 +457,12 @@ static void test_flipped_bits(void)
         guint64 bit = (guint64)g_test_rand_int_range(0, (gint32)files[which].size * 8);
 
         flip(path, bit);
-        g_assert_false(create_of(&run, image, 0, 1, "127.78.1.10", &error));
+        g_assert_false(create_of(&run, image, 0, 1, local(10), &error));
         g_assert_nonnull(strstr(error->message, name));
         g_clear_error(&error);
         flip(path, bit);
     }
-    (void)create_of(&run, image, 0, 1, "127.78.1.10", &error);
+    (void)create_of(&run, image, 0, 1, local(10), &error);
     g_assert_no_error(error);
     teardown(&run);
 }
@@ -458,7 +479,7 @@ static void test_old_root_is_not_believed(void)
 
     if (!setup(&run))
         return;
-    create(&run, 0, "127.78.1.10");
+    create(&run, 0, local(10));
     path = g_build_filename(run.dir, "images", digest_to_hex(&image->id, hex), "rootfs/srv/index.html", NULL);
     flip(path, 3);
     g_assert_true(run.driver->ops->prepare(run.driver, image, NULL));
@@ -488,8 +509,8 @@ static void test_half_made(void)
         g_assert_cmpuint(list->len, ==, 1);
         g_assert_cmpint(nth(list, 0)->life, ==, LIFE_DEAD);
         if (step == 2) {
-            create(&run, 0, "127.78.1.10");
-            assert_answers("127.78.1.10", 8080);
+            create(&run, 0, local(10));
+            assert_answers(local(10), 8080);
         }
         destroy_all(&run, 0.05);
         assert_nothing_left(&run);
@@ -506,7 +527,7 @@ static void test_reboot(void)
 
     if (!setup(&run))
         return;
-    create(&run, 0, "127.78.1.10");
+    create(&run, 0, local(10));
     g_assert_cmpint(kill(pid_of(&run, "web-r1-0-a1"), SIGKILL), ==, 0);
     g_usleep(200000);
     merged = g_build_filename(run.dir, "instances/web-r1-0-a1/merged", NULL);
@@ -531,7 +552,7 @@ static void test_no_program(void)
     broken = oci_image_make(fixture.store, "broken", oci_image_busybox(), "broken", args);
     if (store == fixture.store) {
         g_assert_true(run.driver->ops->prepare(run.driver, broken, NULL));
-        g_assert_false(create_of(&run, broken, 0, 1, "127.78.1.10", &error));
+        g_assert_false(create_of(&run, broken, 0, 1, local(10), &error));
         g_assert_nonnull(strstr(error->message, "/bin/nothing"));
         assert_nothing_left(&run);
     }

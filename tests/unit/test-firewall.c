@@ -65,10 +65,10 @@ static bool enter_network(void)
     static int entered = -1;
 
     if (entered < 0)
-        entered = geteuid() == 0 && process_have("nft") && process_have("ip") && process_have("unshare") && unshare(CLONE_NEWNET) == 0 &&
+        entered = geteuid() == 0 && process_have("nft") && process_have("ip") && unshare(CLONE_NEWNET) == 0 &&
                   run("ip link set lo up") && run("nft list ruleset");
     if (!entered)
-        g_test_skip("needs root, nft, ip and name spaces");
+        g_test_skip("needs root, nft, ip and network name spaces");
     return entered;
 }
 

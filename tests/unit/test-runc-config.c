@@ -40,7 +40,7 @@ static void setup(Fixture *f, gconstpointer data)
     put(f, "etc/group", "root:x:0:\nweb:x:1002:\nextra:x:1003:you,web\n");
     f->rootfd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     f->shape = (InstanceShape){.memory = 64 << 20, .cpus = 2, .port = 80};
-    f->spec = (RuncSpec){.rootfd = f->rootfd, .name = "web-r1-0-a1", .root = "/merged", .identity = "{}", .shape = &f->shape, .limits = true};
+    f->spec = (RuncSpec){.rootfd = f->rootfd, .name = "web-r1-0-a1", .cgroup = "/kiln-x", .root = "/merged", .identity = "{}", .shape = &f->shape, .limits = true};
 }
 
 static void teardown(Fixture *f, gconstpointer data)
