@@ -50,7 +50,26 @@ static bool load_config(Store *store, const StoreImage *image, GBytes **ret, jso
     return json_parse(g_bytes_get_data(*ret, NULL), g_bytes_get_size(*ret), CONFIG_MAX, "the image's config", ret_json, error);
 }
 
-/* The image ID is the digest of its config, which lists the layers' contents: kiln's own layers are held against that list. */
+/* What a layer unpacks to: written in kiln's own ones, to be found out by unpacking where it was kept as it came. */
+static bool diff_id(Store *store, const StoreLayerRef *ref, Digest *ret, GError **error)
+{
+    auto_fd int fd = -1;
+    LayerResult info;
+
+    if (!digest_is_none(&ref->recipe)) {
+        if (!layer_recipe_info(store, &ref->recipe, &info, error))
+            return false;
+        *ret = info.diff_id;
+        return true;
+    }
+    if (!store_open_unnamed(store, &fd, error) || !store_blob_copy(store, &ref->blob, fd, error))
+        return false;
+    if (lseek(fd, 0, SEEK_SET) < 0)
+        return fail_errno(error, "read a layer's temporary file");
+    return tree_tar_digest(fd, ret, error);
+}
+
+/* The image ID is the digest of its config, which lists what the layers unpack to: without this, any layers could come with an ID. */
 static bool check_layers(Store *store, const StoreImage *image, const json_t *config, GError **error)
 {
     const json_t *diff_ids = json_object_get(json_object_get(config, "rootfs"), "diff_ids");
@@ -61,16 +80,13 @@ static bool check_layers(Store *store, const StoreImage *image, const json_t *co
     for (guint i = 0; i < count; i++) {
         const StoreLayerRef *ref = g_ptr_array_index(image->layers, i);
         const char *text = json_string_value(json_array_get(diff_ids, i));
-        LayerResult info;
-        Digest said;
+        Digest said, made;
 
         if (!text || !digest_parse(text, &said))
             return fail(error, "the image's config has a malformed digest of layer %u", i + 1);
-        if (digest_is_none(&ref->recipe))
-            continue; /* kept as it came: the manifest that it came with names its bytes */
-        if (!layer_recipe_info(store, &ref->recipe, &info, error))
-            return false;
-        if (!digest_equal(&info.diff_id, &said))
+        if (!diff_id(store, ref, &made, error))
+            return fail_prefix(error, "layer %u", i + 1);
+        if (!digest_equal(&made, &said))
             return fail(error, "layer %u is not the one that the image's config names", i + 1);
     }
     return true;

@@ -55,4 +55,28 @@ for run in three-answer-on-addresses-of-this-host two-answer-on-a-bridge what-wa
     matches "$run" "$(cat runs)" "^ok [0-9]+ /driver-runc/$run( # SKIP .*)?\$"
 done
 is 'and none failed' "$status" 0
+
+# The same config, and so the same image ID, with a layer that it does not name.
+python3 - <<'END'
+import gzip, hashlib, json, shutil
+shutil.copytree("parent", "forged")
+blobs = "forged/blobs/sha256/"
+index = json.load(open("forged/index.json"))
+manifest = json.load(open(blobs + index["manifests"][0]["digest"][7:]))
+def blob(data, like):
+    name = hashlib.sha256(data).hexdigest()
+    open(blobs + name, "wb").write(data)
+    return dict(like, digest="sha256:" + name, size=len(data))
+layer = gzip.decompress(open(blobs + manifest["layers"][0]["digest"][7:], "rb").read()).replace(b"hello", b"HELLO")
+manifest["layers"][0] = blob(gzip.compress(layer, mtime=0), manifest["layers"][0])
+index["manifests"][0] = blob(json.dumps(manifest).encode(), index["manifests"][0])
+json.dump(index, open("forged/index.json", "w"))
+END
+sed 's/oci:parent/oci:forged/; s/runc-web/runc-forged/' web.pkr.hcl >forged.pkr.hcl
+if kiln bake forged.pkr.hcl >.out 2>.err; then
+    KILN_TEST_IMAGE=runc-forged "$runs" --tap -p /driver-runc/three-answer-on-addresses-of-this-host >forged.out 2>&1
+    matches 'layers that the config does not name are not unpacked' "$(cat forged.out)" 'layer 1 is not the one that the image.s config names'
+else
+    matches 'layers that the config does not name are not baked' "$(cat .err)" 'layer'
+fi
 finish
