@@ -222,10 +222,13 @@ typedef struct Container {
 
 static void container_free(Container *container)
 {
+    if (!container)
+        return;
     g_free(container->status);
     g_free(container->annotation);
     g_free(container);
 }
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Container, container_free)
 
 static Container *parse_container(const json_t *item, const char **ret_id)
 {
@@ -270,6 +273,18 @@ static bool list_containers(const RuncDriver *runc, GHashTable **ret, GError **e
     }
     *ret = g_steal_pointer(&table);
     return true;
+}
+
+/* Of one container; NULL where the runtime knows none of this name. */
+static Container *find_container(const RuncDriver *runc, const char *name)
+{
+    const char *argv[] = {runc->runtime, "--root", runc->runtime_dir, "state", name, NULL}, *id = NULL;
+    g_autofree char *text = NULL;
+    g_autoptr(json_t) json = NULL;
+
+    if (!process_capture(argv, DOCUMENT_MAX, &text, NULL) || !json_parse(text, strlen(text), DOCUMENT_MAX, "the runtime's state", &json, NULL))
+        return NULL;
+    return parse_container(json, &id);
 }
 
 static bool is_alive(const Container *container)
@@ -1040,15 +1055,11 @@ static bool runc_attest(Driver *driver, const DriverInstance *instance, const St
 {
     const RuncDriver *runc = (const RuncDriver *)driver;
     g_autoptr(Record) record = load_record(runc, instance->name);
-    g_autoptr(GHashTable) containers = NULL;
+    g_autoptr(Container) container = find_container(runc, instance->name);
     g_autoptr(RootfsStamp) stamp = NULL;
     g_autofree char *drift = NULL;
-    const Container *container;
     unsigned flags = 0;
 
-    if (!list_containers(runc, &containers, error))
-        return false;
-    container = g_hash_table_lookup(containers, instance->name);
     if (!record || !is_alive(container))
         return fail(error, "'%s' does not run", instance->name);
     drift = drift_of(runc, instance->name, record, container);
@@ -1077,12 +1088,16 @@ static int open_process(pid_t pid)
 static void ask_to_end(const RuncDriver *runc, const char *name, const Container *container, int *ret_fd)
 {
     g_autoptr(Record) record = load_record(runc, name);
-    const char *argv[] = {runc->runtime, "--root", runc->runtime_dir, "kill", name, record && record->stop ? record->stop : "SIGTERM", NULL};
+    const char *signal = record && record->stop ? record->stop : "SIGTERM";
+    const char *argv[] = {runc->runtime, "--root", runc->runtime_dir, "kill", name, signal, NULL};
 
     *ret_fd = -1;
     if (!is_alive(container))
         return;
     *ret_fd = open_process(container->pid);
+    /* The usual signal needs no process of its own; others have names that the runtime knows. */
+    if (strcmp(signal, "SIGTERM") == 0 && *ret_fd >= 0 && syscall(SYS_pidfd_send_signal, *ret_fd, SIGTERM, NULL, 0) == 0)
+        return;
     if (!process_capture(argv, 65536, NULL, NULL)) /* the hard way is open */
         trace("deploy.runc", "%s could not be asked to end", name);
 }
