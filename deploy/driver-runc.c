@@ -1079,9 +1079,16 @@ static bool runc_attest(Driver *driver, const DriverInstance *instance, const St
 
 /* --- destroy ------------------------------------------------------------------------------ */
 
-static int open_process(pid_t pid)
+/* The number was the container's when the runtime looked; whose the descriptor is, its control group says. */
+static int open_process(const RuncDriver *runc, const char *name, pid_t pid)
 {
-    return (int)syscall(SYS_pidfd_open, pid, 0);
+    g_autofree char *label = host_label(runc, name), *path = g_strdup_printf("/proc/%d/cgroup", (int)pid), *group = g_strdup_printf("/kiln-%s\n", label);
+    auto_fd int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    g_autoptr(GBytes) bytes = NULL;
+
+    if (fd < 0 || !file_load(AT_FDCWD, path, 65536, &bytes, NULL) || !strstr(g_bytes_get_data(bytes, NULL), group))
+        return -1;
+    return g_steal_fd(&fd);
 }
 
 /* Asks politely; *ret_fd is what becomes readable when the process has ended, -1 where nothing is to be waited for. */
@@ -1094,7 +1101,7 @@ static void ask_to_end(const RuncDriver *runc, const char *name, const Container
     *ret_fd = -1;
     if (!is_alive(container))
         return;
-    *ret_fd = open_process(container->pid);
+    *ret_fd = open_process(runc, name, container->pid);
     /* The usual signal needs no process of its own; others have names that the runtime knows. */
     if (strcmp(signal, "SIGTERM") == 0 && *ret_fd >= 0 && syscall(SYS_pidfd_send_signal, *ret_fd, SIGTERM, NULL, 0) == 0)
         return;
