@@ -741,8 +741,11 @@ static bool make_instance_folders(const char *dir, const char *rootfs, GError **
 /* The host's names of things, where the image's root is the host's business: name servers, and in a network of its own its own name. */
 static bool add_host_files(const DriverCreate *create, const char *dir, const char *name, GArray *mounts, GPtrArray *strings, GError **error)
 {
+    static const char *const upstream = "/run/systemd/resolve/resolv.conf"; /* a stub on the host's loopback device is not to be had elsewhere */
     RuncMount resolv = {"/etc/resolv.conf", "/etc/resolv.conf", true}, hosts = {"/etc/hosts", "/etc/hosts", true};
 
+    if (create->shape->bridge && access(upstream, R_OK) == 0)
+        resolv.source = upstream;
     if (access(resolv.source, R_OK) == 0)
         g_array_append_val(mounts, resolv);
     if (create->shape->bridge) {

@@ -21,7 +21,7 @@ def add(name, data=None, kind=tarfile.REGTYPE, mode=0o644, link=""):
 for folder in ("bin", "etc", "srv", "srv/deep"):
     add(folder, kind=tarfile.DIRTYPE, mode=0o755)
 add("bin/busybox", open(sys.argv[1], "rb").read(), mode=0o755)
-for word in ("sh", "httpd", "rm", "mkdir"):
+for word in ("sh", "httpd", "rm", "mkdir", "sleep"):
     add("bin/" + word, kind=tarfile.SYMTYPE, link="busybox", mode=0o777)
 add("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nweb:x:1001:1002:web:/srv:/bin/sh\n")
 add("etc/group", b"root:x:0:\nweb:x:1002:\n")

@@ -420,6 +420,39 @@ static void test_changed_files(void)
     teardown(&run);
 }
 
+/* The container writes on, at the start of what was emptied. */
+static void test_log_is_bounded(void)
+{
+    char *environment[] = {(char *)"FIRST=while [ ! -e /srv/go ]; do sleep 0.02; done; echo later", NULL};
+    g_autofree char *log = NULL, *kept = NULL, *go = NULL, *filler = g_strnfill(9 << 20, 'x'), *text = NULL;
+    g_autoptr(GPtrArray) list = NULL;
+    struct stat st;
+    Run run;
+
+    if (!setup(&run))
+        return;
+    run.shape.environment = environment;
+    create(&run, 0, local(10));
+    log = g_build_filename(run.dir, "instances/web-r1-0-a1/log", NULL);
+    kept = g_build_filename(run.dir, "instances/web-r1-0-a1/log.1", NULL);
+    go = g_build_filename(run.dir, "instances/web-r1-0-a1/merged/srv/go", NULL);
+    {
+        auto_fd int fd = open(log, O_WRONLY | O_APPEND | O_CLOEXEC);
+
+        g_assert_true(file_write_full(fd, filler, 9 << 20, "a log", NULL));
+    }
+    list = observe(&run);
+    g_assert_cmpint(stat(log, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 0);
+    g_assert_cmpint(stat(kept, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 1 << 20);
+    g_assert_true(g_file_set_contents(go, "", 0, NULL));
+    assert_answers(local(10), 8080);
+    g_assert_true(g_file_get_contents(log, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "later\n");
+    teardown(&run);
+}
+
 /* One bit of one file, its time put back; then as it was again. */
 static void flip(const char *path, guint64 bit)
 {
@@ -591,6 +624,7 @@ int main(int argc, char **argv)
     g_test_add_func("/driver-runc/three-answer-on-addresses-of-this-host", test_loopback);
     g_test_add_func("/driver-runc/another-user-holds-nothing", test_user);
     g_test_add_func("/driver-runc/what-was-written-is-told", test_changed_files);
+    g_test_add_func("/driver-runc/a-log-is-bounded", test_log_is_bounded);
     g_test_add_func("/driver-runc/a-flipped-bit-starts-none", test_flipped_bits);
     g_test_add_func("/driver-runc/an-old-root-is-not-believed", test_old_root_is_not_believed);
     g_test_add_func("/driver-runc/what-was-left-half-made-is-cleared", test_half_made);
