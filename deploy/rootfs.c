@@ -505,7 +505,7 @@ bool rootfs_write(Store *store, const StoreImage *image, const char *dir, GError
         return false;
     if (syncfs(rootfd) < 0) /* before its name is: a power cut must not leave empty files under a good one */
         return fail_errno(error, "sync '%s'", rootfs);
-    progress_done(g_steal_pointer(&progress));
+    progress_done(progress);
     return true;
 }
 
