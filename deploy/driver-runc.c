@@ -38,6 +38,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
@@ -54,6 +55,8 @@
 #define CHANGES_MAX 200000u
 #define RUN_TIMEOUT 60.0
 #define KILL_WAIT 5.0
+#define CGROUPS "/sys/fs/cgroup"
+#define CGROUP_TRIES 200
 
 typedef struct RuncDriver {
     Driver driver;
@@ -660,14 +663,54 @@ static bool runc_destroy_volumes(Driver *driver, GError **error)
 
 /* --- end ---------------------------------------------------------------------------------- */
 
+/* Ends what is in a control group, and removes it. */
+static bool clear_cgroup(const char *path, GError **error)
+{
+    g_autofree char *list = g_build_filename(path, "cgroup.procs", NULL);
+
+    for (int i = 0; i < CGROUP_TRIES; i++, g_usleep(10000)) {
+        g_autoptr(GBytes) bytes = NULL;
+        g_auto(GStrv) pids = NULL;
+
+        if (!file_load(AT_FDCWD, list, 1 << 20, &bytes, NULL))
+            return true;
+        pids = g_strsplit(g_bytes_get_data(bytes, NULL), "\n", -1);
+        for (char **pid = pids; *pid; pid++)
+            if (atoi(*pid) > 1)
+                (void)kill(atoi(*pid), SIGKILL);
+        if (rmdir(path) == 0)
+            return true;
+    }
+    return fail_errno(error, "remove the control group '%s'", path);
+}
+
+/* A runtime that was killed while it made a container had its control groups first and its record of them last. */
+static bool clear_cgroups(const char *label, GError **error)
+{
+    g_autofree char *name = g_strconcat("kiln-", label, NULL), *unified = g_build_filename(CGROUPS, name, NULL);
+    auto_dir DIR *dir = opendir(CGROUPS);
+    struct dirent *entry;
+
+    if (!clear_cgroup(unified, error))
+        return false;
+    while (dir && (entry = readdir(dir))) {
+        g_autofree char *path = g_build_filename(CGROUPS, entry->d_name, name, NULL);
+
+        if (entry->d_name[0] != '.' && entry->d_type == DT_DIR && !clear_cgroup(path, error))
+            return false;
+    }
+    return true;
+}
+
 /* Of whatever state an instance is in; its process is ended hard. Absent is success. */
-static bool clear_instance(const RuncDriver *runc, const char *name, bool known_to_runtime, GError **error)
+static bool clear_instance(const RuncDriver *runc, const char *name, GError **error)
 {
     const char *argv[] = {runc->runtime, "--root", runc->runtime_dir, "delete", "--force", name, NULL};
     g_autofree char *dir = state_path(runc, "instances", name), *merged = g_build_filename(dir, "merged", NULL),
-                    *label = host_label(runc, name);
+                    *label = host_label(runc, name), *record = g_build_filename(runc->runtime_dir, name, NULL);
 
-    if (known_to_runtime && !process_capture(argv, 65536, NULL, error))
+    /* Its record may be there and unreadable, so that the runtime lists no such container and yet makes none of this name. */
+    if ((access(record, F_OK) == 0 && !process_capture(argv, 65536, NULL, error)) || !clear_cgroups(label, error))
         return false;
     while (umount2(merged, MNT_DETACH) == 0) {
         /* once more where it was mounted twice */
@@ -690,12 +733,12 @@ static bool cgroups_hold_limits(void)
 {
     g_autoptr(GBytes) bytes = NULL;
 
-    if (file_load(AT_FDCWD, "/sys/fs/cgroup/cgroup.controllers", 65536, &bytes, NULL)) {
+    if (file_load(AT_FDCWD, CGROUPS "/cgroup.controllers", 65536, &bytes, NULL)) {
         const char *list = g_bytes_get_data(bytes, NULL);
 
-        return has_controller(list, "memory") && has_controller(list, "cpu") && access("/sys/fs/cgroup", W_OK) == 0;
+        return has_controller(list, "memory") && has_controller(list, "cpu") && access(CGROUPS, W_OK) == 0;
     }
-    return access("/sys/fs/cgroup/memory", W_OK) == 0 && access("/sys/fs/cgroup/cpu", W_OK) == 0;
+    return access(CGROUPS "/memory", W_OK) == 0 && access(CGROUPS "/cpu", W_OK) == 0;
 }
 
 static bool limits(void)
@@ -819,15 +862,15 @@ static bool make_and_run(const Making *making, GError **error)
            run_container(making->runc, making->dir, making->name, error);
 }
 
-/* An instance that the runtime knows was started once; one that it does not know was left half made by somebody who died. */
-static bool exists_already(const RuncDriver *runc, const DriverCreate *create, const char *name, bool known_to_runtime, bool *ret, GError **error)
+/* One that runs or ran is there; what the runtime does not know, or made and never started, was left half made by somebody who died. */
+static bool exists_already(const RuncDriver *runc, const DriverCreate *create, const char *name, const Container *container, bool *ret, GError **error)
 {
     g_autoptr(Record) record = load_record(runc, name);
 
-    *ret = record && known_to_runtime;
+    *ret = record && container && strcmp(container->status, "created") != 0 && strcmp(container->status, "creating") != 0;
     if (*ret && (!record->known || !digest_equal(&record->id.image, &create->id.image)))
         return fail(error, "there is an instance '%s' of another image: destroy it first", name);
-    return *ret || (!record && !known_to_runtime) || clear_instance(runc, name, known_to_runtime, error);
+    return *ret || clear_instance(runc, name, error);
 }
 
 static bool create_one(const RuncDriver *runc, const DriverCreate *create, GHashTable *containers, GError **error)
@@ -840,7 +883,7 @@ static bool create_one(const RuncDriver *runc, const DriverCreate *create, GHash
     char name[96];
 
     instance_name(&create->id, name);
-    if (!exists_already(runc, create, name, g_hash_table_contains(containers, name), &exists, error) || exists)
+    if (!exists_already(runc, create, name, g_hash_table_lookup(containers, name), &exists, error) || exists)
         return exists;
     if (create->shape->bridge && !create->address)
         return fail(error, "'%s' needs an address on bridge '%s'", name, create->shape->bridge);
@@ -853,7 +896,7 @@ static bool create_one(const RuncDriver *runc, const DriverCreate *create, GHash
     making = (Making){runc, create, name, dir, rootfs, config, rootfd};
     if (make_and_run(&making, error))
         return true;
-    (void)clear_instance(runc, name, true, NULL); /* the first error is the one to tell */
+    (void)clear_instance(runc, name, NULL); /* the first error is the one to tell */
     return false;
 }
 
@@ -1153,7 +1196,7 @@ static bool runc_destroy(Driver *driver, const DriverInstance *const *instances,
     for (unsigned i = 0; i < count; i++) {
         if (fds[i] >= 0)
             (void)close(fds[i]);
-        (void)clear_instance(runc, instances[i]->name, g_hash_table_contains(containers, instances[i]->name), &errors[i]);
+        (void)clear_instance(runc, instances[i]->name, &errors[i]);
     }
     return true;
 }

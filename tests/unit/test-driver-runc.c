@@ -22,6 +22,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #define SERVE "eval \"$FIRST\"; exec /bin/httpd -f -p $KILN_ADDRESS:$KILN_PORT -h /srv"
 
@@ -551,6 +552,57 @@ static void test_half_made(void)
     teardown(&run);
 }
 
+/* Groups and name spaces of the host that have this run's label. */
+static void assert_no_cgroup(const Run *run)
+{
+    g_autofree char *label = label_of(run, "web-r1-0-a1"), *unified = g_build_filename("/sys/fs/cgroup", label, NULL);
+    g_autoptr(GDir) dir = g_dir_open("/sys/fs/cgroup", 0, NULL);
+    const char *name;
+
+    g_assert_cmpint(access(unified, F_OK), <, 0);
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename("/sys/fs/cgroup", name, label, NULL);
+
+        g_assert_cmpint(access(path, F_OK), <, 0);
+    }
+}
+
+/* Killed at any moment of a create, with the runtime that it started: the next one makes it whole or finds it, and all of it can be cleared. */
+static void test_killed(void)
+{
+    const char *rounds = g_getenv("KILN_TEST_ROUNDS");
+    Run run;
+
+    if (!setup(&run))
+        return;
+    for (int i = rounds ? atoi(rounds) : 8; i > 0; i--) {
+        gint32 delay = g_test_rand_int_range(0, 150000);
+        g_autoptr(GPtrArray) list = NULL;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            (void)create_of(&run, image, 0, 1, local(10), NULL);
+            _exit(0);
+        }
+        g_usleep((gulong)delay);
+        (void)kill(pid, SIGKILL);
+        g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+        if (i % 2)
+            create(&run, 0, local(10));
+        list = observe(&run);
+        g_assert_cmpuint(list->len, <=, 1);
+        if (i % 2) {
+            g_assert_cmpuint(list->len, ==, 1);
+            g_assert_true(nth(list, 0)->life == LIFE_RUNNING || nth(list, 0)->life == LIFE_DEAD);
+            g_assert_true(nth(list, 0)->known);
+        }
+        destroy_all(&run, 0);
+        assert_nothing_left(&run);
+        assert_no_cgroup(&run);
+    }
+    teardown(&run);
+}
+
 /* After a reboot there are folders and the runtime's records, and neither processes nor mounts. */
 static void test_reboot(void)
 {
@@ -628,6 +680,7 @@ int main(int argc, char **argv)
     g_test_add_func("/driver-runc/a-flipped-bit-starts-none", test_flipped_bits);
     g_test_add_func("/driver-runc/an-old-root-is-not-believed", test_old_root_is_not_believed);
     g_test_add_func("/driver-runc/what-was-left-half-made-is-cleared", test_half_made);
+    g_test_add_func("/driver-runc/a-killed-controller-leaves-what-can-be-cleared", test_killed);
     g_test_add_func("/driver-runc/after-a-reboot-all-are-dead", test_reboot);
     g_test_add_func("/driver-runc/a-start-that-fails-leaves-nothing", test_no_program);
     g_test_add_func("/driver-runc/two-answer-on-a-bridge", test_bridge);
