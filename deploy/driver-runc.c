@@ -31,7 +31,9 @@
 #include "deploy/members.h"
 #include "deploy/rootfs.h"
 #include "deploy/runc-config.h"
+#include "deploy/runc-drift.h"
 #include "deploy/runc-network.h"
+#include "deploy/runc-proof.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -43,8 +45,6 @@
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 
 #define STATE_DIR_DEFAULT "/var/lib/kiln/containers"
 #define DOCUMENT_MAX ((size_t)4 << 20)
@@ -52,7 +52,6 @@
 #define INSTANCES_MAX 10000u
 #define LOG_MAX (8 << 20)
 #define LOG_KEEP (1 << 20)
-#define CHANGES_MAX 200000u
 #define RUN_TIMEOUT 60.0
 #define KILL_WAIT 5.0
 #define CGROUPS "/sys/fs/cgroup"
@@ -1008,94 +1007,6 @@ static bool runc_observe(Driver *driver, GPtrArray **ret, bool *answers, GError 
 
 /* --- proof -------------------------------------------------------------------------------- */
 
-/* The lower folder of the overlay that is the root of @pid. */
-static char *lower_of(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/mountinfo", (int)pid);
-    g_autoptr(GBytes) bytes = NULL;
-    g_auto(GStrv) lines = NULL;
-
-    if (!file_load(AT_FDCWD, path, 4 << 20, &bytes, NULL))
-        return NULL;
-    lines = g_strsplit(g_bytes_get_data(bytes, NULL), "\n", -1);
-    for (char **line = lines; *line; line++) {
-        g_auto(GStrv) words = g_strsplit(*line, " ", -1);
-        const char *at = strstr(*line, " - overlay "), *end;
-
-        if (!at || g_strv_length(words) < 6 || strcmp(words[4], "/") != 0 || !(at = strstr(at, "lowerdir=")))
-            continue;
-        at += strlen("lowerdir=");
-        end = at + strcspn(at, ", ");
-        return g_strndup(at, (gsize)(end - at));
-    }
-    return NULL;
-}
-
-/* An overlay shows the inode number of the file below: a few files say whether it is this very folder, not one that had its name. */
-static bool check_sample(const RuncDriver *runc, const char *name, int rootfd, const RootfsStamp *stamp, GError **error)
-{
-    g_autofree char *upper = g_build_filename(runc->state_dir, "instances", name, "upper", NULL);
-    auto_fd int upperfd = open(upper, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    guint count = rootfs_stamp_count(stamp), step = MAX(1, count / 64);
-    struct stat root, seen, above;
-
-    if (upperfd < 0 || fstat(rootfd, &root) < 0)
-        return fail_errno(error, "look at the root of '%s'", name);
-    for (guint i = 0; i < count; i += step) {
-        const RootfsEntry *entry = rootfs_stamp_nth(stamp, i);
-        auto_fd int fd = entry->type == 'f' ? openat(rootfd, entry->path, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
-
-        if (fd < 0 || fstat(fd, &seen) < 0 || seen.st_dev != root.st_dev)
-            continue; /* a volume hides it, or it was removed: drift tells that */
-        if (seen.st_ino != entry->inode && fstatat(upperfd, entry->path, &above, AT_SYMLINK_NOFOLLOW) < 0)
-            return fail(error, "'/%s' in '%s' is not the image's file", entry->path, name);
-    }
-    return true;
-}
-
-/* The program that runs, read through the kernel. One that the image does not have (it came from a volume) proves nothing. */
-static bool check_program(pid_t pid, const char *name, const RootfsStamp *stamp, bool *ret_proven, GError **error)
-{
-    g_autofree char *link = g_strdup_printf("/proc/%d/exe", (int)pid);
-    char path[4097] = "";
-    const RootfsEntry *entry;
-    Digest digest;
-
-    *ret_proven = false;
-    if (readlink(link, path, sizeof path - 1) < 1)
-        return fail_errno(error, "read '%s'", link);
-    entry = rootfs_stamp_find(stamp, path + 1);
-    if (!entry || entry->type != 'f')
-        return true;
-    if (!digest_of_file(AT_FDCWD, link, &digest, NULL, error))
-        return false;
-    if (!digest_equal(&digest, &entry->sha256))
-        return fail(error, "the program '%s' that runs in '%s' is not the image's", path, name);
-    *ret_proven = true;
-    return true;
-}
-
-static bool attest_process(const RuncDriver *runc, const char *name, pid_t pid, const Digest *image, const RootfsStamp *stamp, unsigned *flags,
-                           GError **error)
-{
-    g_autofree char *dir = image_dir(runc, image), *rootfs = g_build_filename(dir, "rootfs", NULL), *lower = lower_of(pid);
-    g_autofree char *root = g_strdup_printf("/proc/%d/root", (int)pid);
-    auto_fd int rootfd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    bool proven;
-
-    if (!lower || strcmp(lower, rootfs) != 0)
-        return fail(error, "'%s' does not run from '%s' but from '%s'", name, rootfs, lower ? lower : "something that is no overlay");
-    if (rootfd < 0)
-        return fail_errno(error, "open '%s'", root);
-    if (!check_sample(runc, name, rootfd, stamp, error))
-        return false;
-    *flags |= PROVEN_CHAIN;
-    if (!check_program(pid, name, stamp, &proven, error))
-        return false;
-    *flags |= proven ? PROVEN_GUEST : 0;
-    return true;
-}
-
 static bool runc_attest(Driver *driver, const DriverInstance *instance, const StoreImage *image, const InstanceShape *shape, unsigned *ret_flags,
                         GError **error)
 {
@@ -1103,7 +1014,8 @@ static bool runc_attest(Driver *driver, const DriverInstance *instance, const St
     g_autoptr(Record) record = load_record(runc, instance->name);
     g_autoptr(Container) container = find_container(runc, instance->name);
     g_autoptr(RootfsStamp) stamp = NULL;
-    g_autofree char *drift = NULL;
+    g_autofree char *drift = NULL, *dir = image_dir(runc, &image->id), *rootfs = g_build_filename(dir, "rootfs", NULL),
+                    *upper = g_build_filename(runc->state_dir, "instances", instance->name, "upper", NULL);
     unsigned flags = 0;
 
     if (!record || !is_alive(container))
@@ -1117,7 +1029,7 @@ static bool runc_attest(Driver *driver, const DriverInstance *instance, const St
     if (!check_image(runc, &image->id, &stamp, NULL, error))
         return false;
     flags |= PROVEN_DIGEST;
-    if (!attest_process(runc, instance->name, container->pid, &image->id, stamp, &flags, error))
+    if (!runc_proof_of(&(RuncProof){instance->name, container->pid, rootfs, upper, stamp}, &flags, error))
         return false;
     *ret_flags = flags;
     return true;
@@ -1201,150 +1113,17 @@ static bool runc_destroy(Driver *driver, const DriverInstance *const *instances,
     return true;
 }
 
-/* --- drift on disk ------------------------------------------------------------------------ */
-
-typedef struct Walk {
-    GPtrArray *list;
-    const RootfsStamp *stamp;
-    GHashTable *mounted; /* paths at which the runtime mounted something */
-} Walk;
-
-static bool add_change(Walk *walk, const char *path, const char *what, GError **error)
-{
-    DriftEntry *entry;
-
-    if (walk->list->len >= CHANGES_MAX)
-        return fail(error, "more than %u files were changed", CHANGES_MAX);
-    entry = g_new0(DriftEntry, 1);
-    entry->path = g_strconcat("/", path, NULL);
-    entry->what = g_strdup(what);
-    g_ptr_array_add(walk->list, entry);
-    return true;
-}
-
-static bool same_attributes(const RootfsEntry *entry, const struct stat *st)
-{
-    return entry->mode == (st->st_mode & 07777) && entry->uid == st->st_uid && entry->gid == st->st_gid;
-}
-
-/* A folder that hides what is below it in the image: all of that which is not there again is gone. */
-static bool add_hidden(Walk *walk, const char *path, int fd, GError **error)
-{
-    g_autofree char *prefix = g_strconcat(path, "/", NULL);
-    struct stat st;
-
-    for (guint i = 0; i < rootfs_stamp_count(walk->stamp); i++) {
-        const RootfsEntry *entry = rootfs_stamp_nth(walk->stamp, i);
-
-        if (g_str_has_prefix(entry->path, prefix) && fstatat(fd, entry->path + strlen(prefix), &st, AT_SYMLINK_NOFOLLOW) < 0 &&
-            !add_change(walk, entry->path, "removed", error))
-            return false;
-    }
-    return true;
-}
-
-static bool walk_folder(Walk *walk, int fd, const char *path, unsigned depth, GError **error);
-
-static bool walk_subfolder(Walk *walk, int parent, const char *name, const char *path, const struct stat *st, unsigned depth, GError **error)
-{
-    const RootfsEntry *entry = rootfs_stamp_find(walk->stamp, path);
-    auto_fd int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    char opaque[2] = "";
-
-    if (fd < 0)
-        return errno == ENOENT || add_change(walk, path, "unreadable", error);
-    if (!entry || entry->type != 'd') {
-        if (!g_hash_table_contains(walk->mounted, path) && !add_change(walk, path, entry ? "changed" : "added", error))
-            return false;
-    } else if (!same_attributes(entry, st) && !add_change(walk, path, "changed", error)) {
-        return false;
-    }
-    if (entry && fgetxattr(fd, "trusted.overlay.opaque", opaque, 1) == 1 && *opaque == 'y' && !add_hidden(walk, path, fd, error))
-        return false;
-    return walk_folder(walk, fd, path, depth + 1, error);
-}
-
-static bool walk_entry(Walk *walk, int parent, const char *name, const char *path, unsigned depth, GError **error)
-{
-    const RootfsEntry *entry = rootfs_stamp_find(walk->stamp, path);
-    struct stat st;
-
-    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT || add_change(walk, path, "unreadable", error);
-    if (S_ISDIR(st.st_mode))
-        return walk_subfolder(walk, parent, name, path, &st, depth, error);
-    if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0))
-        return !entry || add_change(walk, path, "removed", error);
-    if (!entry && g_hash_table_contains(walk->mounted, path))
-        return true; /* an empty file that the runtime made to mount something on it */
-    return add_change(walk, path, entry ? "changed" : "added", error);
-}
-
-static bool walk_folder(Walk *walk, int fd, const char *path, unsigned depth, GError **error)
-{
-    auto_dir DIR *dir = fdopendir(dup(fd));
-    struct dirent *entry;
-
-    if (!dir || depth > 512)
-        return add_change(walk, path, "unreadable", error);
-    while ((entry = readdir(dir))) {
-        g_autofree char *below = *path ? g_strdup_printf("%s/%s", path, entry->d_name) : g_strdup(entry->d_name);
-
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && !walk_entry(walk, fd, entry->d_name, below, depth, error))
-            return false;
-    }
-    return true;
-}
-
-static int compare_changes(const void *a, const void *b)
-{
-    return strcmp((*(DriftEntry *const *)a)->path, (*(DriftEntry *const *)b)->path);
-}
-
-/* Where the runtime mounts things, with the folders above. */
-static bool load_mounted(const RuncDriver *runc, const char *name, GHashTable *into, GError **error)
-{
-    g_autofree char *path = g_build_filename(runc->state_dir, "instances", name, "bundle/config.json", NULL);
-    g_autoptr(GBytes) bytes = NULL;
-    g_autoptr(json_t) config = NULL;
-    const json_t *mount;
-    size_t i;
-
-    if (!file_load(AT_FDCWD, path, DOCUMENT_MAX, &bytes, error) ||
-        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), DOCUMENT_MAX, path, &config, error))
-        return false;
-    json_array_foreach (json_object_get(config, "mounts"), i, mount) {
-        const char *destination = json_string_value(json_object_get(mount, "destination"));
-        g_autofree char *at = destination && *destination == '/' ? g_strdup(destination + 1) : NULL;
-
-        for (char *slash = at; at && *at; *(slash ? slash : at) = '\0') {
-            g_hash_table_add(into, g_strdup(at));
-            slash = strrchr(at, '/');
-        }
-    }
-    return true;
-}
-
 static bool runc_changed_files(Driver *driver, const DriverInstance *instance, const StoreImage *image, GPtrArray **ret, GError **error)
 {
     const RuncDriver *runc = (const RuncDriver *)driver;
-    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify)drift_entry_free);
-    g_autoptr(GHashTable) mounted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_autofree char *dir = image_dir(runc, &image->id), *upper = g_build_filename(runc->state_dir, "instances", instance->name, "upper", NULL);
+    g_autofree char *dir = state_path(runc, "instances", instance->name), *upper = g_build_filename(dir, "upper", NULL),
+                    *bundle = g_build_filename(dir, "bundle", "config.json", NULL), *from = image_dir(runc, &image->id);
     g_autoptr(RootfsStamp) stamp = NULL;
     auto_fd int fd = open(upper, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    Walk walk = {list, NULL, mounted};
 
     if (fd < 0)
         return fail_errno(error, "open folder '%s'", upper);
-    if (!rootfs_stamp_load(dir, &image->id, &stamp, error) || !load_mounted(runc, instance->name, mounted, error))
-        return false;
-    walk.stamp = stamp;
-    if (!walk_folder(&walk, fd, "", 0, error))
-        return false;
-    g_ptr_array_sort(list, compare_changes);
-    *ret = g_steal_pointer(&list);
-    return true;
+    return rootfs_stamp_load(from, &image->id, &stamp, error) && runc_drift_list(fd, stamp, bundle, ret, error);
 }
 
 static const char *runc_firewall(Driver *driver, const InstanceShape *shape)
