@@ -164,7 +164,7 @@ bool process_spawn(const ProcessSpec *spec, pid_t *ret_pid, GError **error)
         .spec = spec,
         .in = spec->stdin_fd > 0 ? spec->stdin_fd : spec->inherit_stdin ? 0 : null,
         .out = spec->stdout_fd > 0 ? spec->stdout_fd : spec->inherit_stdout ? 1 : null,
-        .err = spec->inherit_stderr ? 2 : null,
+        .err = spec->stderr_fd > 0 ? spec->stderr_fd : spec->inherit_stderr ? 2 : null,
     };
 
     if (null < 0)
@@ -274,12 +274,16 @@ static bool over(const ProcessSpec *spec, gint64 deadline, GError **error)
 static bool follow(const ProcessSpec *spec, pid_t pid, Stream streams[2], int *ret_status, GError **error)
 {
     gint64 deadline = deadline_of(spec->timeout), enough = G_MAXINT64;
+    int quiet = 1; /* a child that closed both streams is mostly about to end */
     bool gone = false;
 
     while (!gone || streams[0].fd >= 0 || streams[1].fd >= 0) {
         struct pollfd fds[3] = {{streams[0].fd, POLLIN, 0}, {streams[1].fd, POLLIN, 0}, {interrupt_fd(), POLLIN, 0}};
-        int ready = poll(fds, 3, gone ? 50 : POLL_STEP_MS);
+        bool closed = streams[0].fd < 0 && streams[1].fd < 0;
+        int ready = poll(fds, 3, gone ? 50 : closed ? quiet : POLL_STEP_MS);
 
+        if (closed)
+            quiet = MIN(quiet * 2, POLL_STEP_MS);
         if (over(spec, deadline, error))
             return false;
         for (int i = 0; i < 2; i++)
@@ -308,7 +312,7 @@ static bool start_with_pipes(const ProcessSpec *spec, int pipes[2][2], pid_t *re
     Child child = {.spec = spec,
                    .in = spec->stdin_fd > 0 ? spec->stdin_fd : spec->inherit_stdin ? 0 : null,
                    .out = spec->stdout_fd > 0 ? spec->stdout_fd : spec->inherit_stdout ? 1 : pipes[0][1],
-                   .err = spec->inherit_stderr ? 2 : pipes[1][1]};
+                   .err = spec->stderr_fd > 0 ? spec->stderr_fd : spec->inherit_stderr ? 2 : pipes[1][1]};
 
     if (null < 0)
         return fail_errno(error, "open /dev/null");

@@ -26,6 +26,7 @@ typedef struct ProcessSpec {
     const char *cwd;
     int stdin_fd;            /* 0 (unset) means /dev/null */
     int stdout_fd;           /* 0 means: lines to @on_line, else inherited by none: discarded */
+    int stderr_fd;           /* 0: lines to @on_line, or discarded */
     const int *keep_fds;     /* -1 terminated, may be NULL */
     ProcessLineFn *on_line;  /* may be NULL */
     void *arg;

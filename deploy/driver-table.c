@@ -8,6 +8,7 @@
 static const DriverOps *const drivers[] = {
     &driver_fake_ops,
     &driver_fake_oci_ops,
+    &driver_runc_ops,
     NULL,
 };
 

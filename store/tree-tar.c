@@ -346,7 +346,8 @@ static bool tar_read_all(TarReader *reader, GError **error)
     }
 }
 
-static struct archive *tar_open(int fd, GError **error)
+/* @raw: one file, which is what the compressions are around. */
+static struct archive *tar_open(int fd, bool raw, GError **error)
 {
     struct archive *archive = archive_read_new();
 
@@ -355,7 +356,7 @@ static struct archive *tar_open(int fd, GError **error)
     (void)archive_read_support_filter_xz(archive);
     (void)archive_read_support_filter_lzma(archive);
     (void)archive_read_support_filter_zstd(archive);
-    (void)archive_read_support_format_tar(archive);
+    (void)(raw ? archive_read_support_format_raw(archive) : archive_read_support_format_tar(archive));
     (void)archive_read_support_format_empty(archive);
     if (archive_read_open_fd(archive, fd, 1 << 20) == ARCHIVE_OK)
         return archive;
@@ -368,7 +369,7 @@ bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutF
 {
     locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     locale_t before = utf8 ? uselocale(utf8) : (locale_t)0;
-    TarReader reader = {builder, tar_open(fd, error), skip, on_whiteout, arg};
+    TarReader reader = {builder, tar_open(fd, false, error), skip, on_whiteout, arg};
     bool ok = reader.archive && tar_read_all(&reader, error);
 
     if (reader.archive)
@@ -377,5 +378,38 @@ bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutF
         (void)uselocale(before);
         freelocale(utf8);
     }
+    return ok;
+}
+
+static bool raw_digest(struct archive *archive, Digest *ret, GError **error)
+{
+    g_autoptr(DigestStream) stream = digest_stream_new();
+    struct archive_entry *entry;
+    la_int64_t expected = 0, offset;
+    const void *data;
+    size_t size;
+    int rc = archive_read_next_header(archive, &entry);
+
+    while (rc == ARCHIVE_OK && (rc = archive_read_data_block(archive, &data, &size, &offset)) == ARCHIVE_OK) {
+        if (offset != expected)
+            return fail(error, "the archive is damaged: a part of it is missing");
+        expected += (la_int64_t)size;
+        digest_stream_update(stream, data, size);
+        if (!interrupt_check(error))
+            return false;
+    }
+    if (rc != ARCHIVE_EOF)
+        return tar_fail(archive, error);
+    digest_stream_final(stream, ret);
+    return true;
+}
+
+bool tree_tar_digest(int fd, Digest *ret, GError **error)
+{
+    struct archive *archive = tar_open(fd, true, error);
+    bool ok = archive && raw_digest(archive, ret, error);
+
+    if (archive)
+        (void)archive_read_free(archive); /* only read: nothing that could be lost */
     return ok;
 }

@@ -124,6 +124,9 @@ typedef bool TreeSkipFn(const char *path, void *arg);
 typedef void TreeWhiteoutFn(const char *path, bool opaque, void *arg);
 bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutFn *on_whiteout, void *arg, GError **error);
 
+/* SHA-256 of the uncompressed bytes of such a stream from its current offset: a layer's diff ID. */
+bool tree_tar_digest(int fd, Digest *ret, GError **error);
+
 /*
  * Reads the ext4 file system at [@offset, @offset+@size) of @disk in user space (libext2fs, read-only), without a mount.
  * With @writer the contents become a file space in it (blocks taken over from the disk's map, copied only where the class or the grid demands);
