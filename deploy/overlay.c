@@ -10,6 +10,7 @@
 #include "deploy/overlay.h"
 
 #include "base/error.h"
+#include "base/log.h"
 
 #include <string.h>
 
@@ -151,15 +152,22 @@ static uint64_t vfat_blocks(Look *look, const DiskPartition *part, uint64_t coun
     return memcmp(before, now, BLOCK) == 0 && part->offset % BLOCK == 0 ? count - 1 : count;
 }
 
+/* @why may quote names that the guest chose. */
+static void add_root(Look *look, uint64_t count, const char *why)
+{
+    g_autofree char *plain = why ? log_printable(why) : NULL, *valid = plain ? g_utf8_make_valid(plain, -1) : NULL;
+    g_autofree char *what = valid ? g_strdup_printf("unreadable: %s", valid) : g_strdup("unreadable");
+
+    look_add(look, g_strdup_printf("(root, %" G_GUINT64_FORMAT " block%s of 4 KiB changed)", count, count == 1 ? "" : "s"), what);
+}
+
 static void add_opaque(Look *look, guint index, uint64_t count, const char *why)
 {
     const DiskPartition *part = &g_array_index(look->parts, DiskPartition, index);
     g_autofree char *name = g_strdup_printf("%spartition %u", strcmp(part->fs, "swap") == 0 ? "swap on " : "", part->number);
 
     if (index == look->root) {
-        g_autofree char *what = why ? g_strdup_printf("unreadable: %s", why) : g_strdup("unreadable");
-
-        look_add(look, g_strdup_printf("(root, %" G_GUINT64_FORMAT " blocks of 4 KiB changed)", count), what);
+        add_root(look, count, why);
         return;
     }
     if (strcmp(part->fs, "vfat") == 0)
@@ -204,6 +212,15 @@ static bool look_into(Look *look, guint index, GError **error)
         return look_into_ext4(look, index, count, error);
     add_opaque(look, index, count, NULL);
     return true;
+}
+
+/* A disk without partitions that we know: its root is somewhere on it. */
+static void look_at_whole(Look *look, const char *why)
+{
+    uint64_t count = disk_overlay_changed(look->overlay, 0, store_map_size(disk_overlay_map(look->overlay)));
+
+    if (count)
+        add_root(look, count, why);
 }
 
 /* Blocks of no partition: before the first one and behind the last one is where tables are. */
@@ -265,14 +282,17 @@ static void find_root(Look *look)
     }
 }
 
-static bool find_partitions(Look *look, GError **error)
+static bool look_at_partitions(Look *look, GError **error)
 {
-    if (!disk_partitions(look->base, &look->parts, error))
-        return fail_prefix(error, "the image's partition table");
     g_array_sort(look->parts, compare_offsets);
     if (!disk_partitions(disk_overlay_map(look->overlay), &look->parts_now, NULL))
         look->parts_now = NULL;
     find_root(look);
+    look_between(look);
+    for (guint i = 0; i < look->parts->len; i++)
+        if (!look_into(look, i, error))
+            return false;
+    add_more(look);
     return true;
 }
 
@@ -280,6 +300,7 @@ bool overlay_changes(Store *store, const char *overlay_path, const char *base_pa
 {
     g_autoptr(StoreMap) base = NULL;
     g_autoptr(DiskOverlay) overlay = NULL;
+    g_autoptr(GError) no_table = NULL;
     g_auto(Look) look = {.entries = g_ptr_array_new_with_free_func((GDestroyNotify)drift_entry_free)};
 
     if (strcmp(image->kind, "disk") != 0)
@@ -288,13 +309,10 @@ bool overlay_changes(Store *store, const char *overlay_path, const char *base_pa
         return false;
     look.base = base;
     look.overlay = overlay;
-    if (!find_partitions(&look, error))
+    if (!disk_partitions(base, &look.parts, &no_table) || look.parts->len == 0)
+        look_at_whole(&look, no_table ? no_table->message : NULL);
+    else if (!look_at_partitions(&look, error))
         return false;
-    look_between(&look);
-    for (guint i = 0; i < look.parts->len; i++)
-        if (!look_into(&look, i, error))
-            return false;
-    add_more(&look);
     *ret = g_steal_pointer(&look.entries);
     return true;
 }

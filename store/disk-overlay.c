@@ -32,15 +32,12 @@ typedef struct Collect {
     MapPatch *patch;
     int fd;
     uint8_t *data;
-    unsigned runs;
 } Collect;
 
 static bool collect_add(Collect *c, uint64_t block, uint64_t count, uint64_t host, GError **error)
 {
-    if (++c->runs > RUNS_MAX)
-        return fail(error, "the overlay is too fragmented to be looked into");
     map_patch_add(c->patch, block, count, host);
-    return true;
+    return map_patch_runs(c->patch) <= RUNS_MAX || fail(error, "the overlay is too fragmented to be looked into");
 }
 
 /* Zeroes over zeroes are no change; a trim of gigabytes is told by the map's extents, not block by block. */

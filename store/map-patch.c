@@ -119,6 +119,11 @@ static const PatchRun *run_at(const MapPatch *patch, guint index)
     return index < patch->runs->len ? &g_array_index(patch->runs, PatchRun, index) : NULL;
 }
 
+guint map_patch_runs(const MapPatch *patch)
+{
+    return patch->runs->len;
+}
+
 uint64_t map_patch_count(const MapPatch *patch, uint64_t first, uint64_t end)
 {
     uint64_t count = 0;

@@ -28,6 +28,8 @@ void map_patch_add(MapPatch *patch, uint64_t block, uint64_t count, uint64_t off
 void map_patch_put(MapPatch *patch, uint64_t block, const uint8_t bytes[STORE_BLOCK_SIZE]);
 void map_patch_redirect(MapPatch *patch, uint64_t block, uint64_t from);
 
+/* Runs kept: what the patch costs in memory, 24 bytes each. */
+guint map_patch_runs(const MapPatch *patch);
 /* How many blocks in [@first, @end) were given by map_patch_add(). */
 uint64_t map_patch_count(const MapPatch *patch, uint64_t first, uint64_t end);
 

@@ -145,27 +145,33 @@ static void overlay_write(const Fixture *f, const GByteArray *file)
     g_assert_true(file_replace(AT_FDCWD, f->overlay, file->data, file->len, 0600, FILE_SYNC_NO, NULL));
 }
 
-static uint8_t *map_file(const char *path)
+static uint8_t *map_file(const char *path, uint64_t size)
 {
     auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    void *data = mmap(NULL, DISK_SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+    void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 
     g_assert_true(data != MAP_FAILED);
     return data;
 }
 
-/* The clusters in which now.raw and base.raw differ, and with @equal every @equal-th of the others. */
-static void make_overlay(const Fixture *f, unsigned equal)
+/* The clusters in which now.raw, of @size bytes, and base.raw differ, and with @equal every @equal-th of the others. */
+static void make_large_overlay(const Fixture *f, unsigned equal, uint64_t size)
 {
-    g_autoptr(GByteArray) file = overlay_new(f->base, DISK_SIZE);
-    uint8_t *before = map_file(f->base), *now = map_file(f->now);
+    g_autoptr(GByteArray) file = overlay_new(f->base, size);
+    uint8_t *before = map_file(f->base, DISK_SIZE), *now = map_file(f->now, size);
 
-    for (uint64_t i = 0; i < DISK_SIZE / CLUSTER; i++)
-        if (memcmp(before + i * CLUSTER, now + i * CLUSTER, CLUSTER) != 0 || (equal && i % equal == 0))
+    for (uint64_t i = 0; i < size / CLUSTER; i++)
+        if (i >= DISK_SIZE / CLUSTER ? !bytes_are_zero(now + i * CLUSTER, CLUSTER)
+                                     : memcmp(before + i * CLUSTER, now + i * CLUSTER, CLUSTER) != 0 || (equal && i % equal == 0))
             overlay_put(file, i, now + i * CLUSTER);
     overlay_write(f, file);
     munmap(before, DISK_SIZE);
-    munmap(now, DISK_SIZE);
+    munmap(now, size);
+}
+
+static void make_overlay(const Fixture *f, unsigned equal)
+{
+    make_large_overlay(f, equal, DISK_SIZE);
 }
 
 static char *changes(const Fixture *f, GError **error)
@@ -300,6 +306,57 @@ static void test_unreadable(void)
     g_assert_nonnull(strstr(text, " blocks of 4 KiB changed): unreadable: "));
 }
 
+/* A root that grew into a larger disk at the first boot. */
+static void test_grown(void)
+{
+    Fixture *f = setup();
+
+    if (!f)
+        return;
+    if (support_sh("command -v sgdisk >/dev/null") != 0) {
+        g_test_skip("sgdisk is not installed");
+        return;
+    }
+    g_assert_cmpint(support_sh("set -e; export PATH=$PATH:/usr/sbin; cd %s; truncate -s 96M now.raw; sgdisk -e -d 3 -n 3:%u:0 now.raw >/dev/null; "
+                               "dd if=now.raw of=root.img bs=1M skip=16 count=44 status=none; truncate -s 79M root.img; e2fsck -fp root.img >/dev/null; "
+                               "resize2fs -f root.img >/dev/null 2>&1; debugfs -w -R 'rm /etc/gone' root.img 2>/dev/null; "
+                               "dd if=root.img of=now.raw bs=1M seek=16 conv=notrunc status=none; rm root.img",
+                               f->dir, ROOT_AT / 512),
+                    ==, 0);
+    make_large_overlay(f, 0, 96u << 20);
+    expect(f, "(partition table, 1 block): changed\n(beyond the image's end, 1 block): changed\n/etc/gone: removed\n");
+}
+
+/* Roots that are no ext4, and disks without a table that we can read. */
+static void expect_root_blocks(Fixture *f, const char *change, const char *expected)
+{
+    g_autofree char *base = g_build_filename(f->dir, "other.raw", NULL);
+    char *keep = f->base;
+
+    g_assert_cmpint(support_sh("cd %s && cp --sparse=always base.raw other.raw && %s", f->dir, change), ==, 0);
+    take_image(f, base);
+    g_assert_cmpint(support_sh("cd %s && cp --sparse=always other.raw now.raw && printf x | dd of=now.raw bs=1 seek=40000000 conv=notrunc status=none", f->dir), ==,
+                    0);
+    f->base = base;
+    make_overlay(f, 0);
+    expect(f, expected);
+    f->base = keep;
+    take_image(f, f->base);
+}
+
+static void test_other_roots(void)
+{
+    Fixture *f = setup();
+
+    if (!f)
+        return;
+    expect_root_blocks(f, "dd if=/dev/zero of=other.raw bs=1M seek=16 count=1 conv=notrunc status=none && "
+                          "printf XFSB | dd of=other.raw bs=1M seek=16 conv=notrunc status=none",
+                       "(root, 1 block of 4 KiB changed): unreadable\n");
+    expect_root_blocks(f, "printf x | dd of=other.raw bs=1 seek=1060 conv=notrunc status=none",
+                       "(root, 1 block of 4 KiB changed): unreadable: the disk's GPT table is damaged (wrong checksum)\n");
+}
+
 /* --- a file system that is mounted --- */
 
 /* This host's kernel makes the changes; now.raw is copied while it is mounted, so its journal is full. */
@@ -388,7 +445,7 @@ static void test_odd_overlays(void)
     if (!f)
         return;
     file = overlay_new(f->base, DISK_SIZE);
-    before = map_file(f->base);
+    before = map_file(f->base, DISK_SIZE);
     memcpy(data, before + ESP_AT + CLUSTER * 5ull, CLUSTER);
     data[0] ^= 1;
     munmap(before, DISK_SIZE);
@@ -408,7 +465,7 @@ static void test_damage(void)
 
     if (!f)
         return;
-    before = map_file(f->base);
+    before = map_file(f->base, DISK_SIZE);
     for (unsigned round = 0; round < rounds; round++) {
         g_autoptr(GByteArray) file = overlay_new(f->base, DISK_SIZE);
         g_autoptr(GError) error = NULL;
@@ -503,6 +560,8 @@ int main(int argc, char **argv)
     g_test_add_func("/overlay/names-are-escaped", test_names);
     g_test_add_func("/overlay/partitions-are-told-by-blocks", test_partitions);
     g_test_add_func("/overlay/an-unreadable-root-is-told-by-blocks", test_unreadable);
+    g_test_add_func("/overlay/a-grown-root-is-read", test_grown);
+    g_test_add_func("/overlay/other-roots-are-told-by-blocks", test_other_roots);
     g_test_add_func("/overlay/a-journal-is-replayed-in-memory", test_journal);
     g_test_add_func("/overlay/hostile-tables-are-refused", test_hostile);
     g_test_add_func("/overlay/odd-overlays-are-read", test_odd_overlays);
