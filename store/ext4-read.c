@@ -269,13 +269,18 @@ static int64_t inode_mtime(const struct ext2_inode_large *inode, size_t inode_si
 }
 
 /* Only whole blocks on the store's grid have hashes. */
+static bool has_key(const Reader *r, const struct ext2_inode *inode, uint64_t size)
+{
+    return r->known && size > 0 && !(inode->i_flags & EXT4_INLINE_DATA_FL) && r->fs->blocksize == STORE_BLOCK_SIZE &&
+           r->offset % STORE_BLOCK_SIZE == 0;
+}
+
 static bool content_key(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, uint64_t size, Digest *ret, bool *ret_has, GError **error)
 {
     g_autoptr(GArray) runs = NULL;
     g_autoptr(DigestStream) key = NULL;
 
-    *ret_has = r->known && size > 0 && !(inode->i_flags & EXT4_INLINE_DATA_FL) && r->fs->blocksize == STORE_BLOCK_SIZE &&
-               r->offset % STORE_BLOCK_SIZE == 0;
+    *ret_has = has_key(r, inode, size);
     if (!*ret_has)
         return true;
     runs = g_array_new(FALSE, FALSE, sizeof(Run));
@@ -296,16 +301,16 @@ static bool get_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, Tre
 {
     g_autoptr(DigestStream) digest = NULL;
     const Digest *content = NULL;
-    bool has_key;
+    bool keyed;
     Digest key;
 
-    if (!content_key(r, ino, inode, entry->size, &key, &has_key, error))
+    if (!content_key(r, ino, inode, entry->size, &key, &keyed, error))
         return false;
-    if (has_key && r->outline) {
+    if (keyed && r->outline) {
         entry->sha256 = key;
         return true;
     }
-    content = has_key ? tree_known_find(r->known, &key) : NULL;
+    content = keyed ? tree_known_find(r->known, &key) : NULL;
     if (content) {
         entry->sha256 = *content;
         return true;
@@ -314,20 +319,30 @@ static bool get_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, Tre
     if (!send_content(r, ino, inode, entry->size, content_hash, digest, error))
         return false;
     digest_stream_final(digest, &entry->sha256);
-    if (has_key)
+    if (keyed)
         tree_known_put(r->known, &key, &entry->sha256);
+    return true;
+}
+
+/* Holes cost nothing in an outline: a file of any size may be one. */
+static bool may_read(Reader *r, const struct ext2_inode *inode, uint64_t size)
+{
+    if (r->outline && has_key(r, inode, size))
+        return true;
+    if (size > TREE_FILE_MAX || size > r->content_left)
+        return false;
+    r->content_left -= size;
     return true;
 }
 
 static bool get_file(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
 {
     entry->size = EXT2_I_SIZE(inode);
-    if (entry->size > TREE_FILE_MAX || entry->size > r->content_left)
+    entry->data_offset = ino;
+    if (!may_read(r, inode, entry->size))
         return fail(error, "the file '/%s' claims more bytes than a disk of this size should hold", entry->path);
-    r->content_left -= entry->size;
     if (!get_content(r, ino, inode, entry, error))
         return fail_prefix(error, "'/%s'", entry->path);
-    entry->data_offset = ino;
     return true;
 }
 
@@ -796,6 +811,9 @@ bool ext4_outline_content(Ext4Reader *r, const TreeEntry *entry, Digest *ret, GE
 
     if (rc)
         return ext4_fail(r->fs, rc, error, "read an inode again");
+    if (entry->size > r->content_left)
+        return fail(error, "'/%s' and what was read before it is more than a disk of this size should hold", entry->path);
+    r->content_left -= entry->size;
     if (!send_content(r, ino, &inode, entry->size, content_hash, digest, error))
         return fail_prefix(error, "'/%s'", entry->path);
     digest_stream_final(digest, ret);

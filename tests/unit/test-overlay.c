@@ -244,6 +244,18 @@ static void test_files(void)
               "/etc/same: attributes changed\n/usr/bin/tool: changed\n");
 }
 
+/* What would take hours to read is not read. */
+static void test_sparse(void)
+{
+    Fixture *f = setup();
+
+    if (!f)
+        return;
+    debugfs(f, ROOT_AT, "write r/etc/large /srv/huge\\nsif /srv/huge size 17000000000000\\nrm /etc/gone\\n");
+    make_overlay(f, 0);
+    expect(f, "/etc/gone: removed\n/srv/huge: added\n");
+}
+
 static void test_names(void)
 {
     Fixture *f = setup();
@@ -550,6 +562,27 @@ static void test_ignore(void)
         g_assert_cmpint((int)strlen(entry->reason), >, 3);
 }
 
+/* The page shows the very list. */
+static void test_manual(void)
+{
+    g_autofree char *page = NULL;
+    size_t lines = 0;
+
+    if (!g_file_get_contents("packaging/manual/kiln-drift.7.md", &page, NULL, NULL)) {
+        g_test_skip("the manual is not here");
+        return;
+    }
+    for (const DriftIgnore *entry = drift_ignore_shipped(); entry->glob; entry++, lines++) {
+        g_autofree char *line = g_strdup_printf("\n| `%s` | %s%s |\n", entry->glob, entry->reason, entry->alone ? " (the folder alone)" : "");
+
+        if (!strstr(page, line))
+            g_error("the manual lacks '%s'", entry->glob);
+    }
+    for (const char *row = strstr(page, "## What is expected"); (row = strstr(row, "\n| `")); row++)
+        lines--;
+    g_assert_cmpuint(lines, ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     int rc;
@@ -557,6 +590,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/overlay/what-was-written-again-is-no-change", test_nothing);
     g_test_add_func("/overlay/tells-files-and-how-they-changed", test_files);
+    g_test_add_func("/overlay/huge-sparse-files-cost-nothing", test_sparse);
     g_test_add_func("/overlay/names-are-escaped", test_names);
     g_test_add_func("/overlay/partitions-are-told-by-blocks", test_partitions);
     g_test_add_func("/overlay/an-unreadable-root-is-told-by-blocks", test_unreadable);
@@ -568,6 +602,7 @@ int main(int argc, char **argv)
     g_test_add_func("/overlay/random-damage-is-survived", test_damage);
     g_test_add_func("/overlay/is-fast", test_speed);
     g_test_add_func("/drift-ignore/lists-and-volumes", test_ignore);
+    g_test_add_func("/drift-ignore/the-manual-shows-it", test_manual);
     rc = g_test_run();
     support_store_free(fixture.support);
     store_image_free(fixture.image);
