@@ -20,7 +20,7 @@
  *   "(swap on partition 3, 9 blocks)"          "changed"
  *   "(partition table, 2 blocks)"              "changed"
  *   "(root, 812 blocks of 4 KiB changed)"      "unreadable: WHY"
- *   "(the journal holds 7 uncommitted blocks)" "unreadable"
+ *   "(the journal holds 7 blocks of fast commits)" "unreadable": newer changes that kiln does not read
  *   "(and 12 more)"                            "changed": there is a limit
  *
  * Control bytes, backslashes and what is not UTF-8 stand as \\xNN in paths. An overlay that is damaged, or lies over another file, is an error.

@@ -65,14 +65,14 @@ static bool differs(char what, const TreeEntry *a, const TreeEntry *b, void *arg
 }
 
 bool tree_diff_ext4(StoreMap *a, uint64_t a_offset, uint64_t a_size, StoreMap *b, uint64_t b_offset, uint64_t b_size, TreeDiffFn *fn, void *arg,
-                    uint64_t *ret_uncommitted, GError **error)
+                    uint64_t *ret_left, GError **error)
 {
     g_autoptr(StoreMap) before = NULL, now = NULL;
     g_autoptr(Ext4Reader) reader_a = NULL, reader_b = NULL;
     Differ d = {.fn = fn, .arg = arg};
     uint64_t ignored;
 
-    if (!ext4_settle(a, a_offset, a_size, &before, &ignored, error) || !ext4_settle(b, b_offset, b_size, &now, ret_uncommitted, error) ||
+    if (!ext4_settle(a, a_offset, a_size, &before, &ignored, error) || !ext4_settle(b, b_offset, b_size, &now, ret_left, error) ||
         !ext4_outline(before, a_offset, a_size, &reader_a, error) || !ext4_outline(now, b_offset, b_size, &reader_b, error))
         return false;
     d.a = reader_a;

@@ -4,6 +4,7 @@
  *
  *   | superblock | log, a ring from s_first to s_maxlen |
  *   log: ... | descriptor: tags | block | block | ... | revoke | descriptor ... | commit | next transaction ...
+ *   with fast commits, behind the ring: | head: TLVs, in little-endian | ... of which we only see whether they are there
  *
  * Three passes, as the kernel does: find where the log ends (the first block that is not of the transaction expected there), collect
  * what was revoked, lay the blocks over the disk. Nothing is copied where the file system's blocks are the map's: the block at home is
@@ -17,13 +18,17 @@
 #include "store/map-patch.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/interrupt.h"
+#include "store/bytes.h"
 
 #include <string.h>
 
 #define JBD_MAGIC 0xc03b3998u
 #define JOURNAL_BLOCKS_MAX (1u << 20)
 #define TARGETS_MAX (1u << 18)
+#define FAST_BLOCKS 256 /* when the superblock says nothing */
+#define FAST_HEAD 9
 #define COPIES_MAX 8192 /* blocks of 4 KiB: 32 MiB */
 
 enum { KIND_DESCRIPTOR = 1, KIND_COMMIT = 2, KIND_SUPER1 = 3, KIND_SUPER2 = 4, KIND_REVOKE = 5 };
@@ -49,8 +54,8 @@ typedef struct Journal {
     uint32_t block_size;
     GArray *where;         /* of uint64_t: the journal's blocks on the file system */
     uint32_t first, length, start, sequence, features, seed;
+    uint32_t area;         /* blocks behind the ring, for fast commits */
     uint32_t end_sequence; /* the first transaction that is not there */
-    uint64_t left;
     GHashTable *revoked;   /* Revoked, by block */
     GHashTable *targets;   /* Target, by block */
     uint8_t *buffer;
@@ -142,11 +147,10 @@ static bool read_super(Journal *j, GError **error)
         return fail(error, "the ext4 file system's journal has features that kiln does not know (0x%x)", j->features & ~known);
     j->seed = ext2fs_crc32c_le(~0u, j->buffer + 48, 16);
     if (j->features & HAS_FAST_COMMIT) { /* its area is the end of the ring */
-        uint32_t area = be32(j->buffer + 84) ? be32(j->buffer + 84) : 256;
-
-        j->length = area < j->length ? j->length - area : 0;
+        j->area = be32(j->buffer + 84) ? be32(j->buffer + 84) : FAST_BLOCKS;
+        j->length = j->area < j->length ? j->length - j->area : 0;
     }
-    return (j->length <= j->where->len && j->first >= 1 && j->first < j->length && (j->start == 0 || (j->start >= j->first && j->start < j->length))) ||
+    return ((uint64_t)j->length + j->area <= j->where->len && j->first >= 1 && j->first < j->length && (j->start == 0 || (j->start >= j->first && j->start < j->length))) ||
            damaged(error);
 }
 
@@ -265,17 +269,29 @@ static LogWalk log_begin(const Journal *j)
 static bool scan(Journal *j, GError **error)
 {
     LogWalk walk = log_begin(j);
-    uint64_t at_commit = walk.budget;
     uint32_t kind, place;
 
     do {
         if (!log_next(j, &walk, j->buffer, &kind, &place, error))
             return false;
-        if (kind == KIND_COMMIT)
-            at_commit = walk.budget;
     } while (kind);
     j->end_sequence = walk.sequence;
-    j->left = at_commit - walk.budget;
+    return true;
+}
+
+/* Fast commits count when their head names the transaction that would come next. They begin one block behind the ring and end before one of zeroes. */
+static bool count_fast(Journal *j, uint64_t *ret, GError **error)
+{
+    for (*ret = 0; *ret + 1 < j->area; (*ret)++) {
+        const uint8_t *p = j->buffer;
+
+        if (!read_place(j, j->length + 1 + (uint32_t)*ret, j->buffer, error))
+            return false;
+        if (*ret == 0 && ((p[0] | p[1] << 8) != FAST_HEAD || get_le32(p + 8) != j->end_sequence))
+            return true;
+        if (bytes_are_zero(p, j->block_size))
+            return true;
+    }
     return true;
 }
 
@@ -446,8 +462,10 @@ bool ext4_settle(StoreMap *disk, uint64_t offset, uint64_t size, StoreMap **ret,
     }
     if (!journal_open(&j, disk, offset, size, error))
         return false;
+    j.end_sequence = j.sequence;
     if (j.start && (!scan(&j, error) || !pass(&j, true, error) || !pass(&j, false, error)))
         return false;
-    *ret_left = j.left;
+    if (!count_fast(&j, ret_left, error))
+        return false;
     return replay(&j, ret, error);
 }

@@ -8,8 +8,8 @@
 #include "store/map.h"
 
 /*
- * *ret is @disk itself when no journal waits, else a patched map. *ret_left: blocks that are in the journal and were not applied, as they
- * belong to a transaction without its commit (it never happened) or are fast commits, which we do not read.
+ * *ret is @disk itself when no journal waits, else a patched map. A transaction without its commit never happened. *ret_left: blocks of fast
+ * commits, which are newer than all transactions and are not applied.
  */
 bool ext4_settle(StoreMap *disk, uint64_t offset, uint64_t size, StoreMap **ret, uint64_t *ret_left, GError **error);
 

@@ -144,12 +144,12 @@ bool tree_known_add(TreeKnown *known, Tree *tree, StoreMap *files, GError **erro
 /*
  * The same file system twice: what differs between @a and @b as tree_diff() tells it, but for times of change and for content that was
  * written again as it was. @b may be a disk that is in use (disk_overlay_map() of a paused guest): what its journal has committed counts;
- * *ret_uncommitted is the number of blocks of the journal that could not be applied. Reads tables and folders of both, and of contents only
+ * *ret_left is the number of blocks of fast commits, which are not applied. Reads tables and folders of both, and of contents only
  * those of files whose blocks differ. A regular file's sha256 says which content it is, by an outline's own count: compare it, don't keep it.
  */
 typedef bool TreeDiffFn(char what, const TreeEntry *a, const TreeEntry *b, void *arg);
 bool tree_diff_ext4(StoreMap *a, uint64_t a_offset, uint64_t a_size, StoreMap *b, uint64_t b_offset, uint64_t b_size, TreeDiffFn *fn, void *arg,
-                    uint64_t *ret_uncommitted, GError **error);
+                    uint64_t *ret_left, GError **error);
 
 /*
  * Single files of such a file system, without reading the rest. Paths are absolute; links are followed inside of it.

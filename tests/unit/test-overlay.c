@@ -458,6 +458,33 @@ static void test_journal_of_data(void)
     check_journal("data=journal");
 }
 
+/* Fast commits are not read, and said to be there. */
+static void test_fast_commits(void)
+{
+    Fixture *f = setup();
+    g_autofree char *base = NULL;
+    char *keep;
+
+    if (!f)
+        return;
+    if (support_sh("set -e; cd %s; mkdir -p mnt; cp --sparse=always base.raw fast.raw; mke2fs -q -t ext4 -b 4096 -O fast_commit -d r root.img 44M; "
+                   "dd if=root.img of=fast.raw bs=1M seek=16 conv=notrunc status=none; cp fast.raw live.raw; mount -o loop,offset=%u live.raw mnt; "
+                   "trap 'umount mnt; rm live.raw' EXIT; for i in 1 2 3; do echo $i > mnt/etc/$i; sync mnt/etc/$i; done; cp --sparse=always live.raw now.raw; rm root.img",
+                   f->dir, ROOT_AT) != 0 ||
+        support_sh("debugfs -R 'logdump -O' '%s?offset=%u' 2>/dev/null | grep -q 'tag TAIL'", f->now, ROOT_AT) != 0) {
+        g_test_skip("this host's kernel makes no fast commits");
+        return;
+    }
+    base = g_build_filename(f->dir, "fast.raw", NULL);
+    keep = f->base;
+    take_image(f, base);
+    f->base = base;
+    make_overlay(f, 0);
+    expect(f, "/etc/1: added\n(the journal holds 2 blocks of fast commits): unreadable\n");
+    f->base = keep;
+    take_image(f, f->base);
+}
+
 /* --- overlays that lie --- */
 
 static void test_hostile(void)
@@ -664,6 +691,7 @@ int main(int argc, char **argv)
     g_test_add_func("/overlay/other-roots-are-told-by-blocks", test_other_roots);
     g_test_add_func("/overlay/a-journal-is-replayed-in-memory", test_journal);
     g_test_add_func("/overlay/a-journal-of-data-is-replayed", test_journal_of_data);
+    g_test_add_func("/overlay/fast-commits-are-said-to-be-there", test_fast_commits);
     g_test_add_func("/overlay/hostile-tables-are-refused", test_hostile);
     g_test_add_func("/overlay/odd-overlays-are-read", test_odd_overlays);
     g_test_add_func("/overlay/random-damage-is-survived", test_damage);
