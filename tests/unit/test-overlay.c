@@ -591,6 +591,87 @@ static void test_damage(void)
     munmap(before, DISK_SIZE);
 }
 
+/* --- the same by another way --- */
+
+/* Each file is somebody's once: debugfs is no file system. */
+static void random_change(GString *commands, unsigned number)
+{
+    int victim = (int)number * 3 + g_test_rand_int_range(0, 3);
+
+    switch (g_test_rand_int_range(0, 7)) {
+    case 0:
+        g_string_append_printf(commands, "rm /srv/%d\\n", victim);
+        break;
+    case 1:
+        g_string_append_printf(commands, "write tool /srv/new-%u\\n", number);
+        break;
+    case 2:
+        g_string_append_printf(commands, "rm /srv/%d\\nwrite r/srv/%d /srv/%d\\n", victim, victim, victim); /* as it was */
+        break;
+    case 3:
+        g_string_append_printf(commands, "rm /srv/%d\\nwrite large /srv/%d\\n", victim, victim);
+        break;
+    case 4:
+        g_string_append_printf(commands, "sif /srv/%d mode 0100%o\\n", victim, g_test_rand_int_range(0, 01000));
+        break;
+    case 5:
+        g_string_append_printf(commands, "mkdir /srv/folder-%u\\nsymlink /srv/folder-%u/l %d\\n", number, number, victim);
+        break;
+    default:
+        g_string_append_printf(commands, "rm /srv/%d\\nsymlink /srv/%d away\\n", victim, victim);
+    }
+}
+
+static bool note_diff(char what, const TreeEntry *a, const TreeEntry *b, void *arg)
+{
+    GString *text = arg;
+    const char *word = "mode changed";
+
+    if (what != '~')
+        word = what == '+' ? "added" : "removed";
+    else if (a->type != b->type)
+        word = "type changed";
+    else if (a->size != b->size || !digest_equal(&a->sha256, &b->sha256) || g_strcmp0(a->target, b->target) != 0)
+        word = "changed";
+    else if (a->mode == b->mode)
+        return true; /* times */
+    g_string_append_printf(text, "/%s: %s\n", (b ? b : a)->path, word);
+    return true;
+}
+
+static Tree *read_whole(const Fixture *f, const char *path)
+{
+    g_autoptr(StoreMap) map = support_import(f->support->store, path);
+    g_autoptr(GError) error = NULL;
+    Tree *tree = NULL;
+
+    (void)tree_read_ext4(f->support->store, map, ROOT_AT, ROOT_END - ROOT_AT, NULL, NULL, &tree, NULL, &error);
+    g_assert_no_error(error);
+    return tree;
+}
+
+/* Random changes: what the overlay tells is what two trees, read whole, differ in. */
+static void test_random_changes(void)
+{
+    for (unsigned round = 0; round < (g_test_slow() ? 300 : 3); round++) {
+        Fixture *f = setup();
+        g_autoptr(GString) commands = g_string_new(NULL), expected = g_string_new(NULL);
+        g_autoptr(Tree) before = NULL, now = NULL;
+
+        if (!f)
+            return;
+        g_assert_cmpint(support_sh("cd %s && seq 2 20001 > tool && cp r/etc/large large", f->dir), ==, 0);
+        for (int i = g_test_rand_int_range(1, 60); i > 0; i--)
+            random_change(commands, (unsigned)i);
+        debugfs(f, ROOT_AT, commands->str);
+        make_overlay(f, (unsigned)g_test_rand_int_range(0, 30));
+        before = read_whole(f, f->base);
+        now = read_whole(f, f->now);
+        tree_diff(before, now, note_diff, expected);
+        expect(f, expected->str);
+    }
+}
+
 /* --- a large disk --- */
 
 static void test_speed(void)
@@ -695,6 +776,7 @@ int main(int argc, char **argv)
     g_test_add_func("/overlay/hostile-tables-are-refused", test_hostile);
     g_test_add_func("/overlay/odd-overlays-are-read", test_odd_overlays);
     g_test_add_func("/overlay/random-damage-is-survived", test_damage);
+    g_test_add_func("/overlay/random-changes-as-whole-trees-differ", test_random_changes);
     g_test_add_func("/overlay/is-fast", test_speed);
     g_test_add_func("/drift-ignore/lists-and-volumes", test_ignore);
     g_test_add_func("/drift-ignore/the-manual-shows-it", test_manual);
