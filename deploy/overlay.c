@@ -188,7 +188,8 @@ static bool look_into_ext4(Look *look, guint index, uint64_t count, GError **err
     if (tree_diff_ext4(look->base, part->offset, part->size, disk_overlay_map(look->overlay), part->offset, size_now(look, part), file_differs,
                        look, &left, &problem)) {
         if (left)
-            look_add(look, g_strdup_printf("(the journal holds %" G_GUINT64_FORMAT " block%s of fast commits)", left, left == 1 ? "" : "s"), "unreadable");
+            look_add(look, g_strdup_printf("(the journal holds %" G_GUINT64_FORMAT " block%s of fast commits)", left, left == 1 ? "" : "s"),
+                     "unreadable");
         return true;
     }
     if (g_error_matches(problem, KILN_ERROR, KILN_ERROR_INTERRUPTED)) {

@@ -150,8 +150,9 @@ static bool read_super(Journal *j, GError **error)
         j->area = be32(j->buffer + 84) ? be32(j->buffer + 84) : FAST_BLOCKS;
         j->length = j->area < j->length ? j->length - j->area : 0;
     }
-    return ((uint64_t)j->length + j->area <= j->where->len && j->first >= 1 && j->first < j->length && (j->start == 0 || (j->start >= j->first && j->start < j->length))) ||
-           damaged(error);
+    if ((uint64_t)j->length + j->area > j->where->len || j->first < 1 || j->first >= j->length)
+        return damaged(error);
+    return j->start == 0 || (j->start >= j->first && j->start < j->length) || damaged(error);
 }
 
 static bool journal_open(Journal *j, StoreMap *disk, uint64_t offset, uint64_t size, GError **error)
@@ -371,7 +372,8 @@ static bool put_bytes(Journal *j, MapPatch *patch, StoreMap *view, uint64_t at, 
 
     while (size) {
         uint64_t number = at / STORE_BLOCK_SIZE, start = number * STORE_BLOCK_SIZE;
-        size_t skip = at - start, part = MIN(size, STORE_BLOCK_SIZE - skip), whole = (size_t)MIN((uint64_t)STORE_BLOCK_SIZE, store_map_size(view) - start);
+        size_t skip = at - start, part = MIN(size, STORE_BLOCK_SIZE - skip);
+        size_t whole = (size_t)MIN((uint64_t)STORE_BLOCK_SIZE, store_map_size(view) - start);
 
         if (++j->copies > COPIES_MAX)
             return fail(error, "the ext4 file system's journal holds more than kiln applies in memory");

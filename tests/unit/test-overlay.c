@@ -612,7 +612,7 @@ static void random_change(GString *commands, unsigned number)
         g_string_append_printf(commands, "rm /srv/%d\\nwrite large /srv/%d\\n", victim, victim);
         break;
     case 4:
-        g_string_append_printf(commands, "sif /srv/%d mode 0100%o\\n", victim, g_test_rand_int_range(0, 01000));
+        g_string_append_printf(commands, "sif /srv/%d mode 0100%03o\\n", victim, g_test_rand_int_range(0, 01000));
         break;
     case 5:
         g_string_append_printf(commands, "mkdir /srv/folder-%u\\nsymlink /srv/folder-%u/l %d\\n", number, number, victim);
