@@ -91,8 +91,8 @@ void driver_instance_free(DriverInstance *instance);
 
 /* What has changed on an instance's disk since it was created. */
 typedef struct DriftEntry {
-    char *path; /* or "(block 4711 of partition 15)" and the like */
-    char *what; /* "changed", "added", "removed", "unreadable" */
+    char *path; /* or "(partition 15, 3 blocks)" and the like: deploy/overlay.h */
+    char *what; /* "changed", "added", "removed", "mode changed", "unreadable" ... */
 } DriftEntry;
 void drift_entry_free(DriftEntry *entry);
 

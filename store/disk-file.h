@@ -40,4 +40,16 @@ bool disk_partitions(StoreMap *map, GArray **ret, GError **error);
  */
 bool disk_publishable(Store *store, StoreWriter *writer, StoreMap *disk, MapWriter **ret, GError **error);
 
+/*
+ * A stored disk as a guest that is paused has changed it: a qcow2 overlay over @base, which was exported raw to @base_path. The map reads
+ * like any other (it cannot be taken over into a MapWriter); its blocks differ from @base's only where disk_overlay_changed() counts them, in
+ * blocks of 4 KiB that touch [@from, @to). A file that is no overlay of this very base, or is damaged, is an error.
+ */
+typedef struct DiskOverlay DiskOverlay;
+bool disk_overlay_open(StoreMap *base, const char *overlay_path, const char *base_path, DiskOverlay **ret, GError **error);
+void disk_overlay_close(DiskOverlay *overlay);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskOverlay, disk_overlay_close)
+StoreMap *disk_overlay_map(const DiskOverlay *overlay); /* borrowed */
+uint64_t disk_overlay_changed(const DiskOverlay *overlay, uint64_t from, uint64_t to);
+
 #endif

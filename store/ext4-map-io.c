@@ -181,7 +181,7 @@ bool ext4_is_there(StoreMap *map, uint64_t offset, uint64_t size)
 }
 
 /* What we would read wrongly, by name. */
-static bool check_features(const struct ext2_super_block *super, GError **error)
+static bool check_features(const struct ext2_super_block *super, bool unsettled, GError **error)
 {
     static const struct {
         uint32_t bit;
@@ -199,7 +199,7 @@ static bool check_features(const struct ext2_super_block *super, GError **error)
     for (size_t i = 0; i < G_N_ELEMENTS(refused); i++)
         if (incompat & refused[i].bit)
             return fail(error, "the ext4 file system uses a feature that kiln does not read: %s", refused[i].name);
-    if (incompat & EXT3_FEATURE_INCOMPAT_RECOVER)
+    if ((incompat & EXT3_FEATURE_INCOMPAT_RECOVER) && !unsettled)
         return fail(error, "the ext4 file system was not unmounted cleanly: run e2fsck on the image, or boot and shut it down once");
     if (ext2fs_le32_to_cpu(super->s_feature_ro_compat) & EXT4_FEATURE_RO_COMPAT_VERITY)
         return fail(error, "the ext4 file system uses a feature that kiln does not read: verity");
@@ -223,14 +223,14 @@ static bool check_sizes(const struct ext2_super_block *super, uint64_t size, GEr
     return true;
 }
 
-bool ext4_open(StoreMap *map, uint64_t offset, uint64_t size, ext2_filsys *ret, GError **error)
+static bool open_fs(StoreMap *map, uint64_t offset, uint64_t size, bool unsettled, ext2_filsys *ret, GError **error)
 {
     struct ext2_super_block super;
     MapChannel *channel;
     ext2_filsys fs = NULL;
     errcode_t rc;
 
-    if (!read_super(map, offset, size, &super, error) || !check_features(&super, error) ||
+    if (!read_super(map, offset, size, &super, error) || !check_features(&super, unsettled, error) ||
         !check_sizes(&super, size, error))
         return false;
     initialize_ext2_error_table();
@@ -253,6 +253,16 @@ bool ext4_open(StoreMap *map, uint64_t offset, uint64_t size, ext2_filsys *ret, 
     }
     *ret = fs;
     return true;
+}
+
+bool ext4_open(StoreMap *map, uint64_t offset, uint64_t size, ext2_filsys *ret, GError **error)
+{
+    return open_fs(map, offset, size, false, ret, error);
+}
+
+bool ext4_open_unsettled(StoreMap *map, uint64_t offset, uint64_t size, ext2_filsys *ret, GError **error)
+{
+    return open_fs(map, offset, size, true, ret, error);
 }
 
 void ext4_close(ext2_filsys fs)

@@ -17,6 +17,8 @@
  * read (encryption, external journal ...), a journal that waits for recovery, sizes that do not fit [@offset, @offset+@size).
  */
 bool ext4_open(StoreMap *map, uint64_t offset, uint64_t size, ext2_filsys *ret, GError **error);
+/* The same though a journal waits: what is read may be older than what the journal holds, so read the journal and nothing else. */
+bool ext4_open_unsettled(StoreMap *map, uint64_t offset, uint64_t size, ext2_filsys *ret, GError **error);
 void ext4_close(ext2_filsys fs);
 
 /* "cannot <what>: <libext2fs's words>", or the error of the map below when that is the cause. Returns false. */

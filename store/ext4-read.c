@@ -13,6 +13,8 @@
  * have one name, and blocks are only taken over up to the end of the file:
  * beyond it a guest could hide what it deleted.
  */
+#include "store/ext4-read.h"
+
 #include "store/ext4-map-io.h"
 #include "store/tree-acl.h"
 #include "store/tree-known.h"
@@ -30,6 +32,11 @@
 #define READ_XATTRS_MAX ((uint64_t)1 << 30)  /* bytes of all xattrs */
 #define READ_CHUNK ((size_t)1 << 20)
 
+/* An outline is held against another one: both are in memory at once, and one of them may be a guest's joke. */
+#define OUTLINE_ENTRIES_MAX 1000000
+#define OUTLINE_NAMES_MAX ((uint64_t)256 << 20)
+#define OUTLINE_XATTRS_MAX ((uint64_t)64 << 20)
+
 /* Blocks [logical, logical + count) of a file lie at @physical; ascending, clipped to the file's end. */
 typedef struct Run {
     uint64_t logical, physical, count;
@@ -40,7 +47,7 @@ typedef struct Folder {
     char *path;
 } Folder;
 
-typedef struct Reader {
+typedef struct Ext4Reader {
     StoreMap *disk;
     uint64_t offset, size; /* of the file system on @disk */
     ext2_filsys fs;
@@ -50,6 +57,8 @@ typedef struct Reader {
     ext2fs_inode_bitmap seen; /* folders that have a name */
     uint64_t steps, name_bytes, xattr_bytes;
     uint64_t content_left; /* apparent bytes that may still be hashed */
+    uint64_t entries_max, names_max, xattrs_max;
+    bool outline;          /* keys stand for contents, which are not read */
     uint8_t *chunk;
     MapWriter *space;
     TreeKnown *known; /* may be NULL */
@@ -260,13 +269,18 @@ static int64_t inode_mtime(const struct ext2_inode_large *inode, size_t inode_si
 }
 
 /* Only whole blocks on the store's grid have hashes. */
+static bool has_key(const Reader *r, const struct ext2_inode *inode, uint64_t size)
+{
+    return r->known && size > 0 && !(inode->i_flags & EXT4_INLINE_DATA_FL) && r->fs->blocksize == STORE_BLOCK_SIZE &&
+           r->offset % STORE_BLOCK_SIZE == 0;
+}
+
 static bool content_key(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, uint64_t size, Digest *ret, bool *ret_has, GError **error)
 {
     g_autoptr(GArray) runs = NULL;
     g_autoptr(DigestStream) key = NULL;
 
-    *ret_has = r->known && size > 0 && !(inode->i_flags & EXT4_INLINE_DATA_FL) && r->fs->blocksize == STORE_BLOCK_SIZE &&
-               r->offset % STORE_BLOCK_SIZE == 0;
+    *ret_has = has_key(r, inode, size);
     if (!*ret_has)
         return true;
     runs = g_array_new(FALSE, FALSE, sizeof(Run));
@@ -287,12 +301,16 @@ static bool get_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, Tre
 {
     g_autoptr(DigestStream) digest = NULL;
     const Digest *content = NULL;
-    bool has_key;
+    bool keyed;
     Digest key;
 
-    if (!content_key(r, ino, inode, entry->size, &key, &has_key, error))
+    if (!content_key(r, ino, inode, entry->size, &key, &keyed, error))
         return false;
-    content = has_key ? tree_known_find(r->known, &key) : NULL;
+    if (keyed && r->outline) {
+        entry->sha256 = key;
+        return true;
+    }
+    content = keyed ? tree_known_find(r->known, &key) : NULL;
     if (content) {
         entry->sha256 = *content;
         return true;
@@ -301,20 +319,30 @@ static bool get_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, Tre
     if (!send_content(r, ino, inode, entry->size, content_hash, digest, error))
         return false;
     digest_stream_final(digest, &entry->sha256);
-    if (has_key)
+    if (keyed)
         tree_known_put(r->known, &key, &entry->sha256);
+    return true;
+}
+
+/* Holes cost nothing in an outline: a file of any size may be one. */
+static bool may_read(Reader *r, const struct ext2_inode *inode, uint64_t size)
+{
+    if (r->outline && has_key(r, inode, size))
+        return true;
+    if (size > TREE_FILE_MAX || size > r->content_left)
+        return false;
+    r->content_left -= size;
     return true;
 }
 
 static bool get_file(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
 {
     entry->size = EXT2_I_SIZE(inode);
-    if (entry->size > TREE_FILE_MAX || entry->size > r->content_left)
+    entry->data_offset = ino;
+    if (!may_read(r, inode, entry->size))
         return fail(error, "the file '/%s' claims more bytes than a disk of this size should hold", entry->path);
-    r->content_left -= entry->size;
     if (!get_content(r, ino, inode, entry, error))
         return fail_prefix(error, "'/%s'", entry->path);
-    entry->data_offset = ino;
     return true;
 }
 
@@ -355,7 +383,7 @@ static int xattr_seen(char *name, char *value, size_t size, void *arg)
     g_autoptr(GByteArray) acl = NULL;
 
     walk->reader->xattr_bytes += size + strlen(name);
-    if (walk->reader->xattr_bytes > READ_XATTRS_MAX) {
+    if (walk->reader->xattr_bytes > walk->reader->xattrs_max) {
         walk->failed = true;
         return XATTR_ABORT;
     }
@@ -523,7 +551,7 @@ static bool add_name(Reader *r, ext2_ino_t ino, const char *name, size_t size, G
     if (*r->at == '\0' && strcmp(base, "lost+found") == 0)
         return true; /* belongs to the file system, not to the tree */
     r->name_bytes += strlen(path);
-    if (strlen(path) > 4095 || r->name_bytes > READ_NAMES_MAX || tree_count(r->tree) >= READ_ENTRIES_MAX)
+    if (strlen(path) > 4095 || r->name_bytes > r->names_max || tree_count(r->tree) >= r->entries_max)
         return fail(error, "the ext4 file system has more or deeper folders than kiln reads, at '/%s'", r->at);
     if (tree_find(r->tree, path))
         return damaged(error, path, "two equal names");
@@ -705,6 +733,9 @@ static bool reader_open(Reader *r, GError **error)
     r->chunk = g_malloc(READ_CHUNK);
     /* Sparse files may claim more than the disk has (lastlog does), but not without end. */
     r->content_left = 16 * r->size + ((uint64_t)64 << 30);
+    r->entries_max = READ_ENTRIES_MAX;
+    r->names_max = READ_NAMES_MAX;
+    r->xattrs_max = READ_XATTRS_MAX;
     return true;
 }
 
@@ -739,4 +770,62 @@ bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size
     }
     reader_clear(&r);
     return ok;
+}
+
+/* --- outlines --- */
+
+bool ext4_outline(StoreMap *disk, uint64_t offset, uint64_t size, Ext4Reader **ret, GError **error)
+{
+    g_autoptr(Ext4Reader) r = g_new0(Reader, 1);
+
+    r->disk = store_map_ref(disk);
+    r->offset = offset;
+    r->size = size;
+    r->outline = true;
+    r->known = tree_known_new(); /* stays empty: it makes the keys */
+    if (!reader_open(r, error))
+        return false;
+    r->entries_max = OUTLINE_ENTRIES_MAX;
+    r->names_max = OUTLINE_NAMES_MAX;
+    r->xattrs_max = OUTLINE_XATTRS_MAX;
+    if (!read_folders(r, error))
+        return false;
+    tree_normalise_links(r->tree);
+    if (!tree_check(r->tree, error))
+        return false;
+    *ret = g_steal_pointer(&r);
+    return true;
+}
+
+Tree *ext4_outline_tree(Ext4Reader *r)
+{
+    return r->tree;
+}
+
+bool ext4_outline_content(Ext4Reader *r, const TreeEntry *entry, Digest *ret, GError **error)
+{
+    g_autoptr(DigestStream) digest = digest_stream_new();
+    ext2_ino_t ino = (ext2_ino_t)entry->data_offset;
+    struct ext2_inode inode;
+    errcode_t rc = ext2fs_read_inode(r->fs, ino, &inode);
+
+    if (rc)
+        return ext4_fail(r->fs, rc, error, "read an inode again");
+    if (entry->size > r->content_left)
+        return fail(error, "'/%s' and what was read before it is more than a disk of this size should hold", entry->path);
+    r->content_left -= entry->size;
+    if (!send_content(r, ino, &inode, entry->size, content_hash, digest, error))
+        return fail_prefix(error, "'/%s'", entry->path);
+    digest_stream_final(digest, ret);
+    return true;
+}
+
+void ext4_outline_free(Ext4Reader *r)
+{
+    if (!r)
+        return;
+    reader_clear(r);
+    tree_known_free(r->known);
+    store_map_unref(r->disk);
+    g_free(r);
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading maps: runs in memory, blocks through the store's frame cache.
+ * Reading maps: runs in memory, blocks through the store's frame cache. A patched map has no runs of its own: its patch answers, and
+ * asks the map below.
  */
 #include "store/map-private.h"
 
 #include "base/error.h"
 #include "store/bytes.h"
+#include "store/map-patch.h"
 #include "store/store-private.h"
 
 struct StoreMap {
@@ -13,6 +15,8 @@ struct StoreMap {
     Store *store;
     MapBody *body;
     Segment **segments; /* opened when first needed; set atomically, all threads find the same */
+    MapPatch *patch;    /* a patched map has this and @base, and no body */
+    StoreMap *base;
 };
 
 bool store_map_open(Store *store, const Digest *digest, StoreMap **ret, GError **error)
@@ -35,6 +39,17 @@ bool store_map_open(Store *store, const Digest *digest, StoreMap **ret, GError *
     return true;
 }
 
+StoreMap *store_map_patched(StoreMap *base, MapPatch *patch)
+{
+    StoreMap *map = g_new0(StoreMap, 1);
+
+    map->refs = 1;
+    map->store = base->store;
+    map->base = store_map_ref(base);
+    map->patch = patch;
+    return map;
+}
+
 StoreMap *store_map_ref(StoreMap *map)
 {
     g_atomic_int_inc(&map->refs);
@@ -46,17 +61,20 @@ void store_map_unref(StoreMap *map)
     if (!map || !g_atomic_int_dec_and_test(&map->refs))
         return;
     map_body_free(map->body);
+    map_patch_free(map->patch);
+    store_map_unref(map->base);
     g_free(map->segments);
     g_free(map);
 }
 
 uint64_t store_map_size(const StoreMap *map)
 {
-    return map->body->size;
+    return map->patch ? map_patch_size(map->patch) : map->body->size;
 }
 
 const MapBody *store_map_body(const StoreMap *map)
 {
+    g_assert(map->body);
     return map->body;
 }
 
@@ -101,6 +119,8 @@ bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GEr
     const MapBody *body = map->body;
     uint8_t *to = buf;
 
+    if (map->patch)
+        return map_patch_pread(map->patch, map->base, buf, size, offset, error);
     if (offset > body->size || size > body->size - offset)
         return fail(error, "a read of %zu bytes at %" G_GUINT64_FORMAT " goes beyond the end of a map of %" G_GUINT64_FORMAT, size,
                     offset, body->size);
@@ -132,10 +152,17 @@ bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GEr
 void store_map_extent(const StoreMap *map, uint64_t offset, uint64_t *ret_end, bool *ret_zero)
 {
     const MapBody *body = map->body;
-    guint i = map_body_find(body, offset / STORE_BLOCK_SIZE);
-    const MapRun *run = i < body->runs->len ? &g_array_index(body->runs, MapRun, i) : NULL;
-    uint64_t start = run ? run->block * STORE_BLOCK_SIZE : body->size;
+    const MapRun *run;
+    uint64_t start;
+    guint i;
 
+    if (map->patch) {
+        map_patch_extent(map->patch, map->base, offset, ret_end, ret_zero);
+        return;
+    }
+    i = map_body_find(body, offset / STORE_BLOCK_SIZE);
+    run = i < body->runs->len ? &g_array_index(body->runs, MapRun, i) : NULL;
+    start = run ? run->block * STORE_BLOCK_SIZE : body->size;
     *ret_zero = offset < start;
     *ret_end = MIN(body->size, *ret_zero ? start : start + (uint64_t)run->count * STORE_BLOCK_SIZE);
 }
@@ -169,8 +196,10 @@ static bool run_hashes(StoreMap *map, const MapRun *run, uint32_t skip, size_t c
 bool store_map_hashes(StoreMap *map, uint64_t first, size_t count, Digest *ret, GError **error)
 {
     const MapBody *body = map->body;
-    uint64_t blocks = (body->size + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
+    uint64_t blocks = (store_map_size(map) + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
 
+    if (map->patch)
+        return map_patch_hashes(map->patch, map->base, first, count, ret, error);
     if (first > blocks || count > blocks - first)
         return fail(error, "block %" G_GUINT64_FORMAT " is beyond the end of a map", first + count);
     memset(ret, 0, count * sizeof(Digest));
@@ -211,9 +240,10 @@ static bool hash_run(StoreMap *map, const MapRun *run, DigestStream *stream, GEr
 bool store_map_content(StoreMap *map, Digest *ret, GError **error)
 {
     g_autoptr(DigestStream) stream = digest_stream_new();
+    const MapBody *body = store_map_body(map);
 
-    for (guint i = 0; i < map->body->runs->len; i++)
-        if (!hash_run(map, &g_array_index(map->body->runs, MapRun, i), stream, error))
+    for (guint i = 0; i < body->runs->len; i++)
+        if (!hash_run(map, &g_array_index(body->runs, MapRun, i), stream, error))
             return false;
     digest_stream_final(stream, ret);
     return true;

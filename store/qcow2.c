@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2: judging headers, writing images. All numbers of the format are big-endian.
+ * qcow2: judging headers, finding what an overlay holds, writing images. All numbers of the format are big-endian.
  *
  * What we write, in this order, so that equal maps give equal files:
  *
@@ -42,6 +42,7 @@
 #define CLUSTER (1u << CLUSTER_BITS)
 #define L2_ENTRIES (CLUSTER / 8)
 #define REFCOUNTS_PER_BLOCK (CLUSTER / 2)
+#define ENTRY_OFFSET 0x00fffffffffffe00ull
 #define COPIED (1ull << 63)
 #define COMPRESSED (1ull << 62)
 #define COMPRESSED_SHIFT (62 - (CLUSTER_BITS - 8))
@@ -121,9 +122,9 @@ static bool check_sizes(const uint8_t *head, uint64_t file_size, const char *wha
     return true;
 }
 
-bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GError **error)
+/* The first bytes, judged but for the backing file. @head has HEADER_READ bytes. */
+static bool read_header(int fd, const char *what, uint8_t *head, GError **error)
 {
-    g_autofree uint8_t *head = g_malloc0(HEADER_READ);
     uint32_t version, header_size = HEADER2_SIZE;
     struct stat st;
     size_t size;
@@ -138,9 +139,6 @@ bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GE
     version = be32(head + 4);
     if (version != 2 && version != 3)
         return fail(error, "'%s' is a qcow image of version %u; kiln reads versions 2 and 3", what, version);
-    if (be64(head + 8) || be32(head + 16))
-        return fail(error, "'%s' is refused: it needs a backing file; flatten it with qemu-img convert",
-                    what);
     if (be32(head + 32))
         return fail(error, "'%s' is encrypted, which kiln cannot read", what);
     if (version == 3) {
@@ -152,10 +150,153 @@ bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GE
         if (header_size > HEADER3_SIZE && size > HEADER3_SIZE && head[104] > COMPRESSION_ZSTD)
             return fail(error, "'%s' is compressed in a way that kiln does not know", what);
     }
-    if (!check_extensions(head, size, header_size, what, error) ||
-        !check_sizes(head, (uint64_t)st.st_size, what, error))
+    return check_extensions(head, size, header_size, what, error) && check_sizes(head, (uint64_t)st.st_size, what, error);
+}
+
+bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GError **error)
+{
+    g_autofree uint8_t *head = g_malloc0(HEADER_READ);
+
+    if (!read_header(fd, what, head, error))
         return false;
+    if (be64(head + 8) || be32(head + 16))
+        return fail(error, "'%s' is refused: it needs a backing file; flatten it with qemu-img convert", what);
     *ret_virtual_size = be64(head + 24);
+    return true;
+}
+
+/* --- overlays --------------------------------------------------------------------- */
+
+bool qcow2_overlay_header(int fd, const char *what, Qcow2Overlay *ret, GError **error)
+{
+    g_autofree uint8_t *head = g_malloc0(HEADER_READ);
+    uint64_t name_at, table;
+    uint32_t name_size;
+    struct stat st;
+
+    if (!file_pread_full(fd, head, 4, 0, what, error))
+        return false;
+    if (memcmp(head, MAGIC, 4) != 0)
+        return fail(error, "'%s' is no qcow2 overlay", what);
+    if (!read_header(fd, what, head, error))
+        return false;
+    if (fstat(fd, &st) < 0)
+        return fail_errno(error, "read '%s'", what);
+    name_at = be64(head + 8);
+    name_size = be32(head + 16);
+    table = be64(head + 40);
+    if (!name_at || !name_size)
+        return fail(error, "'%s' has no backing file, so it is no overlay", what);
+    if (name_size > 1023 || name_at > HEADER_READ - name_size || memchr(head + name_at, 0, name_size) ||
+        table % 512 || (uint64_t)be32(head + 36) * 8 > (uint64_t)st.st_size - table)
+        return fail(error, "'%s' has a damaged qcow2 header", what);
+    *ret = (Qcow2Overlay){
+        .fd = fd,
+        .what = what,
+        .size = be64(head + 24),
+        .file_size = (uint64_t)st.st_size,
+        .cluster = UINT64_C(1) << be32(head + 20),
+        .table = table,
+        .table_size = be32(head + 36),
+        .zero_bit = be32(head + 4) >= 3,
+        .extended = be32(head + 4) >= 3 && (be64(head + 72) & INCOMPATIBLE_EXTENDED_L2),
+        .backing = g_strndup((const char *)head + name_at, name_size),
+    };
+    return true;
+}
+
+void qcow2_overlay_clear(Qcow2Overlay *overlay)
+{
+    g_free(overlay->backing);
+    overlay->backing = NULL;
+}
+
+/* One walk over the tables: what is the overlay's own, in disk order. */
+typedef struct Walk {
+    const Qcow2Overlay *overlay;
+    Qcow2RangeFn *fn;
+    void *arg;
+    uint64_t data_left; /* bytes that may still be somebody's: no cluster is used by two places */
+} Walk;
+
+static bool walk_range(Walk *walk, uint64_t at, uint64_t size, uint64_t host, GError **error)
+{
+    const Qcow2Overlay *overlay = walk->overlay;
+
+    if (at >= overlay->size)
+        return true;
+    if (host != QCOW2_ZERO) {
+        if (host >= overlay->file_size || size > walk->data_left)
+            return fail(error, "'%s' is damaged: its tables lead outside of it or use clusters twice", overlay->what);
+        walk->data_left -= size;
+    }
+    return walk->fn(at, MIN(size, overlay->size - at), host, walk->arg, error);
+}
+
+/* Extended entries tell of each 32nd part of a cluster. */
+static bool walk_parts(Walk *walk, uint64_t at, uint64_t host, uint64_t bitmap, GError **error)
+{
+    uint64_t part = walk->overlay->cluster / 32;
+
+    for (unsigned i = 0; i < 32; i++) {
+        bool zero = bitmap >> (32 + i) & 1, data = bitmap >> i & 1;
+
+        if ((data || zero) && !walk_range(walk, at + i * part, part, zero ? QCOW2_ZERO : host + i * part, error))
+            return false;
+    }
+    return true;
+}
+
+static bool walk_entry(Walk *walk, uint64_t at, const uint8_t *bytes, GError **error)
+{
+    const Qcow2Overlay *overlay = walk->overlay;
+    uint64_t entry = be64(bytes), host = entry & ENTRY_OFFSET;
+
+    if (entry & COMPRESSED)
+        return fail(error, "'%s' has compressed clusters, which no guest writes", overlay->what);
+    if (host % overlay->cluster)
+        return fail(error, "'%s' is damaged: a cluster lies askew", overlay->what);
+    if (overlay->extended)
+        return walk_parts(walk, at, host, be64(bytes + 8), error);
+    if (overlay->zero_bit && (entry & 1))
+        return walk_range(walk, at, overlay->cluster, QCOW2_ZERO, error);
+    return host == 0 || walk_range(walk, at, overlay->cluster, host, error);
+}
+
+static bool walk_table(Walk *walk, uint64_t at, uint64_t host, uint8_t *table, GError **error)
+{
+    const Qcow2Overlay *overlay = walk->overlay;
+    size_t entry = overlay->extended ? 16 : 8;
+
+    if (host % overlay->cluster || host > overlay->file_size || overlay->file_size - host < overlay->cluster)
+        return fail(error, "'%s' is damaged: a table lies outside of it", overlay->what);
+    if (!interrupt_check(error) || !file_pread_full(overlay->fd, table, overlay->cluster, host, overlay->what, error))
+        return false;
+    for (size_t i = 0; i < overlay->cluster && at < overlay->size; i += entry, at += overlay->cluster)
+        if (!walk_entry(walk, at, table + i, error))
+            return false;
+    return true;
+}
+
+bool qcow2_overlay_each(const Qcow2Overlay *overlay, Qcow2RangeFn *fn, void *arg, GError **error)
+{
+    Walk walk = {overlay, fn, arg, overlay->file_size + overlay->cluster};
+    uint64_t covered = overlay->cluster / (overlay->extended ? 16 : 8) * overlay->cluster, tables_left = overlay->file_size;
+    g_autofree uint8_t *first = g_malloc((size_t)overlay->table_size * 8 + 1), *second = g_malloc(overlay->cluster);
+
+    if (!file_pread_full(overlay->fd, first, (size_t)overlay->table_size * 8, overlay->table, overlay->what, error))
+        return false;
+    for (uint64_t i = 0; i < overlay->table_size && i * covered < overlay->size; i++) {
+        uint64_t host = be64(first + i * 8) & ENTRY_OFFSET;
+
+        if (host == 0)
+            continue;
+        if (tables_left < overlay->cluster)
+            return fail(error, "'%s' is damaged: its tables are used twice", overlay->what);
+        tables_left -= overlay->cluster;
+        if (!walk_table(&walk, i * covered, host, second, error))
+            return false;
+    }
     return true;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The qcow2 format, as far as we read and write it ourselves: the header of a file
- * that somebody gives us, judged before any tool opens it, and whole images of ours.
+ * that somebody gives us, judged before any tool opens it; what an overlay holds; and whole images of ours.
  */
 #ifndef KILN_STORE_QCOW2_H
 #define KILN_STORE_QCOW2_H
@@ -14,6 +14,28 @@
  * the file in errors.
  */
 bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GError **error);
+
+/* An overlay: a qcow2 with a backing file. Everything but the backing file is judged as above. */
+typedef struct Qcow2Overlay {
+    int fd;           /* borrowed, as is @what */
+    const char *what;
+    uint64_t size;    /* of the disk */
+    uint64_t file_size, cluster, table;
+    uint32_t table_size;
+    bool zero_bit, extended;
+    char *backing;    /* as written: believe nothing */
+} Qcow2Overlay;
+bool qcow2_overlay_header(int fd, const char *what, Qcow2Overlay *ret, GError **error);
+void qcow2_overlay_clear(Qcow2Overlay *overlay);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2Overlay, qcow2_overlay_clear)
+
+/*
+ * Calls @fn for what the overlay itself holds, ascending: [@at, @at + @size) of the disk is at @host of the file (which may end
+ * inside: zeroes follow), or reads as zero (QCOW2_ZERO). The whole walk calls for no more bytes of data than the file is long.
+ */
+#define QCOW2_ZERO UINT64_MAX
+typedef bool Qcow2RangeFn(uint64_t at, uint64_t size, uint64_t host, void *arg, GError **error);
+bool qcow2_overlay_each(const Qcow2Overlay *overlay, Qcow2RangeFn *fn, void *arg, GError **error);
 
 /* A version 3 image of 64 KiB clusters, zstd-compressed where that saves room. @fd is seekable and empty. */
 struct Progress;

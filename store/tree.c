@@ -129,7 +129,7 @@ const GBytes *tree_entry_xattr(const TreeEntry *entry, const char *name)
     return NULL;
 }
 
-static bool xattrs_equal(const GPtrArray *a, const GPtrArray *b)
+bool tree_xattrs_equal(const GPtrArray *a, const GPtrArray *b)
 {
     guint na = a ? a->len : 0, nb = b ? b->len : 0;
 
@@ -158,7 +158,7 @@ bool tree_entry_equal(const TreeEntry *a, const TreeEntry *b)
         return false;
     if (a->type == 'f' && (a->size != b->size || !digest_equal(&a->sha256, &b->sha256)))
         return false;
-    return xattrs_equal(a->xattrs, b->xattrs);
+    return tree_xattrs_equal(a->xattrs, b->xattrs);
 }
 
 static int compare_entries(const void *a, const void *b)

@@ -56,6 +56,7 @@ void tree_entry_free(TreeEntry *entry);
 void tree_entry_set_xattr(TreeEntry *entry, const char *name, const void *value, size_t size);
 const GBytes *tree_entry_xattr(const TreeEntry *entry, const char *name);
 bool tree_entry_equal(const TreeEntry *a, const TreeEntry *b); /* all that the identity covers */
+bool tree_xattrs_equal(const GPtrArray *a, const GPtrArray *b); /* lists as in TreeEntry, either may be NULL */
 
 /* Adds or replaces; takes the entry. Order of adding is free. */
 void tree_put(Tree *tree, TreeEntry *entry);
@@ -144,6 +145,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TreeKnown, tree_known_free)
 bool tree_known_add(TreeKnown *known, Tree *tree, StoreMap *files, GError **error);
 
 /*
+ * The same file system twice: what differs between @a and @b as tree_diff() tells it, but for times of change and for content that was
+ * written again as it was. @b may be a disk that is in use (disk_overlay_map() of a paused guest): what its journal has committed counts;
+ * *ret_left is the number of blocks of fast commits, which are not applied. Reads tables and folders of both, and of contents only
+ * those of files whose blocks differ. A regular file's sha256 says which content it is, by an outline's own count: compare it, don't keep it.
+ */
+typedef bool TreeDiffFn(char what, const TreeEntry *a, const TreeEntry *b, void *arg);
+bool tree_diff_ext4(StoreMap *a, uint64_t a_offset, uint64_t a_size, StoreMap *b, uint64_t b_offset, uint64_t b_size, TreeDiffFn *fn, void *arg,
+                    uint64_t *ret_left, GError **error);
+
+/*
  * Single files of such a file system, without reading the rest. Paths are absolute; links are followed inside of it.
  * Not thread-safe; several may be open at a time.
  */
@@ -157,7 +168,6 @@ bool ext4_root_read(Ext4Root *root, const char *path, size_t max, GBytes **ret, 
 bool ext4_root_list(Ext4Root *root, const char *path, char ***ret, GError **error);
 
 /* What differs, in path order: '+' only in @b, '-' only in @a, '~' in both and different. Walk stops when fn returns false. */
-typedef bool TreeDiffFn(char what, const TreeEntry *a, const TreeEntry *b, void *arg);
 void tree_diff(Tree *a, Tree *b, TreeDiffFn *fn, void *arg);
 
 #endif
