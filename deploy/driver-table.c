@@ -9,6 +9,7 @@ static const DriverOps *const drivers[] = {
     &driver_fake_ops,
     &driver_fake_oci_ops,
     &driver_runc_ops,
+    &driver_libvirt_ops,
     NULL,
 };
 
