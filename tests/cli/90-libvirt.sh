@@ -1,0 +1,271 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The libvirt driver on two real hosts: each a libvirtd of its own in its own namespaces, one reached by its socket (it sees our files), one by TCP
+# (it has files of its own). Guests are emulated and get as far as their boot sector.
+. "$(dirname "$0")/../lib.sh"
+require libvirtd virtlogd virsh qemu-system-x86_64 unshare nsenter cc pkg-config
+[ "$(id -u)" = 0 ] || { echo "1..0 # SKIP two libvirtd need root"; exit 0; }
+unshare -m -n true 2>/dev/null || { echo "1..0 # SKIP no namespaces can be made here"; exit 0; }
+
+build=$(dirname "$KILN")
+probe=$build/tests/driver-probe
+images=$WORK/images
+store=$WORK/store
+mkdir -p "$build/tests"
+chmod 755 "$WORK"
+export KILN_ACCEL=tcg
+
+packages='glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libvirt libvirt-qemu'
+# shellcheck disable=SC2046,SC2086 # words are wanted
+ok 'the probe builds' cc -std=gnu11 -D_GNU_SOURCE -O1 -g -I"$TREE" $(pkg-config --cflags $packages) -o "$probe" "$TREE/tests/deploy/driver-probe.c" \
+    "$TREE/tests/unit/disk-image-support.c" "$build/libkiln.a" $(pkg-config --libs $packages) -pthread -lcrypt -lm || finish
+
+# --- hosts ---
+
+# A libvirtd with its own /run, /var/lib, /etc/libvirt, its own processes and the network of process $3: host NAME PORT NETWORK. PORT "-": no TCP.
+# Host "b" also has its own files where "a" has ours.
+host() {
+    dir=$WORK/$1
+    mkdir -p "$dir/run" "$dir/lib" "$dir/etc" "$dir/log" "$dir/cache" "$dir/images" "$images"
+    cat >"$dir/inside" <<END
+set -e
+mkdir -p /run/libvirt /var/log/libvirt /var/cache/libvirt
+mount --bind "$dir/run" /run/libvirt
+mount --bind "$dir/lib" /var/lib/libvirt
+mount --bind "$dir/log" /var/log/libvirt
+mount --bind "$dir/cache" /var/cache/libvirt
+[ $1 = a ] || mount --bind "$dir/images" "$images"
+cp -a /etc/libvirt/. "$dir/etc/"
+printf '%s\n' 'user = "libvirt-qemu"' 'group = "kvm"' 'security_driver = "none"' 'namespaces = []' 'cgroup_controllers = []' >>"$dir/etc/qemu.conf"
+printf '%s\n' 'listen_tls = 0' 'listen_tcp = 1' 'tcp_port = "$2"' 'listen_addr = "127.0.0.1"' 'auth_tcp = "none"' 'auth_unix_rw = "none"' >>"$dir/etc/libvirtd.conf"
+mount --bind "$dir/etc" /etc/libvirt
+rm -f /run/libvirt/*.pid /run/libvirt/virtlogd*
+mkdir -p /var/log/libvirt/qemu /var/lib/libvirt/images /var/lib/libvirt/qemu/channel/target
+chown libvirt-qemu:kvm /var/lib/libvirt/qemu /var/lib/libvirt/qemu/channel /var/lib/libvirt/qemu/channel/target
+virtlogd -d -p /run/libvirt/virtlogd.pid
+# Not in this process's place: the first process of a namespace has to reap what guests leave, or libvirtd waits for their end for ever.
+libvirtd -p /run/libvirt/libvirtd.pid $([ "$2" = - ] || echo -l) &
+echo libvirtd is there
+wait
+END
+    [ "$2" != - ] || sed -i 's/ .listen_tcp = 1. .tcp_port = "-"..listen_addr = "127.0.0.1". .auth_tcp = "none".//' "$dir/inside"
+    nsenter -t "$3" -n unshare -m -p -f --kill-child=KILL --mount-proc --propagation private sh "$dir/inside" >"$dir/out" 2>&1 3>&- &
+    echo $! >"$dir/pid"
+    tries=0
+    until [ -S "$dir/run/libvirt-sock" ] && on "$1" uri >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || { echo "# libvirtd does not start:"; explain "$dir/out"; return 1; }
+        sleep 0.1
+    done
+}
+on() { # host, virsh's words
+    name=$1
+    shift
+    timeout 20 virsh -c "qemu+unix:///system?socket=$WORK/$name/run/libvirt-sock" "$@"
+}
+# Everything of a host at once, as when its power fails: the first process of its namespace takes all others along.
+power_off() {
+    kill -KILL "$(cat "$WORK/$1/pid")" 2>/dev/null
+    wait "$(cat "$WORK/$1/pid")" 2>/dev/null
+    rm -f "$WORK/$1/run/libvirt-sock"
+}
+
+# The libvirtd of a host, by its number among our processes.
+daemon() {
+    first=$(pgrep -P "$(cat "$WORK/$1/pid")")
+    pgrep -P "$first" -x libvirtd
+}
+
+unshare -n sleep 600 &
+network=$!
+tidy() {
+    exec 3>&-
+    power_off a
+    power_off b
+    kill "$network" 2>/dev/null
+    [ -z "${session:-}" ] || kill "$session" 2>/dev/null
+    cleanup
+}
+trap tidy EXIT
+sleep 0.2
+nsenter -t "$network" -n sh -c 'ip link set lo up'
+ok 'a first libvirtd' host a - "$network" || finish
+ok 'a second libvirtd' host b 16599 "$network" || finish
+uri_a="qemu+unix:///system?socket=$WORK/a/run/libvirt-sock"
+uri_b='qemu+tcp://127.0.0.1:16599/system'
+
+# --- talking to the probe ---
+
+# begin GROUP HOSTS-JSON SHAPE-JSON: a probe that reads commands from descriptor 3, in the hosts' network
+begin() {
+    rm -f "$WORK/commands"
+    mkfifo "$WORK/commands"
+    : >"$WORK/answers"
+    nsenter -t "$network" -n "$probe" "$store" libvirt "$1" \
+        "{\"hosts\":$2,\"image_dir\":\"$images\",\"pool\":\"kiln-test\",\"console\":\"log\"}" "$3" <"$WORK/commands" >"$WORK/answers" 2>"$WORK/messages" &
+    session=$!
+    exec 3>"$WORK/commands"
+}
+end() {
+    exec 3>&-
+    wait "$session"
+    ended=$?
+    session=
+    return $ended
+}
+# One command; its answer is in $answer.
+say() {
+    before=$(wc -l <"$WORK/answers")
+    echo "$*" >&3
+    tries=0
+    while :; do
+        answer=$(tail -n "+$((before + 1))" "$WORK/answers")
+        case $answer in done\ * | failed:* | *"
+done "* | *"
+failed: "*) break ;; esac
+        tries=$((tries + 1))
+        [ $tries -lt 250 ] && kill -0 "$session" 2>/dev/null || { answer="no answer: $(tail -n 3 "$WORK/messages")"; break; }
+        sleep 0.1
+    done
+}
+does() { # description, command
+    what=$1
+    shift
+    say "$@"
+    matches "$what" "$answer" '^done '
+}
+refuses() { # description, expression, command
+    what=$1
+    expression=$2
+    shift 2
+    say "$@"
+    matches "$what" "$answer" "^failed: .*($expression)"
+}
+
+# --- two hosts ---
+
+begin web "[\"$uri_a\",\"$uri_b\"]" '{"memory":50331648}'
+say publish web 1 4194304
+hex=$(printf '%s\n' "$answer" | sed -n 's/^sha256://p')
+file=$images/$hex.raw
+say needs 2
+matches 'a plan knows what is to be moved to the first host' "$answer" '^host 0 move=[1-9][0-9]* disk=[0-9]+ memory=234881024 '
+matches 'and to the second' "$answer" '^host 1 move=[1-9]'
+does 'the image is brought to both hosts' prepare
+is 'on ours it is a read-only file' "$(stat -c '%a %s %U' "$file")" '444 4194304 root'
+ok 'on the other it is in the pool' sh -c "ls $WORK/b/images | grep -q '^$hex\..*\.raw\$' && cmp $file $WORK/b/images/$hex.*.raw"
+matches 'holes stay holes' "$(du -k "$file" | cut -f1) $(du -k "$WORK/b/images/$hex".*.raw | cut -f1)" '^[0-9]{2,3} [0-9]{2,3}$'
+say needs 2
+matches 'nothing is left to move' "$answer" '^host 1 move=0 '
+does 'again costs nothing' prepare
+
+does 'an instance on the first host' create 0 0
+does 'one on the second' create 1 1
+does 'creating it again makes no second one' create 0 0
+say observe
+matches 'the first one runs' "$answer" '^web-r1-0-a1 host=0 running known address=- epoch=3 drift=-$'
+matches 'the second one runs' "$answer" '^web-r1-1-a1 host=1 running known address=- epoch=3 drift=-$'
+is 'there are two' "$(printf '%s\n' "$answer" | grep -c '^web-')" 2
+say attest web-r1-0-a1
+matches 'the first one is proven' "$answer" '^metadata\+chain\+digest$'
+say attest web-r1-1-a1
+matches 'the second one is proven' "$answer" '^metadata\+chain\+digest$'
+booted() {
+    for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        grep -q KILN-BOOTED "$WORK/$1/log/qemu/$2.console.log" 2>/dev/null && return 0
+        sleep 0.5
+    done
+    return 1
+}
+ok 'the first one boots its disk' booted a web-r1-0-a1
+ok 'the second one boots its disk' booted b web-r1-1-a1
+is 'the base was never given to the guest' "$(stat -c '%a %U' "$file") $(stat -c '%a %U' "$WORK/b/images/$hex".*.raw)" '444 root 444 root'
+
+# --- attacks ---
+
+on a metadata web-r1-0-a1 --uri urn:kiln:instance:1 --key kiln --set '<instance>{"instance":{"group":"web"}}</instance>' --live >/dev/null
+say observe
+matches 'an edited identity is seen' "$answer" '^web-r1-0-a1 host=0 running unknown .* drift=its identity cannot be read'
+does 'a destroyed instance' destroy web-r1-0-a1 0 0
+is 'its overlay went with it' "$(find "$images" -name '*TRANSIENT*' | wc -l)" 0
+
+flip() { # file: one bit, with its time put back
+    touch -r "$1" "$WORK/time"
+    chmod u+w "$1"
+    printf '\377' | dd of="$1" bs=1 seek=2100000 conv=notrunc status=none
+    chmod u-w "$1"
+    touch -r "$WORK/time" "$1"
+}
+flip "$file"
+refuses 'a bit that flipped in the file is found before a create' 'not the image' create 2 0
+flip "$WORK/b/images/$hex".*.raw
+refuses 'and in the pool' 'not the image' create 3 1
+refuses 'an instance that runs from it is not proven' 'not the image' attest web-r1-1-a1
+does 'preparing again brings a good one to both' prepare
+matches 'and says why' "$(cat "$WORK/messages")" 'written again'
+does 'then instances can be made' create 2 0
+does 'also there' create 3 1
+say observe
+say attest web-r1-3-a1
+matches 'and are proven' "$answer" '^metadata\+chain\+digest$'
+refuses 'the old one runs from another file' 'image.s file is' attest web-r1-1-a1
+
+# --- loss of a host ---
+
+power_off b
+say observe
+matches 'a host that lost its power is told as silent' "$answer" '^host 1 silent$'
+matches 'within the time' "$answer" '^done ([0-9]|1[0-4])\.'
+matches 'the other one goes on' "$answer" '^web-r1-2-a1 host=0 running known'
+refuses 'a create there fails and says so' '127.0.0.1:16599.*does not answer|does not answer' create 4 1
+ok 'its libvirtd comes back' host b 16599 "$network"
+say observe
+matches 'it answers again' "$answer" '^host 1 answers$'
+is 'its guests are gone' "$(printf '%s\n' "$answer" | grep -c 'host=1')" 0
+does 'an instance can be made in the same place again' create 3 1
+
+kill -STOP "$(daemon b)"
+say observe
+matches 'a libvirtd that hangs is told as silent, too' "$answer" '^host 1 silent$'
+matches 'within the time' "$answer" '^done ([0-9]|1[0-5])\.'
+say observe
+matches 'and so is the attempt to connect again' "$answer" '^done ([0-9]|1[0-5])\.'
+say observe
+matches 'from then on at once' "$answer" '^done [01]\.'
+kill -CONT "$(daemon b)"
+sleep 1
+say observe
+say observe
+matches 'it is there again when it goes on' "$answer" '^web-r1-3-a1 host=1 running known'
+
+does 'all are destroyed' destroy web-r1-2-a1 0 0
+does 'there, too' destroy web-r1-3-a1 1 0
+does 'an absent one is success' destroy web-r1-1-a1 1 0
+does 'images that nothing needs are forgotten' forget
+is 'on ours' "$(find "$images" -name '*.raw*' | wc -l)" 0
+is 'and on the other' "$(find "$WORK/b/images" -name '*.raw*' | wc -l)" 0
+ok 'the probe ends' end
+
+# --- user-mode network, seed and volume on this host ---
+
+begin db "[\"$uri_a\"]" '{"memory":50331648,"port":8080,"addresses":"127.0.2.1-127.0.2.4","user_data":"#cloud-config\nhostname: x\n","agent":true,"volumes":{"data":2097152}}'
+say publish db 2 2097152
+does 'an image for one with a volume' prepare
+does 'an instance with a forwarded port' create 0 0 127.0.2.1
+say observe
+matches 'its address is the planned one' "$answer" '^db-r1-0-a1 host=0 running known address=127.0.2.1 .*drift=-$'
+matches 'the port is forwarded from it' "$(nsenter -t "$network" -n ss -Hltn)" '127\.0\.2\.1:8080'
+ok 'it has a seed' test -s "$images/db-r1-0-a1.seed.iso"
+is 'that is cloud-init'"'"'s' "$(blkid -o value -s LABEL "$images/db-r1-0-a1.seed.iso")" cidata
+ok 'and a volume' test -s "$WORK/volumes/db.data.0.volume"
+say attest db-r1-0-a1
+matches 'an agent that is not there takes nothing away' "$answer" '^metadata\+chain\+digest$'
+say ping db-r1-0-a1
+matches 'and does not answer' "$answer" '^failed: cannot ask the agent'
+does 'it goes' destroy db-r1-0-a1 0 1
+ok 'the volume stays' test -s "$WORK/volumes/db.data.0.volume"
+not_ok 'the seed goes' test -e "$images/db-r1-0-a1.seed.iso"
+does 'until volumes are destroyed' destroy-volumes
+not_ok 'then it goes' test -e "$WORK/volumes/db.data.0.volume"
+ok 'the probe ends' end
+finish
