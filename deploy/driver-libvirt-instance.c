@@ -582,3 +582,42 @@ bool lv_attest(LvHost *host, const char *name, const InstanceId *id, const HostI
     bounded_call_tick(call);
     return attest_view(host, view, id, want, call, ret_flags, error) || fail_prefix(error, "'%s'", name);
 }
+
+/* --- what it has written --- */
+
+/* Paused, qemu writes out what it holds. The pause lasts as long as the copy, and ends whatever happens to it. */
+static bool copy_paused(LvHost *host, virDomainPtr domain, const char *overlay, BoundedCall *call, int *ret_fd, GError **error)
+{
+    int state = VIR_DOMAIN_NOSTATE, reason = 0;
+    bool ran, copied;
+
+    if (virDomainGetState(domain, &state, &reason, 0) < 0)
+        return lv_fail(host, error, "look at '%s'", virDomainGetName(domain));
+    ran = state == VIR_DOMAIN_RUNNING || state == VIR_DOMAIN_BLOCKED;
+    if (ran && virDomainSuspend(domain) < 0)
+        return lv_fail(host, error, "pause '%s'", virDomainGetName(domain));
+    copied = lv_overlay_copy(host, overlay, call, ret_fd, error);
+    if (ran && virDomainResume(domain) < 0)
+        return copied ? lv_fail(host, error, "let '%s' go on", virDomainGetName(domain)) : false;
+    return copied;
+}
+
+bool lv_snapshot(LvHost *host, const char *name, BoundedCall *call, int *ret_fd, char **ret_base, GError **error)
+{
+    g_autoptr(DomainView) view = NULL;
+    auto_domain domain = NULL;
+    g_autofree char *overlay = NULL;
+    const char *base;
+    HostKind kind;
+
+    if (!lv_kind(host, &kind, error) || !lv_view(host, name, &domain, &view, error))
+        return false;
+    if (kind != HOST_LOCAL)
+        return fail(error, "the disks of %s cannot be read from this host", host->uri);
+    base = domain_base_file(view, error);
+    overlay = base ? g_strdup_printf("%s.TRANSIENT-%s", base, view->name) : NULL; /* as domain_base_file() has seen it */
+    if (!base || !copy_paused(host, domain, overlay, call, ret_fd, error))
+        return fail_prefix(error, "'%s'", name);
+    *ret_base = g_strdup(base);
+    return true;
+}

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define STAMP_MAX 4096
+#define COPY_PIECE ((uint64_t)1 << 20)
 
 /* --- pools --- */
 
@@ -573,6 +574,54 @@ bool lv_volumes_remove(LvHost *host, GError **error)
     if (host->kind == HOST_LOCAL)
         return remove_local_volumes(host, error);
     return host->kind == HOST_TEST || each_volume(host, remove_if_volume, NULL, error);
+}
+
+/* --- overlays --- */
+
+static bool copy_range(int from, int to, uint64_t at, uint64_t end, BoundedCall *call, GError **error)
+{
+    g_autofree uint8_t *buffer = g_malloc(COPY_PIECE);
+
+    while (at < end) {
+        size_t n = (size_t)MIN(end - at, COPY_PIECE);
+
+        if (!file_pread_full(from, buffer, n, at, "the overlay", error) || !file_pwrite_full(to, buffer, n, at, "the overlay's copy", error))
+            return false;
+        bounded_call_tick(call);
+        at += n;
+    }
+    return true;
+}
+
+static bool copy_data(int from, int to, BoundedCall *call, GError **error)
+{
+    off_t size = lseek(from, 0, SEEK_END), at = 0, end;
+
+    if (size < 0 || ftruncate(to, size) < 0)
+        return fail_errno(error, "copy the overlay");
+    while ((at = lseek(from, at, SEEK_DATA)) >= 0) {
+        end = lseek(from, at, SEEK_HOLE);
+        if (end < 0 || !copy_range(from, to, (uint64_t)at, (uint64_t)end, call, error))
+            return end >= 0 ? false : fail_errno(error, "copy the overlay");
+        at = end;
+    }
+    return errno == ENXIO || fail_errno(error, "copy the overlay");
+}
+
+bool lv_overlay_copy(LvHost *host, const char *overlay, BoundedCall *call, int *ret_fd, GError **error)
+{
+    auto_fd int from = open(overlay, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    auto_fd int to = -1;
+
+    if (from < 0)
+        return fail_errno(error, "open '%s'", overlay);
+    to = open(host->config->image_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); /* without a name: gone with us */
+    if (to < 0)
+        return fail_errno(error, "make a copy of '%s' in '%s'", overlay, host->config->image_dir);
+    if (!copy_data(from, to, call, error))
+        return false;
+    *ret_fd = g_steal_fd(&to);
+    return true;
 }
 
 /* --- what is not needed any more --- */

@@ -23,9 +23,10 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "deploy/members.h"
+#include "deploy/overlay.h"
 
-#include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { HOSTS_MAX = 64, VOLUMES_MAX = 20, USER_DATA_MAX = 1 << 20, WORK_SECONDS = 60, LEAVE_SECONDS = 2, OVERHEAD = 64 << 20, FILE_COMPARED_MAX = 4 << 20 };
 /* One second less: the answer has to be said, too. */
@@ -824,6 +825,50 @@ static bool libvirt_ping(Driver *driver, const DriverInstance *instance, GError 
     return call && finish(self, (unsigned)instance->host, call, SILENCE, error);
 }
 
+/* --- what has changed on its disk --- */
+
+typedef struct SnapshotJob {
+    char *name, *base;
+    int fd;
+} SnapshotJob;
+
+static void free_snapshot_job(gpointer p)
+{
+    SnapshotJob *job = p;
+
+    if (job->fd >= 0)
+        (void)close(job->fd);
+    g_free(job->name);
+    g_free(job->base);
+    g_free(job);
+}
+
+static bool run_snapshot(void *host, void *data, BoundedCall *call, GError **error)
+{
+    SnapshotJob *job = data;
+
+    return lv_snapshot(host, job->name, call, &job->fd, &job->base, error);
+}
+
+static bool libvirt_changed_files(Driver *driver, const DriverInstance *instance, const StoreImage *image, GPtrArray **ret, GError **error)
+{
+    LibvirtDriver *self = (LibvirtDriver *)driver;
+    g_autoptr(BoundedCall) call = NULL;
+    g_autofree char *path = NULL;
+    SnapshotJob *job;
+
+    if (!host_is_valid(self, instance->host, error))
+        return false;
+    job = g_new0(SnapshotJob, 1);
+    job->name = g_strdup(instance->name);
+    job->fd = -1;
+    call = start(self, (unsigned)instance->host, run_snapshot, job, free_snapshot_job, error);
+    if (!call || !finish(self, (unsigned)instance->host, call, SILENCE, error))
+        return false;
+    path = g_strdup_printf("/proc/self/fd/%d", job->fd);
+    return overlay_changes(self->store, path, job->base, image, ret, error) || fail_prefix(error, "'%s'", instance->name);
+}
+
 /* --- destroy --- */
 
 typedef struct DestroyJob {
@@ -966,6 +1011,7 @@ const DriverOps driver_libvirt_ops = {
     .ping = libvirt_ping,
     .destroy = libvirt_destroy,
     .destroy_volumes = libvirt_destroy_volumes,
+    .changed_files = libvirt_changed_files,
     .wait = libvirt_wait,
     .firewall = libvirt_firewall,
 };

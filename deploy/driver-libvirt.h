@@ -126,6 +126,8 @@ bool lv_volume_make(LvHost *host, const char *volume, uint32_t slot, uint64_t si
 bool lv_volumes_remove(LvHost *host, GError **error); /* all of the group */
 /* What libvirt leaves when it is killed together with a guest. True when there was one. */
 bool lv_overlay_remove(LvHost *host, const char *base, const char *name);
+/* A local host's overlay, as it is at this moment, in a file without a name. */
+bool lv_overlay_copy(LvHost *host, const char *overlay, BoundedCall *call, int *ret_fd, GError **error);
 /* Overlays and seeds of the group's instances that are not among the host's domains, @names: best effort. */
 void lv_sweep(LvHost *host, GHashTable *names);
 /* Bytes free where images go; 0: not known. */
@@ -145,6 +147,8 @@ bool lv_observe(LvHost *host, GPtrArray *instances, BoundedCall *call, GError **
 /* Ends all of @names together; errors[i] for those that stay. */
 void lv_destroy(LvHost *host, char *const *names, unsigned count, double grace, GError **errors, BoundedCall *call);
 bool lv_attest(LvHost *host, const char *name, const InstanceId *id, const HostImageWant *want, BoundedCall *call, unsigned *ret_flags, GError **error);
+/* Its disk as of a paused moment: a copy of the overlay, and the path of its base. Local hosts only. */
+bool lv_snapshot(LvHost *host, const char *name, BoundedCall *call, int *ret_fd, char **ret_base, GError **error);
 /* Files that any domain of the host has open: a set of paths. And names of all domains. */
 bool lv_used_files(LvHost *host, GHashTable *ret_files, GHashTable *ret_names, BoundedCall *call, GError **error);
 /* Its live view; *ret_domain may be NULL. KILN_ERROR_NOT_FOUND: there is no such domain. */
