@@ -315,6 +315,7 @@ bool domain_mark_parse(const char *metadata, DomainMark *ret)
     g_autoptr(json_t) json = NULL;
     json_t *made;
     const char *address = NULL;
+    char sum[DIGEST_HEX_SIZE];
     DomainMark mark = {.address = NULL};
 
     if (!json_parse(metadata, strlen(metadata), DOMAIN_METADATA_MAX, "metadata", &json, NULL) || !json_is_object(json) ||
@@ -322,7 +323,8 @@ bool domain_mark_parse(const char *metadata, DomainMark *ret)
         !json_get_string(json, "address", NULL, &address, NULL) || mark.created < 0)
         return false;
     made = json_object_get(json, "made");
-    if (!json_is_object(made) || (address && (strlen(address) > 64 || !domain_text_is_fit(address))))
+    domain_mark_sum(json, sum);
+    if (!json_is_object(made) || g_strcmp0(json_string_value(json_object_get(json, "sum")), sum) != 0 || (address && (strlen(address) > 64 || !domain_text_is_fit(address))))
         return false;
     mark.address = g_strdup(address);
     mark.made = json_incref(made);

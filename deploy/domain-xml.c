@@ -74,13 +74,26 @@ static json_t *made_of(const DomainSpec *spec)
     return made;
 }
 
+void domain_mark_sum(const json_t *mark, char ret[DIGEST_HEX_SIZE])
+{
+    g_autoptr(json_t) rest = json_copy((json_t *)mark);
+    Digest digest;
+
+    (void)json_object_del(rest, "sum");
+    json_digest(rest, &digest);
+    digest_to_hex(&digest, ret);
+}
+
 static char *mark_text(const DomainSpec *spec)
 {
     g_autoptr(json_t) mark = json_pack("{s:o, s:o, s:I}", "instance", instance_id_json(&spec->id), "made", made_of(spec), "created",
                                        (json_int_t)spec->created);
+    char hex[DIGEST_HEX_SIZE];
 
     if (spec->address)
         json_object_set_new(mark, "address", json_string(spec->address));
+    domain_mark_sum(mark, hex);
+    json_object_set_new(mark, "sum", json_string(hex));
     return json_canonical(mark);
 }
 

@@ -89,6 +89,8 @@ typedef struct DomainMark {
 void domain_mark_clear(DomainMark *mark);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(DomainMark, domain_mark_clear)
 bool domain_mark_parse(const char *metadata, DomainMark *ret);
+/* Digest of everything in the mark but "sum", where it stands: so an edit of one number is seen, by whoever did not mean to hide it. */
+void domain_mark_sum(const json_t *mark, char ret[DIGEST_HEX_SIZE]);
 
 /* One sentence that tells what of a running domain differs from what it was made of, or NULL. */
 char *domain_drift(const DomainView *view, const DomainMark *mark);

@@ -293,7 +293,7 @@ bool lv_image_check(LvHost *host, const HostImageWant *want, BoundedCall *call, 
         return false;
     if (kind == HOST_REMOTE)
         return check_remote(host, want, true, call, ret_path, error);
-    if (kind == HOST_LOCAL && !host_image_check(host->config->image_dir, want, tick_call, call, error))
+    if (!host_image_check(host->config->image_dir, want, tick_call, call, error))
         return false;
     *ret_path = host_image_path(host->config->image_dir, &want->id);
     return true;
@@ -308,7 +308,7 @@ bool lv_image_is_there(LvHost *host, const HostImageWant *want)
         return false;
     if (kind == HOST_REMOTE)
         return check_remote(host, want, false, NULL, &path, NULL);
-    return kind == HOST_TEST || host_image_stamp_fits(host->config->image_dir, want);
+    return host_image_stamp_fits(host->config->image_dir, want);
 }
 
 /* --- uploading --- */
@@ -439,13 +439,11 @@ bool lv_file_put(LvHost *host, const char *name, const void *data, size_t size, 
 
     if (host->kind == HOST_REMOTE)
         return open_pool(host, &pool, error) && put_volume(host, pool, name, data, size, 0600, ret_path, error);
-    if (host->kind == HOST_LOCAL) {
-        dirfd = open(host->config->image_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dirfd < 0)
-            return fail_errno(error, "open the hosts' image folder '%s'", host->config->image_dir);
-        if (!file_replace(dirfd, name, data, size, 0600, FILE_SYNC_NO, error))
-            return false;
-    }
+    dirfd = open(host->config->image_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dirfd < 0)
+        return fail_errno(error, "open the hosts' image folder '%s'", host->config->image_dir);
+    if (!file_replace(dirfd, name, data, size, 0600, FILE_SYNC_NO, error))
+        return false;
     *ret_path = g_build_filename(host->config->image_dir, name, NULL);
     return true;
 }
@@ -455,13 +453,10 @@ bool lv_file_remove(LvHost *host, const char *name, GError **error)
     g_autofree char *path = g_build_filename(host->config->image_dir, name, NULL);
     auto_pool pool = NULL;
 
-    if (host->kind == HOST_LOCAL)
+    if (host->kind != HOST_REMOTE)
         return unlink(path) == 0 || errno == ENOENT || fail_errno(error, "remove '%s'", path);
-    if (host->kind == HOST_REMOTE) {
-        pool = virStoragePoolLookupByName(host->connection, host->config->pool);
-        return !pool || remove_volume(host, pool, name, error);
-    }
-    return true;
+    pool = virStoragePoolLookupByName(host->connection, host->config->pool);
+    return !pool || remove_volume(host, pool, name, error);
 }
 
 /* --- volumes that outlive instances --- */
@@ -512,7 +507,7 @@ bool lv_volume_make(LvHost *host, const char *volume, uint32_t slot, uint64_t si
 
     if (host->kind == HOST_REMOTE)
         return make_remote_volume(host, name, size, ret_path, error);
-    if (host->kind == HOST_LOCAL && !make_local_volume(host, path, size, error))
+    if (!make_local_volume(host, path, size, error))
         return false;
     *ret_path = g_steal_pointer(&path);
     return true;
@@ -571,9 +566,9 @@ static bool remove_if_volume(LvHost *host, virStorageVolPtr volume, const char *
 
 bool lv_volumes_remove(LvHost *host, GError **error)
 {
-    if (host->kind == HOST_LOCAL)
+    if (host->kind != HOST_REMOTE)
         return remove_local_volumes(host, error);
-    return host->kind == HOST_TEST || each_volume(host, remove_if_volume, NULL, error);
+    return each_volume(host, remove_if_volume, NULL, error);
 }
 
 /* --- overlays --- */
@@ -632,10 +627,8 @@ bool lv_overlay_remove(LvHost *host, const char *base, const char *name)
     auto_pool pool = NULL;
     auto_vol volume = NULL;
 
-    if (host->kind == HOST_LOCAL)
-        return unlink(path) == 0;
     if (host->kind != HOST_REMOTE)
-        return false;
+        return unlink(path) == 0;
     pool = virStoragePoolLookupByName(host->connection, host->config->pool);
     volume = pool ? find_volume(pool, file) : NULL;
     return volume && virStorageVolDelete(volume, 0) == 0;
@@ -664,7 +657,7 @@ static bool sweep_volume(LvHost *host, virStorageVolPtr volume, const char *name
 
 void lv_sweep(LvHost *host, GHashTable *names)
 {
-    g_autoptr(GDir) dir = host->kind == HOST_LOCAL ? g_dir_open(host->config->image_dir, 0, NULL) : NULL;
+    g_autoptr(GDir) dir = host->kind != HOST_REMOTE ? g_dir_open(host->config->image_dir, 0, NULL) : NULL;
     const char *name;
 
     if (host->kind == HOST_REMOTE)
@@ -710,9 +703,9 @@ bool lv_images_forget(LvHost *host, const GArray *keep, GHashTable *used, GError
 
     if (!lv_kind(host, &kind, error))
         return false;
-    if (kind == HOST_LOCAL)
+    if (kind != HOST_REMOTE)
         return host_image_forget(host->config->image_dir, keep, used, error);
-    return kind == HOST_TEST || each_volume(host, forget_volume, &forgetting, error);
+    return each_volume(host, forget_volume, &forgetting, error);
 }
 
 uint64_t lv_room(LvHost *host)
@@ -726,11 +719,11 @@ uint64_t lv_room(LvHost *host)
         pool = virStoragePoolLookupByName(host->connection, host->config->pool);
         return pool && virStoragePoolGetInfo(pool, &info) == 0 ? info.available : 0;
     }
-    while (host->kind == HOST_LOCAL && statvfs(folder, &st) < 0 && strlen(folder) > 1) { /* it may not be there yet */
+    while (statvfs(folder, &st) < 0 && strlen(folder) > 1) { /* it may not be there yet */
         char *parent = g_path_get_dirname(folder);
 
         g_free(folder);
         folder = parent;
     }
-    return host->kind == HOST_LOCAL && statvfs(folder, &st) == 0 ? (uint64_t)st.f_bavail * st.f_frsize : 0;
+    return statvfs(folder, &st) == 0 ? (uint64_t)st.f_bavail * st.f_frsize : 0;
 }

@@ -14,7 +14,8 @@
  * DRIVER_TIMEOUT. A host that was given up stays "does not answer" until its call has come back, so it costs that time once.
  *
  * Networks: a bridge or a libvirt network, or neither: then qemu's user-mode network, which forwards shape.port from the instance's address in
- * the list. So a machine without a bridge can run a group on 127.0.2.1, 127.0.2.2 and so on. An address of the list is given to
+ * the list. So a machine without a bridge can run a group on 127.0.2.1, 127.0.2.2 and so on; qemu is no superuser, so ports below 1024 need
+ * net.ipv4.ip_unprivileged_port_start there. An address of the list is given to
  * the guest by a reservation in the libvirt network, on a bridge by NoCloud's network-config.
  */
 #include "deploy/driver-libvirt.h"
@@ -330,7 +331,7 @@ typedef struct ImageJob {
     HostKind kind;
     GArray *keep;
     bool is_there;
-    uint64_t room, memory, memory_free;
+    uint64_t room, memory_free;
 } ImageJob;
 
 static void free_image_job(gpointer p)
@@ -383,10 +384,10 @@ static bool upload(LibvirtDriver *self, unsigned host, const HostImageWant *want
 static bool bring(LibvirtDriver *self, unsigned host, HostKind kind, const HostImageWant *want, const StoreImage *image, bool *ret_local_done,
                   GError **error)
 {
-    if (kind == HOST_TEST || (kind == HOST_LOCAL && *ret_local_done))
-        return true;
     if (kind == HOST_REMOTE)
         return upload(self, host, want, image, error);
+    if (*ret_local_done)
+        return true;
     *ret_local_done = host_image_prepare(self->config->image_dir, self->store, image, error);
     return *ret_local_done;
 }
@@ -398,8 +399,9 @@ static void start_on_all(LibvirtDriver *self, BoundedRun *run, const HostImageWa
 
         if (want)
             job->want = *want;
-        if (keep)
-            job->keep = g_array_copy((GArray *)keep);
+        job->keep = g_array_new(FALSE, FALSE, sizeof(Digest));
+        if (keep && keep->len > 0)
+            g_array_append_vals(job->keep, keep->data, keep->len);
         ret[i] = start(self, i, run, job, free_image_job, errors ? &errors[i] : NULL);
     }
 }
@@ -462,23 +464,35 @@ static bool libvirt_forget(Driver *driver, const GArray *keep, GError **error)
 
 /* --- needs --- */
 
+/* 0: not known. */
+static uint64_t free_memory(LvHost *host)
+{
+    g_autofree virNodeMemoryStats *stats = NULL;
+    uint64_t kib = 0;
+    int count = 0;
+
+    if (virNodeGetMemoryStats(host->connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, NULL, &count, 0) < 0 || count <= 0 || count > 64)
+        return 0;
+    stats = g_new0(virNodeMemoryStats, (gsize)count);
+    if (virNodeGetMemoryStats(host->connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, stats, &count, 0) < 0)
+        return 0;
+    for (int i = 0; i < count; i++)
+        if (g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_FREE) || g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_BUFFERS) ||
+            g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_CACHED))
+            kib += stats[i].value;
+    return kib * 1024;
+}
+
 static bool run_needs(void *arg, void *data, BoundedCall *call, GError **error)
 {
     LvHost *host = arg;
     ImageJob *job = data;
-    virNodeMemoryStats stats[16];
-    int count = 16;
 
     if (!lv_kind(host, &job->kind, error))
         return false;
     job->is_there = lv_image_is_there(host, &job->want);
     job->room = lv_room(host);
-    if (job->kind == HOST_TEST || virNodeGetMemoryStats(host->connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, stats, &count, 0) < 0)
-        return true;
-    for (int i = 0; i < count; i++)
-        if (g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_FREE) || g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_BUFFERS) ||
-            g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_CACHED))
-            job->memory_free += (uint64_t)stats[i].value * 1024;
+    job->memory_free = job->kind == HOST_TEST ? 0 : free_memory(host);
     return true;
 }
 
@@ -865,6 +879,10 @@ static bool libvirt_changed_files(Driver *driver, const DriverInstance *instance
     call = start(self, (unsigned)instance->host, run_snapshot, job, free_snapshot_job, error);
     if (!call || !finish(self, (unsigned)instance->host, call, SILENCE, error))
         return false;
+    if (!job->base) {
+        *ret = g_ptr_array_new();
+        return true;
+    }
     path = g_strdup_printf("/proc/self/fd/%d", job->fd);
     return overlay_changes(self->store, path, job->base, image, ret, error) || fail_prefix(error, "'%s'", instance->name);
 }

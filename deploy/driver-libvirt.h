@@ -61,7 +61,7 @@ static inline void lv_free_text(char **p)
 typedef enum HostKind {
     HOST_LOCAL,  /* its libvirt sees our image folder: files are written there */
     HOST_REMOTE, /* files go through libvirt into a storage pool */
-    HOST_TEST,   /* libvirt's test driver: there are no files */
+    HOST_TEST,   /* libvirt's test driver: files as on a local host, and nothing that runs from them */
 } HostKind;
 
 /* From the driver block; immutable, shared by the hosts' threads. */
@@ -147,7 +147,7 @@ bool lv_observe(LvHost *host, GPtrArray *instances, BoundedCall *call, GError **
 /* Ends all of @names together; errors[i] for those that stay. */
 void lv_destroy(LvHost *host, char *const *names, unsigned count, double grace, GError **errors, BoundedCall *call);
 bool lv_attest(LvHost *host, const char *name, const InstanceId *id, const HostImageWant *want, BoundedCall *call, unsigned *ret_flags, GError **error);
-/* Its disk as of a paused moment: a copy of the overlay, and the path of its base. Local hosts only. */
+/* Its disk as of a paused moment: a copy of the overlay, and the path of its base. Local hosts only; *ret_base stays NULL where nothing runs. */
 bool lv_snapshot(LvHost *host, const char *name, BoundedCall *call, int *ret_fd, char **ret_base, GError **error);
 /* Files that any domain of the host has open: a set of paths. And names of all domains. */
 bool lv_used_files(LvHost *host, GHashTable *ret_files, GHashTable *ret_names, BoundedCall *call, GError **error);

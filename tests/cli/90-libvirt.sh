@@ -3,6 +3,7 @@
 # The libvirt driver on two real hosts: each a libvirtd of its own in its own namespaces, one reached by its socket (it sees our files), one by TCP
 # (it has files of its own). Guests are emulated and get as far as their boot sector.
 . "$(dirname "$0")/../lib.sh"
+trap '' PIPE # a probe that died is told by the next command
 require libvirtd virtlogd virsh qemu-system-x86_64 unshare nsenter cc pkg-config
 [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP two libvirtd need root"; exit 0; }
 unshare -m -n true 2>/dev/null || { echo "1..0 # SKIP no namespaces can be made here"; exit 0; }
@@ -96,13 +97,13 @@ uri_b='qemu+tcp://127.0.0.1:16599/system'
 
 # --- talking to the probe ---
 
-# begin GROUP HOSTS-JSON SHAPE-JSON: a probe that reads commands from descriptor 3, in the hosts' network
+# begin GROUP HOSTS-JSON SHAPE-JSON [FIREWALL]: a probe that reads commands from descriptor 3, in the hosts' network
 begin() {
     rm -f "$WORK/commands"
     mkfifo "$WORK/commands"
     : >"$WORK/answers"
     nsenter -t "$network" -n "$probe" "$store" libvirt "$1" \
-        "{\"hosts\":$2,\"image_dir\":\"$images\",\"pool\":\"kiln-test\",\"console\":\"log\"}" "$3" <"$WORK/commands" >"$WORK/answers" 2>"$WORK/messages" &
+        "{\"hosts\":$2,\"image_dir\":\"$images\",\"pool\":\"kiln-test\",\"console\":\"log\",\"firewall\":\"${4:-auto}\"}" "$3" <"$WORK/commands" >"$WORK/answers" 2>"$WORK/messages" &
     session=$!
     exec 3>"$WORK/commands"
 }
@@ -149,7 +150,7 @@ say publish web 1 4194304
 hex=$(printf '%s\n' "$answer" | sed -n 's/^sha256://p')
 file=$images/$hex.raw
 say needs 2
-matches 'a plan knows what is to be moved to the first host' "$answer" '^host 0 move=[1-9][0-9]* disk=[0-9]+ memory=234881024 '
+matches 'a plan knows what is to be moved to the first host' "$answer" '^host 0 move=[1-9][0-9]* disk=[0-9]+ memory=234881024 room=known'
 matches 'and to the second' "$answer" '^host 1 move=[1-9]'
 does 'the image is brought to both hosts' prepare
 is 'on ours it is a read-only file' "$(stat -c '%a %s %U' "$file")" '444 4194304 root'
@@ -258,6 +259,9 @@ matches 'the port is forwarded from it' "$(nsenter -t "$network" -n ss -Hltn)" '
 ok 'it has a seed' test -s "$images/db-r1-0-a1.seed.iso"
 is 'that is cloud-init'"'"'s' "$(blkid -o value -s LABEL "$images/db-r1-0-a1.seed.iso")" cidata
 ok 'and a volume' test -s "$WORK/volumes/db.data.0.volume"
+refuses 'a port that is taken is told' '127.0.2.1:8080 cannot be forwarded' create 1 0 127.0.2.1
+not_ok 'and leaves no seed' test -e "$images/db-r1-1-a1.seed.iso"
+say observe
 say attest db-r1-0-a1
 matches 'an agent that is not there takes nothing away' "$answer" '^metadata\+chain\+digest$'
 say ping db-r1-0-a1
@@ -268,4 +272,30 @@ not_ok 'the seed goes' test -e "$images/db-r1-0-a1.seed.iso"
 does 'until volumes are destroyed' destroy-volumes
 not_ok 'then it goes' test -e "$WORK/volumes/db.data.0.volume"
 ok 'the probe ends' end
+
+# --- a libvirt network: reservations and filters ---
+
+echo "<network><name>kiln-test</name><bridge name='kilntest0'/><ip address='10.77.3.1' netmask='255.255.255.0'><dhcp><range start='10.77.3.100' \
+end='10.77.3.200'/></dhcp></ip></network>" >network.xml
+if on a net-define "$WORK/network.xml" >/dev/null 2>&1 && on a net-start kiln-test >/dev/null 2>&1; then
+    begin lan "[\"$uri_a\"]" '{"memory":50331648,"port":80,"network":"kiln-test","allow":["tcp/80"]}' nwfilter
+    say publish lan 3 2097152
+    does 'an image' prepare
+    say firewall
+    matches 'a plan knows the firewall' "$answer" '^nwfilter$'
+    does 'an instance in a libvirt network' create 0 0 10.77.3.50
+    matches 'its address is reserved' "$(on a net-dumpxml kiln-test)" "<host mac='52:54:.*' name='lan-r1-0-a1' ip='10.77.3.50'/>"
+    filter=$(on a nwfilter-list | awk '/kiln-lan-/ { print $2 }')
+    matches 'its card has a filter' "$(on a dumpxml lan-r1-0-a1)" "<filterref filter='$filter'/>"
+    refuses 'an address that another one has is refused' 'reserve 10.77.3.50' create 1 0 10.77.3.50
+    say observe
+    matches 'and nothing comes of it' "$answer" '^lan-r1-0-a1 host=0 running known address=10.77.3.50 epoch=3 drift=-$'
+    is 'only one is there' "$(printf '%s\n' "$answer" | grep -c '^lan-')" 1
+    does 'it goes' destroy lan-r1-0-a1 0 0
+    is 'with its reservation' "$(on a net-dumpxml kiln-test | grep -c '<host ')" 0
+    is 'and the filter that nobody uses' "$(on a nwfilter-list | grep -c kiln-lan)" 0
+    ok 'the probe ends' end
+else
+    skip 'a libvirt network' 'it cannot be started here'
+fi
 finish

@@ -4,6 +4,7 @@
  * Each is answered by lines that end with "done" or "failed: SENTENCE".
  *
  *   publish NAME VERSION BYTES            a disk that says KILN-BOOTED; becomes the image of what follows
+ *   image REF                             one that the store has
  *   prepare | forget | needs COUNT | firewall
  *   create SLOT HOST [ADDRESS] | destroy NAME HOST GRACE | destroy-volumes
  *   observe | attest NAME | ping NAME | changed NAME | wait SECONDS
@@ -116,10 +117,9 @@ static bool changed(Probe *probe, const char *name, GError **error)
     if (!find(probe, name, &instance, error) || !probe->ops->changed_files(probe->driver, instance, probe->image, &entries, error))
         return false;
     for (guint i = 0; i < entries->len; i++) {
-        DriftEntry *entry = g_ptr_array_index(entries, i);
+        const DriftEntry *entry = g_ptr_array_index(entries, i);
 
         printf("%s %s\n", entry->what, entry->path);
-        drift_entry_free(entry);
     }
     return true;
 }
@@ -158,6 +158,10 @@ static bool obey(Probe *probe, char **words, GError **error)
 
     if (strcmp(verb, "publish") == 0 && g_strv_length(words) == 4)
         return publish(probe, words);
+    if (strcmp(verb, "image") == 0 && words[1]) {
+        g_clear_pointer(&probe->image, store_image_free);
+        return store_resolve(probe->store, words[1], "disk", &probe->image, error);
+    }
     if (strcmp(verb, "prepare") == 0)
         return probe->ops->prepare(probe->driver, probe->image, error);
     if (strcmp(verb, "forget") == 0)

@@ -8,12 +8,15 @@
 #include "base/process.h"
 #include "base/scope.h"
 #include "deploy/driver.h"
+#include "tests/unit/disk-image-support.h"
 #include "tests/unit/oci-image-support.h"
 #include "tests/unit/store-support.h"
 
 #include <fcntl.h>
+#include <libvirt/libvirt.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct Bench Bench;
 
@@ -683,6 +686,76 @@ static void runc_assert_clean(const World *world)
         g_assert_null(strstr(text, world->dir));
 }
 
+/* --- bench: libvirt, on its test driver, which lives in this process -------------------------- */
+
+#define LIBVIRT_URI "test:///default"
+
+static json_t *libvirt_arguments(const World *world)
+{
+    g_autofree char *images_dir = g_build_filename(world->dir, "images", NULL);
+    static virConnectPtr held; /* its world ends with the last connection */
+
+    if (!held)
+        held = virConnectOpen(LIBVIRT_URI);
+    return json_pack("{s:[s], s:s}", "hosts", LIBVIRT_URI, "image_dir", images_dir);
+}
+
+static StoreImage *libvirt_image(World *world, unsigned which)
+{
+    return disk_image_bootable(store.store, "web", (uint8_t)(which + 1), 1 << 20);
+}
+
+static void with_domain(const char *name, void (*fn)(virDomainPtr domain))
+{
+    virConnectPtr connection = virConnectOpen(LIBVIRT_URI);
+    virDomainPtr domain = connection ? virDomainLookupByName(connection, name) : NULL;
+
+    g_assert_nonnull(domain);
+    fn(domain);
+    (void)virDomainFree(domain);
+    (void)virConnectClose(connection);
+}
+
+static void edit_domain(virDomainPtr domain)
+{
+    g_assert_cmpint(virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, "<instance>{}</instance>", "kiln", "urn:kiln:instance:1",
+                                         VIR_DOMAIN_AFFECT_LIVE),
+                    ==, 0);
+}
+
+static void libvirt_edit(const World *world, const DriverInstance *instance)
+{
+    with_domain(instance->name, edit_domain);
+}
+
+static void end_domain(virDomainPtr domain)
+{
+    g_assert_cmpint(virDomainDestroy(domain), ==, 0);
+}
+
+static void libvirt_kill(const World *world, const DriverInstance *instance)
+{
+    with_domain(instance->name, end_domain);
+}
+
+static void libvirt_touch(const World *world, const StoreImage *image)
+{
+    char hex[DIGEST_HEX_SIZE];
+    g_autofree char *path = g_strdup_printf("%s/images/%s.raw", world->dir, digest_to_hex(&image->id, hex));
+    auto_fd int fd = -1;
+
+    g_assert_cmpint(chmod(path, 0644), ==, 0);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    g_assert_cmpint(pwrite(fd, "\001", 1, 700000), ==, 1);
+    g_assert_cmpint(fchmod(fd, 0444), ==, 0);
+}
+
+static void libvirt_assert_clean(const World *world)
+{
+    assert_empty_folder(world, "images");
+    assert_empty_folder(world, "volumes");
+}
+
 /* --- the table ---------------------------------------------------------------------------- */
 
 static const Bench benches[] = {
@@ -707,6 +780,13 @@ static const Bench benches[] = {
      .kill = runc_kill,
      .assert_clean = runc_assert_clean,
      .addresses = loopback},
+    {.driver = "libvirt",
+     .arguments = libvirt_arguments,
+     .image = libvirt_image,
+     .edit_identity = libvirt_edit,
+     .touch_image = libvirt_touch,
+     .kill = libvirt_kill,
+     .assert_clean = libvirt_assert_clean},
 };
 
 static const struct {
