@@ -225,7 +225,26 @@ char *domain_pool_xml(const char *name, const char *folder)
 
 /* --- the network filter --- */
 
-/* "tcp/80", "udp/53-60", "icmp"; for both families, as libvirt's rules are of one. */
+/*
+ * Two layers, and a packet has to pass both. libvirt hands rules of "tcp", "all" and the like to iptables, which knows connections but sees only what is
+ * forwarded, and on a bridge only where br_netfilter is loaded. Rules of "ip" and "ipv6" go to ebtables on the guest's own card, which sees every packet,
+ * also the host's, and knows no connections: there, ports from 32768 are left open for answers to what the guest has begun.
+ */
+#define ANSWER_PORTS_FIRST 32768
+
+static void add_accept(GString *xml, const char *protocol, unsigned first, unsigned last)
+{
+    static const char *const frames[] = {"ip", "ipv6"}, *const suffixes[] = {"", "-ipv6"};
+
+    for (size_t i = 0; i < 2; i++) {
+        g_string_append_printf(xml, "<rule action='accept' direction='in' priority='400'><%s%s dstportstart='%u' dstportend='%u'/></rule>\n",
+                               protocol, suffixes[i], first, last);
+        g_string_append_printf(xml, "<rule action='accept' direction='in' priority='400'><%s protocol='%s' dstportstart='%u' dstportend='%u'/></rule>\n",
+                               frames[i], protocol, first, last);
+    }
+}
+
+/* "tcp/80", "udp/53-60", "icmp" */
 static bool add_rule(GString *xml, const char *rule, GError **error)
 {
     g_auto(GStrv) parts = g_strsplit(rule, "/", 2);
@@ -243,13 +262,30 @@ static bool add_rule(GString *xml, const char *rule, GError **error)
         last = g_ascii_strtoull(end + 1, &end, 10);
     if (*end != '\0' || first < 1 || last > 65535 || last < first)
         return fail_code(error, KILN_ERROR_USAGE, "'%s' names no ports of 1 to 65535", rule);
-    for (int six = 0; six < 2; six++)
-        g_string_append_printf(xml, "<rule action='accept' direction='in' priority='400'><%s%s dstportstart='%u' dstportend='%u'/></rule>\n",
-                               parts[0], six ? "-ipv6" : "", (unsigned)first, (unsigned)last);
+    add_accept(xml, parts[0], (unsigned)first, (unsigned)last);
     return true;
 }
 
 /* What the guest itself begins may go out and be answered; so may DHCP and IPv6's neighbours, without which there is no network. */
+static void add_answers(GString *xml)
+{
+    static const char *const protocols[] = {"tcp", "udp"}, *const frames[] = {"ip", "ipv6"};
+
+    g_string_append(xml, "<rule action='accept' direction='out' priority='300'><all state='NEW,ESTABLISHED,RELATED'/></rule>\n"
+                         "<rule action='accept' direction='in' priority='300'><all state='ESTABLISHED,RELATED'/></rule>\n"
+                         "<rule action='accept' direction='out' priority='300'><all-ipv6 state='NEW,ESTABLISHED,RELATED'/></rule>\n"
+                         "<rule action='accept' direction='in' priority='300'><all-ipv6 state='ESTABLISHED,RELATED'/></rule>\n"
+                         "<rule action='accept' direction='inout' priority='300'><icmpv6/></rule>\n"
+                         "<rule action='accept' direction='in' priority='300'><udp srcportstart='67' dstportstart='68'/></rule>\n"
+                         "<rule action='accept' direction='in' priority='300'><ip protocol='udp' srcportstart='67' dstportstart='68'/></rule>\n"
+                         "<rule action='accept' direction='in' priority='300'><ip protocol='udp' srcportstart='123' dstportstart='123'/></rule>\n"
+                         "<rule action='accept' direction='in' priority='300'><ip protocol='icmp'/></rule>\n"
+                         "<rule action='accept' direction='in' priority='300'><ipv6 protocol='icmpv6'/></rule>\n");
+    for (size_t i = 0; i < 4; i++)
+        g_string_append_printf(xml, "<rule action='accept' direction='in' priority='300'><%s protocol='%s' dstportstart='%d' dstportend='65535'/></rule>\n",
+                               frames[i / 2], protocols[i % 2], ANSWER_PORTS_FIRST);
+}
+
 bool domain_filter_xml(const char *group, char *const *allow, char **ret_name, char **ret_xml, GError **error)
 {
     g_autoptr(GString) rules = g_string_new(NULL);
@@ -257,17 +293,14 @@ bool domain_filter_xml(const char *group, char *const *allow, char **ret_name, c
     char hex[DIGEST_HEX_SIZE];
     Digest digest;
 
-    g_string_append(rules, "<rule action='accept' direction='out' priority='300'><all state='NEW,ESTABLISHED,RELATED'/></rule>\n"
-                           "<rule action='accept' direction='in' priority='300'><all state='ESTABLISHED,RELATED'/></rule>\n"
-                           "<rule action='accept' direction='out' priority='300'><all-ipv6 state='NEW,ESTABLISHED,RELATED'/></rule>\n"
-                           "<rule action='accept' direction='in' priority='300'><all-ipv6 state='ESTABLISHED,RELATED'/></rule>\n"
-                           "<rule action='accept' direction='inout' priority='300'><icmpv6/></rule>\n"
-                           "<rule action='accept' direction='in' priority='300'><udp srcportstart='67' dstportstart='68'/></rule>\n");
+    add_answers(rules);
     for (; *allow; allow++)
         if (!add_rule(rules, *allow, error))
             return false;
     g_string_append(rules, "<rule action='drop' direction='in' priority='900'><all/></rule>\n"
-                           "<rule action='drop' direction='in' priority='900'><all-ipv6/></rule>\n");
+                           "<rule action='drop' direction='in' priority='900'><all-ipv6/></rule>\n"
+                           "<rule action='drop' direction='in' priority='900'><ip/></rule>\n"
+                           "<rule action='drop' direction='in' priority='900'><ipv6/></rule>\n");
     digest_of_string(rules->str, &digest);
     digest_to_hex(&digest, hex);
     name = g_strdup_printf("kiln-%s-%.8s", group, hex);

@@ -240,7 +240,9 @@ static void test_filter(void)
     g_assert_nonnull(strstr(xml, "<tcp dstportstart='80' dstportend='80'/>"));
     g_assert_nonnull(strstr(xml, "<tcp-ipv6 dstportstart='80'"));
     g_assert_nonnull(strstr(xml, "<udp dstportstart='53' dstportend='60'/>"));
+    g_assert_nonnull(strstr(xml, "<ip protocol='tcp' dstportstart='80' dstportend='80'/>"));
     g_assert_nonnull(strstr(xml, "<all-ipv6/>"));
+    g_assert_nonnull(strstr(xml, "<ip/>"));
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
         char *one[] = {(char *)bad[i], NULL}, *ignored;
 

@@ -9,7 +9,9 @@
 #include "tests/unit/store-support.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -228,6 +230,24 @@ static void test_wrong_map(Fixture *f, gconstpointer data)
     g_assert_cmpuint(files_in(f->folder), ==, 1); /* the stamp */
 }
 
+/* As when the disk is full: no file can become that long. */
+static void test_no_room(Fixture *f, gconstpointer data)
+{
+    struct rlimit before, small;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(unlink(f->file), ==, 0);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    g_assert_cmpint(getrlimit(RLIMIT_FSIZE, &before), ==, 0);
+    small = (struct rlimit){.rlim_cur = SIZE / 2, .rlim_max = before.rlim_max};
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &small), ==, 0);
+    g_assert_false(host_image_prepare(f->folder, f->store.store, f->image, &error));
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &before), ==, 0);
+    g_assert_nonnull(error);
+    g_assert_cmpuint(files_in(f->folder), ==, 1); /* the stamp */
+    assert_cured(f);
+}
+
 /* A part file of somebody who was killed is written over. */
 static void test_left_over(Fixture *f, gconstpointer data)
 {
@@ -327,6 +347,7 @@ int main(int argc, char **argv)
     CASE("truncated", test_truncated);
     CASE("absent", test_absent);
     CASE("wrong-map-leaves-nothing", test_wrong_map);
+    CASE("no-room-leaves-nothing", test_no_room);
     CASE("left-over-part", test_left_over);
     CASE("four-at-once", test_together);
     CASE("forget", test_forget);
