@@ -5,7 +5,7 @@
 #include "baker/appliance.h"
 
 #include "baker/appliance-parts.h"
-#include "baker/host-kernel.h"
+#include "base/host-kernel.h"
 #include "baker/libexec.h"
 #include "base/error.h"
 #include "base/file.h"

@@ -10,7 +10,7 @@
 
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
-#include "baker/host-kernel.h"
+#include "base/host-kernel.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"

@@ -9,7 +9,7 @@
  */
 #include "baker/boot.h"
 
-#include "baker/accel.h"
+#include "base/accel.h"
 #include "baker/console-text.h"
 #include "base/error.h"
 #include "base/http.h"

@@ -13,12 +13,12 @@
  * (qemu connects to us while it starts) and kills it when the user interrupts or a call passes its limit; the call then
  * fails by itself. When kiln itself is killed, libguestfs's recovery process ends qemu.
  */
-#include "baker/accel.h"
+#include "base/accel.h"
 #include "baker/appliance.h"
 #include "baker/guest-channel.h"
 #include "baker/guest-network.h"
 #include "baker/guest-open.h"
-#include "baker/host-kernel.h"
+#include "base/host-kernel.h"
 #include "baker/libexec.h"
 
 #include "base/error.h"

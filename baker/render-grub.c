@@ -11,6 +11,7 @@
  */
 #include "baker/render-parts.h"
 
+#include "base/debian-version.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/process.h"
@@ -162,52 +163,10 @@ void render_grub_clear(RenderGrub *grub)
 
 /* --- kernels --- */
 
-/* dpkg's weight of a character outside digits: '~' before the end, the end before letters, letters before the rest. */
-static int version_weight(char c)
-{
-    if (g_ascii_isdigit(c))
-        return 0;
-    if (g_ascii_isalpha(c))
-        return c;
-    if (c == '~')
-        return -1;
-    return c ? (unsigned char)c + 256 : 0;
-}
-
-int render_version_compare(const char *a, const char *b)
-{
-    while (*a || *b) {
-        int first = 0;
-
-        while ((*a && !g_ascii_isdigit(*a)) || (*b && !g_ascii_isdigit(*b))) {
-            int wa = version_weight(*a), wb = version_weight(*b);
-
-            if (wa != wb)
-                return wa - wb;
-            a += *a != '\0';
-            b += *b != '\0';
-        }
-        while (*a == '0')
-            a++;
-        while (*b == '0')
-            b++;
-        for (; g_ascii_isdigit(*a) && g_ascii_isdigit(*b); a++, b++)
-            if (!first)
-                first = *a - *b;
-        if (g_ascii_isdigit(*a))
-            return 1;
-        if (g_ascii_isdigit(*b))
-            return -1;
-        if (first)
-            return first;
-    }
-    return 0;
-}
-
 static int newest_first(const void *a, const void *b)
 {
     const char *va = *(char *const *)a, *vb = *(char *const *)b;
-    int order = render_version_compare(vb, va);
+    int order = debian_version_compare(vb, va);
 
     return order ? order : strcmp(va, vb);
 }

@@ -39,8 +39,6 @@ void render_grub_clear(RenderGrub *grub);
 /* The text of /boot/grub/grub.cfg for the kernels in @tree. Errors: no kernel, unreadable kernel. */
 bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16], const char *cmdline, char **ret,
                         GError **error);
-/* Debian's order of versions: <0, 0, >0. */
-int render_version_compare(const char *a, const char *b);
 
 typedef struct RenderFs {
     uint64_t offset, size; /* of the partition */

@@ -14,6 +14,7 @@
 
 #include "baker/memos.h"
 #include "baker/render-parts.h"
+#include "base/debian-version.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/http.h"
@@ -327,7 +328,7 @@ static bool is_kernel(const char *name)
 
 static gint newer_first(gconstpointer a, gconstpointer b)
 {
-    return render_version_compare(*(const char *const *)b, *(const char *const *)a);
+    return debian_version_compare(*(const char *const *)b, *(const char *const *)a);
 }
 
 /* "linux-image-6.1.0-56-cloud-amd64" -> "cloud-amd64": what stands behind the parts that start with a digit. */

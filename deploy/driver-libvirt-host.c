@@ -8,6 +8,7 @@
  * A host is ours when its URI names no server and its libvirt shows us a file that we have just put into the image folder: a libvirtd in a mount
  * namespace of its own is reached by a unix socket, too, and sees other files.
  */
+#include "base/accel.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/json.h"
@@ -16,9 +17,7 @@
 #include "deploy/driver-libvirt.h"
 
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 enum { KEEPALIVE_SECONDS = 3, KEEPALIVE_COUNT = 3 };
 
@@ -300,15 +299,7 @@ bool lv_kind(LvHost *host, HostKind *ret, GError **error)
     return true;
 }
 
-static bool kvm_makes_machines(void)
-{
-    auto_fd int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    auto_fd int machine = fd >= 0 ? ioctl(fd, KVM_CREATE_VM, 0) : -1;
-
-    return machine >= 0;
-}
-
-/* "type" of the driver block, else KILN_ACCEL, else KVM where the host offers it and, on this machine, /dev/kvm makes a machine. */
+/* "type" of the driver block, else KILN_ACCEL, else KVM where the host offers it and, on this machine, a machine that uses it boots (base/accel.h). */
 static const char *choose_type(LvHost *host, const char *arch)
 {
     const char *accel = g_getenv("KILN_ACCEL");
@@ -318,7 +309,7 @@ static const char *choose_type(LvHost *host, const char *arch)
         return host->config->type;
     if (g_strcmp0(accel, "kvm") == 0)
         return "kvm";
-    if (g_strcmp0(accel, "tcg") == 0 || (host->kind == HOST_LOCAL && !kvm_makes_machines()))
+    if (g_strcmp0(accel, "tcg") == 0 || (host->kind == HOST_LOCAL && accel_find() != ACCEL_KVM))
         return "qemu";
     capabilities = virConnectGetCapabilities(host->connection);
     return capabilities && domain_capabilities_offer(capabilities, arch, "kvm") ? "kvm" : "qemu";

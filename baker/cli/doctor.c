@@ -4,8 +4,8 @@
  */
 #include "baker/cli/cli.h"
 
-#include "baker/accel.h"
-#include "baker/host-kernel.h"
+#include "base/accel.h"
+#include "base/host-kernel.h"
 #include "base/process.h"
 
 #include <stdio.h>

@@ -5,6 +5,7 @@
 #include "tree-support.h"
 
 #include "baker/render-parts.h"
+#include "base/debian-version.h"
 #include "baker/render.h"
 #include "base/file.h"
 #include "base/process.h"
@@ -250,10 +251,10 @@ static void test_versions(void)
     static const char *ascending[] = {"1.0~rc1", "1.0", "1.0+b", "1.0-1", "1.0-1a", "1.0-2", "1.0-10", "1.0.1", "1.09", "1.10", "2"};
 
     for (size_t i = 0; i + 1 < G_N_ELEMENTS(ascending); i++) {
-        g_assert_cmpint(render_version_compare(ascending[i], ascending[i + 1]), <, 0);
-        g_assert_cmpint(render_version_compare(ascending[i + 1], ascending[i]), >, 0);
+        g_assert_cmpint(debian_version_compare(ascending[i], ascending[i + 1]), <, 0);
+        g_assert_cmpint(debian_version_compare(ascending[i + 1], ascending[i]), >, 0);
     }
-    g_assert_cmpint(render_version_compare("6.1.0-010", "6.1.0-10"), ==, 0);
+    g_assert_cmpint(debian_version_compare("6.1.0-010", "6.1.0-10"), ==, 0);
 }
 
 int main(int argc, char **argv)

@@ -8,8 +8,8 @@
  *
  * $KILN_ACCEL, "kvm" or "tcg", decides without asking.
  */
-#ifndef KILN_BAKER_ACCEL_H
-#define KILN_BAKER_ACCEL_H
+#ifndef KILN_BASE_ACCEL_H
+#define KILN_BASE_ACCEL_H
 
 #include <stdbool.h>
 

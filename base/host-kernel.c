@@ -2,9 +2,9 @@
 /*
  * supermin looks for a kernel the same way; it is asked here first because its own words are about supermin.
  */
-#include "baker/host-kernel.h"
+#include "base/host-kernel.h"
 
-#include "baker/render-parts.h"
+#include "base/debian-version.h"
 #include "base/error.h"
 
 #include <glob.h>
@@ -40,7 +40,7 @@ static void consider(Found *found, const char *path)
         found->unreadable = g_strdup(path);
         return;
     }
-    if (found->kernel && render_version_compare(version_of(path), version_of(found->kernel)) < 0)
+    if (found->kernel && debian_version_compare(version_of(path), version_of(found->kernel)) < 0)
         return;
     g_free(found->kernel);
     g_free(found->modules);

@@ -2,8 +2,8 @@
 /*
  * The host's kernel that appliances boot: the newest of /boot that can be read and has its modules.
  */
-#ifndef KILN_BAKER_HOST_KERNEL_H
-#define KILN_BAKER_HOST_KERNEL_H
+#ifndef KILN_BASE_HOST_KERNEL_H
+#define KILN_BASE_HOST_KERNEL_H
 
 #include <glib.h>
 #include <stdbool.h>

@@ -2,9 +2,9 @@
 /*
  * The trial boot and its memory.
  */
-#include "baker/accel.h"
+#include "base/accel.h"
 
-#include "baker/host-kernel.h"
+#include "base/host-kernel.h"
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/json.h"
@@ -36,7 +36,7 @@ static void look_for_arrival(const char *line, bool is_stderr, void *arg)
 {
     bool *arrived = arg;
 
-    trace("baker.accel", "%s", line);
+    trace("base.accel", "%s", line);
     *arrived = *arrived || strstr(line, ARRIVED) != NULL;
 }
 
