@@ -7,7 +7,7 @@
  * the other: an entry's data_offset is its place in that row until the final space is laid out, which takes
  * over blocks of what survived and nothing else.
  */
-#include "store/oci.h"
+#include "store/oci-private.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -61,7 +61,7 @@ static bool note_path(const char *path, void *arg)
 }
 
 /* The layer's compressed bytes in an unnamed file. */
-static bool open_layer(Store *store, const StoreLayerRef *ref, int *ret_fd, GError **error)
+bool oci_open_layer(Store *store, const StoreLayerRef *ref, int *ret_fd, GError **error)
 {
     auto_fd int fd = -1;
     bool ok = store_open_unnamed(store, &fd, error) &&
@@ -85,7 +85,7 @@ static bool read_layer(Store *store, StoreWriter *writer, const StoreLayerRef *r
     layer->listed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     layer->gone = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     layer->opaque = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    if (!interrupt_check(error) || !open_layer(store, ref, &fd, error) ||
+    if (!interrupt_check(error) || !oci_open_layer(store, ref, &fd, error) ||
         !tree_builder_new(writer, &builder, error) ||
         !tree_read_tar(builder, fd, note_path, note_whiteout, layer, error) ||
         !tree_builder_finish(builder, &layer->tree, &layer->space, error))

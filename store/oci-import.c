@@ -5,7 +5,7 @@
  * Everything is named by digest, and nothing else is opened: index.json, then blobs/sha256/<hex> of what a
  * verified document named, never through a symbolic link. Layers go into the store as they are.
  */
-#include "store/oci.h"
+#include "store/oci-private.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -399,6 +399,22 @@ static bool check_config(const Layout *layout, const OciParent *parent, GError *
     return true;
 }
 
+static bool check_layers(Store *store, const Layout *layout, const OciParent *parent, GError **error)
+{
+    const json_t *diff_ids = json_object_get(json_object_get(parent->config, "rootfs"), "diff_ids");
+
+    for (guint i = 0; i < parent->layers->len; i++) {
+        auto_fd int fd = -1;
+        Digest wanted, got;
+
+        if (!interrupt_check(error) || !oci_open_layer(store, parent->layers->pdata[i], &fd, error) || !tree_tar_digest(fd, &got, error))
+            return fail_prefix(error, "layer %u of '%s'", i + 1, layout->path);
+        if (!digest_parse(json_string_value(json_array_get(diff_ids, i)), &wanted) || !digest_equal(&wanted, &got))
+            return fail(error, "layer %u of '%s' is not the one that the image's config names: it was exchanged or is damaged", i + 1, layout->path);
+    }
+    return true;
+}
+
 bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
                 GError **error)
 {
@@ -412,7 +428,7 @@ bool oci_import(Store *store, OciForm form, const char *path, const char *tag, O
         !load_document(store, &layout, json_object_get(manifest, "config"), CONFIG_MAX, "the config",
                        &parent->config_digest, &parent->config, error) ||
         !store_layers(store, &layout, manifest, parent->layers, error) ||
-        !check_config(&layout, parent, error))
+        !check_config(&layout, parent, error) || !check_layers(store, &layout, parent, error))
         return false;
     *ret = g_steal_pointer(&parent);
     return true;

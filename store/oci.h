@@ -22,6 +22,7 @@ typedef struct OciParent {
     Digest config_digest;
     GPtrArray *layers; /* of StoreLayerRef* */
 } OciParent;
+/* Every layer's uncompressed bytes are held against the config's diff_ids: the image ID covers them, and nothing else. */
 bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
                 GError **error);
 void oci_parent_free(OciParent *parent);
