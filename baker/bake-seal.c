@@ -8,6 +8,7 @@
  */
 #include "baker/bake-internal.h"
 
+#include "baker/disk-config.h"
 #include "baker/layers.h"
 #include "baker/render.h"
 #include "base/error.h"
@@ -127,42 +128,16 @@ static bool make_layers(Seal *seal, const TemplateBlock *block, GError **error)
     return layers_build(chain->store, seal->writer, &spec, &seal->layers, error);
 }
 
-static const char *architecture(void)
-{
-#if defined(__x86_64__)
-    return "amd64";
-#elif defined(__aarch64__)
-    return "arm64";
-#else
-    return "unknown";
-#endif
-}
-
-/* The disk config of the store's format: its digest is the image ID. */
 static bool disk_image(Seal *seal, StoreImage **ret, GError **error)
 {
     BakeChain *chain = seal->chain;
     g_autoptr(StoreImage) image = store_image_new("disk", chain->build->name);
-    g_autoptr(json_t) config = json_object();
-    g_autofree char *text = NULL;
-    char content[DIGEST_OCI_SIZE], tree[DIGEST_OCI_SIZE];
     MapResult map;
 
     map_writer_result(seal->disk_map, &map);
-    json_object_set_new(config, "arch", json_string(architecture()));
-    json_object_set_new(config, "content", json_string(digest_to_oci(&map.content, content)));
-    json_object_set_new(config, "layout",
-                        json_string(chain->state.layout == LAYOUT_INPLACE ? "in-place" : "rendered"));
-    json_object_set_new(config, "size", json_integer((json_int_t)map.size));
-    if (seal->tree)
-        json_object_set_new(config, "tree", json_string(digest_to_oci(&seal->stored.tree, tree)));
-    text = json_canonical(config);
-    if (!store_blob_put(chain->store, text, strlen(text), &image->id, error))
+    if (!disk_config_put(chain->store, image, &map, chain->state.layout == LAYOUT_INPLACE ? "in-place" : "rendered", &seal->stored, error))
         return false;
-    image->map = map.digest;
-    image->size = map.size;
     image->new_bytes = seal->disk_bytes;
-    image->tree = seal->stored;
     image->parent = json_canonical(chain->identity);
     *ret = g_steal_pointer(&image);
     return true;

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Taking in: a disk becomes a map, with the tree of its root where that is an ext4 that can be read; a container image keeps its layers
+ * byte for byte.
+ */
+#include "baker/import.h"
+
+#include "baker/disk-config.h"
+#include "base/error.h"
+#include "base/log.h"
+
+#include <unistd.h>
+
+/* --- disks --- */
+
+/* The root, as far as a disk tells without a guest: its largest ext4 that is cleanly unmounted. */
+static bool find_root(StoreMap *disk, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_found, GError **error)
+{
+    g_autoptr(GArray) partitions = NULL;
+
+    *ret_found = false;
+    if (!disk_partitions(disk, &partitions, error))
+        return false;
+    for (guint i = 0; i < partitions->len; i++) {
+        const DiskPartition *partition = &g_array_index(partitions, DiskPartition, i);
+
+        if (strcmp(partition->fs, "ext4") != 0 || partition->unclean || (*ret_found && partition->size <= *ret_size))
+            continue;
+        *ret_offset = partition->offset;
+        *ret_size = partition->size;
+        *ret_found = true;
+    }
+    return true;
+}
+
+static bool read_tree(Store *store, StoreMap *disk, TreeStored *ret, GError **error)
+{
+    g_autoptr(StoreWriter) writer = NULL;
+    g_autoptr(MapWriter) space = NULL;
+    g_autoptr(Tree) tree = NULL;
+    uint64_t offset = 0, size = 0;
+    bool found;
+
+    *ret = (TreeStored){.tree = digest_none, .files = digest_none};
+    if (!find_root(disk, &offset, &size, &found, error))
+        return false;
+    if (!found) {
+        log_info("the disk has no ext4 that can be read on this machine: it is kept without a list of its files");
+        return true;
+    }
+    return store_writer_open(store, BLOCK_PUBLIC, &writer, error) &&
+           tree_read_ext4(store, disk, offset, size, writer, NULL, &tree, &space, error) && store_writer_commit(writer, error) &&
+           tree_stored_result(store, tree, space, ret, error);
+}
+
+static bool import_disk(Store *store, const char *path, const char *name, StoreImage **ret, GError **error)
+{
+    g_autoptr(StoreImage) image = store_image_new("disk", name);
+    g_autoptr(StoreWriter) writer = NULL;
+    g_autoptr(MapWriter) written = NULL;
+    g_autoptr(StoreMap) disk = NULL;
+    TreeStored tree;
+    MapResult map;
+
+    if (!store_writer_open(store, BLOCK_PUBLIC, &writer, error) || !disk_import_file(store, writer, path, path, &written, error) ||
+        !store_writer_commit(writer, error))
+        return false;
+    map_writer_result(written, &map);
+    if (!store_map_open(store, &map.digest, &disk, error) || !read_tree(store, disk, &tree, error) ||
+        !disk_config_put(store, image, &map, "in-place", &tree, error))
+        return false;
+    image->new_bytes = store_writer_new_bytes(writer);
+    *ret = g_steal_pointer(&image);
+    return true;
+}
+
+/* --- container images --- */
+
+static bool parent_tree(Store *store, const OciParent *parent, TreeStored *ret, GError **error)
+{
+    g_autoptr(StoreWriter) writer = NULL;
+    g_autoptr(MapWriter) space = NULL;
+    g_autoptr(Tree) tree = NULL;
+
+    return store_writer_open(store, BLOCK_PUBLIC, &writer, error) && oci_parent_tree(store, writer, parent, &tree, &space, error) &&
+           store_writer_commit(writer, error) && tree_stored_result(store, tree, space, ret, error);
+}
+
+static bool import_oci(Store *store, OciForm form, const char *path, const char *name, StoreImage **ret, GError **error)
+{
+    g_autoptr(StoreImage) image = store_image_new("oci", name);
+    g_autoptr(OciParent) parent = NULL;
+
+    if (!oci_import(store, form, path, NULL, &parent, error) || !parent_tree(store, parent, &image->tree, error))
+        return false;
+    image->id = parent->config_digest;
+    image->manifest = parent->manifest;
+    for (guint i = 0; i < parent->layers->len; i++) {
+        const StoreLayerRef *layer = parent->layers->pdata[i];
+        uint64_t size = 0;
+
+        store_image_add_layer(image, &layer->blob, &layer->recipe);
+        if (!store_blob_size(store, &layer->blob, &size, error))
+            return false;
+        image->size += size;
+    }
+    *ret = g_steal_pointer(&image);
+    return true;
+}
+
+/* A tar file has "ustar" at 257; everything else is left to the disk reader, which knows what it knows. */
+static bool is_tar(const char *path)
+{
+    char head[262] = "";
+    FILE *file = fopen(path, "re");
+    size_t size = file ? fread(head, 1, sizeof head, file) : 0;
+
+    if (file)
+        (void)fclose(file);
+    return size == sizeof head && memcmp(head + 257, "ustar", 5) == 0;
+}
+
+bool import_file(Store *store, const char *path, const char *name, GPtrArray **ret, GError **error)
+{
+    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
+    g_autoptr(json_t) provenance = json_pack("{s:s}", "imported", path);
+    StoreSet set = {.name = name, .images = images, .provenance = provenance};
+    StoreImage *image = NULL;
+    bool ok;
+
+    if (!store_name_check(name, error))
+        return false;
+    if (access(path, R_OK) < 0)
+        return fail_errno(error, "read '%s'", path);
+    if (g_file_test(path, G_FILE_TEST_IS_DIR))
+        ok = import_oci(store, OCI_DIR, path, name, &image, error);
+    else
+        ok = is_tar(path) ? import_oci(store, OCI_ARCHIVE, path, name, &image, error) : import_disk(store, path, name, &image, error);
+    if (!ok)
+        return fail_prefix(error, "import");
+    g_ptr_array_add(images, image);
+    if (!store_publish(store, &set, error))
+        return false;
+    *ret = g_steal_pointer(&images);
+    return true;
+}
