@@ -66,6 +66,8 @@ static const char *const state_upgrades[] = {
     "CREATE TABLE journal_epoch (grp TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE hold (grp TEXT NOT NULL, image BLOB NOT NULL, PRIMARY KEY (grp, image)) WITHOUT ROWID;"
     "CREATE INDEX hold_image ON hold (image);"
+    "CREATE TABLE journal_request (number INTEGER PRIMARY KEY AUTOINCREMENT, grp TEXT NOT NULL, at INTEGER NOT NULL, who TEXT,"
+    " request TEXT NOT NULL);"
     "CREATE TABLE signature (number INTEGER PRIMARY KEY AUTOINCREMENT, log TEXT NOT NULL, entry INTEGER NOT NULL, digest BLOB NOT NULL,"
     " key BLOB NOT NULL, signature TEXT NOT NULL, at INTEGER NOT NULL, who TEXT);"
     "CREATE INDEX signature_digest ON signature (digest);",

@@ -206,6 +206,16 @@ int64_t store_journal_epoch(const StoreJournal *journal)
     return journal->epoch;
 }
 
+const char *store_journal_group(const StoreJournal *journal)
+{
+    return journal->group;
+}
+
+Store *store_journal_store(const StoreJournal *journal)
+{
+    return journal->store;
+}
+
 /* --- records --- */
 
 static void record_free(gpointer data)
@@ -365,6 +375,27 @@ static bool list_texts(Database *db, Query *query, GPtrArray **ret, GError **err
     if (rc < 0)
         return false;
     *ret = g_steal_pointer(&list);
+    return true;
+}
+
+bool store_journal_all_holds(Store *store, GArray **ret, GError **error)
+{
+    g_autoptr(GArray) holds = g_array_new(FALSE, FALSE, sizeof(Digest));
+    g_autoptr(Query) query = NULL;
+    Database *db;
+    int rc;
+
+    if (!store_state_db(store, &db, error) || !(query = database_query(db, error, "SELECT DISTINCT image FROM hold", "")))
+        return false;
+    while ((rc = query_step(query, error)) > 0) {
+        Digest image;
+
+        query_digest(query, 0, &image);
+        g_array_append_val(holds, image);
+    }
+    if (rc < 0)
+        return false;
+    *ret = g_steal_pointer(&holds);
     return true;
 }
 

@@ -26,6 +26,8 @@ bool store_journal_open(Store *store, const char *group, bool wait, StoreJournal
 void store_journal_close(StoreJournal *journal);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreJournal, store_journal_close)
 int64_t store_journal_epoch(const StoreJournal *journal);
+const char *store_journal_group(const StoreJournal *journal);
+Store *store_journal_store(const StoreJournal *journal);
 
 /*
  * All of @records (json_t*, objects, borrowed) in one transaction that is durable on return. @holds: image IDs (Digest) that the
@@ -51,8 +53,27 @@ bool store_journal_groups(Store *store, GPtrArray **ret, GError **error);
 /* Process id of who holds @group's lock at this moment, 0 for nobody. */
 bool store_journal_holder(Store *store, const char *group, int64_t *ret_pid, GError **error);
 
+/*
+ * Letters to the holder of a group's lock, from whoever cannot have it: asked by any process, taken and answered by the holder,
+ * which first appends what it makes of them. A letter nobody takes stays; the next holder finds it.
+ */
+typedef struct StoreJournalRequest {
+    int64_t number, at;
+    char *who;       /* Unix user */
+    json_t *request; /* an object */
+} StoreJournalRequest;
+bool store_journal_ask(Store *store, const char *group, const json_t *request, int64_t *ret_number, GError **error);
+bool store_journal_asked(StoreJournal *journal, GPtrArray **ret /* of StoreJournalRequest* */, GError **error);
+bool store_journal_answered(StoreJournal *journal, int64_t number, GError **error);
+/* Whether the letter still waits. */
+bool store_journal_is_waiting(Store *store, int64_t number, bool *ret, GError **error);
+bool store_journal_take_back(Store *store, int64_t number, GError **error);
+
 /* Which groups hold @image; array of char*. */
 bool store_journal_holders(Store *store, const Digest *image, GPtrArray **ret, GError **error);
+
+/* All that any group holds; Digest, to free with g_array_unref. */
+bool store_journal_all_holds(Store *store, GArray **ret, GError **error);
 
 /* Every chain, whole; a broken link is one sentence in @problems. */
 bool store_journals_verify(Store *store, GPtrArray *problems, GError **error);

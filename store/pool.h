@@ -36,6 +36,9 @@ void store_close(Store *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 const char *store_path(const Store *store);
 
+/* The Unix user we are, as logs and journals name him; never NULL, free with g_free. */
+char *store_user(void);
+
 /*
  * A new private folder STORE/tmp/<unique>; everything in it is removed when
  * its owner process is gone (recovery at the next open) or by file_remove_tree.

@@ -44,8 +44,6 @@ bool store_writable(const Store *store, GError **error);
 /* "<path>: what went wrong" with the store's name, ENOSPC told as such. Returns false. */
 bool store_fail_errno(const Store *store, GError **error, const char *doing);
 
-/* channel.c: the Unix user of this process, or its number; free with g_free. */
-char *store_user(void);
 /* A row's text for a hash: NULL is null, and what is no text, which only a changed row has, is false. */
 json_t *store_text_json(const char *text);
 /* channel.c: numbers of a log are dense, since a transaction that is rolled back takes its numbers back; a gap is a problem. */
