@@ -92,6 +92,21 @@ static bool is_incurable(const Scene *scene)
     return false;
 }
 
+/* Also those that nothing was decided about yet: no replacement is begun for a start that is one too many. */
+static unsigned count_failures(const Scene *scene)
+{
+    const GroupState *state = scene->state;
+    unsigned count = state->failures;
+
+    for (unsigned i = 0; i < state->instances->len; i++) {
+        const Instance *row = state_row(state, i);
+
+        if (row->revision == state->target && !row->served && !row->failed && !row->drained && instance_fault(row, NULL))
+            count++;
+    }
+    return count;
+}
+
 static bool has_back_cause(const Scene *scene, Cause *ret)
 {
     const GroupState *state = scene->state;
@@ -102,7 +117,7 @@ static bool has_back_cause(const Scene *scene, Cause *ret)
         *ret = CAUSE_ASKED;
     else if (state->paused || state->phase == PHASE_CLEAN)
         return false;
-    else if (state->failures > scene->rules->start_retries)
+    else if (count_failures(scene) > scene->rules->start_retries)
         *ret = CAUSE_START_FAILED;
     else if (state->phase == PHASE_WATCH && scene->rules->analysis && state->verdict == VERDICT_FAIL)
         *ret = CAUSE_ANALYSIS;
