@@ -8,8 +8,8 @@
 static const DriverOps *const drivers[] = {
     &driver_fake_ops,
     &driver_fake_oci_ops,
-    &driver_runc_ops,
     &driver_libvirt_ops,
+    &driver_runc_ops,
     NULL,
 };
 

@@ -8,10 +8,7 @@
 #include "deploy/balancer.h"
 #include "deploy/driver.h"
 
-extern const DriverOps driver_fake_ops, driver_fake_oci_ops;
+extern const DriverOps driver_fake_ops, driver_fake_oci_ops, driver_libvirt_ops, driver_runc_ops;
 extern const BalancerOps balancer_fake_ops, balancer_haproxy_ops, balancer_none_ops;
-extern const DriverOps driver_runc_ops;
-extern const DriverOps driver_libvirt_ops;
-extern const BalancerOps balancer_fake_ops;
 
 #endif
