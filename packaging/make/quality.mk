@@ -30,6 +30,7 @@ check-valgrind: all $(TESTS)
 	  G_SLICE=always-malloc valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 	  --child-silent-after-fork=yes $$test --tap >/dev/null || exit 1; done
 
+unitdir = $(PREFIX)/lib/systemd/system
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(libexecdir) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(datadir)/templates
 	install -m 755 $O/kiln $(DESTDIR)$(libexecdir)/kiln
@@ -38,6 +39,9 @@ install: all
 	install -m 644 $O/kiln-nbd-plugin.so $(DESTDIR)$(libexecdir)/kiln-nbd-plugin.so
 	ln -sf $(libexecdir)/kiln $(DESTDIR)$(PREFIX)/bin/kiln
 	install -m 644 templates/library/*.hcl $(DESTDIR)$(datadir)/templates/
+	install -d $(DESTDIR)$(unitdir)
+	for unit in packaging/systemd/*; do \
+	  sed 's#/usr/bin/kiln#$(PREFIX)/bin/kiln#' $$unit >$(DESTDIR)$(unitdir)/$$(basename $$unit); done
 	@if command -v pandoc >/dev/null; then \
 	  for page in packaging/manual/*.[1-9].md; do pandoc -s -t man -o $(DESTDIR)$(mandir)/man1/$$(basename $$page .md) $$page; done; \
 	else echo "pandoc is absent: the manual stays in packaging/manual/"; fi
