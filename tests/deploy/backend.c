@@ -11,7 +11,7 @@
  *   GET /tunnel?N    101, then "version TEXT" ten times a second for N seconds, then "end"
  *
  * --broken, or while FILE exists: everything is 503. --errors: so many of a hundred answers are 500. Without --version it is
- * $KILN_VERSION; without --listen it is $KILN_LISTEN or 0.0.0.0:80.
+ * $KILN_VERSION; without --listen it is $KILN_LISTEN, or $KILN_ADDRESS:$KILN_PORT, or 0.0.0.0:80.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -202,6 +202,12 @@ static void stop(int signal_number)
 static const char *parse(int argc, char **argv)
 {
     const char *listen = getenv("KILN_LISTEN");
+    static char given[64];
+
+    if (!listen && getenv("KILN_ADDRESS") && getenv("KILN_PORT")) {
+        (void)snprintf(given, sizeof given, "%s:%s", getenv("KILN_ADDRESS"), getenv("KILN_PORT"));
+        listen = given;
+    }
 
     if (getenv("KILN_VERSION"))
         version = getenv("KILN_VERSION");
