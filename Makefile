@@ -98,8 +98,13 @@ bench: deps
 	@$(MAKE) --no-print-directory all
 	@packaging/bench
 
-# Named so that nobody searches for them: this version rolls nothing out, and measures its store inside `make bench`.
-demo-deploy bench-store:
+demo-deploy:
+	@packaging/deps/install build run deploy
+	@$(MAKE) --no-print-directory all rollout-tools
+	@packaging/demo-deploy
+
+# Named so that nobody searches for it: this version measures its store inside `make bench`.
+bench-store:
 	@echo "make $@: this version of kiln has nothing to show here yet" >&2; exit 1
 
 clean:
