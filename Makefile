@@ -71,6 +71,10 @@ $O/tests/%: tests/unit/%.c $(TESTSUP_C) $O/libkiln.a
 
 -include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(PLUGIN_O:.o=.d)
 
+# Two lanes side by side: scripts that share a store and start appliances, one after the other; and those about releasing and rolling out.
+LANES     := -j 2 --rules 'seq={tests/cli/0*,tests/cli/1*,tests/cli/2*,tests/cli/3*,tests/cli/4*,tests/cli/5*,tests/cli/6*,tests/cli/7*,tests/cli/80*,tests/cli/82*,tests/cli/84*,tests/cli/86*}' \
+             --rules 'seq=tests/cli/*'
+
 deps:
 	@packaging/deps/install build run deploy test
 
@@ -81,7 +85,7 @@ check-unit: all $(TESTS)
 check: deps
 	@$(MAKE) --no-print-directory all $(TESTS) lint hdr-check
 	@prove --timer -e tests/run-unit $(TESTS) :: --tap
-	@prove --timer --verbose tests/cli/*.sh
+	@prove --timer --verbose $(LANES) tests/cli/*.sh
 
 # Hours, not minutes: many kills, the guest's every promise in the appliance, equal bakes, fuzzing.
 check-long: deps

@@ -19,7 +19,7 @@ hdr-check:
 
 # Only the end-to-end scripts; `make check` runs these too. They go in order and share one store (tests/lib.sh).
 check-cli: all
-	@prove --timer tests/cli/*.sh
+	@prove --timer $(LANES) tests/cli/*.sh
 
 check-asan:
 	@$(MAKE) SANITIZE=1 all

@@ -5,6 +5,8 @@
 # instead of its own.
 . "$(dirname "$0")/../lib.sh"
 require runc busybox python3 ip nft
+KILN_STORE=$WORK/store
+export KILN_STORE
 [ "$(id -u)" -eq 0 ] || { echo "1..0 # SKIP containers need root"; exit 0; }
 runs=$TREE/build/tests/test-driver-runc
 [ -x "$runs" ] || make -s -C "$TREE" build/tests/test-driver-runc >&2 || exit 1
