@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 static const double POLL = 0.1, POLL_IDLE = 2, POLL_FAILED_MAX = 10, GRACE = 10; /* seconds */
+enum { REPAIRS_MAX = 5, REPAIR_SECONDS = 3 };
 
 /* KILN_TEST_KILL=N ends the process at the Nth point at which a crash could leave things half done. */
 static void crash_point(void)
@@ -659,17 +660,19 @@ static bool repair_entry(Controller *controller, Instance *row, GError **error)
     const InstanceFacts *facts = group_facts(controller->group, row->revision, row->slot, row->attempt);
     uint32_t color = group_revision(controller->group->state, row->revision)->color, place = (uint32_t)row->place;
     g_autofree char *address = NULL;
+    uint64_t cut;
 
-    if (row->drained)
-        return balancer->ops->drain(balancer, color, place, error);
-    if (row->served && controller->repairs == 0)
-        return balancer->ops->route(balancer, color, place, row->weight ? row->weight : WEIGHT_MAX, error);
+    if (row->drained) /* where it is out already, it shall be out everywhere */
+        return balancer->ops->drain(balancer, color, place, NULL) || balancer->ops->leave(balancer, color, place, &cut, error);
+    if (row->served && controller->repairs == 0 && balancer->ops->route(balancer, color, place, row->weight ? row->weight : WEIGHT_MAX, NULL))
+        return true;
     if (!facts->address)
         return true;
     address = g_strdup_printf("%s:%u", facts->address, revision->spec->shape.port);
     return balancer->ops->enter(balancer, color, place, address, error);
 }
 
+/* Disagreement for a moment is how changes arrive. What lasts is repaired, and gets time to show. */
 static bool repair_balancers(Controller *controller, GError **error)
 {
     World *world = controller->world;
@@ -677,8 +680,13 @@ static bool repair_balancers(Controller *controller, GError **error)
 
     if (!world->view.reached || world->view.answers) {
         controller->repairs = 0;
+        controller->disagree_since = 0;
         return true;
     }
+    if (!controller->disagree_since)
+        controller->disagree_since = world->now;
+    if ((double)(world->now - controller->disagree_since) < REPAIR_SECONDS * G_USEC_PER_SEC || controller->repairs >= REPAIRS_MAX)
+        return true;
     log_warning("%s: the balancers do not agree, what they were told last is told again: %s", controller->group->name,
                 world->view.problem ? world->view.problem : "");
     for (guint i = 0; i < state->instances->len; i++) {
@@ -691,6 +699,7 @@ static bool repair_balancers(Controller *controller, GError **error)
         !world->balancer->ops->switch_color(world->balancer, (uint32_t)controller->group->switched, error))
         return false;
     controller->repairs++;
+    controller->disagree_since = world->now;
     return true;
 }
 
@@ -778,6 +787,11 @@ bool controller_step(Controller *controller, ControllerStep *ret, GError **error
     if (!take_requests(controller, error) || !look_at_revocations(controller, error) || !world_observe(controller->world, error) ||
         !repair_balancers(controller, error) || !keep_firewall(controller, error) || !judge_step(controller, error))
         return false;
+    if (controller->disagree_since && controller->repairs < REPAIRS_MAX) { /* not at rest: it will agree, or be told again */
+        ret->acted = true;
+        ret->wait = WAIT_BALANCER;
+        return true;
+    }
     note_late(controller);
     group_next(group_rules(group), group->state, actions, &ret->wait);
     if (actions->len > 0) {
@@ -817,7 +831,10 @@ static void tell_wait(Controller *controller, const ControllerStep *step)
 
     if (step->acted || step->settled || step->wait == WAIT_NOTHING || g_strcmp0(sentence, controller->last_wait) == 0)
         return;
-    log_verbose("%s: %s", controller->group->name, sentence);
+    if (step->wait == WAIT_EPOCH || step->wait == WAIT_BALANCER || step->wait == WAIT_HOST || step->wait == WAIT_INCONCLUSIVE)
+        log_info("%s: %s", controller->group->name, sentence); /* somebody may have to help */
+    else
+        log_verbose("%s: %s", controller->group->name, sentence);
     g_free(controller->last_wait);
     controller->last_wait = g_strdup(sentence);
 }
@@ -826,6 +843,8 @@ static double pause_of(const Controller *controller, const ControllerStep *step)
 {
     if (controller->failures > 0)
         return MIN(POLL_FAILED_MAX, 0.25 * (1u << MIN(controller->failures, 6u)));
+    if (controller->disagree_since)
+        return POLL;
     if (step->acted)
         return 0;
     return step->settled ? POLL_IDLE : POLL;

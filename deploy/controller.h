@@ -22,6 +22,7 @@ typedef struct Controller {
     int64_t analysis_phase;  /* the phase_at it belongs to */
     unsigned failures;       /* actions that failed in a row: the next step waits longer */
     const SignatureKey *key; /* signs the journal's head when a rollout is over; borrowed, NULL: none is configured */
+    int64_t disagree_since;  /* microseconds since 1970; 0: the balancers agree */
     unsigned repairs;        /* how often in a row balancers that do not agree were told again */
     char *walled;            /* addresses that the firewall knows */
     char *last_failure;      /* sentence of the last one */

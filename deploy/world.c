@@ -639,7 +639,8 @@ static bool observe_balancer(World *world, GError **error)
     if (world->view.answers) {
         state->places = world->view.places;
         state->color = world->view.color;
-    }
+    } else if (state->places == 0) /* 0 would say that there is no balancer; this one only can't be read */
+        state->places = group_ruling(world->group) ? world_places(group_ruling(world->group)->spec, state->size) : 1;
     if (world->view.problem)
         find(world, "balancer", "balancer", g_strdup(world->view.problem));
     return true;

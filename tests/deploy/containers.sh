@@ -41,10 +41,10 @@ group "app" {
     addresses = ["$net.1.10-$net.1.60"]
   }
   balancer "haproxy" {
-    sockets    = ["$WORK/haproxy.sock"]
+${balancer_lines:-    sockets    = [\"$WORK/haproxy.sock\"]
+    state_file = \"$WORK/haproxy.state\"
+    map        = \"$WORK/haproxy.map\"}
     backend    = "${backend:-app}"
-    state_file = "$WORK/haproxy.state"
-    map        = "$WORK/haproxy.map"
   }
   health {
     http          = "/"
