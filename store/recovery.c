@@ -4,7 +4,8 @@
  *
  * Folders of dead processes in tmp/ are removed. If there was one, its process may have been killed between giving a
  * segment or blob its final name and the catalog's commit; such a file is whole (it was synced before), so it
- * is catalogued, and gc takes it away when nothing comes to refer to it. A file whose bytes are not what its name says is removed.
+ * is catalogued, and gc takes it away when nothing comes to refer to it. Its name may not be synced, so that is done before: what has a
+ * row is deduplicated against, and published sets must not lean on a name that a power cut takes away. A file whose bytes are not what its name says is removed.
  */
 #include "store/recovery.h"
 
@@ -64,6 +65,12 @@ static bool discard(Store *store, int dirfd, const char *name, GError **error)
     return io_unlink(dirfd, name, 0) == 0 || store_fail_errno(store, error, "remove half a file from");
 }
 
+/* @topfd too: the folder itself may be as new. */
+static bool sync_name(Store *store, int topfd, int dirfd, GError **error)
+{
+    return (io_fsync(dirfd) == 0 && io_fsync(topfd) == 0) || store_fail_errno(store, error, "sync");
+}
+
 static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
 {
     Database *db = arg;
@@ -78,7 +85,7 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
     if (!digest_of_file(dirfd, name, &have, NULL, NULL) || !digest_equal(&digest, &have) || !segment_get(store, &digest, &segment, NULL))
         return discard(store, dirfd, name, error);
     trace("store.recovery", "adopting segment '%s'", name);
-    return catalog_add_segment(db, segment, g_get_real_time(), error);
+    return sync_name(store, store->segments_fd, dirfd, error) && catalog_add_segment(db, segment, g_get_real_time(), error);
 }
 
 bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError **error)
@@ -110,7 +117,8 @@ static bool adopt_blob(Store *store, int dirfd, const char *fan, const char *nam
     if (!blob_file_verify(store, &digest, &size, &stored, NULL))
         return discard(store, dirfd, name, error);
     trace("store.recovery", "adopting blob '%s'", name);
-    return catalog_add_blob(db, &digest, size, stored, g_get_real_time(), error) && store_catalog_map(store, db, &digest, error);
+    return sync_name(store, store->blobs_fd, dirfd, error) &&
+           catalog_add_blob(db, &digest, size, stored, g_get_real_time(), error) && store_catalog_map(store, db, &digest, error);
 }
 
 bool store_adopt(Store *store, GError **error)
