@@ -50,6 +50,7 @@ const StoreIo *store_io_real(void)
 typedef struct Fault {
     char call[16];
     gint after;
+    bool once;
     int error; /* 0: kill; FAULT_SHORT: half of the bytes */
 } Fault;
 
@@ -68,11 +69,12 @@ static gint fault_seen;
 void io_fault_reload(void)
 {
     const char *text = getenv("KILN_TEST_FAIL");
-    char name[16];
+    char name[16], once[8] = "";
 
     fault_seen = 0;
-    if (!text || sscanf(text, "%15[a-z]:%d:%15[A-Z]", fault_now.call, &fault_now.after, name) != 3)
+    if (!text || sscanf(text, "%15[a-z]:%d:%15[A-Z]:%7[a-z]", fault_now.call, &fault_now.after, name, once) < 3)
         fault_now.call[0] = '\0';
+    fault_now.once = !strcmp(once, "once");
     for (size_t i = 0; fault_now.call[0] && i < G_N_ELEMENTS(fault_errors); i++)
         if (!strcmp(name, fault_errors[i].name))
             fault_now.error = fault_errors[i].error;
@@ -92,8 +94,12 @@ static const Fault *fault_wanted(void)
 static bool fault_hits(const char *call)
 {
     const Fault *fault = fault_wanted();
+    gint n;
 
-    if (!fault || strcmp(fault->call, call) || g_atomic_int_add(&fault_seen, 1) + 1 < fault->after)
+    if (!fault || strcmp(fault->call, call))
+        return false;
+    n = g_atomic_int_add(&fault_seen, 1) + 1;
+    if (n < fault->after || (fault->once && n > fault->after))
         return false;
     if (!fault->error)
         (void)kill(getpid(), SIGKILL);

@@ -4,8 +4,8 @@
  * that a test can record the calls, replay every prefix of them, and inject faults.
  *
  * KILN_TEST_FAIL=<call>:<n>:<errno name, SHORT or KILL> makes the n-th call (from 1) of that kind and
- * all later ones fail, move no more than half of their bytes (pread and pwrite), or kills the process there. Calls are
- * named as the table's members.
+ * all later ones fail, move no more than half of their bytes (pread and pwrite), or kills the process there. With a fourth
+ * word, `:once`, only the n-th fails. Calls are named as the table's members.
  *
  * What does not pass through it: files in tmp/ that only their own process reads (working disks, spools), whose loss is no
  * loss, and the mapped pages of the block index, which is made again after a power cut.

@@ -158,19 +158,23 @@ static sqlite3_io_methods shim_methods;
 static struct {
     const char *call;
     int after, rc, seen;
+    bool once;
 } fault;
 
-void crash_record_fail_database(const char *call, int after, int rc)
+void crash_record_fail_database(const char *call, int after, int rc, bool once)
 {
     fault.call = call;
     fault.after = after;
     fault.rc = rc;
     fault.seen = 0;
+    fault.once = once;
 }
 
 static bool fault_hits(const char *call)
 {
-    return fault.call && !strcmp(fault.call, call) && ++fault.seen >= fault.after;
+    if (!fault.call || strcmp(fault.call, call))
+        return false;
+    return ++fault.seen == fault.after || (!fault.once && fault.seen > fault.after);
 }
 
 #define REAL(file) (((ShimFile *)(file))->real)

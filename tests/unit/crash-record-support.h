@@ -42,7 +42,7 @@ typedef struct CrashEvent {
 void crash_record_start(const char *log, const char *base);
 void crash_record_mark(const char *text);
 
-/* From the @after-th call on, SQLite's "write", "sync", "truncate" or "open" fail with @rc; rc 0: write half of the bytes, then fail as a full disk. */
-void crash_record_fail_database(const char *call, int after, int rc);
+/* From the @after-th call on (@once: at it alone), SQLite's "write", "sync", "truncate" or "open" fail with @rc; rc 0: write half of the bytes, then fail as a full disk. */
+void crash_record_fail_database(const char *call, int after, int rc, bool once);
 
 #endif
