@@ -57,4 +57,6 @@ while [ $round -lt "$KILN_TEST_ROUNDS" ]; do
     round=$((round + 1))
 done
 is "$round processes killed: nothing that was said is lost" "$bad" 0
+[ "$(sort -u said | wc -l)" -ge 5 ] || [ $round -lt 20 ]
+result $? "they had said $(sort -u said | tr '\n' ' ')"
 finish
