@@ -571,7 +571,7 @@ static void record_life(const Fixture *f, bool layers)
 
 static void test_power_cuts(Fixture *f, gconstpointer data)
 {
-    guint points = (guint)number_from("KILN_TEST_POINTS", 60), done_points = 0, wrong = 0;
+    guint points = (guint)number_from("KILN_TEST_POINTS", 40), done_points = 0, wrong = 0;
     g_autoptr(CrashLog) log = NULL;
 
     record_life(f, true);
@@ -634,7 +634,7 @@ static bool record_killed_twice(const Fixture *f, const char *raw, const char *f
 static void test_kill_then_power_cut(Fixture *f, gconstpointer data)
 {
     static const char *const calls[] = {"mkdir", "rename", "fsync", "fdatasync", "unlink", "pwrite"};
-    int step = g_getenv("KILN_TEST_POINTS") ? 1 : 83;
+    int step = g_getenv("KILN_TEST_POINTS") ? 1 : 120;
     g_autofree char *raw = write_raw(f);
     guint points = 0, wrong = 0;
 
@@ -689,7 +689,7 @@ static void test_power_cut_after_power_cut(Fixture *f, gconstpointer data)
 
 static void test_killed_at_random(Fixture *f, gconstpointer data)
 {
-    int rounds = number_from("KILN_TEST_ROUNDS", 4), wrong = 0;
+    int rounds = number_from("KILN_TEST_ROUNDS", 3), wrong = 0;
     g_autofree char *raw = write_raw(f);
     g_autoptr(GRand) rand = g_rand_new_with_seed(4711);
 
