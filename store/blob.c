@@ -67,7 +67,7 @@ static bool open_needed(Store *store, const Digest *digest, int *ret_fd, bool *r
 void blob_unstage(StagedBlob *staged)
 {
     if (staged->name)
-        (void)unlinkat(staged->dirfd, staged->name, 0);
+        (void)io_unlink(staged->dirfd, staged->name, 0);
     g_clear_pointer(&staged->name, g_free);
 }
 

@@ -33,6 +33,7 @@
 #define INDEX_VERSION 1
 #define INDEX_HEAD 4096
 #define INDEX_MIN (64 * 1024)
+#define BLOCKS_MAX (SEGMENT_MAX_FRAMES * FRAME_MAX_BLOCKS) /* of a segment */
 
 typedef struct IndexHead {
     char magic[8];
@@ -58,6 +59,7 @@ struct BlockIndex {
     size_t map_size;
     ino_t inode;
     GArray *known; /* of KnownSegment, by number */
+    uint64_t blocks; /* in those that are alive */
 };
 
 static IndexHead *head_of(const BlockIndex *index)
@@ -248,9 +250,10 @@ static bool load_known(BlockIndex *index, GError **error)
     int rc;
 
     if (!store_catalog(index->store, &db, error) ||
-        !(query = database_query(db, error, "SELECT number, digest, class, dead FROM segment ORDER BY number", "")))
+        !(query = database_query(db, error, "SELECT number, digest, class, dead, blocks FROM segment ORDER BY number", "")))
         return false;
     g_array_set_size(index->known, 0);
+    index->blocks = 0;
     while ((rc = query_step(query, error)) > 0) {
         int64_t number = query_int(query, 0);
         KnownSegment *known;
@@ -262,8 +265,19 @@ static bool load_known(BlockIndex *index, GError **error)
         query_digest(query, 1, &known->digest);
         known->class = (uint8_t)query_int(query, 2);
         known->alive = query_int(query, 3) == 0;
+        index->blocks += known->alive ? (uint64_t)CLAMP(query_int(query, 4), 0, BLOCKS_MAX) : 0;
     }
     return rc == 0;
+}
+
+/* Room for all that will be added, so that a table made again need not grow. */
+static uint64_t fitting_capacity(uint64_t entries)
+{
+    uint64_t capacity = INDEX_MIN;
+
+    while (capacity / 5 * 4 < entries)
+        capacity *= 2;
+    return capacity;
 }
 
 static bool open_table(BlockIndex *index, int dirfd, bool fresh, GError **error)
@@ -275,7 +289,7 @@ static bool open_table(BlockIndex *index, int dirfd, bool fresh, GError **error)
     if (!fresh && map_file(index, dirfd))
         return true;
     unmap(index);
-    return make_file(index, dirfd, INDEX_MIN, error) && use_new_file(index, dirfd, error);
+    return make_file(index, dirfd, fitting_capacity(index->blocks), error) && use_new_file(index, dirfd, error);
 }
 
 static bool catch_up(BlockIndex *index, int dirfd, GError **error)

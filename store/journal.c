@@ -111,7 +111,7 @@ static bool write_pid(Store *store, int fd, GError **error)
 {
     g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
 
-    if (ftruncate(fd, 0) < 0 || !io_pwrite_full(fd, text, strlen(text), 0))
+    if (io_truncate(fd, 0) < 0 || !io_pwrite_full(fd, text, strlen(text), 0))
         return store_fail_errno(store, error, "lock a group in");
     return true;
 }

@@ -62,7 +62,7 @@ void store_lease_release(StoreLease *lease)
     if (!lease)
         return;
     if (lease->store->owner_dirfd >= 0)
-        (void)unlinkat(lease->store->owner_dirfd, lease->name, 0);
+        (void)io_unlink(lease->store->owner_dirfd, lease->name, 0);
     g_free(lease->name);
     g_free(lease);
 }

@@ -80,6 +80,16 @@ static bool remove_half_made_databases(int dirfd, const char *path, GError **err
     return true;
 }
 
+/* Last, and as everything else: the bytes, then the name, then the folder. */
+static bool write_format(int dirfd, const char *path, GError **error)
+{
+    auto_fd int fd = io_open(dirfd, "format.new", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+    return (fd >= 0 && io_pwrite_full(fd, FORMAT_TEXT, strlen(FORMAT_TEXT), 0) && io_fdatasync(fd) == 0 &&
+            io_rename(dirfd, "format.new", dirfd, "format") == 0 && io_fsync(dirfd) == 0) ||
+           fail_errno(error, "write 'format' of store '%s'", path);
+}
+
 /* With the exclusive lock: two processes may want to create the same store. */
 static bool create_parts(int dirfd, const char *path, GError **error)
 {
@@ -89,8 +99,7 @@ static bool create_parts(int dirfd, const char *path, GError **error)
         return false;
     if (io_fsync(dirfd) < 0)
         return fail_errno(error, "sync store '%s'", path);
-    return file_replace(dirfd, "format", FORMAT_TEXT, strlen(FORMAT_TEXT), 0644, FILE_SYNC_YES, error) ||
-           fail_prefix(error, "store '%s'", path);
+    return write_format(dirfd, path, error);
 }
 
 /* Not simply waiting: whoever was quicker keeps a shared lock for as long as it works. */
@@ -106,13 +115,27 @@ static bool lock_for_creation(int dirfd, int lock)
     return true;
 }
 
+/* The store's own name must survive a power cut as well. */
+static bool make_root(const char *path, GError **error)
+{
+    g_autofree char *above = g_path_get_dirname(path);
+    auto_fd int fd = -1;
+
+    if (!file_make_dirs(above, 0755, error))
+        return fail_prefix(error, "store '%s'", path);
+    if (io_mkdir(AT_FDCWD, path, 0755) < 0 && errno != EEXIST)
+        return fail_errno(error, "make store '%s'", path);
+    fd = io_open(AT_FDCWD, above, O_RDONLY | O_DIRECTORY, 0);
+    return (fd >= 0 && io_fsync(fd) == 0) || fail_errno(error, "sync the folder of store '%s'", path);
+}
+
 static bool create_store(const char *path, GError **error)
 {
     auto_fd int dirfd = -1;
     auto_fd int lock = -1;
 
-    if (!file_make_dirs(path, 0755, error))
-        return fail_prefix(error, "store '%s'", path);
+    if (!make_root(path, error))
+        return false;
     dirfd = io_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
     if (dirfd < 0)
         return fail_errno(error, "open store '%s'", path);

@@ -4,7 +4,9 @@
  *
  * Folders of dead processes in tmp/ are removed. If there was one, its process may have been killed between giving a
  * segment or blob its final name and the catalog's commit; such a file is whole (it was synced before), so it
- * is catalogued, and gc takes it away when nothing comes to refer to it. A file whose bytes are not what its name says is removed.
+ * is catalogued, and gc takes it away when nothing comes to refer to it. Its name may not be synced, so that is done before: what has a
+ * row is deduplicated against, and published sets must not lean on a name that a power cut takes away. A file whose bytes are not what its name says is removed; one that cannot
+ * be read now, or not by this kiln, stays where it is.
  */
 #include "store/recovery.h"
 
@@ -64,6 +66,18 @@ static bool discard(Store *store, int dirfd, const char *name, GError **error)
     return io_unlink(dirfd, name, 0) == 0 || store_fail_errno(store, error, "remove half a file from");
 }
 
+static bool leave_alone(const char *name)
+{
+    trace("store.recovery", "leaving '%s' alone", name);
+    return true;
+}
+
+/* @topfd too: the folder itself may be as new. */
+static bool sync_name(Store *store, int topfd, int dirfd, GError **error)
+{
+    return (io_fsync(dirfd) == 0 && io_fsync(topfd) == 0) || store_fail_errno(store, error, "sync");
+}
+
 static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
 {
     Database *db = arg;
@@ -75,10 +89,14 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
         return discard(store, dirfd, name, error);
     if (!is_known(db, "segment", &digest, &known, error) || known)
         return known;
-    if (!digest_of_file(dirfd, name, &have, NULL, NULL) || !digest_equal(&digest, &have) || !segment_get(store, &digest, &segment, NULL))
+    if (!digest_of_file(dirfd, name, &have, NULL, NULL))
+        return leave_alone(name);
+    if (!digest_equal(&digest, &have))
         return discard(store, dirfd, name, error);
+    if (!segment_get(store, &digest, &segment, NULL))
+        return leave_alone(name); /* whole, so it is not half a file but a later kiln's */
     trace("store.recovery", "adopting segment '%s'", name);
-    return catalog_add_segment(db, segment, g_get_real_time(), error);
+    return sync_name(store, store->segments_fd, dirfd, error) && catalog_add_segment(db, segment, g_get_real_time(), error);
 }
 
 bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError **error)
@@ -96,6 +114,18 @@ bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError 
                            body->segments->len, error);
 }
 
+/*
+ * gc takes a map and its segments away together, but a power cut may bring back the map's file alone. Such a map is of no use to anybody,
+ * so it is catalogued as dead: fsck does not miss its segments, and the next gc removes it.
+ */
+static bool bury_broken_map(Database *db, const Digest *digest, GError **error)
+{
+    return database_run(db, error,
+                        "UPDATE blob SET dead = (SELECT value FROM meta WHERE key = 'generation') WHERE digest = ?1 AND EXISTS"
+                        " (SELECT 1 FROM map_segment WHERE map = ?1 AND segment NOT IN (SELECT digest FROM segment))",
+                        "d", digest);
+}
+
 static bool adopt_blob(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
 {
     Database *db = arg;
@@ -108,9 +138,11 @@ static bool adopt_blob(Store *store, int dirfd, const char *fan, const char *nam
     if (!is_known(db, "blob", &digest, &known, error) || known)
         return known;
     if (!blob_file_verify(store, &digest, &size, &stored, NULL))
-        return discard(store, dirfd, name, error);
+        return digest_of_file(dirfd, name, &digest, NULL, NULL) ? discard(store, dirfd, name, error) : leave_alone(name);
     trace("store.recovery", "adopting blob '%s'", name);
-    return catalog_add_blob(db, &digest, size, stored, g_get_real_time(), error) && store_catalog_map(store, db, &digest, error);
+    return sync_name(store, store->blobs_fd, dirfd, error) &&
+           catalog_add_blob(db, &digest, size, stored, g_get_real_time(), error) && store_catalog_map(store, db, &digest, error) &&
+           bury_broken_map(db, &digest, error);
 }
 
 bool store_adopt(Store *store, GError **error)

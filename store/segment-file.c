@@ -128,7 +128,7 @@ void segment_file_free(SegmentFile *file)
     if (file->fd >= 0)
         (void)close(file->fd);
     if (file->name)
-        (void)unlinkat(file->dirfd, file->name, 0); /* recovery does it otherwise */
+        (void)io_unlink(file->dirfd, file->name, 0); /* recovery does it otherwise */
     g_free(file->name);
     g_array_unref(file->entries);
     digest_stream_free(file->stream);

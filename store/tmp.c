@@ -74,7 +74,7 @@ void store_owner_close(Store *store)
         return;
     tmp = open_tmp(store, LOCK_SH, NULL);
     if (tmp >= 0)
-        (void)file_remove_tree(tmp, store->owner, NULL); /* what stays is the next recovery's */
+        (void)io_remove_tree(tmp, store->owner); /* what stays is the next recovery's */
     scope_close_fd(&store->owner_dirfd);
     scope_close_fd(&store->owner_fd);
     g_clear_pointer(&store->owner, g_free);
@@ -120,8 +120,8 @@ bool store_clear_dead_owners(Store *store, bool *ret_found, GError **error)
             continue;
         if (ret_found)
             *ret_found = true;
-        if (!file_remove_tree(tmp, entry->d_name, error))
-            return fail_prefix(error, "clear tmp of store '%s'", store->path);
+        if (!io_remove_tree(tmp, entry->d_name))
+            return store_fail_errno(store, error, "clear tmp of");
     }
     return true;
 }
