@@ -62,6 +62,7 @@ static const struct {
      "roll images out to groups of instances"},
     {"show", verb_show, "show REF", "everything known about an image"},
     {"export", verb_export, "export REF FILE [--format=raw|qcow2|oci-archive|oci-dir]", "write an image to a file"},
+    {"nbd", verb_nbd, "nbd REF --socket PATH|--port N", "serve a disk read-only over NBD, to boot from the store"},
     {"import", verb_import, "import FILE|FOLDER NAME", "take in a disk or a container image that was made elsewhere"},
     {"rm", verb_rm, "rm REF...", "remove images"},
     {"gc", verb_gc, "gc [--dry-run] [--grace T] [--drop-states] [--state-quota SIZE]",
