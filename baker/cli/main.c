@@ -61,7 +61,7 @@ static const struct {
     {"deploy", verb_deploy, "deploy plan|apply|approve|watch|status|continue|pause|abort|rollback|resume|scale|drift|history|destroy|balancer-config ...",
      "roll images out to groups of instances"},
     {"show", verb_show, "show REF", "everything known about an image"},
-    {"export", verb_export, "export REF FILE [--format=raw|qcow2|oci-archive|oci-dir]", "write an image to a file"},
+    {"export", verb_export, "export REF FILE [--format=raw|qcow2|gce|oci-archive|oci-dir|docker-archive|tar]", "write an image to a file"},
     {"nbd", verb_nbd, "nbd REF --socket PATH|--port N", "serve a disk read-only over NBD, to boot from the store"},
     {"import", verb_import, "import FILE|FOLDER NAME", "take in a disk or a container image that was made elsewhere"},
     {"rm", verb_rm, "rm REF...", "remove images"},
