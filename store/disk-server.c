@@ -47,7 +47,7 @@ static bool check_socket(const char *path, GError **error)
         return errno == ENOENT || fail_errno(error, "make the socket '%s'", path);
     if (!S_ISSOCK(st.st_mode))
         return fail(error, "'%s' is there already and is no socket; it is left as it is", path);
-    strcpy(address.sun_path, path);
+    (void)g_strlcpy(address.sun_path, path, sizeof address.sun_path);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno != ECONNREFUSED)
         return fail(error, "another server listens on the socket '%s'", path);
     return unlink(path) == 0 || fail_errno(error, "remove the old socket '%s'", path);
