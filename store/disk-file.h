@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disk images as files: raw and qcow2, in and out; partition tables.
+ * Disk images as files: raw and qcow2, in and out, archives for clouds, out; partition tables.
  */
 #ifndef KILN_STORE_DISK_FILE_H
 #define KILN_STORE_DISK_FILE_H
@@ -18,6 +18,12 @@ bool disk_import_file(Store *store, StoreWriter *writer, const char *path, const
 bool disk_export_raw(StoreMap *map, int fd, GError **error);
 /* Deterministic qcow2 v3 with zstd-compressed 64 KiB clusters, made by kiln; equal maps give equal files. */
 bool disk_export_qcow2(StoreMap *map, int fd, GError **error);
+/* disk.raw in the archive that Google Compute Engine imports: store/gce.h. */
+bool disk_export_gce(StoreMap *map, int fd, GError **error);
+
+/* The same by path: a file is replaced when the new one is whole, "-" is stdout, a folder is refused. */
+typedef enum DiskForm { DISK_RAW, DISK_QCOW2, DISK_GCE } DiskForm;
+bool disk_export(StoreMap *map, DiskForm form, const char *path, GError **error);
 
 typedef struct DiskPartition {
     unsigned number;      /* 1-based; 0 for a disk without partition table */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The nbdkit plugin that serves a working disk; store/working-disk.c starts it:
+ * The nbdkit plugin that serves a working disk, or without `dir` a stored disk as it is, read-only; store/working-disk.c and
+ * store/disk-server.c start it:
  *
  *   nbdkit -f --exit-with-parent -U SOCKET kiln-nbd-plugin.so store=DIR map=DIGEST size=BYTES dir=FOLDER
  *          control=FD scratch=FOLDER
+ *   nbdkit -f -r --exit-with-parent -U SOCKET kiln-nbd-plugin.so store=DIR map=DIGEST control=FD scratch=SOCKET
  *
- * Reads and writes are store/generation-stack.c. Beside NBD there is one
+ * Reads and writes are store/generation-stack.c, reads of a stored disk store/read-ahead.c. Beside NBD there is one
  * conversation, with kiln, over the stream socket given as `control`: a line
  * asks, a line answers "ok", "ok N" or "error SENTENCE".
  *
@@ -14,6 +16,7 @@
  *   rebase DIGEST      ok              the parent is this map now; the sealed generation is gone
  *   drop               ok              what was written since the seal is forgotten
  *   check              ok              no read or write has failed; else the first one's error
+ *   (stored, unasked)  failed SENTENCE a read has failed: nobody asks then, and the client learns of an I/O error only
  *
  * The end of that socket is the end of kiln, however it died: we stop and remove the scratch folders. That is
  * a second string beside --exit-with-parent, which looks at one thread of kiln only. Flush and FUA do
@@ -24,6 +27,7 @@
 #include "base/scope.h"
 #include "store/generation-stack.h"
 #include "store/pool.h"
+#include "store/read-ahead.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -37,6 +41,7 @@
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #define LINE_MAX_BYTES 256
 #define SCRATCH_MAX 4
+#define FAILURES_TOLD 20 /* a client that tries again and again must not fill the log */
 #define EXTENTS_PER_REQUEST 512 /* an answer may be partial; this bounds its cost on a shredded disk */
 #define LAST_WORDS_US (500 * 1000)
 
@@ -49,13 +54,16 @@ static struct {
     uint64_t size;
     int control; /* -1: none */
     Store *store;
-    GenerationStack *stack;
+    GenerationStack *stack; /* a working disk; else: */
+    StoreMap *stored;
+    ReadAhead *ahead;
     pthread_t thread;
     bool thread_runs;
     GMutex lock;
     GCond changed;
     bool unloading;
     char *failure; /* of the first request that failed, under the lock */
+    unsigned failures_told;
 } self = {.control = -1};
 
 /* --- parameters --- */
@@ -104,9 +112,9 @@ static int plugin_config(const char *key, const char *value)
 
 static int plugin_config_complete(void)
 {
-    if (self.dir && self.size > 0 && (self.store_dir || digest_is_none(&self.map)))
+    if (self.dir ? self.size > 0 && (self.store_dir || digest_is_none(&self.map)) : self.store_dir && !digest_is_none(&self.map))
         return 0;
-    nbdkit_error("store=, map=, size= and dir= are needed");
+    nbdkit_error("store= and map= are needed, and for a working disk size= and dir=");
     return -1;
 }
 
@@ -170,7 +178,9 @@ static void handle_line(const char *line)
     unsigned number = 0;
     bool ok;
 
-    if (strcmp(line, "seal") == 0)
+    if (!self.stack && strcmp(line, "check") != 0)
+        ok = fail(&error, "a stored disk is served as it is");
+    else if (strcmp(line, "seal") == 0)
         ok = do_check(&error) && generation_stack_seal(self.stack, &number, &error);
     else if (strcmp(line, "drop") == 0)
         ok = generation_stack_drop(self.stack, &error);
@@ -246,6 +256,12 @@ static bool open_disk(GError **error)
         return false;
     if (!open_map(&self.map, &parent, error))
         return false;
+    if (!self.dir) {
+        store_set_cache(self.store, READ_AHEAD_CACHE);
+        self.size = store_map_size(parent);
+        self.stored = g_steal_pointer(&parent);
+        return true;
+    }
     return generation_stack_open(parent, self.dir, self.size, &self.stack, error);
 }
 
@@ -265,6 +281,8 @@ static int plugin_get_ready(void)
 /* The socket listens by now, so "ok" means that clients may come. */
 static int plugin_after_fork(void)
 {
+    if (self.stored)
+        self.ahead = read_ahead_new(self.stored);
     if (self.control < 0)
         return 0;
     if (pthread_create(&self.thread, NULL, control_main, NULL) != 0) {
@@ -287,6 +305,8 @@ static void plugin_unload(void)
         (void)pthread_join(self.thread, NULL);
 
     generation_stack_close(self.stack);
+    read_ahead_free(self.ahead);
+    store_map_unref(self.stored);
     store_close(self.store);
     remove_scratch();
 }
@@ -306,6 +326,11 @@ static int64_t plugin_get_size(void *handle)
 static int yes(void *handle)
 {
     return 1;
+}
+
+static int is_writable(void *handle)
+{
+    return self.stack != NULL;
 }
 
 static int native_fua(void *handle)
@@ -332,6 +357,8 @@ static int answer_failure(GError *error)
     g_mutex_lock(&self.lock);
     if (!self.failure)
         self.failure = g_strdup(error->message);
+    if (self.stored && self.failures_told++ < FAILURES_TOLD)
+        answer("failed %s", error->message);
     g_mutex_unlock(&self.lock);
     g_error_free(error);
     return -1;
@@ -340,8 +367,10 @@ static int answer_failure(GError *error)
 static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
     GError *error = NULL;
+    bool ok = self.stack ? generation_stack_pread(self.stack, buf, count, offset, &error)
+                         : read_ahead_pread(self.ahead, buf, count, offset, &error);
 
-    return generation_stack_pread(self.stack, buf, count, offset, &error) ? 0 : answer_failure(error);
+    return ok ? 0 : answer_failure(error);
 }
 
 static int plugin_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
@@ -379,7 +408,10 @@ static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_
         uint64_t next;
         bool zero;
 
-        generation_stack_extent(self.stack, offset, end, &next, &zero);
+        if (self.stack)
+            generation_stack_extent(self.stack, offset, end, &next, &zero);
+        else
+            store_map_extent(self.stored, offset, &next, &zero);
         if (nbdkit_add_extent(extents, offset, next - offset,
                               zero ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0) < 0)
             return -1;
@@ -390,17 +422,17 @@ static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_
 
 static struct nbdkit_plugin plugin = {
     .name = "kiln",
-    .longname = "kiln working disk",
-    .description = "A stored disk with this bake's writes on top",
+    .longname = "kiln disk",
+    .description = "A stored disk, read-only or with a bake's writes on top",
     .config = plugin_config,
     .config_complete = plugin_config_complete,
-    .config_help = "store=DIR map=DIGEST size=BYTES dir=FOLDER [control=FD] [scratch=FOLDER]...",
+    .config_help = "store=DIR map=DIGEST [size=BYTES dir=FOLDER] [control=FD] [scratch=FOLDER]...",
     .get_ready = plugin_get_ready,
     .after_fork = plugin_after_fork,
     .unload = plugin_unload,
     .open = plugin_open,
     .get_size = plugin_get_size,
-    .can_write = yes,
+    .can_write = is_writable,
     .can_flush = yes,
     .can_trim = yes,
     .can_zero = yes,

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/scope.h"
+#include "store/export-path.h"
 #include "store/layer.h"
 #include "store/tar-header.h"
 
@@ -220,37 +221,24 @@ static bool put_all(Export *export, Sink *sink, const char *ref, GError **error)
 
 /* --- placing -------------------------------------------------------------------------- */
 
-static bool is_special(const char *path)
-{
-    struct stat st;
+typedef struct Archive {
+    Export *export;
+    const char *ref;
+} Archive;
 
-    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+static bool write_archive(int fd, void *arg, GError **error)
+{
+    const Archive *archive = arg;
+    Sink sink = {OCI_ARCHIVE, fd};
+
+    return put_all(archive->export, &sink, archive->ref, error);
 }
 
 static bool export_archive(Export *export, const char *path, const char *ref, GError **error)
 {
-    g_autofree char *part = g_strdup_printf("%s.kiln-XXXXXX", path);
-    auto_fd int fd = -1;
-    Sink sink = {OCI_ARCHIVE, 1};
-    bool ok;
+    Archive archive = {export, ref};
 
-    if (strcmp(path, "-") == 0)
-        return put_all(export, &sink, ref, error);
-    if (is_special(path)) { /* a pipe or device is written to, not replaced */
-        fd = open(path, O_WRONLY | O_CLOEXEC);
-        sink.fd = fd;
-        return fd >= 0 ? put_all(export, &sink, ref, error) : fail_errno(error, "open '%s'", path);
-    }
-    sink.fd = fd = mkostemp(part, O_CLOEXEC);
-    if (fd < 0)
-        return fail_errno(error, "write '%s'", path);
-    ok = put_all(export, &sink, ref, error);
-    if (ok && fchmod(fd, 0644) < 0)
-        ok = fail_errno(error, "write '%s'", path);
-    ok = ok && file_publish(AT_FDCWD, part, AT_FDCWD, path, FILE_SYNC_YES, error);
-    if (!ok)
-        (void)unlink(part);
-    return ok;
+    return export_to_path(path, write_archive, &archive, error);
 }
 
 /* Only what is a layout already, or empty, is replaced: "export web /" must not be a disaster. */

@@ -15,6 +15,9 @@ typedef enum OciForm { OCI_DIR, OCI_ARCHIVE } OciForm;
 bool oci_export(Store *store, const StoreImage *image, OciForm form, const char *path, const char *ref,
                 GError **error);
 
+/* The image as `docker load` takes it, by path: the config as it is, layers uncompressed. */
+bool docker_export(Store *store, const StoreImage *image, const char *path, GError **error);
+
 /* A parent read from "oci:DIR[:TAG]" or "oci-archive:FILE[:TAG]": layers verbatim in the store as blobs. */
 typedef struct OciParent {
     Digest manifest;

@@ -37,6 +37,12 @@ bool store_fail_errno(const Store *store, GError **error, const char *doing)
     return fail_errno(error, "%s store '%s'", doing, store->path);
 }
 
+void store_set_cache(Store *store, size_t bytes)
+{
+    frame_cache_free(store->plain);
+    store->plain = frame_cache_new(bytes);
+}
+
 const char *store_path(const Store *store)
 {
     return store->path;

@@ -35,6 +35,8 @@ bool store_open(const char *dir, unsigned flags, Store **ret, GError **error);
 void store_close(Store *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 const char *store_path(const Store *store);
+/* How many bytes of plain frames to keep in memory; 16 MiB otherwise. Before the first read. */
+void store_set_cache(Store *store, size_t bytes);
 
 /* The Unix user we are, as logs and journals name him; never NULL, free with g_free. */
 char *store_user(void);

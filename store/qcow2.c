@@ -20,6 +20,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "store/compress.h"
+#include "store/ordered.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -312,17 +313,34 @@ typedef struct Writer {
     uint64_t next; /* next free host cluster */
     uint64_t packed_at, packed_end;
     GArray *refcounts; /* of uint16_t, one per host cluster */
+    uint64_t cluster;  /* the next one that a batch may start at */
+    uint64_t table;    /* whose table @l2 is */
+    Progress *progress;
+} Writer;
+
+/* Neighbouring clusters, compressed by one thread: they share frames of the store. */
+#define BATCH 8
+#define BATCHES 6
+#define AS_IT_IS SIZE_MAX
+
+typedef struct Batch {
+    uint64_t first;
+    size_t sizes[BATCH]; /* packed; 0: zeroes */
     Compressor *compressor;
     uint8_t *plain, *packed;
-} Writer;
+} Batch;
+
+static void batch_clear(Batch *batch)
+{
+    compressor_free(batch->compressor);
+    g_free(batch->plain);
+    g_free(batch->packed);
+}
 
 static void writer_clear(Writer *w)
 {
     g_free(w->l1);
     g_free(w->l2);
-    g_free(w->plain);
-    g_free(w->packed);
-    compressor_free(w->compressor);
     if (w->refcounts)
         g_array_unref(w->refcounts);
 }
@@ -339,9 +357,6 @@ static void writer_init(Writer *w, StoreMap *map, int fd)
     w->l1 = g_new0(uint64_t, w->l1_entries + 1);
     w->l2 = g_new0(uint64_t, L2_ENTRIES);
     w->refcounts = g_array_new(FALSE, TRUE, sizeof(uint16_t));
-    w->compressor = compressor_new(COMPRESS_LEVEL);
-    w->plain = g_malloc(CLUSTER);
-    w->packed = g_malloc(compress_bound(CLUSTER));
 }
 
 static void refer(Writer *w, uint64_t cluster)
@@ -401,42 +416,107 @@ static uint64_t take_packed(Writer *w, size_t size)
     return at;
 }
 
-static bool write_cluster(Writer *w, uint64_t cluster, GError **error)
+/* A batch without data costs nothing. */
+static bool batch_fill(void *slot, void *arg)
 {
-    uint64_t start = cluster * CLUSTER, size = MIN(CLUSTER, store_map_size(w->map) - start), at, sectors;
+    Writer *w = arg;
+    Batch *batch = slot;
+
+    for (; w->cluster < w->clusters; w->cluster += BATCH) {
+        if (!has_data(w->map, w->cluster * CLUSTER, (w->cluster + BATCH) * CLUSTER))
+            continue;
+        batch->first = w->cluster;
+        w->cluster += BATCH;
+        return true;
+    }
+    return false;
+}
+
+/* What does not get smaller stays as it is. */
+static size_t pack_cluster(Batch *batch, unsigned i)
+{
+    const uint8_t *plain = batch->plain + i * CLUSTER;
     size_t packed;
 
-    memset(w->plain + size, 0, CLUSTER - size);
-    if (!store_map_pread(w->map, w->plain, size, start, error))
+    if (bytes_are_zero(plain, CLUSTER))
+        return 0;
+    packed = compressor_run(batch->compressor, batch->packed + i * compress_bound(CLUSTER), compress_bound(CLUSTER), plain, CLUSTER);
+    return packed == 0 || packed >= CLUSTER - 512 ? AS_IT_IS : packed;
+}
+
+static bool batch_work(void *slot, void *arg, GError **error)
+{
+    const Writer *w = arg;
+    Batch *batch = slot;
+    uint64_t start = batch->first * CLUSTER;
+    size_t size = (size_t)MIN((uint64_t)BATCH * CLUSTER, store_map_size(w->map) - start);
+
+    memset(batch->plain + size, 0, BATCH * CLUSTER - size);
+    if (!store_map_pread(w->map, batch->plain, size, start, error))
         return false;
-    if (bytes_are_zero(w->plain, CLUSTER))
-        return true;
-    packed = compressor_run(w->compressor, w->packed, compress_bound(CLUSTER), w->plain, CLUSTER);
-    if (packed == 0 || packed >= CLUSTER - 512) {
+    for (unsigned i = 0; i < BATCH; i++)
+        batch->sizes[i] = pack_cluster(batch, i);
+    return true;
+}
+
+static bool place_cluster(Writer *w, const Batch *batch, unsigned i, GError **error)
+{
+    uint64_t *entry = &w->l2[(batch->first + i) % L2_ENTRIES], at, sectors;
+    size_t packed = batch->sizes[i];
+
+    if (packed == AS_IT_IS) {
         at = take_cluster(w);
-        w->l2[cluster % L2_ENTRIES] = GUINT64_TO_BE(at | COPIED);
-        return file_pwrite_full(w->fd, w->plain, CLUSTER, at, "qcow2 image", error);
+        *entry = GUINT64_TO_BE(at | COPIED);
+        return file_pwrite_full(w->fd, batch->plain + i * CLUSTER, CLUSTER, at, "qcow2 image", error);
     }
     at = take_packed(w, packed);
     sectors = (at + packed - 1) / 512 - at / 512;
-    w->l2[cluster % L2_ENTRIES] = GUINT64_TO_BE(COMPRESSED | sectors << COMPRESSED_SHIFT | at);
-    return file_pwrite_full(w->fd, w->packed, packed, at, "qcow2 image", error);
+    *entry = GUINT64_TO_BE(COMPRESSED | sectors << COMPRESSED_SHIFT | at);
+    return file_pwrite_full(w->fd, batch->packed + i * compress_bound(CLUSTER), packed, at, "qcow2 image", error);
 }
 
-/* The clusters of one L2 table, then the table. */
-static bool write_table(Writer *w, uint64_t index, Progress *progress, GError **error)
+static bool write_table(Writer *w, GError **error)
 {
-    uint64_t first = index * L2_ENTRIES, end = MIN(first + L2_ENTRIES, w->clusters);
+    return !w->l1[w->table] || file_pwrite_full(w->fd, w->l2, CLUSTER, w->l1[w->table], "qcow2 image", error);
+}
 
-    memset(w->l2, 0, CLUSTER);
-    for (uint64_t c = first; c < end; c++) {
-        if (!has_data(w->map, c * CLUSTER, (c + 1) * CLUSTER))
-            continue;
-        if (!interrupt_check(error) || !write_cluster(w, c, error))
+/* Batches come in order, so one table is being filled at a time. */
+static bool batch_take(void *slot, void *arg, GError **error)
+{
+    Writer *w = arg;
+    const Batch *batch = slot;
+
+    if (batch->first / L2_ENTRIES != w->table) {
+        if (!write_table(w, error))
             return false;
-        progress_add(progress, CLUSTER);
+        memset(w->l2, 0, CLUSTER);
+        w->table = batch->first / L2_ENTRIES;
     }
-    return file_pwrite_full(w->fd, w->l2, CLUSTER, w->l1[index], "qcow2 image", error);
+    for (unsigned i = 0; i < BATCH; i++) {
+        if (batch->sizes[i] && !place_cluster(w, batch, i, error))
+            return false;
+        progress_add(w->progress, batch->sizes[i] ? CLUSTER : 0);
+    }
+    return true;
+}
+
+static bool write_clusters(Writer *w, GError **error)
+{
+    static const OrderedOps ops = {batch_fill, batch_work, batch_take};
+    Batch batches[BATCHES];
+    void *slots[BATCHES];
+    bool ok;
+
+    for (unsigned i = 0; i < BATCHES; i++) {
+        batches[i] = (Batch){.compressor = compressor_new(COMPRESS_LEVEL),
+                             .plain = g_malloc(BATCH * CLUSTER),
+                             .packed = g_malloc(BATCH * compress_bound(CLUSTER))};
+        slots[i] = &batches[i];
+    }
+    ok = ordered_run(&ops, slots, BATCHES, w, error) && write_table(w, error);
+    for (unsigned i = 0; i < BATCHES; i++)
+        batch_clear(&batches[i]);
+    return ok;
 }
 
 static bool write_l1(const Writer *w, GError **error)
@@ -505,11 +585,9 @@ bool qcow2_write(StoreMap *map, int fd, Progress *progress, GError **error)
     writer_init(&w, map, fd);
     place_tables(&w);
     w.packed_at = w.packed_end = w.next * CLUSTER;
-    for (uint64_t i = 0; i < w.l1_entries; i++)
-        if (w.l1[i] && !write_table(&w, i, progress, error))
-            return false;
+    w.progress = progress;
     /* The header comes last: a half-written file is no image. */
-    if (!write_l1(&w, error) || !write_refcounts(&w, &refcounts, &refcount_clusters, error) ||
+    if (!write_clusters(&w, error) || !write_l1(&w, error) || !write_refcounts(&w, &refcounts, &refcount_clusters, error) ||
         !write_header(&w, refcounts, refcount_clusters, error))
         return false;
     return ftruncate(fd, (off_t)(w.next * CLUSTER)) == 0 || fail_errno(error, "write the qcow2 image");

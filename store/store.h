@@ -14,7 +14,8 @@
  *   store/audit.h         who moved what, when and why
  *   store/upkeep.h        gc, fsck, stats
  *   store/working-disk.h  the block device a bake runs on
- *   store/disk-file.h     raw and qcow2 files in and out
+ *   store/disk-file.h     disk images as files, in and out
+ *   store/disk-server.h   a stored disk over NBD
  *   store/oci.h           OCI layouts and archives in and out
  */
 #ifndef KILN_STORE_STORE_H
@@ -25,6 +26,7 @@
 #include "store/audit.h"
 #include "store/channel.h"
 #include "store/disk-file.h"
+#include "store/disk-server.h"
 #include "store/image.h"
 #include "store/journal.h"
 #include "store/layer.h"

@@ -381,9 +381,8 @@ bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutF
     return ok;
 }
 
-static bool raw_digest(struct archive *archive, Digest *ret, GError **error)
+static bool raw_bytes(struct archive *archive, TreeBytesFn *fn, void *arg, GError **error)
 {
-    g_autoptr(DigestStream) stream = digest_stream_new();
     struct archive_entry *entry;
     la_int64_t expected = 0, offset;
     const void *data;
@@ -394,22 +393,34 @@ static bool raw_digest(struct archive *archive, Digest *ret, GError **error)
         if (offset != expected)
             return fail(error, "the archive is damaged: a part of it is missing");
         expected += (la_int64_t)size;
-        digest_stream_update(stream, data, size);
-        if (!interrupt_check(error))
+        if (!fn(data, size, arg, error) || !interrupt_check(error))
             return false;
     }
-    if (rc != ARCHIVE_EOF)
-        return tar_fail(archive, error);
-    digest_stream_final(stream, ret);
+    return rc == ARCHIVE_EOF || tar_fail(archive, error);
+}
+
+bool tree_tar_unpack(int fd, TreeBytesFn *fn, void *arg, GError **error)
+{
+    struct archive *archive = tar_open(fd, true, error);
+    bool ok = archive && raw_bytes(archive, fn, arg, error);
+
+    if (archive)
+        (void)archive_read_free(archive); /* only read: nothing that could be lost */
+    return ok;
+}
+
+static bool digest_bytes(const void *data, size_t size, void *arg, GError **error)
+{
+    digest_stream_update(arg, data, size);
     return true;
 }
 
 bool tree_tar_digest(int fd, Digest *ret, GError **error)
 {
-    struct archive *archive = tar_open(fd, true, error);
-    bool ok = archive && raw_digest(archive, ret, error);
+    g_autoptr(DigestStream) stream = digest_stream_new();
 
-    if (archive)
-        (void)archive_read_free(archive); /* only read: nothing that could be lost */
-    return ok;
+    if (!tree_tar_unpack(fd, digest_bytes, stream, error))
+        return false;
+    digest_stream_final(stream, ret);
+    return true;
 }

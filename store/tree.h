@@ -125,6 +125,14 @@ typedef bool TreeSkipFn(const char *path, void *arg);
 typedef void TreeWhiteoutFn(const char *path, bool opaque, void *arg);
 bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutFn *on_whiteout, void *arg, GError **error);
 
+/* Writes a tree's entries, sockets left out, as one deterministic tar (store/tar-header.h); @fd may be a pipe. By path: see export-path.h. */
+bool tree_write_tar(Tree *tree, StoreMap *files, int fd, GError **error);
+bool tree_export_tar(Store *store, const TreeStored *stored, const char *path, GError **error);
+
+/* Hands the uncompressed bytes of such a stream, from its current offset, to @fn; false from it ends the work. */
+typedef bool TreeBytesFn(const void *data, size_t size, void *arg, GError **error);
+bool tree_tar_unpack(int fd, TreeBytesFn *fn, void *arg, GError **error);
+
 /* SHA-256 of the uncompressed bytes of such a stream from its current offset: a layer's diff ID. */
 bool tree_tar_digest(int fd, Digest *ret, GError **error);
 

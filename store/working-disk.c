@@ -19,18 +19,15 @@
 #include "base/process.h"
 #include "base/scope.h"
 #include "store/generation.h"
+#include "store/nbd-control.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define PLUGIN_FILE "kiln-nbd-plugin.so"
 #define CAPTURE_CHUNK (1024 * 1024)
 #define SCAN_OVERLAP ((size_t)64 * 1024)
-#define ANSWER_MAX 4096
-#define ANSWER_TIMEOUT_MS (120 * 1000) /* requests under way finish first, and a host may be very busy */
 #define END_GRACE 3.0
 
 struct WorkingDisk {
@@ -59,29 +56,6 @@ struct WorkingDisk {
 };
 
 /* --- starting nbdkit --- */
-
-static bool find_plugin(char **ret, GError **error)
-{
-    const char *dirs[] = {
-        file_program_dir(),
-        g_getenv("KILN_LIBEXEC_DIR"),
-#ifdef KILN_LIBEXECDIR
-        KILN_LIBEXECDIR,
-#endif
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(dirs); i++) {
-        g_autofree char *path = dirs[i] ? g_build_filename(dirs[i], PLUGIN_FILE, NULL) : NULL;
-
-        if (path && access(path, R_OK) == 0) {
-            *ret = g_steal_pointer(&path);
-            return true;
-        }
-    }
-    return fail_code(error, KILN_ERROR_NOT_FOUND,
-                     "'" PLUGIN_FILE
-                     "' is neither beside the kiln program nor in $KILN_LIBEXEC_DIR; reinstall kiln");
-}
 
 /* In the store's own folder where the name is short enough: then recovery removes it in any case. */
 static bool place_socket(WorkingDisk *disk, GError **error)
@@ -173,47 +147,6 @@ static bool start_keeper(WorkingDisk *disk, GError **error)
 
 /* --- talking to it --- */
 
-static bool read_answer(WorkingDisk *disk, char line[ANSWER_MAX], GError **error)
-{
-    size_t used = 0;
-
-    while (used + 1 < ANSWER_MAX) {
-        struct pollfd wait = {disk->control, POLLIN, 0};
-        int ready = poll(&wait, 1, ANSWER_TIMEOUT_MS);
-        ssize_t got;
-
-        if (ready == 0)
-            return fail_code(error, KILN_ERROR_TIMEOUT, "the working disk's server does not answer");
-        got = ready < 0 ? -1 : read(disk->control, line + used, 1); /* short lines, rarely */
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return fail(error, "the working disk's server (nbdkit) ended unexpectedly");
-        if (line[used] == '\n') {
-            line[used] = '\0';
-            return true;
-        }
-        used++;
-    }
-    return fail(error, "the working disk's server gave an answer that is too long");
-}
-
-/* Reads "ok [N]" or "error SENTENCE". */
-static bool take_answer(WorkingDisk *disk, unsigned *ret_number, GError **error)
-{
-    char line[ANSWER_MAX];
-
-    if (!read_answer(disk, line, error))
-        return false;
-    if (g_str_has_prefix(line, "error "))
-        return fail(error, "%s", line + strlen("error "));
-    if (strcmp(line, "ok") != 0 && !g_str_has_prefix(line, "ok "))
-        return fail(error, "the working disk's server answered '%s'", line);
-    if (ret_number)
-        *ret_number = line[2] ? (unsigned)g_ascii_strtoull(line + 3, NULL, 10) : 0;
-    return true;
-}
-
 static bool ask(WorkingDisk *disk, const char *question, unsigned *ret_number, GError **error)
 {
     AUTO_LOCK(&disk->talk);
@@ -222,13 +155,13 @@ static bool ask(WorkingDisk *disk, const char *question, unsigned *ret_number, G
     trace("store.working-disk", "%s: %s", disk->dir, question);
     if (send(disk->control, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line))
         return fail(error, "the working disk's server (nbdkit) ended unexpectedly");
-    return take_answer(disk, ret_number, error);
+    return nbd_control_answer(disk->control, ret_number, error);
 }
 
 static bool prepare(WorkingDisk *disk, GError **error)
 {
-    return find_plugin(&disk->plugin, error) && store_make_tmpdir(disk->store, &disk->dir, error) &&
-           place_socket(disk, error) && start_keeper(disk, error) && take_answer(disk, NULL, error);
+    return nbd_plugin_find(&disk->plugin, error) && store_make_tmpdir(disk->store, &disk->dir, error) &&
+           place_socket(disk, error) && start_keeper(disk, error) && nbd_control_answer(disk->control, NULL, error);
 }
 
 bool working_disk_open(Store *store, const Digest *parent, uint64_t size, WorkingDisk **ret, GError **error)

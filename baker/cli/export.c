@@ -4,20 +4,27 @@
  */
 #include "baker/cli/cli.h"
 
-#include "base/file.h"
 #include "base/scope.h"
 #include "base/units.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-typedef enum ExportFormat { EXPORT_RAW, EXPORT_QCOW2, EXPORT_OCI_ARCHIVE, EXPORT_OCI_DIR } ExportFormat;
+#define USAGE "export REF FILE [--format=raw|qcow2|gce|oci-archive|oci-dir|docker-archive|tar]"
+#define FORMATS "raw, qcow2, gce, oci-archive, oci-dir, docker-archive and tar"
 
-static const char *const format_names[] = {"raw", "qcow2", "oci-archive", "oci-dir", NULL};
-static const char *const format_kinds[] = {"disk", "disk", "oci", "oci"};
+typedef enum ExportFormat {
+    EXPORT_RAW,
+    EXPORT_QCOW2,
+    EXPORT_GCE,
+    EXPORT_OCI_ARCHIVE,
+    EXPORT_OCI_DIR,
+    EXPORT_DOCKER_ARCHIVE,
+    EXPORT_TAR,
+} ExportFormat;
+
+static const char *const format_names[] = {"raw", "qcow2", "gce", "oci-archive", "oci-dir", "docker-archive", "tar", NULL};
+static const char *const format_kinds[] = {"disk", "disk", "disk", "oci", "oci", "oci", "oci"};
 
 static bool format_by_name(const char *name, ExportFormat *ret, GError **error)
 {
@@ -29,8 +36,8 @@ static bool format_by_name(const char *name, ExportFormat *ret, GError **error)
             return true;
         }
     near = units_nearest(name, format_names);
-    return fail_code(error, KILN_ERROR_USAGE, "unknown format '%s'%s%s%s; there are raw, qcow2, oci-archive and oci-dir",
-                     name, near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+    return fail_code(error, KILN_ERROR_USAGE, "unknown format '%s'%s%s%s; there are " FORMATS, name, near ? ", did you mean '" : "",
+                     near ? near : "", near ? "'?" : "");
 }
 
 static bool format_by_suffix(const char *file, ExportFormat *ret, GError **error)
@@ -38,7 +45,12 @@ static bool format_by_suffix(const char *file, ExportFormat *ret, GError **error
     static const struct {
         const char *suffix;
         ExportFormat format;
-    } suffixes[] = {{".raw", EXPORT_RAW}, {".img", EXPORT_RAW}, {".qcow2", EXPORT_QCOW2}, {".tar", EXPORT_OCI_ARCHIVE}};
+    } suffixes[] = {{".raw", EXPORT_RAW},
+                    {".img", EXPORT_RAW},
+                    {".qcow2", EXPORT_QCOW2},
+                    {".tar.gz", EXPORT_GCE},
+                    {".docker.tar", EXPORT_DOCKER_ARCHIVE},
+                    {".tar", EXPORT_OCI_ARCHIVE}};
 
     for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++)
         if (g_str_has_suffix(file, suffixes[i].suffix)) {
@@ -49,54 +61,58 @@ static bool format_by_suffix(const char *file, ExportFormat *ret, GError **error
         *ret = EXPORT_OCI_DIR;
         return true;
     }
-    return fail_code(error, KILN_ERROR_USAGE,
-                     "the name '%s' does not tell the format: give --format=raw, qcow2, oci-archive or oci-dir", file);
+    return fail_code(error, KILN_ERROR_USAGE, "the name '%s' does not tell the format: give --format; there are " FORMATS, file);
 }
 
-static bool write_disk(Store *store, const StoreImage *image, ExportFormat format, int fd, GError **error)
+/* A root file system is in disks as well: the container image's where a name has both. */
+static bool find_image(Store *store, const char *ref, ExportFormat format, StoreImage **ret, GError **error)
+{
+    if (format == EXPORT_TAR && store_resolve(store, ref, format_kinds[format], ret, NULL))
+        return true;
+    return store_resolve(store, ref, format == EXPORT_TAR ? NULL : format_kinds[format], ret, error);
+}
+
+static bool export_disk(Store *store, const StoreImage *image, DiskForm form, const char *file, GError **error)
 {
     g_autoptr(StoreMap) map = NULL;
 
-    if (!store_map_open(store, &image->map, &map, error))
-        return false;
-    return format == EXPORT_RAW ? disk_export_raw(map, fd, error) : disk_export_qcow2(map, fd, error);
+    return store_map_open(store, &image->map, &map, error) && disk_export(map, form, file, error);
 }
 
-/* Beside the target, so that the rename stays within one file system. */
-static bool export_disk_file(Store *store, const StoreImage *image, ExportFormat format, const char *file,
-                             GError **error)
+static bool export_tree(Store *store, const StoreImage *image, const char *file, GError **error)
 {
-    g_autofree char *temp = g_strdup_printf("%s.kiln-%d.tmp", file, (int)getpid());
-    auto_fd int fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (digest_is_none(&image->tree.tree))
+        return fail(error, "kiln has no list of the files in '%s', so it cannot be written as a tar", image->name);
+    return tree_export_tar(store, &image->tree, file, error);
+}
 
-    if (fd < 0)
-        return fail_errno(error, "create '%s'", temp);
-    if (!write_disk(store, image, format, fd, error)) {
-        (void)unlink(temp);
-        return fail_prefix(error, "export to '%s'", file);
+static bool write_image(Store *store, const StoreImage *image, const char *file, ExportFormat format, GError **error)
+{
+    switch (format) {
+    case EXPORT_QCOW2:
+        return export_disk(store, image, DISK_QCOW2, file, error);
+    case EXPORT_GCE:
+        return export_disk(store, image, DISK_GCE, file, error);
+    case EXPORT_OCI_ARCHIVE:
+        return oci_export(store, image, OCI_ARCHIVE, file, image->name, error);
+    case EXPORT_OCI_DIR:
+        return oci_export(store, image, OCI_DIR, file, image->name, error);
+    case EXPORT_DOCKER_ARCHIVE:
+        return docker_export(store, image, file, error);
+    case EXPORT_TAR:
+        return export_tree(store, image, file, error);
+    default:
+        return export_disk(store, image, DISK_RAW, file, error);
     }
-    if (fdatasync(fd) < 0 || rename(temp, file) < 0) {
-        (void)fail_errno(error, "write '%s'", file);
-        (void)unlink(temp);
-        return false;
-    }
-    return true;
 }
 
 static bool export_image(Store *store, const char *ref, const char *file, ExportFormat format, GError **error)
 {
     g_autoptr(StoreImage) image = NULL;
 
-    if (!store_resolve(store, ref, format_kinds[format], &image, error))
+    if (!find_image(store, ref, format, &image, error))
         return false;
-    if (format == EXPORT_OCI_ARCHIVE || format == EXPORT_OCI_DIR)
-        return oci_export(store, image, format == EXPORT_OCI_DIR ? OCI_DIR : OCI_ARCHIVE, file, image->name, error);
-    if (strcmp(file, "-") == 0) {
-        if (isatty(STDOUT_FILENO))
-            return fail_code(error, KILN_ERROR_USAGE, "a disk is not written to a terminal: redirect the output");
-        return write_disk(store, image, format, STDOUT_FILENO, error);
-    }
-    return export_disk_file(store, image, format, file, error);
+    return write_image(store, image, file, format, error) || fail_prefix(error, "export to '%s'", strcmp(file, "-") == 0 ? "stdout" : file);
 }
 
 int verb_export(CliContext *cli, int argc, char **argv)
@@ -108,11 +124,9 @@ int verb_export(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
     ExportFormat format = EXPORT_RAW;
 
-    if (!cli_parse(options, "export REF FILE [--format=raw|qcow2|oci-archive|oci-dir]", argc, argv, 2, 2, &arguments,
-                   &error) ||
+    if (!cli_parse(options, USAGE, argc, argv, 2, 2, &arguments, &error) ||
         !(name ? format_by_name(name, &format, &error) : format_by_suffix(arguments[1], &format, &error)) ||
-        !cli_open_store(cli, 0, &store, &error) ||
-        !export_image(store, arguments[0], arguments[1], format, &error))
+        !cli_open_store(cli, 0, &store, &error) || !export_image(store, arguments[0], arguments[1], format, &error))
         return cli_fail(cli, error);
     if (cli->json && strcmp(arguments[1], "-") != 0)
         return cli_print_json(json_pack("{s:s, s:s}", "file", arguments[1], "format", format_names[format]));

@@ -429,12 +429,43 @@ static void test_skopeo(Fixture *f, gconstpointer data)
     g_assert_true(digest_equal(&digest, &image->manifest));
 }
 
+/* Layers of ours come out of their recipes; the config keeps the bytes that the image ID is of. */
+static void test_docker(Fixture *f, gconstpointer data)
+{
+    g_autofree char *archive = path_in(f, "docker.tar"), *again = path_in(f, "again.tar"), *tree = NULL;
+    g_autoptr(StoreImage) image = NULL;
+    g_autoptr(GPtrArray) members = NULL;
+    g_autoptr(GError) error = NULL;
+    auto_fd int fd = -1;
+    char hex[DIGEST_HEX_SIZE];
+    Digest one, two;
+
+    make_image(f, &image, &tree);
+    (void)(docker_export(f->store, image, archive, &error) && docker_export(f->store, image, again, &error));
+    g_assert_no_error(error);
+    g_assert_true(digest_of_file(AT_FDCWD, archive, &one, NULL, NULL) && digest_of_file(AT_FDCWD, again, &two, NULL, NULL));
+    g_assert_true(digest_equal(&one, &two));
+    fd = open(archive, O_RDONLY | O_CLOEXEC);
+    g_assert_true(tar_list(fd, 10, "docker.tar", &members, NULL));
+    g_assert_cmpuint(members->len, ==, 2 + image->layers->len);
+    for (guint i = 1; i < members->len; i++) { /* each is named by its digest */
+        const TarMember *member = members->pdata[i];
+        g_autofree uint8_t *bytes = g_malloc(member->size);
+
+        g_assert_true(file_pread_full(fd, bytes, member->size, member->offset, "member", NULL));
+        digest_of(bytes, member->size, &one);
+        g_assert_true(g_str_has_prefix(member->name, digest_to_hex(&one, hex)));
+        g_assert_true(i > 1 || digest_equal(&one, &image->id));
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 #define CASE(path, fn) g_test_add(path, Fixture, NULL, store_fixture_setup, fn, store_fixture_teardown)
     CASE("/oci/layers-apply-as-in-a-container", test_apply);
     CASE("/oci/tag-and-platform-choose-the-image", test_choose);
+    CASE("/oci/docker-archive-names-its-members-by-digest", test_docker);
     CASE("/oci/damaged-manifest-is-refused", test_damage);
     CASE("/oci/damaged-layer-is-refused", test_layer_damage);
     CASE("/oci/paths-lead-nowhere-else", test_tricks);
