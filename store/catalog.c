@@ -3,7 +3,7 @@
  * Schema of the two databases, and the rows about bytes.
  *
  * catalog.db can be made again from segments and blobs but for what only it records (which image was published
- * when); state.db is precious. Digests are 32-byte blobs, times are microseconds since 1970, "dead" is the
+ * when); state.db is precious, and the ledger (store/ledger.h) follows it. Digests are 32-byte blobs, times are microseconds since 1970, "dead" is the
  * generation in which gc found the row unreachable (0: alive); a dead segment is no longer offered for
  * deduplication.
  */
