@@ -2,10 +2,9 @@
 /*
  * Schema of the two databases, and the rows about bytes.
  *
- * catalog.db can be made again from segments and blobs but for what only it records (which image was published
- * when); state.db is precious, and the ledger (store/ledger.h) follows it. Digests are 32-byte blobs, times are microseconds since 1970, "dead" is the
- * generation in which gc found the row unreachable (0: alive); a dead segment is no longer offered for
- * deduplication.
+ * catalog.db can be made again from segments, blobs and state.db (store/rebuild.c) but for the bake cache and the memos. state.db is precious,
+ * and the ledger (store/ledger.h) follows it. Digests are 32-byte blobs, times are microseconds since 1970, "dead" is the generation in which
+ * gc found the row unreachable (0: alive); a dead segment is no longer offered for deduplication.
  */
 #include "store/catalog.h"
 
@@ -99,8 +98,8 @@ static const char *const state_upgrades[] = {
     "CREATE INDEX lineage_parent ON lineage (parent);",
     /* What a lost state.db and a lost catalog are made again from: see store/ledger.h and store/published.c. */
     "CREATE TABLE change (number INTEGER PRIMARY KEY AUTOINCREMENT, tbl TEXT NOT NULL, a NOT NULL, b NOT NULL, UNIQUE (tbl, a, b));"
-    "CREATE TABLE published (bake INTEGER PRIMARY KEY, images INTEGER NOT NULL, record TEXT NOT NULL);"
-    "CREATE INDEX published_images ON published (images);"
+    "CREATE TABLE published (bake INTEGER PRIMARY KEY, mark INTEGER NOT NULL, record TEXT NOT NULL);"
+    "CREATE INDEX published_mark ON published (mark);"
     NOTE_CHANGES("name", "name", "kind") NOTE_CHANGES("hold", "grp", "image") NOTE_CHANGES("journal_epoch", "grp", "grp")
     NOTE_CHANGES("lineage", "image", "parent") NOTE_CHANGES("published", "bake", "bake"),
     NULL,

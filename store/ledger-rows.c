@@ -28,7 +28,7 @@ static const LedgerTable tables[] = {
     {"hold", "grp,image", "td", false, "grp", "image"},
     {"journal_epoch", "grp,epoch", "ti", false, "grp", "grp"},
     {"lineage", "image,parent", "dd", false, "image", "parent"},
-    {"published", "bake,images,record", "iit", false, "bake", "bake"},
+    {"published", "bake,mark,record", "iit", false, "bake", "bake"},
 };
 
 static const LedgerTable *find_table(const char *name)

@@ -93,7 +93,8 @@ static bool write_head(Store *store, int folder, const GArray *chain, bool durab
     for (guint i = 0; i < chain->len; i++)
         json_array_append_new(list, link_json(&g_array_index(chain, Link, i)));
     text = json_canonical(head);
-    fd = io_open(folder, HEAD_NEW, O_RDWR | O_CREAT | O_TRUNC, 0644);
+    (void)io_unlink(folder, HEAD_NEW, 0); /* somebody's who was killed */
+    fd = io_open(folder, HEAD_NEW, O_RDWR | O_CREAT | O_EXCL, 0644);
     if (fd < 0 || !io_pwrite_full(fd, text, strlen(text), 0) || (durable && io_fdatasync(fd) < 0) ||
         io_rename(folder, HEAD_NEW, folder, HEAD_NAME) < 0 || (durable && io_fsync(folder) < 0))
         return store_fail_errno(store, error, "write the ledger's head in");

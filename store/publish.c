@@ -316,9 +316,11 @@ static bool publish(Publishing *p, GError **error)
 bool store_publish(Store *store, const StoreSet *set, GError **error)
 {
     Publishing p = { .store = store, .set = set, .now = g_get_real_time() / G_USEC_PER_SEC };
+    Database *state;
     bool ok;
 
-    if (!store_writable(store, error) || !check_set(set, error))
+    /* The first look at state.db brings the ledger up to date: now, and not between the set and its names. */
+    if (!store_writable(store, error) || !check_set(set, error) || !store_state_db(store, &state, error))
         return false;
     p.references = g_array_new(FALSE, FALSE, sizeof(Reference));
     g_array_set_clear_func(p.references, clear_reference);

@@ -8,7 +8,7 @@
  *    "references": [[number of the image or 0, role, name, digest], ...]}
  *
  * The catalog is asked, not told: whatever publishes, removes or prunes sets there, the table follows before the ledger is written. Sets are
- * compared by how many there are and by the sums of their numbers and of their images' (`images`); a number is never used again.
+ * compared by how many there are and by the sums of their numbers and of `mark`; a number is never used again.
  */
 #include "store/ledger.h"
 
@@ -98,8 +98,13 @@ static bool make_record(Database *catalog, int64_t bake, char **ret, GError **er
 
 /* --- following --- */
 
-#define CATALOG_SUMS "SELECT count(*), sum(bake.number), (SELECT sum(number) FROM image) FROM bake"
-#define STATE_SUMS "SELECT count(*), sum(bake), sum(images) FROM published" /* out of the index alone */
+/* A set's mark: its images, and how much is kept for it, which changes when its bytes are let go. */
+#define SET_MARKS                                                                                                                         \
+    "SELECT number, coalesce((SELECT sum(number) FROM image WHERE image.bake = bake.number), 0) * 1000"                                  \
+    " + (SELECT count(*) FROM reference WHERE reference.bake = bake.number) FROM bake"
+#define CATALOG_SUMS                                                                                                                      \
+    "SELECT count(*), sum(number), (SELECT coalesce(sum(number), 0) FROM image) * 1000 + (SELECT count(*) FROM reference) FROM bake"
+#define STATE_SUMS "SELECT count(*), sum(bake), sum(mark) FROM published" /* out of the index alone */
 
 static bool read_sums(Database *db, const char *sql, int64_t ret[3], GError **error)
 {
@@ -121,7 +126,7 @@ bool published_is_behind(Database *catalog, Database *state, bool *ret, GError *
     return true;
 }
 
-/* Number of a set -> sum of its images' numbers. */
+/* Number of a set -> its mark. */
 static bool list_sets(Database *db, const char *sql, GHashTable **ret, GError **error)
 {
     g_autoptr(GHashTable) sets = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
@@ -180,8 +185,8 @@ bool published_follow(Database *catalog, Database *state, GError **error)
 {
     g_autoptr(GHashTable) there = NULL, here = NULL;
 
-    return list_sets(catalog, "SELECT bake.number, (SELECT sum(number) FROM image WHERE image.bake = bake.number) FROM bake", &there, error) &&
-           list_sets(state, "SELECT bake, images FROM published", &here, error) &&
+    return list_sets(catalog, SET_MARKS, &there, error) &&
+           list_sets(state, "SELECT bake, mark FROM published", &here, error) &&
            drop_others(state, there, here, error) && add_others(catalog, state, there, here, error);
 }
 
@@ -255,7 +260,7 @@ static bool restore_references(Database *catalog, int64_t bake, const json_t *li
 
 static bool parse_record(const char *text, json_t **ret, GError **error)
 {
-    return json_parse(text, strlen(text), RECORD_MAX, "the record of a set", ret, error);
+    return text ? json_parse(text, strlen(text), RECORD_MAX, "the record of a set", ret, error) : fail(error, "the record of a set is no text");
 }
 
 static bool restore_set(Store *store, Database *catalog, int64_t bake, const char *text, GError **error)
