@@ -100,7 +100,11 @@ static const char *const state_upgrades[] = {
     "CREATE TABLE change (number INTEGER PRIMARY KEY AUTOINCREMENT, tbl TEXT NOT NULL, a NOT NULL, b NOT NULL, UNIQUE (tbl, a, b));"
     "CREATE TABLE published (bake INTEGER PRIMARY KEY, mark INTEGER NOT NULL, record TEXT NOT NULL);"
     "CREATE INDEX published_mark ON published (mark);"
-    NOTE_CHANGES("name", "name", "kind") NOTE_CHANGES("hold", "grp", "image") NOTE_CHANGES("journal_epoch", "grp", "grp")
+    /* Which store this is, or is a copy of; and up to which change it is nothing but a copy: see ledger_mirror(). */
+    "CREATE TABLE identity (what TEXT PRIMARY KEY, id BLOB NOT NULL) WITHOUT ROWID;"
+    "INSERT INTO identity VALUES ('store', randomblob(32));"
+    "CREATE TABLE copied (change INTEGER NOT NULL);"
+    NOTE_CHANGES("identity", "what", "what") NOTE_CHANGES("name", "name", "kind") NOTE_CHANGES("hold", "grp", "image") NOTE_CHANGES("journal_epoch", "grp", "grp")
     NOTE_CHANGES("lineage", "image", "parent") NOTE_CHANGES("published", "bake", "bake"),
     NULL,
 };

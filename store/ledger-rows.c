@@ -24,6 +24,7 @@ static const LedgerTable tables[] = {
     {"channel_log", "number,at,action,name,kind,channel,image,who,note,extra,previous,hash", "iittttdtttdd", true, NULL, NULL},
     {"journal", "number,at,epoch,grp,who,record,previous,hash", "iiitttdd", true, NULL, NULL},
     {"signature", "number,at,log,entry,digest,key,signature,who", "iitiddtt", true, NULL, NULL},
+    {"identity", "what,id", "td", false, "what", "what"},
     {"name", "name,kind,image,bake,at", "ttdii", false, "name", "kind"},
     {"hold", "grp,image", "td", false, "grp", "image"},
     {"journal_epoch", "grp,epoch", "ti", false, "grp", "grp"},
@@ -371,6 +372,54 @@ static json_t *key_of(const LedgerTable *table, const json_t *row)
     return key;
 }
 
+static bool is_within(GPtrArray *documents, GPtrArray *others, const char *table)
+{
+    g_autoptr(GHashTable) rows = rows_of(documents, table), all = rows_of(others, table);
+    GHashTableIter iter;
+    gpointer text;
+
+    g_hash_table_iter_init(&iter, rows);
+    while (g_hash_table_iter_next(&iter, &text, NULL))
+        if (!g_hash_table_contains(all, text))
+            return false;
+    return true;
+}
+
+static bool is_empty(GPtrArray *documents)
+{
+    static const char *const own[] = {"published", "name", "lineage", "hold", "channel_log", "journal", "signature"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(own); i++) {
+        g_autoptr(GHashTable) rows = rows_of(documents, own[i]);
+
+        if (g_hash_table_size(rows) > 0)
+            return false;
+    }
+    return true;
+}
+
+/* What is here may be written over when it came from there, or is there as well. Logs are looked at one by one, later. */
+static bool check_copy(Database *state, GPtrArray *here, GPtrArray *there, GError **error)
+{
+    int64_t copied, newest;
+
+    if (is_empty(here))
+        return true;
+    if (!is_within(here, there, "identity"))
+        return fail(error, "the store to copy into is another one, not a copy of the one to copy from: take an empty folder");
+    if (!database_int(state, -1, &copied, error, "SELECT change FROM copied", "") ||
+        !database_int(state, 0, &newest, error, "SELECT max(number) FROM change", ""))
+        return false;
+    return copied == newest || is_within(here, there, "published") ||
+           fail(error, "the store to copy into has images of its own since it was copied: it is no copy any more, take another folder");
+}
+
+static bool note_copied(Database *state, GError **error)
+{
+    return database_run(state, error, "DELETE FROM copied", "") &&
+           database_run(state, error, "INSERT INTO copied SELECT coalesce(max(number), 0) FROM change", "");
+}
+
 static bool drop_others(Database *state, const LedgerTable *table, GHashTable *theirs, GHashTable *ours, GError **error)
 {
     GHashTableIter iter;
@@ -408,7 +457,7 @@ bool ledger_mirror(Database *state, GPtrArray *documents, GError **error)
 {
     g_autoptr(GPtrArray) here = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
 
-    if (!collect_pieces(state, here, error))
+    if (!collect_pieces(state, here, error) || !check_copy(state, here, documents, error))
         return false;
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         g_autoptr(GHashTable) theirs = rows_of(documents, tables[i].name), ours = rows_of(here, tables[i].name);
@@ -416,5 +465,5 @@ bool ledger_mirror(Database *state, GPtrArray *documents, GError **error)
         if (!drop_others(state, &tables[i], theirs, ours, error) || !put_others(state, &tables[i], theirs, ours, error))
             return false;
     }
-    return true;
+    return note_copied(state, error);
 }

@@ -62,7 +62,7 @@ bool ledger_collect_all(Database *state, GPtrArray **ret, GError **error);
 bool ledger_apply(Database *state, const json_t *document, GError **error);
 /*
  * In a transaction: makes state the same as the documents of ledger_collect_all() of another store. Refused when the logs here are not
- * the beginning of those there.
+ * the beginning of those there, or when there are sets here that did not come from there.
  */
 bool ledger_mirror(Database *state, GPtrArray *documents, GError **error);
 

@@ -18,7 +18,7 @@ typedef struct StoreSyncReport {
 
 /*
  * Makes the folder @to when it is absent or empty. Afterwards it says what @from said when this began: what was removed there goes here,
- * too. Refused when the logs in @to are not a beginning of those in @from. Writers in both stores may go on.
+ * too. Refused when @to is another store than @from, when its logs are not a beginning of those in @from, or when it has sets of its own. Writers in both stores may go on.
  */
 bool store_sync_all(Store *from, const char *to, StoreSyncReport *ret, GError **error);
 

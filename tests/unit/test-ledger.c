@@ -457,6 +457,28 @@ static void assert_refused(Store *from, const char *to, const char *why)
     g_assert_nonnull(strstr(error->message, why));
 }
 
+/* What has images of its own is not written over, whether a copy once or never one. */
+static void test_sync_spares(StoreFixture *f, gconstpointer data)
+{
+    g_autofree char *copy = g_build_filename(f->dir, "copy", NULL), *strange = g_build_filename(f->dir, "strange", NULL), *home = NULL;
+    g_autoptr(GPtrArray) images = publish(f->store, "one", 1), more = NULL, own = NULL, strangers = NULL;
+    g_autoptr(Store) other = open_store(strange, STORE_OPEN_CREATE), second = NULL;
+
+    strangers = publish(other, "other", 5);
+    assert_refused(f->store, strange, "another one");
+    assert_refused(other, store_path(f->store), "another one");
+    sync_to(f->store, copy);
+    second = open_store(copy, 0);
+    own = publish(second, "own", 2);
+    more = publish(f->store, "more", 3);
+    assert_refused(f->store, copy, "of its own");
+    assert_refused(second, store_path(f->store), "of its own");
+    g_assert_true(store_remove_image(f->store, more->pdata[0], NULL));
+    home = g_strdup(store_path(f->store));
+    sync_to(second, home); /* all that is there is in the copy, too */
+    assert_same(second, home);
+}
+
 static void test_sync_refuses(StoreFixture *f, gconstpointer data)
 {
     g_autofree char *copy = g_build_filename(f->dir, "copy", NULL), *before = NULL, *after = NULL;
@@ -554,6 +576,7 @@ int main(int argc, char **argv)
     ADD("an-older-state-is-told", test_older_state);
     ADD("sync-copies-what-is-new", test_sync);
     ADD("sync-refuses-what-is-no-copy", test_sync_refuses);
+    ADD("sync-spares-what-has-its-own", test_sync_spares);
     ADD("sync-takes-nothing-damaged", test_sync_of_damage);
     ADD("sync-goes-on-after-a-kill", test_sync_resumes);
     return g_test_run();
