@@ -141,6 +141,14 @@ static int64_t rows_between(const LedgerThrough *from, const LedgerThrough *to)
     return to->channel_log - from->channel_log + to->journal - from->journal + to->signature - from->signature + to->change - from->change;
 }
 
+/* A store in which nothing was done yet has an identity, and nothing to lose. */
+static bool is_followed(const GArray *chain, const LedgerThrough *newest)
+{
+    int64_t rows = rows_between(end_of(chain), newest); /* below zero: state.db is older */
+
+    return rows == 0 || (chain->len == 0 && rows == 1);
+}
+
 static int64_t count_rows(const json_t *document)
 {
     int64_t rows = 0;
@@ -264,7 +272,7 @@ bool store_ledger_write(Store *store, bool durable, GError **error)
     store->ledger_at = g_get_monotonic_time();
     if (!ledger_newest(state, &newest, error))
         return false;
-    if (rows_between(end_of(chain), &newest) == 0)
+    if (is_followed(chain, &newest))
         return !durable || write_head(store, folder, chain, true, error);
     if (!ledger_has(state, end_of(chain), &has, error))
         return false;
@@ -282,7 +290,7 @@ static bool is_behind(Store *store)
     bool sets = false;
 
     return !store_state_db(store, &state, NULL) || !store_catalog(store, &catalog, NULL) || !published_is_behind(catalog, state, &sets, NULL) || sets ||
-           !ledger_newest(state, &newest, NULL) || rows_between(end_of(chain), &newest) != 0;
+           !ledger_newest(state, &newest, NULL) || !is_followed(chain, &newest);
 }
 
 bool store_ledger_follow(Store *store)
