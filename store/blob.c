@@ -385,6 +385,39 @@ bool store_blob_copy(Store *store, const Digest *digest, int fd, GError **error)
     return layer_write_out(store, &recipe, false, fd, error);
 }
 
+static bool copy_file(Store *store, int from, int to, StagedBlob *staged, GError **error)
+{
+    g_autofree uint8_t *buf = g_malloc(1 << 20);
+    size_t n;
+
+    for (;; staged->stored += n) {
+        if (!file_read_upto(from, buf, 1 << 20, &n, "a blob", error))
+            return false;
+        if (n == 0)
+            break;
+        if (!io_pwrite_full(to, buf, n, staged->stored))
+            return store_fail_errno(store, error, "write a blob to");
+    }
+    return io_fdatasync(to) == 0 || store_fail_errno(store, error, "write a blob to");
+}
+
+bool blob_stage_copy(Store *store, Store *from, const Digest *digest, StagedBlob *ret, GError **error)
+{
+    auto_fd int source = -1;
+    auto_fd int to = -1;
+    CopyOut copy = { .fd = -1 };
+    bool packed;
+
+    if (!open_needed(from, digest, &source, &packed, error) || !stage_new(store, ret, &to, error))
+        return false;
+    ret->digest = *digest;
+    ret->packed = packed;
+    if (!copy_file(store, source, to, ret, error) || lseek(to, 0, SEEK_SET) < 0 || !stream_blob(from, digest, to, packed, &copy, error))
+        return false;
+    ret->size = copy.size;
+    return true;
+}
+
 bool blob_file_verify(Store *store, const Digest *digest, uint64_t *ret_size, uint64_t *ret_stored, GError **error)
 {
     CopyOut copy = { .fd = -1 };

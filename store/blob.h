@@ -17,6 +17,8 @@ typedef struct StagedBlob {
 
 /* Writes and syncs the file in tmp. */
 bool blob_stage(Store *store, const void *data, size_t size, StagedBlob *ret, GError **error);
+/* The file of another store as it is, read back and verified. */
+bool blob_stage_copy(Store *store, Store *from, const Digest *digest, StagedBlob *ret, GError **error);
 /* In a catalog transaction: final name, folder synced, row. */
 bool blob_place(Store *store, Database *db, StagedBlob *staged, int64_t created, GError **error);
 void blob_unstage(StagedBlob *staged);

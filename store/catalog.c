@@ -2,15 +2,15 @@
 /*
  * Schema of the two databases, and the rows about bytes.
  *
- * catalog.db can be made again from segments and blobs but for what only it records (which image was published
- * when); state.db is precious. Digests are 32-byte blobs, times are microseconds since 1970, "dead" is the
- * generation in which gc found the row unreachable (0: alive); a dead segment is no longer offered for
- * deduplication.
+ * catalog.db can be made again from segments, blobs and state.db (store/rebuild.c) but for the bake cache and the memos. state.db is precious,
+ * and the ledger (store/ledger.h) follows it. Digests are 32-byte blobs, times are microseconds since 1970, "dead" is the generation in which
+ * gc found the row unreachable (0: alive); a dead segment is no longer offered for deduplication.
  */
 #include "store/catalog.h"
 
 #include "base/error.h"
 #include "base/scope.h"
+#include "store/ledger.h"
 #include "store/store-private.h"
 
 #include <fcntl.h>
@@ -54,6 +54,20 @@ static const char state_schema[] =
     "CREATE TABLE channel_log (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, kind TEXT NOT NULL,"
     " channel TEXT NOT NULL, image BLOB NOT NULL, at INTEGER NOT NULL, who TEXT, previous BLOB, hash BLOB NOT NULL);";
 
+/*
+ * Which rows of @table changed, by the two columns of its key, in the order of changing: what store/ledger.c has not written out yet is what
+ * is numbered higher than what it has. Deleted first and not replaced, because the statement that sets a trigger off may say OR IGNORE,
+ * which would hold for the trigger too.
+ */
+#define NOTE_ROW(table, row, a, b)                                                                                                        \
+    " BEGIN DELETE FROM change WHERE tbl = '" table "' AND a = " row "." a " AND b = " row "." b ";"                                        \
+    " INSERT INTO change (tbl, a, b) VALUES ('" table "', " row "." a ", " row "." b "); END;"
+#define NOTE_CHANGES(table, a, b)                                                                                                         \
+    "CREATE TRIGGER " table "_added AFTER INSERT ON " table NOTE_ROW(table, "NEW", a, b)                                                   \
+    "CREATE TRIGGER " table "_changed AFTER UPDATE ON " table NOTE_ROW(table, "NEW", a, b)                                                 \
+    "CREATE TRIGGER " table "_gone AFTER DELETE ON " table NOTE_ROW(table, "OLD", a, b)                                                    \
+    "INSERT INTO change (tbl, a, b) SELECT '" table "', " a ", " b " FROM " table ";"
+
 static const char *const state_upgrades[] = {
     "ALTER TABLE channel_log ADD COLUMN action TEXT NOT NULL DEFAULT 'promote';"
     "ALTER TABLE channel_log ADD COLUMN note TEXT;"
@@ -82,32 +96,53 @@ static const char *const state_upgrades[] = {
     "CREATE INDEX channel_log_image ON channel_log (image);"
     "CREATE TABLE lineage (image BLOB NOT NULL, parent BLOB NOT NULL, PRIMARY KEY (image, parent)) WITHOUT ROWID;"
     "CREATE INDEX lineage_parent ON lineage (parent);",
+    /* What a lost state.db and a lost catalog are made again from: see store/ledger.h and store/published.c. */
+    "CREATE TABLE change (number INTEGER PRIMARY KEY AUTOINCREMENT, tbl TEXT NOT NULL, a NOT NULL, b NOT NULL, UNIQUE (tbl, a, b));"
+    "CREATE TABLE published (bake INTEGER PRIMARY KEY, mark INTEGER NOT NULL, record TEXT NOT NULL);"
+    "CREATE INDEX published_mark ON published (mark);"
+    /* Which store this is, or is a copy of; and up to which change it is nothing but a copy: see ledger_mirror(). */
+    "CREATE TABLE identity (what TEXT PRIMARY KEY, id BLOB NOT NULL) WITHOUT ROWID;"
+    "INSERT INTO identity VALUES ('store', randomblob(32));"
+    "CREATE TABLE copied (change INTEGER NOT NULL);"
+    NOTE_CHANGES("identity", "what", "what") NOTE_CHANGES("name", "name", "kind") NOTE_CHANGES("hold", "grp", "image") NOTE_CHANGES("journal_epoch", "grp", "grp")
+    NOTE_CHANGES("lineage", "image", "parent") NOTE_CHANGES("published", "bake", "bake"),
     NULL,
 };
 
-static void fill_spec(const char *dir, bool state, DatabaseSpec *ret, char **ret_path)
+static void fill_spec(const char *dir, bool state, const char *suffix, DatabaseSpec *ret, char **ret_path)
 {
+    g_autofree char *name = g_strconcat(state ? "state.db" : "catalog.db", suffix, NULL);
+
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = state ? 4 : 1,
+        .version = state ? 5 : 1,
         .schema = state ? state_schema : catalog_schema,
         .upgrades = state ? state_upgrades : NULL,
         .full = state,
     };
-    *ret_path = g_build_filename(dir, state ? "state.db" : "catalog.db", NULL);
+    *ret_path = g_build_filename(dir, name, NULL);
 }
 
-static bool open_one(const char *dir, bool state, DatabaseMode mode, Database **ret, GError **error)
+bool catalog_open_file(const char *dir, bool state, const char *suffix, DatabaseMode mode, Database **ret, GError **error)
 {
     g_autofree char *path = NULL;
     DatabaseSpec spec;
     bool ok;
 
-    fill_spec(dir, state, &spec, &path);
+    fill_spec(dir, state, suffix, &spec, &path);
     ok = database_open(path, mode, &spec, ret, error);
     g_free((char *)spec.what);
     return ok;
+}
+
+static bool open_one(const char *dir, bool state, DatabaseMode mode, Database **ret, GError **error)
+{
+    g_autofree char *path = g_build_filename(dir, state ? "state.db" : "catalog.db", NULL);
+
+    if (mode != DATABASE_CREATE && access(path, F_OK) < 0 && errno == ENOENT)
+        return fail(error, "store '%s' has lost its %s: kiln fsck --rebuild makes it again", dir, state ? "state.db" : "catalog.db");
+    return catalog_open_file(dir, state, "", mode, ret, error);
 }
 
 bool catalog_create(const char *dir, GError **error)
@@ -152,9 +187,14 @@ bool store_catalog(Store *store, Database **ret, GError **error)
     return open_lazily(store, false, &store->catalog, ret, error);
 }
 
+/* What a killed process committed and did not write out is written out by whoever comes next. */
 bool store_state_db(Store *store, Database **ret, GError **error)
 {
-    return open_lazily(store, true, &store->state, ret, error);
+    bool fresh = !g_atomic_pointer_get(&store->state);
+
+    if (!open_lazily(store, true, &store->state, ret, error))
+        return false;
+    return !fresh || (store->flags & STORE_OPEN_READONLY) || store_ledger_follow(store);
 }
 
 /* --- segments --- */

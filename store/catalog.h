@@ -12,6 +12,8 @@
 #include "store/segment.h"
 
 bool catalog_create(const char *dir, GError **error); /* both databases, for a new store */
+/* One of them, under its name and @suffix: for rebuilding beside what is there. */
+bool catalog_open_file(const char *dir, bool state, const char *suffix, DatabaseMode mode, Database **ret, GError **error);
 /* Opened on first use; fails when the store was opened without catalog. */
 bool store_catalog(Store *store, Database **ret, GError **error);
 bool store_state_db(Store *store, Database **ret, GError **error);

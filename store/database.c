@@ -184,6 +184,15 @@ bool database_begin(Database *db, bool durable, GError **error)
     return true;
 }
 
+bool database_read(Database *db, GError **error)
+{
+    g_rec_mutex_lock(&db->lock);
+    if (exec(db, "BEGIN", error))
+        return true;
+    g_rec_mutex_unlock(&db->lock);
+    return false;
+}
+
 bool database_commit(Database *db, GError **error)
 {
     if (!exec(db, "COMMIT", error)) {
@@ -308,6 +317,30 @@ bool database_run(Database *db, GError **error, const char *sql, const char *typ
     va_end(values);
     if (!query)
         return false;
+    while ((rc = query_step(query, error)) > 0)
+        ;
+    return rc == 0;
+}
+
+static void bind_value(sqlite3_stmt *stmt, int at, char type, const DatabaseValue *value)
+{
+    if (type == 'i')
+        (void)sqlite3_bind_int64(stmt, at, value->integer);
+    else if (type == 't')
+        (void)sqlite3_bind_text(stmt, at, value->text, -1, SQLITE_TRANSIENT);
+    else if (!digest_is_none(&value->digest))
+        (void)sqlite3_bind_blob(stmt, at, value->digest.bytes, DIGEST_SIZE, SQLITE_TRANSIENT);
+}
+
+bool database_run_values(Database *db, GError **error, const char *sql, const char *types, const DatabaseValue *values)
+{
+    g_autoptr(Query) query = database_query(db, error, sql, "");
+    int rc;
+
+    if (!query)
+        return false;
+    for (int i = 0; types[i]; i++)
+        bind_value(query->stmt, i + 1, types[i], &values[i]);
     while ((rc = query_step(query, error)) > 0)
         ;
     return rc == 0;

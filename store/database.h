@@ -33,10 +33,21 @@ void database_close(Database *db);
 
 /* @durable: the commit survives a power cut, and with it all commits before. */
 bool database_begin(Database *db, bool durable, GError **error);
+/* For several looks at one state; ends with database_rollback(). Works where nothing may be written. */
+bool database_read(Database *db, GError **error);
 bool database_commit(Database *db, GError **error); /* rolls back when it fails */
 void database_rollback(Database *db);
 
 bool database_run(Database *db, GError **error, const char *sql, const char *types, ...);
+
+/* The same with values that are only known at run time. A NULL text and digest_none are NULL. */
+typedef struct DatabaseValue {
+    int64_t integer;
+    const char *text; /* borrowed */
+    Digest digest;
+} DatabaseValue;
+bool database_run_values(Database *db, GError **error, const char *sql, const char *types, const DatabaseValue *values);
+
 int64_t database_last_id(Database *db);
 int64_t database_changes(Database *db); /* rows the last statement touched */
 

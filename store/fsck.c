@@ -15,6 +15,7 @@
 #include "store/journal.h"
 #include "store/io.h"
 #include "store/layer.h"
+#include "store/ledger.h"
 #include "store/map-private.h"
 #include "store/recovery.h"
 #include "store/signature.h"
@@ -356,7 +357,7 @@ bool store_fsck(Store *store, bool read_data, GPtrArray **ret_problems, GError *
         return false;
     if (!database_check(f.db, problems, error) || !database_check(f.state, problems, error) || !check_everything(&f, error) ||
         !store_channels_verify(store, problems, error) || !store_journals_verify(store, problems, error) ||
-        !store_heads_verify(store, NULL, problems, NULL, error))
+        !store_heads_verify(store, NULL, problems, NULL, error) || !store_ledger_verify(store, problems, error))
         return false;
     *ret_problems = g_steal_pointer(&problems);
     return true;

@@ -17,6 +17,7 @@
 #include "store/blob.h"
 #include "store/image-private.h"
 #include "store/io.h"
+#include "store/ledger.h"
 #include "store/reach.h"
 #include "store/store-private.h"
 
@@ -44,7 +45,7 @@ static bool drop_expired(Gc *gc, GError **error)
 
 static bool private_bytes(Gc *gc, int64_t *ret, GError **error)
 {
-    return reach_mark(gc->db, true, error) &&
+    return reach_mark(gc->db, true, error) && store_ledger_mark(gc->store, gc->db, error) &&
            database_int(gc->db, 0, ret, error,
                         "SELECT coalesce(sum(size), 0) FROM segment WHERE class = 0 AND digest IN (SELECT digest FROM live_segment)", "");
 }
@@ -201,7 +202,7 @@ static bool mark(Gc *gc, GError **error)
 
 static bool revive_and_sweep(Gc *gc, GError **error)
 {
-    return reach_mark(gc->db, true, error) && revive(gc, error) && sweep(gc, error);
+    return reach_mark(gc->db, true, error) && store_ledger_mark(gc->store, gc->db, error) && revive(gc, error) && sweep(gc, error);
 }
 
 static bool in_transaction(Gc *gc, bool (*step)(Gc *, GError **), GError **error)
@@ -247,6 +248,9 @@ bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, G
     Gc gc = { .store = store, .options = options, .report = &report, .young = young_limit(options) };
 
     if (!store_writable(store, error) || !store_catalog(store, &gc.db, error) || !store_clear_dead_owners(store, NULL, error))
+        return false;
+    /* Afterwards the ledger's head names what is needed, and outlives what was needed before. Without a state.db nothing is collected. */
+    if (!options->dry_run && !store_ledger_write(store, true, error))
         return false;
     /* What this store object committed and did not publish until now is given up by asking for a collection. */
     store_lease_release(g_steal_pointer(&store->lease));

@@ -17,6 +17,7 @@
 #include "base/scope.h"
 #include "store/image-private.h"
 #include "store/io.h"
+#include "store/ledger.h"
 #include "store/store-private.h"
 
 #include <fcntl.h>
@@ -196,6 +197,8 @@ void store_journal_close(StoreJournal *journal)
 {
     if (!journal)
         return;
+    if (journal->epoch)
+        (void)store_ledger_follow(journal->store); /* while the lock is held: who comes next need not */
     scope_close_fd(&journal->fd);
     g_free(journal->group);
     g_free(journal);
@@ -362,7 +365,7 @@ bool store_journal_append(StoreJournal *journal, GPtrArray *records, const GArra
         database_rollback(db);
         return false;
     }
-    return database_commit(db, error);
+    return database_commit(db, error) && store_ledger_follow_sometimes(journal->store);
 }
 
 static bool list_texts(Database *db, Query *query, GPtrArray **ret, GError **error)

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "store/channel-private.h"
 #include "store/image-private.h"
+#include "store/ledger.h"
 #include "store/store-private.h"
 
 #define EXPECT_DIGITS_MIN 12
@@ -72,7 +73,7 @@ bool store_channel_set_rules(Store *store, const char *name, const char *channel
         database_rollback(db);
         return false;
     }
-    return database_commit(db, error);
+    return database_commit(db, error) && store_ledger_follow(store);
 }
 
 static bool rules_in_force(Database *db, const char *name, const char *channel, GPtrArray **ret, GError **error)
@@ -269,7 +270,7 @@ bool store_promote(Store *store, const StorePromotion *promotion, bool *ret_move
     }
     if (ret_moved)
         *ret_moved = moving->len > 0;
-    return database_commit(p.db, error);
+    return database_commit(p.db, error) && store_ledger_follow(store);
 }
 
 /* --- the way back --- */

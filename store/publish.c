@@ -14,6 +14,7 @@
 #include "store/image-private.h"
 #include "store/journal.h"
 #include "store/layer.h"
+#include "store/ledger.h"
 #include "store/store-private.h"
 
 typedef struct Reference {
@@ -269,15 +270,15 @@ static bool write_names(Publishing *p, Database *db, GError **error)
 
 static bool publish_names(Publishing *p, GError **error)
 {
-    Database *db;
+    Database *db, *catalog;
 
-    if (!store_state_db(p->store, &db, error) || !database_begin(db, true, error))
+    if (!store_catalog(p->store, &catalog, error) || !store_state_db(p->store, &db, error) || !database_begin(db, true, error))
         return false;
-    if (!write_names(p, db, error)) {
+    if (!write_names(p, db, error) || !published_follow(catalog, db, error)) {
         database_rollback(db);
         return false;
     }
-    return database_commit(db, error);
+    return database_commit(db, error) && store_ledger_follow(p->store);
 }
 
 /* Read outside the transaction: recipes are blobs. */
@@ -315,9 +316,11 @@ static bool publish(Publishing *p, GError **error)
 bool store_publish(Store *store, const StoreSet *set, GError **error)
 {
     Publishing p = { .store = store, .set = set, .now = g_get_real_time() / G_USEC_PER_SEC };
+    Database *state;
     bool ok;
 
-    if (!store_writable(store, error) || !check_set(set, error))
+    /* The first look at state.db brings the ledger up to date: now, and not between the set and its names. */
+    if (!store_writable(store, error) || !check_set(set, error) || !store_state_db(store, &state, error))
         return false;
     p.references = g_array_new(FALSE, FALSE, sizeof(Reference));
     g_array_set_clear_func(p.references, clear_reference);
@@ -413,7 +416,7 @@ static bool remove_image(Store *store, Database *state, Database *catalog, const
         database_rollback(catalog);
         return false;
     }
-    return database_commit(catalog, error);
+    return database_commit(catalog, error) && store_ledger_follow(store);
 }
 
 /* Nobody may begin to hold the image between our look and its end, so the catalog is locked from the look on (store/journal.c). */

@@ -160,6 +160,58 @@ bool store_adopt(Store *store, GError **error)
     return database_commit(db, error);
 }
 
+/* --- all files --- */
+
+typedef struct Cataloguing {
+    Database *db;
+    GPtrArray *notes;
+} Cataloguing;
+
+/* A damaged segment is read as far as it goes: most of its frames may be whole. */
+static bool catalog_segment_file(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
+{
+    Cataloguing *c = arg;
+    g_autoptr(GError) why = NULL;
+    Segment *segment;
+    Digest digest, have;
+    bool packed;
+
+    if (!store_parse_file_name(fan, name, &digest, &packed) || packed)
+        return true;
+    if (!segment_get(store, &digest, &segment, &why)) {
+        g_ptr_array_add(c->notes, g_strdup(why->message));
+        return true;
+    }
+    if (!digest_of_file(dirfd, name, &have, NULL, &why) || !digest_equal(&digest, &have))
+        g_ptr_array_add(c->notes, g_strdup_printf("segment %s is damaged: run kiln fsck --read-data", name));
+    return catalog_add_segment(c->db, segment, g_get_real_time(), error);
+}
+
+static bool catalog_blob_file(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
+{
+    Cataloguing *c = arg;
+    g_autoptr(GError) why = NULL;
+    uint64_t size, stored;
+    Digest digest;
+    bool packed;
+
+    if (!store_parse_file_name(fan, name, &digest, &packed))
+        return true;
+    if (!blob_file_verify(store, &digest, &size, &stored, &why)) {
+        g_ptr_array_add(c->notes, g_strdup(why->message));
+        return true;
+    }
+    return catalog_add_blob(c->db, &digest, size, stored, g_get_real_time(), error) && store_catalog_map(store, c->db, &digest, error);
+}
+
+bool store_catalog_files(Store *store, Database *db, GPtrArray *notes, GError **error)
+{
+    Cataloguing c = {.db = db, .notes = notes};
+
+    return store_each_file(store, store->segments_fd, catalog_segment_file, &c, error) &&
+           store_each_file(store, store->blobs_fd, catalog_blob_file, &c, error);
+}
+
 bool store_recover(Store *store, GError **error)
 {
     bool found = false;

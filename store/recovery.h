@@ -16,6 +16,9 @@ bool store_parse_file_name(const char *fan, const char *name, Digest *ret, bool 
 /* Catalogues whole files without a row, removes broken ones. Takes the catalog's write lock. */
 bool store_adopt(Store *store, GError **error);
 
+/* Into an empty catalog, in its transaction: every file there is. One whose bytes are wrong stays, and is named in @notes. */
+bool store_catalog_files(Store *store, Database *db, GPtrArray *notes, GError **error);
+
 /* Adds the rows of the map in blob @digest; a blob that is no map is fine. In a transaction. */
 bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError **error);
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "store/channel-private.h"
 #include "store/image-private.h"
+#include "store/ledger.h"
 #include "store/store-private.h"
 
 /* --- lineage --- */
@@ -140,7 +141,7 @@ bool store_revoke(Store *store, GPtrArray *images, const StoreWhy *why, bool sto
         database_rollback(db);
         return false;
     }
-    return database_commit(db, error);
+    return database_commit(db, error) && store_ledger_follow(store);
 }
 
 /* --- asking --- */

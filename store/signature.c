@@ -6,7 +6,7 @@
 #include "store/signature.h"
 
 #include "base/error.h"
-#include "store/catalog.h"
+#include "store/ledger.h"
 #include "store/store-private.h"
 
 #define IMAGE_LOG "image"
@@ -161,7 +161,7 @@ bool store_sign_images(Store *store, GPtrArray *images, const SignatureKey *key,
         database_rollback(db);
         return false;
     }
-    return database_commit(db, error);
+    return database_commit(db, error) && store_ledger_follow(store);
 }
 
 /* --- heads --- */
@@ -198,7 +198,7 @@ bool store_sign_heads(Store *store, const SignatureKey *key, GPtrArray **ret, GE
         database_rollback(db);
         return false;
     }
-    if (!database_commit(db, error))
+    if (!database_commit(db, error) || !store_ledger_follow(store))
         return false;
     if (ret)
         *ret = g_steal_pointer(&heads);

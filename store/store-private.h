@@ -34,6 +34,8 @@ struct Store {
     unsigned next_name;
     StoreLease *lease;    /* taken with the first writer, kept to the end: what we committed may not be published yet */
 
+    int64_t ledger_at; /* monotonic time of the last writing of the ledger: see ledger.h */
+
     GMutex index_lock;
     BlockIndex *index;
 };

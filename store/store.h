@@ -13,6 +13,7 @@
  *   store/signature.h     signatures of images and of logs
  *   store/audit.h         who moved what, when and why
  *   store/upkeep.h        gc, fsck, stats
+ *   store/sync.h          a store copied into another folder
  *   store/working-disk.h  the block device a bake runs on
  *   store/disk-file.h     disk images as files, in and out
  *   store/disk-server.h   a stored disk over NBD
@@ -33,6 +34,7 @@
 #include "store/map.h"
 #include "store/oci.h"
 #include "store/signature.h"
+#include "store/sync.h"
 #include "store/tree.h"
 #include "store/upkeep.h"
 #include "store/working-disk.h"

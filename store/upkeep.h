@@ -35,6 +35,12 @@ bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, G
 /* Every problem is one sentence naming the object; true with an empty list means clean. */
 bool store_fsck(Store *store, bool read_data, GPtrArray **ret_problems /* of char* */, GError **error);
 
+/*
+ * Makes a missing or damaged catalog.db or state.db of the closed store in @dir again. Array of sentences: what was wrong, what came back, what
+ * did not; empty when both were whole.
+ */
+bool store_rebuild(const char *dir, GPtrArray **ret_notes, GError **error);
+
 /* Derived index from the segments, for fsck --rebuild-index. */
 bool store_rebuild_index(Store *store, GError **error);
 

@@ -148,9 +148,14 @@ bool cli_sign_heads(Store *store, const SignatureKey *key, GError **error)
     return !key || store_sign_heads(store, key, NULL, error) || fail_prefix(error, "it was done, but the log could not be signed");
 }
 
+char *cli_store_path(const CliContext *cli)
+{
+    return cli->store_dir ? g_strdup(cli->store_dir) : default_store();
+}
+
 bool cli_open_store(CliContext *cli, unsigned flags, Store **ret, GError **error)
 {
-    g_autofree char *dir = cli->store_dir ? g_strdup(cli->store_dir) : default_store();
+    g_autofree char *dir = cli_store_path(cli);
 
     return store_open(dir, flags, ret, error);
 }
