@@ -80,11 +80,11 @@ deps:
 
 # Everything below installs what it needs by itself, as root or through sudo.
 check-unit: all $(TESTS)
-	@prove --timer -e tests/run-unit $(TESTS) :: --tap
+	@prove --timer -j 2 -e tests/run-unit $(TESTS) :: --tap
 
 check: deps
 	@$(MAKE) --no-print-directory all $(TESTS) lint hdr-check
-	@prove --timer -e tests/run-unit $(TESTS) :: --tap
+	@prove --timer -j 2 -e tests/run-unit $(TESTS) :: --tap
 	@prove --timer --verbose $(LANES) tests/cli/*.sh
 
 # Hours, not minutes: many kills, the guest's every promise in the appliance, equal bakes, fuzzing.
