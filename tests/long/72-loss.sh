@@ -44,8 +44,9 @@ block() { # title, command...
     end_load "$title"
 }
 
-service_group 1 rolling
+service_group 1 canary # its ceiling is the highest
 start_balancer || { result 1 'HAProxy starts'; finish; }
+service_group 1 rolling
 ok 'version 1' kiln deploy apply --wait app.group.hcl
 block 'rolling' roll rolling
 block 'canary' roll canary
