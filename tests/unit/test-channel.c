@@ -8,20 +8,8 @@
 #include "base/file.h"
 
 #include <fcntl.h>
-#include <sqlite3.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static void sql(StoreFixture *f, const char *text)
-{
-    g_autofree char *path = g_build_filename(store_path(f->store), "state.db", NULL);
-    sqlite3 *db;
-
-    g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
-    sqlite3_busy_timeout(db, 10000);
-    g_assert_cmpint(sqlite3_exec(db, text, NULL, NULL, NULL), ==, SQLITE_OK);
-    sqlite3_close(db);
-}
 
 static void add_image(Store *store, GPtrArray *images, const char *name, const char *kind, int seed)
 {
@@ -213,8 +201,8 @@ static void test_way_back(StoreFixture *f, gconstpointer data)
     only = previous(f->store, "disk");
     g_assert_true(digest_equal(id_of(only, 0), id_of(two, 0)));
     /* Entries of an earlier version do not say what moved together: those of one second did. */
-    sql(f, "UPDATE channel_log SET extra = NULL, at = 1000 + (number - 1) / 2");
-    sql(f, "DELETE FROM channel_log WHERE number > 4");
+    test_state_sql(f->store, "UPDATE channel_log SET extra = NULL, at = 1000 + (number - 1) / 2");
+    test_state_sql(f->store, "DELETE FROM channel_log WHERE number > 4");
     g_clear_pointer(&only, g_ptr_array_unref);
     only = previous(f->store, NULL);
     g_assert_cmpuint(only->len, ==, 2);
@@ -360,19 +348,19 @@ static void test_tampering(StoreFixture *f, gconstpointer data)
     promote(f->store, one, "prod");
     promote(f->store, two, "prod");
     promote(f->store, two, "next");
-    sql(f, "CREATE TABLE kept AS SELECT * FROM channel_log");
+    test_state_sql(f->store, "CREATE TABLE kept AS SELECT * FROM channel_log");
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
 
-        sql(f, cases[i].sql);
+        test_state_sql(f->store, cases[i].sql);
         g_assert_true(store_channels_verify(f->store, problems, NULL));
         g_assert_cmpuint(problems->len, >, 0);
         g_test_message("%s: %s", cases[i].sql, (char *)problems->pdata[0]);
         g_assert_nonnull(strstr(problems->pdata[0], cases[i].says));
-        sql(f, "DELETE FROM channel_log; INSERT INTO channel_log SELECT * FROM kept");
+        test_state_sql(f->store, "DELETE FROM channel_log; INSERT INTO channel_log SELECT * FROM kept");
         assert_whole(f->store);
     }
-    sql(f, "DROP TABLE kept");
+    test_state_sql(f->store, "DROP TABLE kept");
 }
 
 /* --- signatures --- */
@@ -438,7 +426,7 @@ static void test_image_signatures(StoreFixture *f, gconstpointer data)
     g_assert_cmpuint(signatures->len, ==, 1);
     g_assert_true(store_signature_check(signatures->pdata[0], key));
     g_assert_false(store_signature_check(signatures->pdata[0], other));
-    sql(f, "UPDATE signature SET who = 'eve'");
+    test_state_sql(f->store, "UPDATE signature SET who = 'eve'");
     g_assert_true(store_signatures(f->store, id_of(images, 0), &changed, NULL));
     g_assert_false(store_signature_check(changed->pdata[0], key));
 }
@@ -487,16 +475,16 @@ static void test_signed_heads(StoreFixture *f, gconstpointer data)
     g_assert_true(store_sign_heads(f->store, key, NULL, NULL) && store_sign_heads(f->store, key, NULL, NULL));
     assert_heads(f, key, 4, NULL);
     assert_heads(f, NULL, 0, NULL);
-    sql(f, "CREATE TABLE kept AS SELECT * FROM journal; CREATE TABLE signed AS SELECT * FROM signature;"
+    test_state_sql(f->store, "CREATE TABLE kept AS SELECT * FROM journal; CREATE TABLE signed AS SELECT * FROM signature;"
            "DELETE FROM journal WHERE number = 2; UPDATE sqlite_sequence SET seq = 1 WHERE name = 'journal'");
     assert_heads(f, key, 4, "record 2 of group/web, which a signed head names, is gone");
     record(f->store, "{\"do\":\"something else\"}"); /* and a new end, whose chain is whole */
     assert_heads(f, NULL, 0, "record 2 of group/web is not the one");
-    sql(f, "DELETE FROM journal; INSERT INTO journal SELECT * FROM kept; UPDATE signature SET at = at + 1 WHERE log = 'channels'");
+    test_state_sql(f->store, "DELETE FROM journal; INSERT INTO journal SELECT * FROM kept; UPDATE signature SET at = at + 1 WHERE log = 'channels'");
     assert_heads(f, key, 4, "the signature of record 1 of channels is not valid");
-    sql(f, "DELETE FROM signature; INSERT INTO signature SELECT * FROM signed; DELETE FROM signature WHERE number = 4");
+    test_state_sql(f->store, "DELETE FROM signature; INSERT INTO signature SELECT * FROM signed; DELETE FROM signature WHERE number = 4");
     assert_heads(f, key, 3, "record 4 of the signatures was taken away");
-    sql(f, "DROP TABLE kept; DROP TABLE signed");
+    test_state_sql(f->store, "DROP TABLE kept; DROP TABLE signed");
 }
 
 /* --- the audit --- */
@@ -526,7 +514,7 @@ static void test_audit(StoreFixture *f, gconstpointer data)
 
     promote(f->store, one, "prod");
     promote(f->store, two, "prod");
-    sql(f, "UPDATE channel_log SET at = 1000 + number");
+    test_state_sql(f->store, "UPDATE channel_log SET at = 1000 + number");
     begin = g_strdup_printf("{\"do\":\"begin\",\"revision\":1,\"image\":\"%s\",\"plan\":\"sha256:77\",\"reason\":\"news\",\"on_behalf_of\":\"bob\"}",
                             digest_to_oci(id_of(one, 0), oci));
     record(f->store, begin);

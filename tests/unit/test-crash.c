@@ -9,6 +9,7 @@
  * KILN_TEST_POINTS=N checks about N points of each recording (default: what fits into a unit test), KILN_TEST_ROUNDS=N
  * kills N real processes at random times; with KILN_TEST_STOP the first wrong point ends it. A point that failed is made again by its numbers, which are printed.
  */
+#include "tests/unit/store-support.h"
 #include "tests/unit/crash-model-support.h"
 #include "tests/unit/oci-image-support.h"
 
@@ -124,25 +125,13 @@ static void mark(Store *store, const char *without)
 
 /* --- a life --- */
 
-static void fill(uint8_t *bytes, size_t size, uint64_t seed)
-{
-    uint64_t x = 88172645463325252ull ^ (seed * 0x9E3779B97F4A7C15ull);
-
-    for (size_t i = 0; i < size; i += 8) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        memcpy(bytes + i, &x, 8);
-    }
-}
-
 /* A third noise of its own, a third noise that all versions share, a third nothing. */
 static uint8_t *make_disk(unsigned version)
 {
     uint8_t *disk = g_malloc0(DISK_SIZE);
 
-    fill(disk, DISK_SIZE / 3, 1);
-    fill(disk + DISK_SIZE / 3 * 2, DISK_SIZE / 3, 100 + version);
+    test_noise(disk, DISK_SIZE / 3, 1);
+    test_noise(disk + DISK_SIZE / 3 * 2, DISK_SIZE / 3, 100 + version);
     memset(disk + 446, 0, 64); /* a partition table */
     disk[446 + 4] = 0x83;
     disk[510] = 0x55;
@@ -498,7 +487,7 @@ static void spoil_index(const Fixture *f, uint32_t seed)
 
     if (fd < 0)
         return;
-    fill(noise, sizeof(noise), seed);
+    test_noise(noise, sizeof(noise), seed);
     g_assert_cmpint(pwrite(fd, noise, 40, 40), ==, 40);
     close(fd);
 }

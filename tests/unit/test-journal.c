@@ -16,17 +16,6 @@
 
 #define OLD_HASH "2ce4dffbc0e02a003fab840a0dac6b07b0b676c082856de539405ad58693b7c2"
 
-static void sql(StoreFixture *f, const char *text)
-{
-    g_autofree char *path = g_build_filename(store_path(f->store), "state.db", NULL);
-    sqlite3 *db;
-
-    g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
-    sqlite3_busy_timeout(db, 10000);
-    g_assert_cmpint(sqlite3_exec(db, text, NULL, NULL, NULL), ==, SQLITE_OK);
-    sqlite3_close(db);
-}
-
 static void say(StoreJournal *journal, const char *what, int number)
 {
     g_autoptr(GPtrArray) records = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
@@ -107,12 +96,12 @@ static void test_epochs_rise(StoreFixture *f, gconstpointer data)
 
         g_assert_cmpint(store_journal_epoch(journal), ==, i);
     }
-    sql(f, "DELETE FROM journal_epoch"); /* what records say counts as well */
+    test_state_sql(f->store, "DELETE FROM journal_epoch"); /* what records say counts as well */
     {
         g_autoptr(StoreJournal) journal = open_group(f->store, "web");
         say(journal, "begin", 1);
     }
-    sql(f, "UPDATE journal SET epoch = 40; DELETE FROM journal_epoch");
+    test_state_sql(f->store, "UPDATE journal SET epoch = 40; DELETE FROM journal_epoch");
     {
         g_autoptr(StoreJournal) journal = open_group(f->store, "web");
         g_assert_cmpint(store_journal_epoch(journal), ==, 41);
@@ -149,15 +138,15 @@ static void test_tampering(StoreFixture *f, gconstpointer data)
 
     fill(f);
     assert_verifies(f->store, NULL);
-    sql(f, "CREATE TABLE kept AS SELECT * FROM journal");
+    test_state_sql(f->store, "CREATE TABLE kept AS SELECT * FROM journal");
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_test_message("%s", cases[i].sql);
-        sql(f, cases[i].sql);
+        test_state_sql(f->store, cases[i].sql);
         assert_verifies(f->store, cases[i].says);
-        sql(f, "DELETE FROM journal; INSERT INTO journal SELECT * FROM kept");
+        test_state_sql(f->store, "DELETE FROM journal; INSERT INTO journal SELECT * FROM kept");
         assert_verifies(f->store, NULL);
     }
-    sql(f, "DROP TABLE kept");
+    test_state_sql(f->store, "DROP TABLE kept");
 }
 
 static void test_fsck_finds_it(StoreFixture *f, gconstpointer data)
@@ -165,7 +154,7 @@ static void test_fsck_finds_it(StoreFixture *f, gconstpointer data)
     g_autoptr(GPtrArray) problems = NULL;
 
     fill(f);
-    sql(f, "UPDATE journal SET who = 'eve' WHERE number = 3");
+    test_state_sql(f->store, "UPDATE journal SET who = 'eve' WHERE number = 3");
     g_assert_true(store_fsck(f->store, false, &problems, NULL));
     g_assert_cmpuint(problems->len, ==, 1);
     g_assert_nonnull(strstr(problems->pdata[0], "group 'db'"));

@@ -15,29 +15,7 @@
 
 #define MIB (1024 * 1024)
 
-static Store *open_store(const char *path, unsigned flags)
-{
-    g_autoptr(GError) error = NULL;
-    Store *store = NULL;
-
-    store_open(path, flags, &store, &error);
-    g_assert_no_error(error);
-    return store;
-}
-
 /* --- a store with something of everything --- */
-
-static void fill(uint8_t *bytes, size_t size, uint64_t seed)
-{
-    uint64_t x = 88172645463325252ull ^ (seed * 0x9E3779B97F4A7C15ull);
-
-    for (size_t i = 0; i < size; i += 8) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        memcpy(bytes + i, &x, 8);
-    }
-}
 
 static void make_map(Store *store, uint64_t seed, Digest *ret)
 {
@@ -46,7 +24,7 @@ static void make_map(Store *store, uint64_t seed, Digest *ret)
     g_autoptr(MapWriter) map = NULL;
     MapResult result;
 
-    fill(bytes, MIB, seed);
+    test_noise(bytes, MIB, seed);
     g_assert_true(store_writer_open(store, BLOCK_PUBLIC, &writer, NULL) && map_writer_new(writer, MIB, NULL, &map, NULL) &&
                   map_writer_write(map, 0, bytes, MIB, NULL) && map_writer_finish(map, NULL) && store_writer_commit(writer, NULL));
     map_writer_result(map, &result);
@@ -144,7 +122,7 @@ static void add_images(Store *store, GString *to)
         g_autoptr(StoreMap) map = NULL;
 
         g_assert_true(store_image_provenance(store, image, &provenance, NULL));
-        fill(wanted, MIB, (uint64_t)json_integer_value(json_object_get(provenance, "seed")));
+        test_noise(wanted, MIB, (uint64_t)json_integer_value(json_object_get(provenance, "seed")));
         g_assert_true(store_map_open(store, &image->map, &map, NULL) && store_map_pread(map, got, MIB, 0, NULL));
         g_assert_cmpint(memcmp(wanted, got, MIB), ==, 0);
         g_string_append_printf(to, "%s %s %s %d %d\n", image->name, image->kind, digest_to_oci(&image->id, oci), (int)image->set, (int)image->created);
@@ -201,7 +179,7 @@ static char *says(Store *store)
 
 static char *says_at(const char *path)
 {
-    g_autoptr(Store) store = open_store(path, 0);
+    g_autoptr(Store) store = test_store_open(path, 0);
 
     return says(store);
 }
@@ -220,7 +198,7 @@ static guint count_problems(Store *store)
 
 static void assert_clean(const char *path)
 {
-    g_autoptr(Store) store = open_store(path, 0);
+    g_autoptr(Store) store = test_store_open(path, 0);
 
     g_assert_cmpuint(count_problems(store), ==, 0);
 }
@@ -296,7 +274,7 @@ static void test_goes_on(StoreFixture *f, gconstpointer data)
     g_autoptr(GPtrArray) images = NULL;
 
     test_lost_both(f, data);
-    f->store = open_store(g_getenv("S"), 0);
+    f->store = test_store_open(g_getenv("S"), 0);
     images = publish(f->store, "three", 3);
     promote(f->store, images, "prod");
     lose(f, "rm \"$S\"/state.db*");
@@ -353,7 +331,7 @@ static void test_follows_a_kill(StoreFixture *f, gconstpointer data)
     path = close_store(f);
     pid = fork();
     if (pid == 0) {
-        Store *own = open_store(path, 0);
+        Store *own = test_store_open(path, 0);
 
         g_setenv("KILN_TEST_FAIL", "rename:1:KILL", TRUE);
         io_fault_reload();
@@ -379,12 +357,12 @@ static void test_older_state(StoreFixture *f, gconstpointer data)
 
     path = close_store(f);
     shell(path, "cp \"$S\"/state.db \"$S\"/../old.db");
-    f->store = open_store(path, 0);
+    f->store = test_store_open(path, 0);
     promote(f->store, images, "prod");
     before = says(f->store);
     g_free(close_store(f));
     shell(path, "rm \"$S\"/state.db*; cp \"$S\"/../old.db \"$S\"/state.db");
-    f->store = open_store(path, 0);
+    f->store = test_store_open(path, 0);
     g_assert_cmpuint(count_problems(f->store), ==, 1);
     g_assert_false(store_gc(f->store, &(StoreGcOptions){.grace = 0}, &report, NULL));
     g_free(close_store(f));
@@ -440,7 +418,7 @@ static void test_sync(StoreFixture *f, gconstpointer data)
     sync_to(f->store, copy);
     assert_same(f->store, copy);
     /* The copy is a store: it goes on, and is copied itself. */
-    other = open_store(copy, 0);
+    other = test_store_open(copy, 0);
     promote(other, three, "test");
     write_journal(other, "web", 7, 3, &((StoreImage *)three->pdata[0])->id);
     sync_to(other, again);
@@ -462,13 +440,13 @@ static void test_sync_spares(StoreFixture *f, gconstpointer data)
 {
     g_autofree char *copy = g_build_filename(f->dir, "copy", NULL), *strange = g_build_filename(f->dir, "strange", NULL), *home = NULL;
     g_autoptr(GPtrArray) images = publish(f->store, "one", 1), more = NULL, own = NULL, strangers = NULL;
-    g_autoptr(Store) other = open_store(strange, STORE_OPEN_CREATE), second = NULL;
+    g_autoptr(Store) other = test_store_open(strange, STORE_OPEN_CREATE), second = NULL;
 
     strangers = publish(other, "other", 5);
     assert_refused(f->store, strange, "another one");
     assert_refused(other, store_path(f->store), "another one");
     sync_to(f->store, copy);
-    second = open_store(copy, 0);
+    second = test_store_open(copy, 0);
     own = publish(second, "own", 2);
     more = publish(f->store, "more", 3);
     assert_refused(f->store, copy, "of its own");
@@ -487,7 +465,7 @@ static void test_sync_refuses(StoreFixture *f, gconstpointer data)
 
     assert_refused(f->store, store_path(f->store), "itself");
     sync_to(f->store, copy);
-    other = open_store(copy, 0);
+    other = test_store_open(copy, 0);
     promote(other, images, "prod");
     promote(f->store, images, "test");
     before = says(other);
@@ -521,7 +499,7 @@ static void sync_killed(const char *from, const char *to, int at)
     pid_t pid = fork();
 
     if (pid == 0) {
-        Store *own = open_store(from, 0);
+        Store *own = test_store_open(from, 0);
 
         g_setenv("KILN_TEST_FAIL", fault, TRUE);
         io_fault_reload();
@@ -555,7 +533,7 @@ static void test_sync_resumes(StoreFixture *f, gconstpointer data)
         assert_clean(copy);
     }
     g_assert_cmpint(unseen, >=, 2);
-    f->store = open_store(path, 0);
+    f->store = test_store_open(path, 0);
     g_assert_cmpuint(sync_to(f->store, copy).segments, ==, 0);
     assert_same(f->store, copy);
 }

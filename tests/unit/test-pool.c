@@ -2,6 +2,8 @@
 /*
  * The pool: opening, blobs, the bytes of segments seen by other programs, killed writers, full disks.
  */
+#include "tests/unit/store-support.h"
+
 #include "store/store.h"
 
 #include "store/io.h"
@@ -40,28 +42,6 @@ static void tear_down(Fixture *f, gconstpointer data)
     g_free(f->path);
 }
 
-static Store *open_store(const char *path, unsigned flags)
-{
-    g_autoptr(GError) error = NULL;
-    Store *store = NULL;
-
-    store_open(path, flags, &store, &error);
-    g_assert_no_error(error);
-    return store;
-}
-
-static void fill(uint8_t *bytes, size_t size, uint64_t seed)
-{
-    uint64_t x = 88172645463325252ull ^ (seed * 0x9E3779B97F4A7C15ull);
-
-    for (size_t i = 0; i < size; i += 8) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        memcpy(bytes + i, &x, 8);
-    }
-}
-
 /* Stores @size bytes of noise in one map and commits. */
 static bool store_noise(Store *store, size_t size, uint64_t seed, Digest *ret, GError **error)
 {
@@ -70,7 +50,7 @@ static bool store_noise(Store *store, size_t size, uint64_t seed, Digest *ret, G
     g_autoptr(MapWriter) map = NULL;
     MapResult result;
 
-    fill(bytes, size, seed);
+    test_noise(bytes, size, seed);
     if (!store_writer_open(store, BLOCK_PUBLIC, &writer, error) || !map_writer_new(writer, size, NULL, &map, error) ||
         !map_writer_write(map, 0, bytes, size, error) || !map_writer_finish(map, error) || !store_writer_commit(writer, error))
         return false;
@@ -113,8 +93,8 @@ static void test_create(Fixture *f, gconstpointer data)
 
     g_assert_false(store_open(f->path, 0, &store, &error));
     g_assert_nonnull(strstr(error->message, f->path));
-    store_close(open_store(f->path, STORE_OPEN_CREATE));
-    store_close(open_store(f->path, 0));
+    store_close(test_store_open(f->path, STORE_OPEN_CREATE));
+    store_close(test_store_open(f->path, 0));
     g_assert_true(g_file_get_contents(format, &text, NULL, NULL));
     g_assert_cmpstr(text, ==, "kiln-store 1\n");
 }
@@ -123,9 +103,9 @@ static void test_half_made(Fixture *f, gconstpointer data)
 {
     g_autofree char *format = g_build_filename(f->path, "format", NULL);
 
-    store_close(open_store(f->path, STORE_OPEN_CREATE));
+    store_close(test_store_open(f->path, STORE_OPEN_CREATE));
     g_assert_cmpint(g_unlink(format), ==, 0); /* as if the creation had been killed before its last step */
-    store_close(open_store(f->path, STORE_OPEN_CREATE));
+    store_close(test_store_open(f->path, STORE_OPEN_CREATE));
 }
 
 static void test_foreign_folder(Fixture *f, gconstpointer data)
@@ -146,7 +126,7 @@ static void test_newer(Fixture *f, gconstpointer data)
     g_autoptr(GError) error = NULL;
     Store *store;
 
-    store_close(open_store(f->path, STORE_OPEN_CREATE));
+    store_close(test_store_open(f->path, STORE_OPEN_CREATE));
     g_assert_true(g_file_set_contents(format, "kiln-store 2\n", -1, NULL));
     g_assert_false(store_open(f->path, STORE_OPEN_CREATE, &store, &error));
     g_assert_nonnull(strstr(error->message, "newer kiln (format 2, this one reads 1): upgrade kiln"));
@@ -154,14 +134,14 @@ static void test_newer(Fixture *f, gconstpointer data)
 
 static void test_readonly(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE), *reader;
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE), *reader;
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(GPtrArray) images = NULL;
     Digest digest;
 
     g_assert_true(store_blob_put(store, "hello", 5, &digest, NULL));
-    reader = open_store(f->path, STORE_OPEN_READONLY); /* beside the writer */
+    reader = test_store_open(f->path, STORE_OPEN_READONLY); /* beside the writer */
     g_assert_true(store_blob_get(reader, &digest, 100, &bytes, NULL));
     g_assert_true(store_list_images(reader, true, &images, NULL));
     g_assert_false(store_writer_open(reader, BLOCK_PUBLIC, &writer, NULL));
@@ -171,7 +151,7 @@ static void test_readonly(Fixture *f, gconstpointer data)
 
 static void test_readonly_media(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE);
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE);
     g_autoptr(GPtrArray) images = NULL;
     g_autoptr(GError) error = NULL;
     Digest digest;
@@ -183,7 +163,7 @@ static void test_readonly_media(Fixture *f, gconstpointer data)
         g_test_skip("cannot mount here");
         return;
     }
-    store = open_store(f->path, STORE_OPEN_READONLY);
+    store = test_store_open(f->path, STORE_OPEN_READONLY);
     g_assert_true(store_list_images(store, true, &images, &error));
     g_assert_no_error(error);
     assert_clean(store);
@@ -195,7 +175,7 @@ static void test_readonly_media(Fixture *f, gconstpointer data)
 
 static void test_blob(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE);
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE);
     g_autofree char *text = g_strnfill(100000, 'x');
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(GError) error = NULL;
@@ -221,7 +201,7 @@ static void test_blob(Fixture *f, gconstpointer data)
 
 static void test_blob_file(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE);
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE);
     g_autofree char *in = g_build_filename(f->dir, "in", NULL), *out = g_build_filename(f->dir, "out", NULL);
     g_autofree char *got = NULL;
     g_autofree uint8_t *bytes = g_malloc(3 * MIB);
@@ -230,7 +210,7 @@ static void test_blob_file(Fixture *f, gconstpointer data)
     uint64_t size;
     Digest digest, wanted;
 
-    fill(bytes, 3 * MIB, 2);
+    test_noise(bytes, 3 * MIB, 2);
     g_assert_cmpint(write(fd, bytes, 3 * MIB), ==, 3 * MIB);
     digest_of(bytes, 3 * MIB, &wanted);
     g_assert_true(store_blob_put_file(store, fd, &digest, &size, NULL)); /* all of it, although the offset is at the end */
@@ -248,7 +228,7 @@ static void test_blob_file(Fixture *f, gconstpointer data)
 
 static void test_damaged_blob(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE);
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE);
     g_autoptr(GBytes) bytes = NULL;
     g_autofree char *file = NULL;
     char hex[DIGEST_HEX_SIZE];
@@ -266,7 +246,7 @@ static void test_damaged_blob(Fixture *f, gconstpointer data)
 
 static void test_zstd_reads_segments(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE);
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE);
     g_autofree uint8_t *bytes = g_malloc(2 * MIB);
     g_autofree char *command = NULL, *got = NULL, *out = g_build_filename(f->dir, "plain", NULL);
     g_autoptr(StoreWriter) writer = NULL;
@@ -278,7 +258,7 @@ static void test_zstd_reads_segments(Fixture *f, gconstpointer data)
         store_close(store);
         return;
     }
-    fill(bytes, MIB, 3); /* half of it does not compress, half does */
+    test_noise(bytes, MIB, 3); /* half of it does not compress, half does */
     for (size_t i = MIB; i < 2 * MIB; i += 8)
         memcpy(bytes + i, &(uint64_t){ i / 64 }, 8);
     g_assert_true(store_writer_open(store, BLOCK_PUBLIC, &writer, NULL) && map_writer_new(writer, 2 * MIB, NULL, &map, NULL) &&
@@ -297,13 +277,13 @@ static void test_zstd_reads_segments(Fixture *f, gconstpointer data)
 
 static void test_uncommitted(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE);
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE);
     StoreWriter *writer;
     MapWriter *map;
     g_autofree uint8_t *bytes = g_malloc(MIB);
     g_autoptr(json_t) stats = NULL;
 
-    fill(bytes, MIB, 4);
+    test_noise(bytes, MIB, 4);
     g_assert_true(store_writer_open(store, BLOCK_PUBLIC, &writer, NULL) && map_writer_new(writer, MIB, NULL, &map, NULL) &&
                   map_writer_write(map, 0, bytes, MIB, NULL));
     store_writer_free(writer); /* in this order on purpose */
@@ -317,20 +297,20 @@ static void test_uncommitted(Fixture *f, gconstpointer data)
 
 static void test_tmpdir(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE), *other;
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE), *other;
     g_autofree char *dir = NULL;
     pid_t pid = fork();
     int status;
 
     if (pid == 0) {
-        other = open_store(f->path, 0);
+        other = test_store_open(f->path, 0);
         g_assert_true(store_make_tmpdir(other, &dir, NULL));
         raise(SIGKILL);
     }
     g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
     g_assert_true(store_make_tmpdir(store, &dir, NULL));
     g_assert_cmpuint(count_tmp(f->path), ==, 2);
-    other = open_store(f->path, 0); /* clears the dead one, not ours */
+    other = test_store_open(f->path, 0); /* clears the dead one, not ours */
     g_assert_cmpuint(count_tmp(f->path), ==, 1);
     g_assert_cmpint(access(dir, F_OK), ==, 0);
     store_close(other);
@@ -340,7 +320,7 @@ static void test_tmpdir(Fixture *f, gconstpointer data)
 
 static void write_for_ever(const char *path, int round)
 {
-    Store *store = open_store(path, 0);
+    Store *store = test_store_open(path, 0);
     Digest digest;
 
     for (int i = 0;; i++) {
@@ -351,7 +331,7 @@ static void write_for_ever(const char *path, int round)
 
 static void test_killed(Fixture *f, gconstpointer data)
 {
-    store_close(open_store(f->path, STORE_OPEN_CREATE));
+    store_close(test_store_open(f->path, STORE_OPEN_CREATE));
     for (int round = 0; round < 12; round++) {
         pid_t pid = fork();
         int status;
@@ -364,7 +344,7 @@ static void test_killed(Fixture *f, gconstpointer data)
         g_assert_cmpint(kill(pid, SIGKILL), ==, 0);
         g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
         g_assert_true(WIFSIGNALED(status)); /* it did not end by itself, on a failed assertion */
-        store = open_store(f->path, 0);
+        store = test_store_open(f->path, 0);
         g_assert_cmpuint(count_tmp(f->path), ==, 0);
         assert_clean(store);
         g_assert_true(store_noise(store, 8 * B, 999999, &digest, NULL));
@@ -384,7 +364,7 @@ static void kill_at(const char *path, const char *call, int n, uint64_t seed, in
 
         g_setenv("KILN_TEST_FAIL", fault, TRUE);
         io_fault_reload();
-        store = open_store(path, 0);
+        store = test_store_open(path, 0);
         g_assert_true(store_noise(store, 40 * B, seed, &digest, NULL));
         _exit(0);
     }
@@ -396,14 +376,14 @@ static void test_crash_points(Fixture *f, gconstpointer data)
     static const char *const calls[] = { "pwrite", "fdatasync", "fsync", "rename", "mkdir" };
     uint64_t seed = 5000;
 
-    store_close(open_store(f->path, STORE_OPEN_CREATE));
+    store_close(test_store_open(f->path, STORE_OPEN_CREATE));
     for (size_t c = 0; c < G_N_ELEMENTS(calls); c++) {
         for (int n = 1; n < 20; n++) {
             Store *store;
             int status;
 
             kill_at(f->path, calls[c], n, seed++, &status);
-            store = open_store(f->path, 0);
+            store = test_store_open(f->path, 0);
             assert_clean(store);
             store_close(store);
             g_assert_cmpuint(count_tmp(f->path), ==, 0);
@@ -421,7 +401,7 @@ static void test_faults(Fixture *f, gconstpointer data)
     static const char *const faults[] = { "pwrite:1:ENOSPC", "pwrite:4:ENOSPC", "fdatasync:1:EIO", "fdatasync:2:EIO", "rename:1:ENOSPC",
                                           "rename:2:EIO",    "fsync:1:EIO",     "fsync:3:EIO",     "open:6:EMFILE",   "mkdir:1:ENOSPC" };
 
-    store_close(open_store(f->path, STORE_OPEN_CREATE));
+    store_close(test_store_open(f->path, STORE_OPEN_CREATE));
     for (size_t i = 0; i < G_N_ELEMENTS(faults); i++) {
         pid_t pid = fork();
         int status;
@@ -440,7 +420,7 @@ static void test_faults(Fixture *f, gconstpointer data)
         g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
         g_assert_true(WIFEXITED(status));
         g_assert_cmpint(WEXITSTATUS(status), ==, 10);
-        store = open_store(f->path, 0);
+        store = test_store_open(f->path, 0);
         assert_clean(store);
         store_close(store);
     }
@@ -458,7 +438,7 @@ static void test_full_disk(Fixture *f, gconstpointer data)
         g_test_skip("cannot mount here");
         return;
     }
-    store = open_store(f->path, STORE_OPEN_CREATE);
+    store = test_store_open(f->path, STORE_OPEN_CREATE);
     g_assert_true(store_noise(store, MIB, 1, &kept, &error));
     g_assert_false(store_noise(store, 8 * MIB, 2, &digest, &error));
     g_assert_error(error, KILN_ERROR, KILN_ERROR_NO_SPACE);
@@ -467,7 +447,7 @@ static void test_full_disk(Fixture *f, gconstpointer data)
     assert_clean(store);
     g_assert_true(store_noise(store, MIB / 2, 3, &digest, NULL)); /* the room of the failed one is free again */
     store_close(store);
-    store = open_store(f->path, 0);
+    store = test_store_open(f->path, 0);
     g_assert_true(store_blob_get(store, &kept, MIB, &bytes, NULL));
     assert_clean(store);
     store_close(store);
@@ -478,7 +458,7 @@ static void test_full_disk(Fixture *f, gconstpointer data)
 
 static void test_two_writers(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE);
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE);
     g_autofree uint8_t *bytes = g_malloc(MIB);
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(json_t) stats = NULL;
@@ -487,7 +467,7 @@ static void test_two_writers(Fixture *f, gconstpointer data)
 
     for (int i = 0; i < 3; i++) {
         if (fork() == 0) {
-            Store *own = open_store(f->path, 0);
+            Store *own = test_store_open(f->path, 0);
 
             for (int j = 0; j < 6; j++)
                 g_assert_true(store_noise(own, MIB, 100 + (uint64_t)(i * 10 + j), &digest, NULL));
@@ -511,7 +491,7 @@ static void test_two_writers(Fixture *f, gconstpointer data)
 
 static void test_index_lost(Fixture *f, gconstpointer data)
 {
-    Store *store = open_store(f->path, STORE_OPEN_CREATE);
+    Store *store = test_store_open(f->path, STORE_OPEN_CREATE);
     g_autofree char *index = g_build_filename(f->path, "index/blocks", NULL);
     g_autofree char *garbage = g_strnfill(4 * MIB, 'g');
     g_autoptr(json_t) stats = NULL;
@@ -520,11 +500,11 @@ static void test_index_lost(Fixture *f, gconstpointer data)
     g_assert_true(store_noise(store, MIB, 1, &digest, NULL));
     store_close(store);
     g_assert_cmpint(g_unlink(index), ==, 0);
-    store = open_store(f->path, 0);
+    store = test_store_open(f->path, 0);
     g_assert_true(store_noise(store, MIB, 1, &digest, NULL));
     store_close(store);
     g_assert_true(g_file_set_contents(index, garbage, 4 * MIB, NULL));
-    store = open_store(f->path, 0);
+    store = test_store_open(f->path, 0);
     g_assert_true(store_noise(store, MIB, 1, &digest, NULL));
     g_assert_true(store_rebuild_index(store, NULL));
     g_assert_true(store_noise(store, MIB, 1, &digest, NULL));

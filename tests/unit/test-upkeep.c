@@ -2,6 +2,8 @@
 /*
  * gc takes what nothing reaches and nothing else; fsck finds what is wrong.
  */
+#include "tests/unit/store-support.h"
+
 #include "store/store.h"
 
 #include "base/file.h"
@@ -22,21 +24,11 @@ typedef struct Fixture {
     Store *store;
 } Fixture;
 
-static Store *open_store(const char *path, unsigned flags)
-{
-    g_autoptr(GError) error = NULL;
-    Store *store = NULL;
-
-    store_open(path, flags, &store, &error);
-    g_assert_no_error(error);
-    return store;
-}
-
 static void set_up(Fixture *f, gconstpointer data)
 {
     f->dir = g_dir_make_tmp("kiln-test-XXXXXX", NULL);
     f->path = g_build_filename(f->dir, "store", NULL);
-    f->store = open_store(f->path, STORE_OPEN_CREATE);
+    f->store = test_store_open(f->path, STORE_OPEN_CREATE);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
@@ -47,18 +39,6 @@ static void tear_down(Fixture *f, gconstpointer data)
     g_free(f->path);
 }
 
-static void fill(uint8_t *bytes, size_t size, uint64_t seed)
-{
-    uint64_t x = 88172645463325252ull ^ (seed * 0x9E3779B97F4A7C15ull);
-
-    for (size_t i = 0; i < size; i += 8) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        memcpy(bytes + i, &x, 8);
-    }
-}
-
 static void make_map(Store *store, BlockClass class, uint64_t seed, Digest *ret)
 {
     g_autofree uint8_t *bytes = g_malloc(MIB);
@@ -66,7 +46,7 @@ static void make_map(Store *store, BlockClass class, uint64_t seed, Digest *ret)
     g_autoptr(MapWriter) map = NULL;
     MapResult result;
 
-    fill(bytes, MIB, seed);
+    test_noise(bytes, MIB, seed);
     g_assert_true(store_writer_open(store, class, &writer, NULL) && map_writer_new(writer, MIB, NULL, &map, NULL) &&
                   map_writer_write(map, 0, bytes, MIB, NULL) && map_writer_finish(map, NULL) && store_writer_commit(writer, NULL));
     map_writer_result(map, &result);
@@ -148,7 +128,7 @@ static void assert_readable(Store *store, const Digest *digest, uint64_t seed)
     g_autofree uint8_t *wanted = g_malloc(MIB), *got = g_malloc(MIB);
     g_autoptr(StoreMap) map = NULL;
 
-    fill(wanted, MIB, seed);
+    test_noise(wanted, MIB, seed);
     g_assert_true(store_map_open(store, digest, &map, NULL) && store_map_pread(map, got, MIB, 0, NULL));
     g_assert_cmpint(memcmp(wanted, got, MIB), ==, 0);
 }
@@ -213,7 +193,7 @@ static void test_lease(Fixture *f, gconstpointer data)
     g_assert_true(pipe(to_child) == 0 && pipe(to_parent) == 0);
     pid = fork();
     if (pid == 0) {
-        Store *own = open_store(f->path, 0);
+        Store *own = test_store_open(f->path, 0);
 
         make_map(own, BLOCK_PUBLIC, 5, &map);
         g_assert_cmpint(write(to_parent[1], &map, sizeof(map)), ==, sizeof(map));
@@ -252,7 +232,7 @@ static void put_memo(Store *store, const char *key, uint64_t seed, Digest *ret_b
 {
     g_autofree uint8_t *bytes = g_malloc(MIB);
 
-    fill(bytes, MIB, seed);
+    test_noise(bytes, MIB, seed);
     g_assert_true(store_blob_put(store, bytes, MIB, ret_blob, NULL) && store_memo_put(store, key, "value", ret_blob, NULL, NULL));
 }
 
@@ -368,7 +348,7 @@ static void shell(Fixture *f, const char *command)
 static void reopen(Fixture *f)
 {
     store_close(f->store);
-    f->store = open_store(f->path, 0);
+    f->store = test_store_open(f->path, 0);
 }
 
 static void test_fsck_finds(Fixture *f, gconstpointer data)
@@ -442,11 +422,11 @@ static void test_adopt(Fixture *f, gconstpointer data)
     make_map(f->store, BLOCK_PUBLIC, 1, &one);
     store_close(f->store);
     shell(f, "cd \"$S\" && cp catalog.db old.db");
-    f->store = open_store(f->path, 0);
+    f->store = test_store_open(f->path, 0);
     make_map(f->store, BLOCK_PUBLIC, 2, &two);
     store_close(f->store);
     shell(f, "cd \"$S\" && mv old.db catalog.db");
-    f->store = open_store(f->path, 0);
+    f->store = test_store_open(f->path, 0);
     g_assert_cmpint(stat_of(f->store, "segments"), ==, 1);
     g_assert_cmpuint(count_problems(f->store, true), ==, 0);
     g_assert_cmpint(stat_of(f->store, "segments"), ==, 2);
