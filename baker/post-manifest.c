@@ -60,21 +60,13 @@ bool post_manifest_check(const json_t *args, const char **ret_argument, GError *
 
 /* ---- one build ---- */
 
-static void set_digest(json_t *object, const char *key, const Digest *digest)
-{
-    char text[DIGEST_OCI_SIZE];
-
-    if (!digest_is_none(digest))
-        json_object_set_new(object, key, json_string(digest_to_oci(digest, text)));
-}
-
 static json_t *image_json(const StoreImage *image)
 {
     json_t *object = json_object();
 
-    set_digest(object, "image_id", &image->id);
-    set_digest(object, "manifest", &image->manifest);
-    set_digest(object, "tree", &image->tree.tree);
+    json_set_digest(object, "image_id", &image->id);
+    json_set_digest(object, "manifest", &image->manifest);
+    json_set_digest(object, "tree", &image->tree.tree);
     json_object_set_new(object, "size", json_integer((json_int_t)image->size));
     return object;
 }

@@ -127,3 +127,11 @@ void json_array_add_new(json_t *list, json_t *value)
         }
     json_array_append_new(list, value);
 }
+
+void json_set_digest(json_t *object, const char *key, const Digest *digest)
+{
+    char oci[DIGEST_OCI_SIZE];
+
+    if (!digest_is_none(digest))
+        json_object_set_new(object, key, json_string(digest_to_oci(digest, oci)));
+}

@@ -34,6 +34,9 @@ bool json_get_strings(const json_t *object, const char *key, char ***ret, GError
 /* Appends @value, which it takes, unless @list has an equal one. */
 void json_array_add_new(json_t *list, json_t *value);
 
+/* Sets @key to "sha256:..."; digest_none is left out. */
+void json_set_digest(json_t *object, const char *key, const Digest *digest);
+
 /* Every key of @object must be in @allowed (NULL-terminated); else *ret_bad is the first that is not (borrowed). */
 bool json_only_keys(const json_t *object, const char *const *allowed, const char **ret_bad);
 

@@ -375,7 +375,7 @@ static int send_skip(virStreamPtr stream, long long length, void *arg)
 static bool send_disk(LvHost *host, virStorageVolPtr volume, const HostImageWant *want, StoreMap *map, BoundedCall *call, GError **error)
 {
     g_autofree char *title = g_strdup_printf("image to %s", host->uri);
-    g_autoptr(Progress) progress = progress_new(title, host_image_data_size(map), true);
+    g_autoptr(Progress) progress = progress_new(title, store_map_data_size(map), true);
     g_autoptr(ContentHash) hash = content_hash_new();
     Sending sending = {.map = map, .size = store_map_size(map), .hash = hash, .progress = progress, .call = call};
     auto_stream stream = virStreamNew(host->connection, 0);

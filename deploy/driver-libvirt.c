@@ -524,7 +524,7 @@ static bool libvirt_needs(Driver *driver, const StoreImage *image, const Instanc
     start_on_all(self, run_needs, &want, NULL, calls, NULL);
     for (unsigned i = 0; i < self->count; i++)
         if (calls[i] && finish(self, i, calls[i], SILENCE, NULL))
-            count_needs(bounded_call_data(calls[i]), shape, counts[i], host_image_data_size(map), &ret[i]);
+            count_needs(bounded_call_data(calls[i]), shape, counts[i], store_map_data_size(map), &ret[i]);
     free_calls(calls, self->count);
     return true;
 }

@@ -23,17 +23,11 @@ static const char *const database_folders[] = {
 /* The first VOLUME of the config, or NULL. */
 static bool declared_volume(Store *store, const StoreImage *image, char **ret, GError **error)
 {
-    g_autoptr(GBytes) bytes = NULL;
     g_autoptr(json_t) config = NULL;
     const char *key;
     json_t *volumes, *value;
-    gsize size;
-    const char *text;
 
-    if (!store_blob_get(store, &image->id, CONFIG_MAX, &bytes, error))
-        return false;
-    text = g_bytes_get_data(bytes, &size);
-    if (!json_parse(text, size, CONFIG_MAX, "the image's config", &config, error))
+    if (!store_image_config(store, &image->id, CONFIG_MAX, NULL, &config, error))
         return false;
     volumes = json_object_get(json_object_get(config, "config"), "Volumes");
     json_object_foreach (volumes, key, value) {

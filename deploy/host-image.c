@@ -26,14 +26,12 @@ static const struct {
 
 bool host_image_want(Store *store, const Digest *id, HostImageWant *ret, GError **error)
 {
-    g_autoptr(GBytes) text = NULL;
     g_autoptr(json_t) config = NULL;
     HostImageWant want = {.id = *id};
     const char *content = NULL, *arch = NULL;
     int64_t size = 0;
 
-    if (!store_blob_get(store, id, CONFIG_MAX, &text, error) ||
-        !json_parse(g_bytes_get_data(text, NULL), g_bytes_get_size(text), CONFIG_MAX, "the image's config", &config, error) ||
+    if (!store_image_config(store, id, CONFIG_MAX, NULL, &config, error) ||
         !json_get_string(config, "content", NULL, &content, error) || !json_get_string(config, "arch", "", &arch, error) ||
         !json_get_int(config, "size", -1, &size, error))
         return false;
@@ -178,19 +176,6 @@ bool host_image_stamp_fits(const char *folder, const HostImageWant *want)
 
 /* --- writing --- */
 
-uint64_t host_image_data_size(StoreMap *map)
-{
-    uint64_t size = store_map_size(map), total = 0, end;
-    bool zero;
-
-    for (uint64_t at = 0; at < size; at = end) {
-        store_map_extent(map, at, &end, &zero);
-        end = MIN(end, size);
-        total += zero ? 0 : end - at;
-    }
-    return total;
-}
-
 /* Blocks that are zero inside of an extent stay holes. */
 static bool write_piece(int fd, const uint8_t *data, size_t size, uint64_t offset, const char *path, GError **error)
 {
@@ -223,7 +208,7 @@ static bool write_extent(StoreMap *map, int fd, const char *path, ContentHash *h
 
 static bool write_disk(StoreMap *map, int fd, const char *path, const HostImageWant *want, GError **error)
 {
-    g_autoptr(Progress) progress = progress_new("image to this host", host_image_data_size(map), true);
+    g_autoptr(Progress) progress = progress_new("image to this host", store_map_data_size(map), true);
     g_autoptr(ContentHash) hash = content_hash_new();
     g_autofree uint8_t *buffer = g_malloc(PIECE);
     uint64_t size = store_map_size(map), end;

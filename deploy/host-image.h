@@ -50,7 +50,4 @@ bool host_image_stamp_fits(const char *folder, const HostImageWant *want);
 /* Image files whose digest is not in @keep (array of Digest) and whose path is no key of @used go, with their stamps. */
 bool host_image_forget(const char *folder, const GArray *keep, GHashTable *used, GError **error);
 
-/* Bytes of data (not holes) of an image's map: what bringing it moves. */
-uint64_t host_image_data_size(StoreMap *map);
-
 #endif

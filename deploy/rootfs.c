@@ -43,13 +43,6 @@ static OciParent *as_parent(const StoreImage *image)
     return parent;
 }
 
-static bool load_config(Store *store, const StoreImage *image, GBytes **ret, json_t **ret_json, GError **error)
-{
-    if (!store_blob_get(store, &image->id, CONFIG_MAX, ret, error))
-        return fail_prefix(error, "the image's config");
-    return json_parse(g_bytes_get_data(*ret, NULL), g_bytes_get_size(*ret), CONFIG_MAX, "the image's config", ret_json, error);
-}
-
 /* What a layer unpacks to: written in kiln's own ones, to be found out by unpacking where it was kept as it came. */
 static bool diff_id(Store *store, const StoreLayerRef *ref, Digest *ret, GError **error)
 {
@@ -492,7 +485,7 @@ bool rootfs_write(Store *store, const StoreImage *image, const char *dir, GError
     auto_fd int rootfd = -1;
     Output out;
 
-    if (!load_config(store, image, &config, &json, error) || !check_layers(store, image, json, error) ||
+    if (!store_image_config(store, &image->id, CONFIG_MAX, &config, &json, error) || !check_layers(store, image, json, error) ||
         !load_tree(store, image, &tree, &files, error) || !check_room(dir, content_size(tree), error))
         return false;
     if (mkdir(rootfs, 0755) < 0 || (rootfd = open(rootfs, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)

@@ -81,22 +81,14 @@ const char *channel_kind_name(const char *kind)
 
 /* --- entries and their hashes --- */
 
-static void set_digest(json_t *object, const char *key, const Digest *digest)
-{
-    char oci[DIGEST_OCI_SIZE];
-
-    if (!digest_is_none(digest))
-        json_object_set_new(object, key, json_string(digest_to_oci(digest, oci)));
-}
-
 /* A field that an entry does not have is left out: entries of earlier versions keep their hashes. */
 static void entry_hash(const StoreChannelEntry *entry, Digest *ret)
 {
     g_autoptr(json_t) text = json_pack("{s:I, s:o, s:o, s:o, s:o}", "at", (json_int_t)entry->at, "action", store_text_json(entry->action), "name",
                                        store_text_json(entry->name), "kind", store_text_json(entry->kind), "channel", store_text_json(entry->channel));
 
-    set_digest(text, "image", &entry->image);
-    set_digest(text, "previous", &entry->previous);
+    json_set_digest(text, "image", &entry->image);
+    json_set_digest(text, "previous", &entry->previous);
     if (entry->who)
         json_object_set_new(text, "who", store_text_json(entry->who));
     if (entry->note)

@@ -124,26 +124,13 @@ bool disk_export_raw(StoreMap *map, int fd, GError **error)
     return true;
 }
 
-static uint64_t data_size(StoreMap *map)
-{
-    uint64_t size = store_map_size(map), total = 0, end;
-    bool zero;
-
-    for (uint64_t at = 0; at < size; at = end) {
-        store_map_extent(map, at, &end, &zero);
-        end = MIN(end, size);
-        total += zero ? 0 : end - at;
-    }
-    return total;
-}
-
 bool disk_export_qcow2(StoreMap *map, int fd, GError **error)
 {
     g_autoptr(Progress) progress = NULL;
 
     if (!can_have_holes(fd))
         return fail(error, "a qcow2 image cannot be written to a pipe; name a file");
-    progress = progress_new("export", data_size(map), true);
+    progress = progress_new("export", store_map_data_size(map), true);
     if (!qcow2_write(map, fd, progress, error))
         return false;
     progress_done(progress);
@@ -152,7 +139,7 @@ bool disk_export_qcow2(StoreMap *map, int fd, GError **error)
 
 bool disk_export_gce(StoreMap *map, int fd, GError **error)
 {
-    g_autoptr(Progress) progress = progress_new("export", data_size(map), true);
+    g_autoptr(Progress) progress = progress_new("export", store_map_data_size(map), true);
 
     if (!gce_write(map, fd, progress, error))
         return false;

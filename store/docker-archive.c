@@ -190,16 +190,14 @@ bool docker_export(Store *store, const StoreImage *image, const char *path, GErr
     Docker docker = {.store = store, .image = image};
     g_autoptr(GBytes) config = NULL;
     g_autoptr(json_t) parsed = NULL;
-    gsize size = 0;
     bool ok;
 
     if (digest_is_none(&image->manifest) || !image->layers)
         return fail(error, "'%s' is a disk image and has no container layers", image->name);
-    if (!store_blob_get(store, &image->id, CONFIG_MAX, &config, error))
+    if (!store_image_config(store, &image->id, CONFIG_MAX, &config, &parsed, error))
         return false;
     docker.config = config;
-    ok = json_parse(g_bytes_get_data(config, &size), g_bytes_get_size(config), CONFIG_MAX, "the image's config", &parsed, error) &&
-         read_diff_ids(&docker, parsed, error) && export_to_path(path, write_archive, &docker, error);
+    ok = read_diff_ids(&docker, parsed, error) && export_to_path(path, write_archive, &docker, error);
     g_free(docker.diff_ids);
     return ok;
 }

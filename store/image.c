@@ -227,6 +227,22 @@ bool store_image_inputs(Store *store, const StoreImage *image, GHashTable **ret,
     return true;
 }
 
+bool store_image_config(Store *store, const Digest *id, size_t max, GBytes **ret_bytes, json_t **ret, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    const char *text;
+    gsize size;
+
+    if (!store_blob_get(store, id, max, &bytes, error))
+        return fail_prefix(error, "the image's config");
+    text = g_bytes_get_data(bytes, &size);
+    if (!json_parse(text, size, max, "the image's config", ret, error))
+        return false;
+    if (ret_bytes)
+        *ret_bytes = g_steal_pointer(&bytes);
+    return true;
+}
+
 bool store_image_provenance(Store *store, const StoreImage *image, json_t **ret, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;

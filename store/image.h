@@ -66,6 +66,8 @@ bool store_resolve_set(Store *store, const char *ref, GPtrArray **ret, GError **
 
 /* All images, newest first; array of StoreImage*. @all: also those no name refers to as newest. */
 bool store_list_images(Store *store, bool all, GPtrArray **ret, GError **error);
+/* The config whose digest is @id, parsed; refused over @max bytes. @ret_bytes as they are hashed, may be NULL. */
+bool store_image_config(Store *store, const Digest *id, size_t max, GBytes **ret_bytes, json_t **ret, GError **error);
 /* The blobs that its set was published with, name -> Digest*. */
 bool store_image_inputs(Store *store, const StoreImage *image, GHashTable **ret, GError **error);
 bool store_image_provenance(Store *store, const StoreImage *image, json_t **ret, GError **error);

@@ -167,6 +167,19 @@ void store_map_extent(const StoreMap *map, uint64_t offset, uint64_t *ret_end, b
     *ret_end = MIN(body->size, *ret_zero ? start : start + (uint64_t)run->count * STORE_BLOCK_SIZE);
 }
 
+uint64_t store_map_data_size(const StoreMap *map)
+{
+    uint64_t size = store_map_size(map), total = 0, end;
+    bool zero;
+
+    for (uint64_t at = 0; at < size; at = end) {
+        store_map_extent(map, at, &end, &zero);
+        end = MIN(end, size);
+        total += zero ? 0 : end - at;
+    }
+    return total;
+}
+
 /* Hashes of @count blocks of a run from its @skip-th on. */
 static bool run_hashes(StoreMap *map, const MapRun *run, uint32_t skip, size_t count, Digest *ret, GError **error)
 {

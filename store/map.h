@@ -36,6 +36,8 @@ bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GEr
 
 /* The extent that holds @offset: its end (exclusive, bytes) and whether it is zeroes. Adjacent data extents may come separately. */
 void store_map_extent(const StoreMap *map, uint64_t offset, uint64_t *ret_end, bool *ret_zero);
+/* Bytes in extents that are not zeroes: what copying the disk without its holes moves. */
+uint64_t store_map_data_size(const StoreMap *map);
 
 /* Hashes of @count blocks from block number @first; digest_none for zero blocks. */
 bool store_map_hashes(StoreMap *map, uint64_t first, size_t count, Digest *ret, GError **error);

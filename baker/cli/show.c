@@ -11,25 +11,11 @@
 
 #define CONFIG_MAX (16u << 20)
 
-static void set_digest(json_t *object, const char *key, const Digest *digest)
-{
-    char oci[DIGEST_OCI_SIZE];
-
-    if (!digest_is_none(digest))
-        json_object_set_new(object, key, json_string(digest_to_oci(digest, oci)));
-}
-
 static bool add_config(Store *store, const StoreImage *image, json_t *document, GError **error)
 {
-    g_autoptr(GBytes) bytes = NULL;
     json_t *config = NULL;
-    gsize size;
-    const char *text;
 
-    if (!store_blob_get(store, &image->id, CONFIG_MAX, &bytes, error))
-        return false;
-    text = g_bytes_get_data(bytes, &size);
-    if (!json_parse(text, size, CONFIG_MAX, "the image's config", &config, error))
+    if (!store_image_config(store, &image->id, CONFIG_MAX, NULL, &config, error))
         return false;
     json_object_set_new(document, "config", config);
     return true;
@@ -47,7 +33,7 @@ static bool add_inputs(Store *store, const StoreImage *image, json_t *document, 
         return false;
     g_hash_table_iter_init(&iter, inputs);
     while (g_hash_table_iter_next(&iter, &name, &digest))
-        set_digest(object, name, digest);
+        json_set_digest(object, name, digest);
     return true;
 }
 
@@ -58,10 +44,10 @@ static bool describe(Store *store, const StoreImage *image, json_t **ret, GError
 
     json_object_set_new(document, "name", json_string(image->name));
     json_object_set_new(document, "kind", json_string(image->kind));
-    set_digest(document, "id", &image->id);
-    set_digest(document, "manifest", &image->manifest);
-    set_digest(document, "map", &image->map);
-    set_digest(document, "tree", &image->tree.tree);
+    json_set_digest(document, "id", &image->id);
+    json_set_digest(document, "manifest", &image->manifest);
+    json_set_digest(document, "map", &image->map);
+    json_set_digest(document, "tree", &image->tree.tree);
     json_object_set_new(document, "size", json_integer((json_int_t)image->size));
     json_object_set_new(document, "new_bytes", json_integer((json_int_t)image->new_bytes));
     json_object_set_new(document, "created", json_integer(image->created));
@@ -70,7 +56,7 @@ static bool describe(Store *store, const StoreImage *image, json_t **ret, GError
         const StoreLayerRef *layer = image->layers->pdata[i];
         json_t *one = json_object();
 
-        set_digest(one, "digest", &layer->blob);
+        json_set_digest(one, "digest", &layer->blob);
         json_object_set_new(one, "kept", json_string(digest_is_none(&layer->recipe) ? "verbatim" : "recipe"));
         json_array_append_new(layers, one);
     }
