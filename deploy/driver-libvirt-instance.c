@@ -149,19 +149,36 @@ static DriverInstance *instance_of(LvHost *host, virDomainPtr domain, const Doma
     return instance;
 }
 
-bool lv_observe(LvHost *host, GPtrArray *instances, BoundedCall *call, GError **error)
+/* All domains of the host, to be freed one by one and then the list; -1 with an error. */
+static int list_domains(LvHost *host, virDomainPtr **ret, GError **error)
 {
     virDomainPtr *domains = NULL;
-    bool ok = true;
     int count;
 
     if (!lv_connect(host, error))
-        return false;
+        return -1;
     count = virConnectListAllDomains(host->connection, &domains, 0);
-    if (count < 0)
-        return lv_fail(host, error, "list domains");
-    if (count > DOMAINS_MAX)
-        ok = fail(error, "%s has %d domains, which is over %d", host->uri, count, DOMAINS_MAX);
+    if (count < 0) {
+        (void)lv_fail(host, error, "list domains");
+        return -1;
+    }
+    if (count > DOMAINS_MAX) {
+        (void)fail(error, "%s has %d domains, which is over %d", host->uri, count, DOMAINS_MAX);
+        for (int i = 0; i < count; i++)
+            (void)virDomainFree(domains[i]);
+        free(domains);
+        return -1;
+    }
+    *ret = domains;
+    return count;
+}
+
+bool lv_observe(LvHost *host, GPtrArray *instances, BoundedCall *call, GError **error)
+{
+    virDomainPtr *domains = NULL;
+    int count = list_domains(host, &domains, error);
+    bool ok = count >= 0;
+
     for (int i = 0; i < count; i++) {
         g_autoptr(DomainView) view = NULL;
         g_autoptr(GError) why = NULL;
@@ -182,14 +199,9 @@ bool lv_observe(LvHost *host, GPtrArray *instances, BoundedCall *call, GError **
 bool lv_used_files(LvHost *host, GHashTable *ret_files, GHashTable *ret_names, BoundedCall *call, GError **error)
 {
     virDomainPtr *domains = NULL;
-    bool ok = true;
-    int count;
+    int count = list_domains(host, &domains, error);
+    bool ok = count >= 0;
 
-    if (!lv_connect(host, error))
-        return false;
-    count = virConnectListAllDomains(host->connection, &domains, 0);
-    if (count < 0)
-        return lv_fail(host, error, "list domains");
     for (int i = 0; i < count; i++) {
         g_autoptr(DomainView) view = NULL;
 
