@@ -13,7 +13,8 @@ static const double ROUND_PAUSE = 0.5, ROUND_PAUSE_BUSY = 0.05, RETRY_PAUSE = 5;
 
 typedef struct Watched {
     char *name;
-    Controller *controller;  /* NULL: another process has the group, or it could not be opened */
+    Controller *controller;  /* NULL: another process has the group, it could not be opened, or it has ended */
+    Group *ended;            /* a destroyed group, read on in case it is deployed again; NULL: it is not destroyed */
     int64_t retry_at;        /* monotonic microseconds */
     char *last_problem;
     ControllerStep step;
@@ -25,6 +26,7 @@ static void watched_free(gpointer data)
     Watched *watched = data;
 
     controller_close(watched->controller);
+    group_free(watched->ended);
     g_free(watched->last_problem);
     g_free(watched->name);
     g_free(watched);
@@ -41,13 +43,23 @@ static void note_problem(Watched *watched, const GError *error)
     g_clear_pointer(&watched->controller, controller_close);
 }
 
+/* Whether there is nothing to watch. What cannot be read is told by who opens it. */
+static bool has_ended(Watched *watched, Store *store)
+{
+    if (watched->ended ? group_refresh(watched->ended, NULL) : group_read(store, watched->name, &watched->ended, NULL))
+        if (watched->ended->destroyed)
+            return true;
+    g_clear_pointer(&watched->ended, group_free);
+    return false;
+}
+
 static bool ensure_open(Watched *watched, Store *store, const SignatureKey *key)
 {
     g_autoptr(GError) error = NULL;
 
     if (watched->controller)
         return true;
-    if (g_get_monotonic_time() < watched->retry_at)
+    if (g_get_monotonic_time() < watched->retry_at || has_ended(watched, store))
         return false;
     if (controller_open(store, watched->name, false, &watched->controller, &error)) {
         watched->controller->key = key;
@@ -71,10 +83,8 @@ static bool watch_one(Watched *watched, Store *store, const SignatureKey *key)
     }
     g_clear_pointer(&watched->last_problem, g_free);
     watched->quiet = watched->step.settled || controller_is_quiet(&watched->step);
-    if (watched->controller->group->destroyed) {
+    if (watched->controller->group->destroyed)
         g_clear_pointer(&watched->controller, controller_close);
-        watched->retry_at = G_MAXINT64;
-    }
     return watched->step.acted;
 }
 
@@ -108,12 +118,8 @@ static bool find_groups(Store *store, char **names, GPtrArray *list, GError **er
         return true;
     if (!store_journal_groups(store, &all, error))
         return false;
-    for (guint i = 0; i < all->len; i++) {
-        g_autoptr(Group) group = NULL;
-
-        if (!has(list, all->pdata[i]) && group_read(store, all->pdata[i], &group, NULL) && !group->destroyed)
-            add(list, all->pdata[i]);
-    }
+    for (guint i = 0; i < all->len; i++)
+        add(list, all->pdata[i]);
     return true;
 }
 
@@ -162,7 +168,7 @@ static int tell_once(CliContext *cli, GPtrArray *list)
     for (guint i = 0; i < list->len; i++) {
         const Watched *watched = list->pdata[i];
 
-        if (!watched->controller && watched->retry_at != G_MAXINT64)
+        if (!watched->controller && !watched->ended)
             status = 1;
         else if (watched->controller && !cli->json)
             printf("%s %s\n", watched->name, watched->step.settled ? "as applied" : wait_sentence(watched->step.wait));

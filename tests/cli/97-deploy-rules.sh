@@ -113,6 +113,34 @@ group 2 3
 fails 1 'too few places' 'places' kiln deploy plan app.group.hcl
 places=64
 
+# --- a group that ends and comes again while it is watched ---
+(exec "$KILN" deploy watch) >watch.out 2>watch.err &
+watcher=$!
+sleep 1
+ok 'the watcher destroys it when told' kiln deploy destroy app
+until_true() { # tries of 0.1 s, command...
+    tries=$1
+    shift
+    until "$@"; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+gone() { [ -z "$(instances)" ]; }
+until_true 100 gone
+result $? 'it is gone'
+group 2 2
+ok 'deployed again' until_true 20 kiln deploy apply --wait --retry app.group.hcl
+dead=$(instances | cut -d' ' -f1)
+echo '{"dies": ["'"$dead"'"]}' >"$world/faults.json"
+healed() { [ "$(instances | wc -w)" = 2 ] && ! instances | grep -qw "$dead"; }
+until_true 150 healed
+result $? 'it is watched again' || explain watch.err
+kill $watcher
+wait $watcher
+rm -f "$world/faults.json"
+
 # --- the end ---
 group 2 2
 ok 'destroy' kiln deploy destroy app
