@@ -28,6 +28,16 @@ static bool find(const char *const *names, unsigned count, const char *name, uns
     return false;
 }
 
+bool action_is_decision(ActionKind kind)
+{
+    return kind >= ACTION_LOST;
+}
+
+bool action_is_on_instance(ActionKind kind)
+{
+    return kind <= ACTION_DESTROY || kind == ACTION_LOST;
+}
+
 const char *action_kind_name(ActionKind kind)
 {
     return kind_names[kind];

@@ -7,10 +7,9 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "base/units.h"
-#include "deploy/perform.h"
 #include "deploy/firewall.h"
 #include "deploy/judge.h"
+#include "deploy/perform.h"
 #include "deploy/repair.h"
 
 static const double POLL = 0.1, POLL_IDLE = 2, POLL_FAILED_MAX = 10; /* seconds */
@@ -42,15 +41,14 @@ void controller_close(Controller *controller)
 
 bool controller_verb(Controller *controller, const char *verb, json_t *arguments, const char *reason, const char *on_behalf_of, GError **error)
 {
-    json_t *record = json_pack("{s:s, s:s}", "do", "verb", "verb", verb);
+    return group_append_one(controller->group, group_verb_record(verb, arguments, reason, on_behalf_of), error) &&
+           world_extend(controller->world, error);
+}
 
-    if (arguments)
-        json_object_set_new(record, "arguments", arguments);
-    if (reason)
-        json_object_set_new(record, "reason", json_string_nocheck(reason));
-    if (on_behalf_of)
-        json_object_set_new(record, "on_behalf_of", json_string_nocheck(on_behalf_of));
-    return group_append_one(controller->group, record, error) && world_extend(controller->world, error);
+void controller_note_failure(Controller *controller, const char *sentence)
+{
+    g_free(controller->last_failure);
+    controller->last_failure = g_strdup(sentence);
 }
 
 bool controller_want(Controller *controller, const Plan *plan, GError **error)
@@ -111,15 +109,13 @@ static void note_late(Controller *controller)
 
     for (guint i = 0; i < state->instances->len; i++) {
         const Instance *row = &g_array_index(state->instances, Instance, i);
-        char *why;
+        g_autofree char *why = NULL;
 
         if (row->ended || row->served || row->drained || row->revision != state->target || (!row->start_late && row->life != LIFE_DEAD))
             continue;
         why = world_why_not(controller->world, row);
-        if (!why)
-            continue;
-        g_free(controller->last_failure);
-        controller->last_failure = why;
+        if (why)
+            controller_note_failure(controller, why);
     }
 }
 

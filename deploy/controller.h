@@ -56,7 +56,10 @@ bool controller_is_quiet(const ControllerStep *step);
 /* Journals what @plan asks for; the next step begins it. */
 bool controller_want(Controller *controller, const Plan *plan, GError **error);
 
-/* Journals a verb: {verb, arguments (taken, may be NULL), reason, on_behalf_of}. */
+/* The sentence that explains a rollout's failure, should this have been the last that went wrong. */
+void controller_note_failure(Controller *controller, const char *sentence);
+
+/* Journals a verb: {verb, arguments (borrowed, may be NULL), reason, on_behalf_of}. */
 bool controller_verb(Controller *controller, const char *verb, json_t *arguments, const char *reason, const char *on_behalf_of, GError **error);
 
 #endif

@@ -109,17 +109,29 @@ int group_host(Group *group, const char *driver, const char *host)
     return (int)group->hosts->len - 1;
 }
 
+void group_instance_name(const Group *group, uint32_t revision, uint32_t slot, uint32_t attempt, char ret[96])
+{
+    InstanceId id = {.revision = revision, .slot = slot, .attempt = attempt};
+
+    (void)g_strlcpy(id.group, group->name, sizeof id.group);
+    instance_name(&id, ret);
+}
+
+char *group_instance_address(const Group *group, const InstanceFacts *facts)
+{
+    const RevisionFacts *revision = group_revision_facts(group, facts->revision);
+
+    return facts->address && revision ? g_strdup_printf("%s:%u", facts->address, revision->spec->shape.port) : NULL;
+}
+
+uint32_t group_color(const Group *group, uint32_t revision)
+{
+    const Revision *known = group_revision(group->state, revision);
+
+    return known ? known->color : 0;
+}
+
 /* --- actions as records --- */
-
-static bool is_decision(ActionKind kind)
-{
-    return kind >= ACTION_LOST;
-}
-
-static bool is_on_instance(ActionKind kind)
-{
-    return kind <= ACTION_DESTROY || kind == ACTION_LOST;
-}
 
 json_t *group_action_record(Group *group, const Action *action)
 {
@@ -127,7 +139,7 @@ json_t *group_action_record(Group *group, const Action *action)
 
     if (action->revision)
         json_object_set_new(record, "revision", json_integer(action->revision));
-    if (is_on_instance(action->kind)) {
+    if (action_is_on_instance(action->kind)) {
         json_object_set_new(record, "slot", json_integer(action->slot));
         json_object_set_new(record, "attempt", json_integer(action->attempt));
         if (action->host >= 0 && (guint)action->host < group->hosts->len)
@@ -143,21 +155,19 @@ json_t *group_action_record(Group *group, const Action *action)
         json_object_set_new(record, "phase", json_string(phase_name(action->phase)));
         json_object_set_new(record, "step", json_integer(action->step));
     }
-    if (!is_decision(action->kind))
+    if (!action_is_decision(action->kind))
         json_object_set_new(record, "n", json_integer(++group->last_intent));
     return record;
 }
 
 char *group_action_line(const Group *group, const Action *action)
 {
-    InstanceId id = {.revision = action->revision, .slot = action->slot, .attempt = action->attempt};
     char name[96];
 
-    (void)g_strlcpy(id.group, group->name, sizeof id.group);
-    instance_name(&id, name);
+    group_instance_name(group, action->revision, action->slot, action->attempt, name);
     if (action->kind == ACTION_ROUTE && action->weight && action->weight != WEIGHT_MAX)
         return g_strdup_printf("%s %s weight %u", action_kind_name(action->kind), name, action->weight);
-    if (is_on_instance(action->kind))
+    if (action_is_on_instance(action->kind))
         return g_strdup_printf("%s %s", action_kind_name(action->kind), name);
     if (action->kind == ACTION_SWITCH)
         return g_strdup_printf("switch to color %u", action->color);
@@ -292,7 +302,7 @@ static void facts_of_intent(Group *group, const Action *action, const json_t *re
 {
     InstanceFacts *facts;
 
-    if (!is_on_instance(action->kind))
+    if (!action_is_on_instance(action->kind))
         return;
     facts = group_facts(group, action->revision, action->slot, action->attempt);
     if (action->kind == ACTION_CREATE) {
@@ -312,7 +322,7 @@ static void facts_of_outcome(Group *group, const Action *action, const json_t *r
 {
     InstanceFacts *facts;
 
-    if (!is_on_instance(action->kind))
+    if (!action_is_on_instance(action->kind))
         return;
     facts = group_facts(group, action->revision, action->slot, action->attempt);
     if (action->kind == ACTION_ATTEST)
@@ -377,7 +387,7 @@ static void fold_action(Group *group, const json_t *record, int64_t at)
         return;
     group_intend(group_rules(group), group->state, &action);
     facts_of_intent(group, &action, record, at);
-    if (is_decision(action.kind))
+    if (action_is_decision(action.kind))
         fold_decision(group, &action, record, at);
     else {
         group->last_intent = MAX(group->last_intent, n);
@@ -567,23 +577,30 @@ static void add_named(GArray *holds, const json_t *record)
         g_array_append_val(holds, digest);
 }
 
+/* What is held once @records are read: what was before, and what they name; NULL when they change nothing about it. */
+static GArray *holds_with(const Group *group, const GPtrArray *records)
+{
+    GArray *holds = NULL;
+
+    for (guint i = 0; i < records->len; i++)
+        if (changes_holds(records->pdata[i]) && !holds)
+            holds = group_holds(group);
+    for (guint i = 0; holds && i < records->len; i++)
+        add_named(holds, records->pdata[i]);
+    return holds;
+}
+
 bool group_append(Group *group, GPtrArray *records, GError **error)
 {
-    g_autoptr(GArray) holds = group_holds(group);
-    bool hold = false;
+    g_autoptr(GArray) with = holds_with(group, records), after = NULL;
 
-    for (guint i = 0; i < records->len; i++) {
-        hold = hold || changes_holds(records->pdata[i]);
-        add_named(holds, records->pdata[i]);
-    }
-    if (!store_journal_append(group->journal, records, hold ? holds : NULL, error) || !group_refresh(group, error))
+    if (!store_journal_append(group->journal, records, with, error) || !group_refresh(group, error))
         return false;
-    if (!hold)
+    if (!with)
         return true;
-    g_array_unref(holds);
-    holds = group_holds(group);
+    after = group_holds(group);
     g_ptr_array_set_size(records, 0);
-    return store_journal_append(group->journal, records, holds, error);
+    return store_journal_append(group->journal, records, after, error);
 }
 
 bool group_append_one(Group *group, json_t *record, GError **error)
@@ -592,4 +609,23 @@ bool group_append_one(Group *group, json_t *record, GError **error)
 
     g_ptr_array_add(records, record);
     return group_append(group, records, error);
+}
+
+json_t *group_verb_record(const char *verb, json_t *arguments, const char *reason, const char *on_behalf_of)
+{
+    json_t *record = json_pack("{s:s, s:s}", "do", "verb", "verb", verb);
+
+    if (arguments)
+        json_object_set(record, "arguments", arguments);
+    if (reason)
+        json_object_set_new(record, "reason", json_string_nocheck(reason));
+    if (on_behalf_of)
+        json_object_set_new(record, "on_behalf_of", json_string_nocheck(on_behalf_of));
+    return record;
+}
+
+bool group_check_exists(const Group *group, GError **error)
+{
+    return group->exists ||
+           fail_code(error, KILN_ERROR_NOT_FOUND, "there is no group '%s'; `kiln deploy status` lists those there are", group->name);
 }

@@ -72,6 +72,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Group, group_free)
 bool group_append(Group *group, GPtrArray *records, GError **error);
 bool group_append_one(Group *group, json_t *record, GError **error);
 
+/* A verb's record: new reference; @arguments borrowed, it and the texts may be NULL. */
+json_t *group_verb_record(const char *verb, json_t *arguments, const char *reason, const char *on_behalf_of);
+/* An error for one that nobody has deployed. */
+bool group_check_exists(const Group *group, GError **error);
+
 /* Folds a record that is not in the journal: for plans, on a group that was only read. */
 bool group_imagine(Group *group, const json_t *record, GError **error);
 /* The group as it was at a moment (microseconds since 1970). */
@@ -85,6 +90,13 @@ const RevisionFacts *group_ruling(const Group *group);
 const GroupRules *group_rules(const Group *group);
 /* Index of "DRIVER HOST", appended when new. */
 int group_host(Group *group, const char *driver, const char *host);
+
+/* Name of the group's instance, as hosts know it. */
+void group_instance_name(const Group *group, uint32_t revision, uint32_t slot, uint32_t attempt, char ret[96]);
+/* "IP:PORT", as the balancer knows the instance; NULL while its address is not known. */
+char *group_instance_address(const Group *group, const InstanceFacts *facts);
+/* Of a revision: the backend its instances stand in; 0 for one that the state does not know. */
+uint32_t group_color(const Group *group, uint32_t revision);
 
 /* Images that may still be needed: Digest, to free with g_array_unref. */
 GArray *group_holds(const Group *group);

@@ -31,10 +31,9 @@ static bool is_baseline(const GroupRules *rules, const GroupState *state, const 
 static void add_counters(World *world, const Instance *row, Side *side)
 {
     const BalancerOps *ops = world->balancer->ops;
-    const Revision *revision = group_revision(world->group->state, row->revision);
     BalancerCounters counters;
 
-    if (!ops->counters || row->place < 0 || !ops->counters(world->balancer, revision->color, (uint32_t)row->place, &counters, NULL))
+    if (!ops->counters || row->place < 0 || !ops->counters(world->balancer, group_color(world->group, row->revision), (uint32_t)row->place, &counters, NULL))
         return;
     side->counters.requests += counters.requests;
     side->counters.errors += counters.errors;
@@ -56,7 +55,7 @@ static void collect(Controller *controller, const GroupRules *rules, bool canary
         if (row->ended || row->drained || row->route != ROUTE_IN || !revision || !(canary ? is_canary(state, row) : is_baseline(rules, state, row)))
             continue;
         if (facts->address)
-            g_ptr_array_add(side->addresses, g_strdup_printf("%s:%u", facts->address, revision->spec->shape.port));
+            g_ptr_array_add(side->addresses, group_instance_address(world->group, facts));
         add_counters(world, row, side);
     }
     g_ptr_array_add(side->addresses, NULL);
@@ -85,10 +84,8 @@ static bool journal_verdict(Controller *controller, Verdict verdict, const char 
     static const char *const names[] = {"none", "pass", "fail", "inconclusive"};
 
     log_info("%s: the analysis says %s: %s", controller->group->name, names[verdict], why ? why : "");
-    if (verdict == VERDICT_FAIL) {
-        g_free(controller->last_failure);
-        controller->last_failure = g_strdup(why);
-    }
+    if (verdict == VERDICT_FAIL)
+        controller_note_failure(controller, why);
     return group_append_one(controller->group,
                             json_pack("{s:s, s:s, s:I, s:s*}", "do", "verdict", "verdict", names[verdict], "step",
                                       (json_int_t)controller->group->state->step, "why", why), error);

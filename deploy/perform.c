@@ -99,9 +99,7 @@ static InstanceFacts *facts_of(const Batch *batch, const Action *action)
 
 static uint32_t color_of(const Batch *batch, const Action *action)
 {
-    const Revision *revision = group_revision(batch->controller->group->state, action->revision);
-
-    return revision ? revision->color : 0;
+    return group_color(batch->controller->group, action->revision);
 }
 
 /* --- addresses --- */
@@ -158,11 +156,6 @@ static bool choose_address(Batch *batch, const Action *action, char **ret, GErro
 }
 
 /* --- intents --- */
-
-static bool is_decision(ActionKind kind)
-{
-    return kind >= ACTION_LOST;
-}
 
 /* The record that begins a rollout carries what was asked for, so that an audit needs no other. */
 static void describe_begin(const Group *group, const Action *action, json_t *record)
@@ -260,7 +253,7 @@ static void tell_outcome(Batch *batch, guint i)
 
     controller->changed = true;
     if (!problem) {
-        if (is_decision(action->kind) || action->kind == ACTION_SWITCH || action->kind == ACTION_CREATE || action->kind == ACTION_ROUTE ||
+        if (action_is_decision(action->kind) || action->kind == ACTION_SWITCH || action->kind == ACTION_CREATE || action->kind == ACTION_ROUTE ||
             action->kind == ACTION_DESTROY)
             log_info("%s: %s%s%s%s", controller->group->name, line, action->cause != CAUSE_ROLLOUT ? " (" : "",
                      action->cause != CAUSE_ROLLOUT ? cause_name(action->cause) : "", action->cause != CAUSE_ROLLOUT ? ")" : "");
@@ -269,8 +262,7 @@ static void tell_outcome(Batch *batch, guint i)
         return;
     }
     log_warning("%s: %s: %s", controller->group->name, line, problem->message);
-    g_free(controller->last_failure);
-    controller->last_failure = g_strdup(problem->message);
+    controller_note_failure(controller, problem->message);
 }
 
 static bool journal_outcomes(Batch *batch, GError **error)
@@ -279,7 +271,7 @@ static bool journal_outcomes(Batch *batch, GError **error)
 
     g_ptr_array_set_size(batch->records, 0);
     for (guint i = 0; i < batch->actions->len; i++) {
-        if (!is_decision(batch_action(batch, i)->kind))
+        if (!action_is_decision(batch_action(batch, i)->kind))
             add_outcome(batch, i);
         failed = failed || *batch_problem(batch, i);
         tell_outcome(batch, i);
@@ -407,8 +399,7 @@ static void attest_one(Batch *batch, guint i)
         json_object_set_new(extra, "proof", json_string("good"));
     else {
         log_warning("%s: '%s' does not run its image, and gets no traffic: %s", batch->controller->group->name, seen->name, error->message);
-        g_free(batch->controller->last_failure);
-        batch->controller->last_failure = g_strdup(error->message);
+        controller_note_failure(batch->controller, error->message);
         json_object_set_new(extra, "proof", json_string("bad"));
         json_object_set_new(extra, "why", json_string_nocheck(error->message));
     }
@@ -420,13 +411,10 @@ static void attest_one(Batch *batch, guint i)
 static bool enter_one(Batch *batch, const Action *action, GError **error)
 {
     Balancer *balancer = batch->controller->world->balancer;
-    const RevisionFacts *revision = revision_of(batch, action);
-    const InstanceFacts *facts = facts_of(batch, action);
-    g_autofree char *address = NULL;
+    g_autofree char *address = group_instance_address(batch->controller->group, facts_of(batch, action));
 
-    if (!facts->address)
+    if (!address)
         return fail(error, "its address is not known");
-    address = g_strdup_printf("%s:%u", facts->address, revision->spec->shape.port);
     return balancer->ops->enter(balancer, color_of(batch, action), (uint32_t)action->place, address, error);
 }
 

@@ -44,6 +44,7 @@ typedef struct Rehearsal {
     unsigned *counts; /* existing instances per host, and their peak */
     unsigned *peak;
     bool gates;
+    GroupState **held; /* where not NULL: gets a copy of the first state in which the new revision has everything */
 } Rehearsal;
 
 static void count_hosts(Rehearsal *r)
@@ -118,7 +119,7 @@ static void rehearse_batch(Rehearsal *r, const GArray *actions)
 
         worst = MAX(worst, worst_of(r, action));
         group_intend(r->rules, r->state, action);
-        if (action->kind <= ACTION_SWITCH)
+        if (!action_is_decision(action->kind))
             group_outcome(r->rules, r->state, action, true, PROOF_GOOD);
         come_true(r, action);
         if (action->kind == ACTION_CREATE)
@@ -180,6 +181,12 @@ static void settle(GroupState *state)
     }
 }
 
+static void keep_held(Rehearsal *r)
+{
+    if (r->held && !*r->held && r->state->phase == PHASE_HOLD)
+        *r->held = group_state_copy(r->state);
+}
+
 static bool rehearse(Rehearsal *r, GError **error)
 {
     g_autoptr(GArray) actions = g_array_new(FALSE, TRUE, sizeof(Action));
@@ -188,6 +195,7 @@ static bool rehearse(Rehearsal *r, GError **error)
     settle(r->state);
     count_hosts(r);
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+        keep_held(r);
         group_next(r->rules, r->state, actions, &wait);
         if (actions->len > 0)
             rehearse_batch(r, actions);
@@ -233,28 +241,6 @@ static double rollback_from(const Group *group, const GroupSpec *spec, const Gro
 double plan_rollback_seconds(const Group *group, const GroupSpec *spec)
 {
     return group->state->target ? rollback_from(group, spec, group->state) : 0;
-}
-
-/* Keeps a copy of the state in which the new revision has everything, for the rollback's time. */
-static bool rehearse_until_held(Rehearsal *r, GroupState **ret, GError **error)
-{
-    g_autoptr(GPtrArray) steps = g_ptr_array_new_with_free_func(step_free);
-    g_autoptr(GroupState) state = group_state_copy(r->state);
-    g_autoptr(GArray) actions = g_array_new(FALSE, TRUE, sizeof(Action));
-    Rehearsal copy = {.group = r->group, .spec = r->spec, .rules = r->rules, .state = state, .steps = steps};
-    Wait wait;
-
-    *ret = NULL;
-    settle(state);
-    for (unsigned round = 0; round < ROUNDS_MAX && state->phase != PHASE_HOLD; round++) {
-        group_next(copy.rules, state, actions, &wait);
-        if (actions->len > 0)
-            rehearse_batch(&copy, actions);
-        else if (!rehearse_wait(&copy, wait))
-            return true;
-    }
-    *ret = g_steal_pointer(&state);
-    return true;
 }
 
 /* --- checks --- */
@@ -575,13 +561,13 @@ static bool plan_steps(Group *group, World *world, const RevisionFacts *revision
     g_autofree unsigned *counts = g_new0(unsigned, state->host_count + 1), *peak = g_new0(unsigned, state->host_count + 1);
     g_autofree unsigned *before = g_new0(unsigned, state->host_count + 1);
     g_autoptr(json_t) existing = existing_json(state);
-    Rehearsal r = {.group = group, .spec = revision->spec, .rules = &plan->rules, .state = state, .steps = plan->steps, .counts = counts, .peak = peak};
+    Rehearsal r = {.group = group, .spec = revision->spec, .rules = &plan->rules, .state = state, .steps = plan->steps, .counts = counts, .peak = peak, .held = &held};
 
     count_hosts(&r);
     memcpy(before, peak, sizeof *before * state->host_count);
     plan->floor = group_floor(r.rules, state);
     plan->ceiling = group_ceiling(r.rules, state);
-    if (!rehearse_until_held(&r, &held, error) || !rehearse(&r, error) || !find_needs(world, revision, before, peak, plan, error))
+    if (!rehearse(&r, error) || !find_needs(world, revision, before, peak, plan, error))
         return false;
     plan->gates = r.gates;
     plan->worst = sum_worst(plan->steps);

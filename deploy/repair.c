@@ -19,20 +19,16 @@ static bool repair_entry(Controller *controller, Instance *row, GError **error)
 {
     World *world = controller->world;
     Balancer *balancer = world->balancer;
-    const RevisionFacts *revision = group_revision_facts(controller->group, row->revision);
     const InstanceFacts *facts = group_facts(controller->group, row->revision, row->slot, row->attempt);
-    uint32_t color = group_revision(controller->group->state, row->revision)->color, place = (uint32_t)row->place;
-    g_autofree char *address = NULL;
+    uint32_t color = group_color(controller->group, row->revision), place = (uint32_t)row->place;
+    g_autofree char *address = group_instance_address(controller->group, facts);
     uint64_t cut;
 
     if (row->drained) /* where it is out already, it shall be out everywhere */
         return balancer->ops->drain(balancer, color, place, NULL) || balancer->ops->leave(balancer, color, place, &cut, error);
     if (row->served && controller->repairs == 0 && balancer->ops->route(balancer, color, place, row->weight ? row->weight : WEIGHT_MAX, NULL))
         return true;
-    if (!facts->address)
-        return true;
-    address = g_strdup_printf("%s:%u", facts->address, revision->spec->shape.port);
-    return balancer->ops->enter(balancer, color, place, address, error);
+    return !address || balancer->ops->enter(balancer, color, place, address, error);
 }
 
 /* Disagreement for a moment is how changes arrive. What lasts is repaired, and gets time to show. */

@@ -12,19 +12,10 @@ static bool read_group(Store *store, const char *name, int64_t at, Group **ret, 
 {
     g_autoptr(Group) group = NULL;
 
-    if (!group_read_at(store, name, at, &group, error))
+    if (!group_read_at(store, name, at, &group, error) || !group_check_exists(group, error))
         return false;
-    if (!group->exists)
-        return fail_code(error, KILN_ERROR_NOT_FOUND, "there is no group '%s'; `kiln deploy status` lists those there are", name);
     *ret = g_steal_pointer(&group);
     return true;
-}
-
-static void set_digest(json_t *object, const char *key, const Digest *digest)
-{
-    char text[DIGEST_OCI_SIZE];
-
-    json_object_set_new(object, key, json_string(digest_to_oci(digest, text)));
 }
 
 static void set_text(json_t *object, const char *key, const char *text)
@@ -52,7 +43,7 @@ static void add_channel(Store *store, const Group *group, const RevisionFacts *r
     if (!store_resolve(store, revision->spec->image_ref, revision->kind, &image, NULL))
         return;
     json_object_set_new(object, "behind", json_boolean(!digest_equal(&image->id, &revision->image)));
-    set_digest(object, "channel_image", &image->id);
+    json_set_digest(object, "channel_image", &image->id);
     for (guint i = 0; i < group->revisions->len; i++) {
         const RevisionFacts *other = group->revisions->pdata[i];
 
@@ -70,7 +61,7 @@ static json_t *summary(Store *store, const Group *group)
                                group->destroyed ? "destroyed" : phase_name(state->phase), "paused", state->paused, "destroyed", group->destroyed);
 
     if (current) {
-        set_digest(object, "image", &current->image);
+        json_set_digest(object, "image", &current->image);
         set_text(object, "name", current->image_name);
         set_text(object, "kind", current->kind);
         json_object_set_new(object, "since", json_real(seconds(group->ended_at ? group->ended_at : group->begun_at)));
@@ -123,12 +114,10 @@ static json_t *row_json(World *world, const GroupRules *rules, const Instance *r
 {
     Group *group = world->group;
     const InstanceFacts *facts = group_facts(group, row->revision, row->slot, row->attempt);
-    InstanceId id = {.revision = row->revision, .slot = row->slot, .attempt = row->attempt};
     char name[96];
     json_t *object;
 
-    (void)g_strlcpy(id.group, group->name, sizeof id.group);
-    instance_name(&id, name);
+    group_instance_name(group, row->revision, row->slot, row->attempt, name);
     object = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:b, s:b, s:o, s:I}", "instance", name, "revision", (json_int_t)row->revision, "slot",
                        (json_int_t)row->slot, "attempt", (json_int_t)row->attempt, "life", life_name(row->life), "route", route_name(row->route), "up",
                        row->up, "serving", instance_serves(rules, group->state, row), "proven", proofs_json(row, facts->proofs), "weight",
@@ -232,7 +221,7 @@ static json_t *event_json(const StoreJournalRecord *record)
     json_object_set_new(event, "at", json_real(seconds(record->at)));
     json_object_set_new(event, "epoch", json_integer(record->epoch));
     set_text(event, "who", record->who);
-    set_digest(event, "hash", &record->hash);
+    json_set_digest(event, "hash", &record->hash);
     return event;
 }
 
@@ -243,13 +232,11 @@ static json_t *existed_json(const Group *group)
     for (guint i = 0; i < group->state->instances->len; i++) {
         const Instance *row = &g_array_index(group->state->instances, Instance, i);
         const RevisionFacts *revision = group_revision_facts(group, row->revision);
-        InstanceId id = {.revision = row->revision, .slot = row->slot, .attempt = row->attempt};
         char name[96], image[DIGEST_OCI_SIZE];
 
         if (row->ended || !row->created || !revision)
             continue;
-        (void)g_strlcpy(id.group, group->name, sizeof id.group);
-        instance_name(&id, name);
+        group_instance_name(group, row->revision, row->slot, row->attempt, name);
         json_array_append_new(list, json_pack("{s:s, s:s, s:b}", "instance", name, "image", digest_to_oci(&revision->image, image), "served",
                                               row->served && !row->drained));
     }

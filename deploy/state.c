@@ -132,22 +132,34 @@ static void fold_failure(GroupState *state, Instance *row, Cause cause)
         state->failures++;
 }
 
+Instance *group_add_instance(GroupState *state, uint32_t revision, uint32_t slot, uint32_t attempt)
+{
+    unsigned at = row_place(state, revision, slot, attempt);
+    Instance row = {.revision = revision, .slot = slot, .attempt = attempt, .place = -1};
+
+    g_array_insert_val(state->instances, at, row);
+    return state_row(state, at);
+}
+
 static void intend_create(GroupState *state, const Action *action)
 {
     unsigned at = row_place(state, action->revision, action->slot, action->attempt);
-    Instance row = {.revision = action->revision, .slot = action->slot, .attempt = action->attempt, .host = action->host, .place = -1};
+    bool retry = false;
+    Instance *row;
 
     if (group_instance(state, action->revision, action->slot, action->attempt))
         return; /* intended before a crash */
     while (at > 0 && state_row(state, at - 1)->revision == action->revision && state_row(state, at - 1)->slot == action->slot) {
         const Instance *older = state_row(state, at - 1);
 
-        row.retry |= older->failed;
+        retry = retry || older->failed;
         if (!older->ended || older->place >= 0)
             break;
         g_array_remove_index(state->instances, --at);
     }
-    g_array_insert_val(state->instances, at, row);
+    row = group_add_instance(state, action->revision, action->slot, action->attempt);
+    row->host = action->host;
+    row->retry = retry;
 }
 
 /* Rows that nobody will ask for again. With exclusive slots the last row of a slot tells where its volumes are. */

@@ -202,6 +202,8 @@ void group_outcome(const GroupRules *rules, GroupState *state, const Action *act
 /* NULL when absent. */
 Instance *group_instance(const GroupState *state, uint32_t revision, uint32_t slot, uint32_t attempt);
 const Revision *group_revision(const GroupState *state, uint32_t number);
+/* A new row at its place in the order, for an instance that was found and that the state does not know. Other rows may move. */
+Instance *group_add_instance(GroupState *state, uint32_t revision, uint32_t slot, uint32_t attempt);
 
 /* Numbers for plans, status and tests. */
 unsigned group_surge(const GroupRules *rules, const GroupState *state);   /* instances above size that may exist */
@@ -218,6 +220,9 @@ GroupState *group_state_new(unsigned size, unsigned hosts, unsigned places);
 GroupState *group_state_copy(const GroupState *state);
 void group_state_free(GroupState *state);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(GroupState, group_state_free)
+
+bool action_is_decision(ActionKind kind);    /* journaled only: there is no intent before it and no outcome after it */
+bool action_is_on_instance(ActionKind kind);
 
 const char *action_kind_name(ActionKind kind); /* "create", ...: the words of journal and plan */
 const char *cause_name(Cause cause);

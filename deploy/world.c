@@ -56,10 +56,8 @@ static char *driver_key(const GroupSpec *spec)
     return g_strconcat(spec->driver, " ", text, NULL);
 }
 
-static OpenDriver *find_open(World *world, const GroupSpec *spec)
+static OpenDriver *find_key(const World *world, const char *key)
 {
-    g_autofree char *key = driver_key(spec);
-
     for (guint i = 0; i < world->drivers->len; i++) {
         OpenDriver *open = world->drivers->pdata[i];
 
@@ -69,18 +67,21 @@ static OpenDriver *find_open(World *world, const GroupSpec *spec)
     return NULL;
 }
 
-static bool open_driver(World *world, const GroupSpec *spec, GError **error)
+static OpenDriver *find_open(const World *world, const RevisionFacts *revision)
+{
+    return g_hash_table_lookup(world->driver_of, GUINT_TO_POINTER(revision->number));
+}
+
+static bool open_new_driver(World *world, const GroupSpec *spec, const char *key, OpenDriver **ret, GError **error)
 {
     DriverConfig config = {.store = world->group->store, .group = world->group->name, .arguments = spec->driver_arguments, .shape = &spec->shape};
     const DriverOps *ops = driver_find(spec->driver, NULL);
     OpenDriver *open;
 
-    if (find_open(world, spec))
-        return true;
     if (!ops)
         return fail(error, "this kiln has no driver '%s', which group '%s' was deployed with", spec->driver, world->group->name);
     open = g_new0(OpenDriver, 1);
-    open->key = driver_key(spec);
+    open->key = g_strdup(key);
     open->hosts = g_array_new(FALSE, FALSE, sizeof(int));
     g_ptr_array_add(world->drivers, open);
     if (!ops->open(&config, &open->driver, error))
@@ -90,6 +91,23 @@ static bool open_driver(World *world, const GroupSpec *spec, GError **error)
 
         g_array_append_val(open->hosts, host);
     }
+    *ret = open;
+    return true;
+}
+
+/* Revisions whose driver blocks are equal share one driver. */
+static bool open_driver(World *world, const RevisionFacts *revision, GError **error)
+{
+    g_autofree char *key = NULL;
+    OpenDriver *open;
+
+    if (find_open(world, revision))
+        return true;
+    key = driver_key(revision->spec);
+    open = find_key(world, key);
+    if (!open && !open_new_driver(world, revision->spec, key, &open, error))
+        return false;
+    g_hash_table_insert(world->driver_of, GUINT_TO_POINTER(revision->number), open);
     return true;
 }
 
@@ -180,7 +198,7 @@ bool world_extend(World *world, GError **error)
 
         if (!matters(world->group, revision->number))
             continue;
-        if (!open_driver(world, revision->spec, error))
+        if (!open_driver(world, revision, error))
             return false;
         open_health(world, revision);
     }
@@ -204,6 +222,7 @@ bool world_open(Group *group, bool watching, World **ret, GError **error)
     world->group = group;
     world->watching = watching;
     world->drivers = g_ptr_array_new_with_free_func(open_driver_free);
+    world->driver_of = g_hash_table_new(g_direct_hash, g_direct_equal);
     world->health = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, free_health);
     world->findings = g_ptr_array_new_with_free_func(finding_free);
     world->seen_at = g_hash_table_new(g_str_hash, g_str_equal);
@@ -221,6 +240,7 @@ void world_close(World *world)
     if (!world)
         return;
     g_hash_table_unref(world->health); /* its threads go first: they use nothing of the others, but may be slow */
+    g_hash_table_unref(world->driver_of);
     g_ptr_array_unref(world->drivers);
     if (world->balancer)
         world->balancer->ops->close(world->balancer);
@@ -236,14 +256,14 @@ void world_close(World *world)
 
 Driver *world_driver(World *world, const RevisionFacts *revision)
 {
-    const OpenDriver *open = find_open(world, revision->spec);
+    const OpenDriver *open = find_open(world, revision);
 
     return open ? open->driver : NULL;
 }
 
 int world_driver_host(World *world, const RevisionFacts *revision, int host)
 {
-    const OpenDriver *open = find_open(world, revision->spec);
+    const OpenDriver *open = find_open(world, revision);
 
     for (guint i = 0; open && i < open->hosts->len; i++)
         if (g_array_index(open->hosts, int, i) == host)
@@ -329,12 +349,8 @@ static void adopt(World *world, const OpenDriver *open, const DriverInstance *se
     if (row && !row->ended)
         return;
     find(world, seen->name, "unknown", g_strdup_printf("'%s' lives, and by the journal it should not", seen->name));
-    if (!row) {
-        Instance fresh = {.revision = seen->id.revision, .slot = seen->id.slot, .attempt = seen->id.attempt, .place = -1};
-
-        g_array_append_val(state->instances, fresh);
-        row = &g_array_index(state->instances, Instance, state->instances->len - 1);
-    }
+    if (!row)
+        row = group_add_instance(state, seen->id.revision, seen->id.slot, seen->id.attempt);
     row->host = seen->host >= 0 && (guint)seen->host < open->hosts->len ? g_array_index(open->hosts, int, seen->host) : -1;
     row->ended = false;
     row->created = row->drained = true; /* it never gets traffic again */
@@ -369,11 +385,9 @@ static bool observe_driver(World *world, const OpenDriver *open, GError **error)
 
 const DriverInstance *world_seen(World *world, uint32_t revision, uint32_t slot, uint32_t attempt)
 {
-    InstanceId id = {.revision = revision, .slot = slot, .attempt = attempt};
     char name[96];
 
-    (void)g_strlcpy(id.group, world->group->name, sizeof id.group);
-    instance_name(&id, name);
+    group_instance_name(world->group, revision, slot, attempt, name);
     return g_hash_table_lookup(world->seen_at, name);
 }
 
@@ -442,11 +456,9 @@ static Health health_of(World *world, const Instance *row, const DriverInstance 
 char *world_why_not(World *world, const Instance *row)
 {
     HealthMonitor *monitor = g_hash_table_lookup(world->health, GUINT_TO_POINTER(row->revision));
-    InstanceId id = {.revision = row->revision, .slot = row->slot, .attempt = row->attempt};
     char name[96];
 
-    (void)g_strlcpy(id.group, world->group->name, sizeof id.group);
-    instance_name(&id, name);
+    group_instance_name(world->group, row->revision, row->slot, row->attempt, name);
     if (row->life == LIFE_DEAD || row->life == LIFE_NONE)
         return g_strdup_printf("'%s' does not run", name);
     if (row->life != LIFE_RUNNING)
@@ -465,13 +477,11 @@ char *world_why_not(World *world, const Instance *row)
 static void forget_health(World *world, const Instance *row)
 {
     HealthMonitor *monitor = g_hash_table_lookup(world->health, GUINT_TO_POINTER(row->revision));
-    InstanceId id = {.revision = row->revision, .slot = row->slot, .attempt = row->attempt};
     char name[96];
 
     if (!monitor)
         return;
-    (void)g_strlcpy(id.group, world->group->name, sizeof id.group);
-    instance_name(&id, name);
+    group_instance_name(world->group, row->revision, row->slot, row->attempt, name);
     health_forget(monitor, name);
 }
 
@@ -505,15 +515,8 @@ static void index_entries(World *world)
     }
 }
 
-static uint32_t color_of(const World *world, uint32_t revision)
-{
-    const Revision *facts = group_revision(world->group->state, revision);
-
-    return facts ? facts->color : 0;
-}
-
 /* Only what stands at its own place counts as its entry, and only with its own address. */
-static void merge_route(World *world, Instance *row, const InstanceFacts *facts, unsigned port)
+static void merge_route(World *world, Instance *row, const InstanceFacts *facts)
 {
     const BalancerEntry *entry;
     g_autofree char *address = NULL;
@@ -531,14 +534,12 @@ static void merge_route(World *world, Instance *row, const InstanceFacts *facts,
         row->route = ROUTE_OUT;
         return;
     }
-    entry = entry_of(world, color_of(world, row->revision), row->place);
-    address = facts->address ? g_strdup_printf("%s:%u", facts->address, port) : NULL;
+    entry = entry_of(world, group_color(world->group, row->revision), row->place);
+    address = group_instance_address(world->group, facts);
     if (!entry)
         return;
-    if (world->view.reached && !world->view.answers && entry->route != ROUTE_UNKNOWN) /* the others disagree about something else */
+    if (world->view.answers || world->view.reached) /* where they disagree about something else, this is still so */
         row->route = entry->route;
-    else
-        row->route = world->view.answers ? entry->route : ROUTE_UNKNOWN;
     if (g_strcmp0(address, entry->address) != 0) { /* somebody else's, or not told yet */
         row->route = world->view.answers ? ROUTE_OUT : ROUTE_UNKNOWN;
         return;
@@ -567,18 +568,7 @@ static void merge_row(World *world, Instance *row)
     if (seen)
         merge_identity(world, row, seen, revision);
     row->health = health_of(world, row, seen, revision, facts->address);
-    merge_route(world, row, facts, revision->spec->shape.port);
-}
-
-static int compare_rows(gconstpointer a, gconstpointer b)
-{
-    const Instance *x = a, *y = b;
-
-    if (x->revision != y->revision)
-        return x->revision < y->revision ? -1 : 1;
-    if (x->slot != y->slot)
-        return x->slot < y->slot ? -1 : 1;
-    return x->attempt < y->attempt ? -1 : x->attempt > y->attempt;
+    merge_route(world, row, facts);
 }
 
 /* --- findings about what lacks --- */
@@ -589,13 +579,11 @@ static void find_missing(World *world)
 
     for (guint i = 0; i < state->instances->len; i++) {
         const Instance *row = &g_array_index(state->instances, Instance, i);
-        InstanceId id = {.revision = row->revision, .slot = row->slot, .attempt = row->attempt};
         char name[96];
 
         if (row->ended || !row->created || row->life != LIFE_NONE)
             continue;
-        (void)g_strlcpy(id.group, world->group->name, sizeof id.group);
-        instance_name(&id, name);
+        group_instance_name(world->group, row->revision, row->slot, row->attempt, name);
         find(world, name, "missing", g_strdup_printf("'%s' is gone, and nobody destroyed it", name));
     }
 }
@@ -609,7 +597,7 @@ static void find_strange_entries(World *world)
         const Instance *row = &g_array_index(state->instances, Instance, i);
 
         if (!row->ended && row->place >= 0 && row->route != ROUTE_OUT && row->life != LIFE_NONE)
-            g_hash_table_add(owned, place_key(color_of(world, row->revision), (uint32_t)row->place));
+            g_hash_table_add(owned, place_key(group_color(world->group, row->revision), (uint32_t)row->place));
     }
     for (guint i = 0; world->view.entries && i < world->view.entries->len; i++) {
         const BalancerEntry *entry = world->view.entries->pdata[i];
@@ -686,7 +674,6 @@ bool world_observe(World *world, GError **error)
             return false;
     if (!observe_balancer(world, error))
         return false;
-    g_array_sort(state->instances, compare_rows);
     for (guint i = 0; i < state->instances->len; i++)
         merge_row(world, &g_array_index(state->instances, Instance, i));
     find_missing(world);

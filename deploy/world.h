@@ -22,6 +22,7 @@ typedef struct Finding {
 typedef struct World {
     Group *group;
     GPtrArray *drivers;      /* OpenDriver*, one per distinct driver block */
+    GHashTable *driver_of;   /* revision number -> OpenDriver* of drivers */
     Balancer *balancer;      /* never NULL once opened */
     GHashTable *health;      /* revision number -> HealthMonitor* */
     GPtrArray *seen;         /* DriverInstance* of the last observation */

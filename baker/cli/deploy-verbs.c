@@ -24,23 +24,10 @@ typedef struct Word {
     bool only_say;          /* nothing is to be carried out */
 } Word;
 
-static json_t *word_record(const Word *word)
-{
-    json_t *record = json_pack("{s:s, s:s}", "do", "verb", "verb", word->verb);
-
-    if (word->arguments)
-        json_object_set(record, "arguments", word->arguments);
-    if (word->reason)
-        json_object_set_new(record, "reason", json_string_nocheck(word->reason));
-    if (word->on_behalf_of)
-        json_object_set_new(record, "on_behalf_of", json_string_nocheck(word->on_behalf_of));
-    return record;
-}
-
 /* Waits until the controller has taken the letter; one that stays untaken is taken back. */
 static bool send_letter(const Word *word, Store *store, GError **error)
 {
-    g_autoptr(json_t) record = word_record(word);
+    g_autoptr(json_t) record = group_verb_record(word->verb, word->arguments, word->reason, word->on_behalf_of);
     gint64 end = g_get_monotonic_time() + (gint64)(LETTER_SECONDS * G_USEC_PER_SEC);
     bool waiting = true;
     int64_t number;
@@ -58,12 +45,6 @@ static bool send_letter(const Word *word, Store *store, GError **error)
     }
     (void)store_journal_take_back(store, number, NULL);
     return interrupt_check(error) && fail(error, "the controller of group '%s' did not answer within %.0f seconds", word->group, LETTER_SECONDS);
-}
-
-static bool check_exists(const Controller *controller, GError **error)
-{
-    return controller->group->exists ||
-           fail_code(error, KILN_ERROR_NOT_FOUND, "there is no group '%s'; `kiln deploy status` lists those there are", controller->group->name);
 }
 
 static int carry_out(const Word *word, Controller *controller)
@@ -93,8 +74,8 @@ static int say(Word *word, Store *store)
         return cli_fail(word->cli, error);
     if (holder)
         return send_letter(word, store, &error) ? 0 : cli_fail(word->cli, error);
-    if (!controller_open(store, word->group, false, &controller, &error) || !check_exists(controller, &error) ||
-        !controller_verb(controller, word->verb, json_incref(word->arguments), word->reason, word->on_behalf_of, &error))
+    if (!controller_open(store, word->group, false, &controller, &error) || !group_check_exists(controller->group, &error) ||
+        !controller_verb(controller, word->verb, word->arguments, word->reason, word->on_behalf_of, &error))
         return cli_fail(word->cli, error);
     controller->key = key;
     return carry_out(word, controller);
@@ -105,10 +86,8 @@ static bool look(Store *store, const char *name, Group **ret, GError **error)
 {
     g_autoptr(Group) group = NULL;
 
-    if (!group_read(store, name, &group, error))
+    if (!group_read(store, name, &group, error) || !group_check_exists(group, error))
         return false;
-    if (!group->exists)
-        return fail_code(error, KILN_ERROR_NOT_FOUND, "there is no group '%s'; `kiln deploy status` lists those there are", name);
     *ret = g_steal_pointer(&group);
     return true;
 }
@@ -164,7 +143,7 @@ int deploy_resume(CliContext *cli, int argc, char **argv)
 
     if (!cli_parse(options, "deploy resume [--wait] GROUP", argc, argv, 1, 1, &arguments, &error) || !cli_signing_key(NULL, &key, &error) ||
         !cli_open_store(cli, 0, &store, &error) || !controller_open(store, arguments[0], false, &controller, &error) ||
-        !check_exists(controller, &error))
+        !group_check_exists(controller->group, &error))
         return cli_fail(cli, error);
     controller->key = key;
     if (!controller_run(controller, wait_stable ? UNTIL_STABLE : UNTIL_TRAFFIC, &wait, &error))

@@ -312,6 +312,7 @@ int deploy_approve(CliContext *cli, int argc, char **argv)
     g_autofree char **arguments = NULL;
     g_autoptr(Store) store = NULL;
     g_autoptr(Controller) controller = NULL;
+    g_autoptr(json_t) what = NULL;
     g_autoptr(GError) error = NULL;
     Digest hash;
 
@@ -321,8 +322,9 @@ int deploy_approve(CliContext *cli, int argc, char **argv)
         (void)fail_code(&error, KILN_ERROR_USAGE, "'%s' is no plan's hash; `kiln deploy plan` prints it", arguments[1]);
         return cli_fail(cli, error);
     }
+    what = json_pack("{s:s}", "plan", arguments[1]);
     if (!cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) || !controller_open(store, arguments[0], false, &controller, &error) ||
-        !controller_verb(controller, "approve", json_pack("{s:s}", "plan", arguments[1]), reason, NULL, &error))
+        !controller_verb(controller, "approve", what, reason, NULL, &error))
         return cli_fail(cli, error);
     log_info("%s: the plan is approved", arguments[0]);
     return 0;
