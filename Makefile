@@ -71,9 +71,12 @@ $O/tests/%: tests/unit/%.c $(TESTSUP_C) $O/libkiln.a
 
 -include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(PLUGIN_O:.o=.d)
 
-# Two lanes side by side: scripts that share a store and start appliances, one after the other; and those about releasing and rolling out.
-LANES     := -j 2 --rules 'seq={tests/cli/0*,tests/cli/1*,tests/cli/2*,tests/cli/3*,tests/cli/4*,tests/cli/5*,tests/cli/6*,tests/cli/7*,tests/cli/80*,tests/cli/82*,tests/cli/84*,tests/cli/86*}' \
-             --rules 'seq=tests/cli/*'
+# Two lanes side by side: scripts that share a store (each goes on with what the ones before it baked), one after the other; and those with
+# a store of their own.
+SHARING   := 00 10 20 30 40 50 70 72 86
+EMPTY     :=
+COMMA     := ,
+LANES     := -j 2 --rules 'seq={$(subst $(EMPTY) $(EMPTY),$(COMMA),$(SHARING:%=tests/cli/%-*))}' --rules 'seq=tests/cli/*'
 
 deps:
 	@packaging/deps/install build run deploy test

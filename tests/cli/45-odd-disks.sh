@@ -4,6 +4,7 @@
 # cleanly unmounted, holds nothing of what was deleted, and shares no state with a disk that has the same root and another table.
 . "$(dirname "$0")/../lib.sh"
 require busybox sfdisk mke2fs e2fsck dumpe2fs
+KILN_STORE=$WORK/store # this script runs beside those that share one
 
 mkdir -p root/bin root/etc/ssh root/root root/proc root/sys root/dev
 cp "$(command -v busybox)" root/bin/busybox

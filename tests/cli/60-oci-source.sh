@@ -4,6 +4,7 @@
 # 20,000 files, names with spaces, newlines and UTF-8, hard links, capabilities and other extended attributes.
 . "$(dirname "$0")/../lib.sh"
 require python3 umoci skopeo
+KILN_STORE=$WORK/store # this script runs beside those that share one
 
 cat >make.py <<'END'
 import io, tarfile

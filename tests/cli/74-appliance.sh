@@ -3,6 +3,7 @@
 # kiln's own appliance: made once, found again, made anew when it must be, done without where it cannot be had.
 . "$(dirname "$0")/../lib.sh"
 require supermin cpio qemu-system-x86_64 mke2fs sgdisk
+KILN_STORE=$WORK/store # this script runs beside those that share one
 export KILN_CACHE="$WORK/cache"
 build=$(dirname "$KILN")
 

@@ -3,6 +3,7 @@
 # What a step may know and reach: secrets that stay nowhere, a network that is recorded, results that age.
 . "$(dirname "$0")/../lib.sh"
 require mmdebstrap python3 zstd
+KILN_STORE=$WORK/store # this script runs beside those that share one
 
 template() { # file, build, lines of the build
     cat >"$1" <<END

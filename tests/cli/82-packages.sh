@@ -3,6 +3,7 @@
 # Packages: resolved on the host, from repositories that this script makes, for guests that do not deserve trust.
 . "$(dirname "$0")/../lib.sh"
 require python3 curl gpg dpkg-deb apt-get mmdebstrap umoci
+KILN_STORE=$WORK/store # this script runs beside those that share one
 . "$TREE/tests/repo.sh"
 
 repo_start
