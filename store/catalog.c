@@ -48,6 +48,12 @@ static const char catalog_schema[] =
     " expires INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE memo (key TEXT PRIMARY KEY, value TEXT NOT NULL, blob BLOB, map BLOB, used INTEGER NOT NULL) WITHOUT ROWID;";
 
+static const char *const catalog_upgrades[] = {
+    /* When prune let the bytes of an image go; the row is its record. */
+    "ALTER TABLE image ADD COLUMN bytes_gone INTEGER NOT NULL DEFAULT 0;",
+    NULL,
+};
+
 static const char state_schema[] =
     "CREATE TABLE name (name TEXT NOT NULL, kind TEXT NOT NULL, image BLOB NOT NULL, bake INTEGER NOT NULL, at INTEGER NOT NULL,"
     " PRIMARY KEY (name, kind)) WITHOUT ROWID;"
@@ -116,9 +122,9 @@ static void fill_spec(const char *dir, bool state, const char *suffix, DatabaseS
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = state ? 5 : 1,
+        .version = state ? 5 : 2,
         .schema = state ? state_schema : catalog_schema,
-        .upgrades = state ? state_upgrades : NULL,
+        .upgrades = state ? state_upgrades : catalog_upgrades,
         .full = state,
     };
     *ret_path = g_build_filename(dir, name, NULL);

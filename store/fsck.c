@@ -285,7 +285,7 @@ static bool check_hold(Fsck *f, const Row *row, GError **error)
     char hex[DIGEST_OCI_SIZE];
     int64_t known;
 
-    if (!database_int(f->db, 0, &known, error, "SELECT count(*) FROM image WHERE id = ?1", "d", &row->digest))
+    if (!database_int(f->db, 0, &known, error, "SELECT count(*) FROM image WHERE id = ?1 AND bytes_gone = 0", "d", &row->digest))
         return false;
     if (!known)
         problem(f, "group '%s' needs image %s, which is not in the catalog", row->text, digest_to_oci(&row->digest, hex));
@@ -327,7 +327,7 @@ static bool check_everything(Fsck *f, GError **error)
           " AND NOT EXISTS (SELECT 1 FROM map_segment WHERE map = map.digest AND segment NOT IN (SELECT digest FROM segment WHERE dead = 0))" },
         { false, check_reference,
           "SELECT r.digest, NULL, 0, 0, 0, 0, b.name || ' (' || r.role || ')' FROM reference r JOIN bake b ON b.number = r.bake" },
-        { false, check_image, "SELECT id, map, 0, 0, 0, 0, name || '/' || kind FROM image" },
+        { false, check_image, "SELECT id, map, 0, 0, 0, 0, name || '/' || kind FROM image WHERE bytes_gone = 0" },
         { false, check_recipe, "SELECT layer, recipe, 0, 0, 0, 0, NULL FROM recipe WHERE recipe IN (SELECT digest FROM blob WHERE dead = 0)" },
         { true, check_name, "SELECT image, NULL, 0, 0, 0, 0, name || '/' || kind FROM name" },
         { true, check_hold, "SELECT image, NULL, 0, 0, 0, 0, grp FROM hold" },

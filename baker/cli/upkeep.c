@@ -207,7 +207,7 @@ int verb_rm(CliContext *cli, int argc, char **argv)
         g_autoptr(StoreImage) image = NULL;
         char id[DIGEST_OCI_SIZE];
 
-        if (!store_resolve(store, *ref, NULL, &image, &error) || !store_remove_image(store, image, &error))
+        if (!store_resolve_record(store, *ref, NULL, &image, &error) || !store_remove_image(store, image, &error))
             return cli_fail(cli, error);
         log_info("removed %s %s %s; kiln gc frees its bytes", image->name, image->kind,
                  digest_to_oci(&image->id, id));
