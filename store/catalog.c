@@ -49,8 +49,16 @@ static const char catalog_schema[] =
     "CREATE TABLE memo (key TEXT PRIMARY KEY, value TEXT NOT NULL, blob BLOB, map BLOB, used INTEGER NOT NULL) WITHOUT ROWID;";
 
 static const char *const catalog_upgrades[] = {
-    /* When prune let the bytes of an image go; the row is its record. */
-    "ALTER TABLE image ADD COLUMN bytes_gone INTEGER NOT NULL DEFAULT 0;",
+    /*
+     * image.bytes_gone: when prune let the bytes go; the row is the record. segment.suspect: something that referred to it is gone since it
+     * was last measured; leaving: the generation in which repacking was decided. moved: where blocks of repacked segments are now.
+     */
+    "ALTER TABLE image ADD COLUMN bytes_gone INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE segment ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE segment ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE segment SET suspect = 1;"
+    "CREATE TABLE moved (segment BLOB NOT NULL, target BLOB NOT NULL, PRIMARY KEY (segment, target)) WITHOUT ROWID;"
+    "CREATE INDEX moved_back ON moved (target);",
     NULL,
 };
 
@@ -207,7 +215,7 @@ bool store_state_db(Store *store, Database **ret, GError **error)
 
 static bool revive_segment(Database *db, const Digest *digest, int64_t created, bool *ret_known, GError **error)
 {
-    if (!database_run(db, error, "UPDATE segment SET created = ?1, dead = 0 WHERE digest = ?2", "id", created, digest))
+    if (!database_run(db, error, "UPDATE segment SET created = ?1, dead = 0, leaving = 0 WHERE digest = ?2", "id", created, digest))
         return false;
     *ret_known = database_changes(db) > 0;
     return true;

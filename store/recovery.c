@@ -15,7 +15,7 @@
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/io.h"
-#include "store/map-private.h"
+#include "store/segment-moved.h"
 #include "store/store-private.h"
 
 #include <dirent.h>
@@ -78,6 +78,22 @@ static bool sync_name(Store *store, int topfd, int dirfd, GError **error)
     return (io_fsync(dirfd) == 0 && io_fsync(topfd) == 0) || store_fail_errno(store, error, "sync");
 }
 
+/* Rows say where a table points as long as there is one; more than it says does no harm until gc writes them anew. */
+static bool adopt_moved(Store *store, Database *db, const char *fan, const char *name, GError **error)
+{
+    g_autofree char *hex = g_strndup(name, 64);
+    g_autoptr(SegmentMoved) moved = NULL;
+    Digest digest;
+
+    if (!digest_parse(hex, &digest) || !g_str_has_prefix(hex, fan) || !segment_moved_load(store, &digest, &moved, NULL) || !moved)
+        return true; /* fsck tells of maps that need it */
+    for (guint i = 0; i < moved->body->segments->len; i++)
+        if (!database_run(db, error, "INSERT OR IGNORE INTO moved VALUES (?1,?2)", "dd", &digest,
+                          &g_array_index(moved->body->segments, Digest, i)))
+            return false;
+    return true;
+}
+
 static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
 {
     Database *db = arg;
@@ -85,6 +101,8 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
     Segment *segment;
     bool packed, known = false;
 
+    if (strlen(name) > 64 && strcmp(name + 64, MOVED_SUFFIX) == 0)
+        return adopt_moved(store, db, fan, name, error);
     if (!store_parse_file_name(fan, name, &digest, &packed) || packed)
         return discard(store, dirfd, name, error);
     if (!is_known(db, "segment", &digest, &known, error) || known)
@@ -96,7 +114,8 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
     if (!segment_get(store, &digest, &segment, NULL))
         return leave_alone(name); /* whole, so it is not half a file but a later kiln's */
     trace("store.recovery", "adopting segment '%s'", name);
-    return sync_name(store, store->segments_fd, dirfd, error) && catalog_add_segment(db, segment, g_get_real_time(), error);
+    return sync_name(store, store->segments_fd, dirfd, error) && catalog_add_segment(db, segment, g_get_real_time(), error) &&
+           database_run(db, error, "UPDATE segment SET suspect = 1 WHERE digest = ?1", "d", &digest);
 }
 
 bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError **error)

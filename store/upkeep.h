@@ -29,7 +29,8 @@ typedef struct StoreGcOptions {
 typedef struct StoreGcReport {
     uint64_t segments_removed, segments_repacked, blobs_removed, memos_removed, bytes_freed;
 } StoreGcReport;
-/* Ends the implicit lease of @store on what it committed and has not published. segments_repacked stays 0: segments go whole. */
+/* Ends the implicit lease of @store on what it committed and has not published. A segment of which less
+   than 70 % of the blocks are needed is repacked, unless @dry_run: that says only what would go as a whole. */
 bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, GError **error);
 
 /* Every problem is one sentence naming the object; true with an empty list means clean. */

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Repacking: the part of gc that gets dead blocks out of segments which are still needed for others.
+ */
+#ifndef KILN_STORE_REPACK_H
+#define KILN_STORE_REPACK_H
+
+#include "store/catalog.h"
+#include "store/upkeep.h"
+
+/* Outside of transactions; segments created at or after @young are left alone. Adds to @report. A second one at the same time does nothing. */
+bool store_repack(Store *store, int64_t young, StoreGcReport *report, GError **error);
+
+/* The digests that a query with one column finds; @digest may be NULL. */
+bool repack_digests(Database *db, GArray **ret, GError **error, const char *sql, const Digest *digest);
+
+#endif

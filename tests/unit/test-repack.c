@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gc gets dead blocks out of segments that are still needed, and nobody who reads notices.
+ */
+#include "store/store.h"
+
+#include "base/error.h"
+#include "store/io.h"
+#include "tests/unit/store-support.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define B STORE_BLOCK_SIZE
+#define BLOCKS 256
+
+typedef struct Disk {
+    uint32_t seeds[2048]; /* of each block */
+    unsigned blocks;
+    Digest map;
+    char name[32];
+} Disk;
+
+static void fill_block(uint8_t *to, uint32_t seed)
+{
+    uint64_t x = 88172645463325252ull ^ ((seed + 1) * 0x9E3779B97F4A7C15ull);
+
+    for (size_t i = 0; i < B; i += 8) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        memcpy(to + i, &x, 8);
+    }
+}
+
+static void write_map(Store *store, Disk *disk, BlockClass class)
+{
+    g_autofree uint8_t *bytes = g_malloc((size_t)disk->blocks * B);
+    g_autoptr(StoreWriter) writer = NULL;
+    g_autoptr(MapWriter) map = NULL;
+    g_autoptr(GError) error = NULL;
+    MapResult result;
+
+    for (unsigned i = 0; i < disk->blocks; i++)
+        fill_block(bytes + (size_t)i * B, disk->seeds[i]);
+    (void)(store_writer_open(store, class, &writer, &error) && map_writer_new(writer, (uint64_t)disk->blocks * B, NULL, &map, &error) &&
+           map_writer_write(map, 0, bytes, (size_t)disk->blocks * B, &error) && map_writer_finish(map, &error) &&
+           store_writer_commit(writer, &error));
+    g_assert_no_error(error);
+    map_writer_result(map, &result);
+    disk->map = result.digest;
+}
+
+static void publish(Store *store, Disk *disk, const char *name)
+{
+    g_autoptr(StoreImage) image = store_image_new("disk", name);
+    g_autoptr(GPtrArray) images = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+    StoreSet set = {.name = name, .images = images};
+
+    g_strlcpy(disk->name, name, sizeof(disk->name));
+    write_map(store, disk, BLOCK_PUBLIC);
+    g_assert_true(store_blob_put(store, &disk->map, sizeof(disk->map), &image->id, NULL));
+    image->map = disk->map;
+    g_ptr_array_add(images, image);
+    (void)store_publish(store, &set, &error);
+    g_assert_no_error(error);
+}
+
+/* Blocks [first, first + count) as @from has them, the others its own. */
+static void make_disk(Disk *disk, uint32_t seed, const Disk *from, unsigned first, unsigned count)
+{
+    *disk = (Disk){.blocks = BLOCKS};
+    for (unsigned i = 0; i < BLOCKS; i++)
+        disk->seeds[i] = from && i >= first && i < first + count ? from->seeds[i] : seed * 10000 + i;
+}
+
+static void check_map(StoreMap *map, const Disk *disk)
+{
+    g_autofree uint8_t *got = g_malloc((size_t)disk->blocks * B);
+    g_autoptr(GError) error = NULL;
+    uint8_t want[B];
+
+    (void)store_map_pread(map, got, (size_t)disk->blocks * B, 0, &error);
+    g_assert_no_error(error);
+    for (unsigned i = 0; i < disk->blocks; i++) {
+        fill_block(want, disk->seeds[i]);
+        g_assert_cmpint(memcmp(want, got + (size_t)i * B, B), ==, 0);
+    }
+}
+
+static void check_disk(Store *store, const Disk *disk)
+{
+    g_autoptr(StoreMap) map = NULL;
+    g_autoptr(GError) error = NULL;
+
+    (void)store_map_open(store, &disk->map, &map, &error);
+    g_assert_no_error(error);
+    check_map(map, disk);
+}
+
+static void remove_disk(Store *store, const Disk *disk)
+{
+    g_autoptr(StoreImage) image = NULL;
+    g_autoptr(GError) error = NULL;
+
+    (void)(store_resolve(store, disk->name, NULL, &image, &error) && store_remove_image(store, image, &error));
+    g_assert_no_error(error);
+}
+
+static StoreGcReport collect(Store *store)
+{
+    g_autoptr(GError) error = NULL;
+    StoreGcReport report = {0};
+
+    (void)store_gc(store, &(StoreGcOptions){.grace = 0}, &report, &error);
+    g_assert_no_error(error);
+    return report;
+}
+
+static void assert_clean(Store *store)
+{
+    g_autoptr(GPtrArray) problems = NULL;
+
+    g_assert_true(store_fsck(store, true, &problems, NULL));
+    for (guint i = 0; i < problems->len; i++)
+        g_test_message("%s", (char *)problems->pdata[i]);
+    g_assert_cmpuint(problems->len, ==, 0);
+}
+
+static int64_t segment_bytes(Store *store)
+{
+    g_autoptr(json_t) stats = NULL;
+
+    g_assert_true(store_stats(store, &stats, NULL));
+    return json_integer_value(json_object_get(json_object_get(stats, "bytes"), "segments"));
+}
+
+static void reopen(StoreFixture *f)
+{
+    g_autofree char *path = g_strdup(store_path(f->store));
+    g_autoptr(GError) error = NULL;
+
+    store_close(g_steal_pointer(&f->store));
+    (void)store_open(path, 0, &f->store, &error);
+    g_assert_no_error(error);
+}
+
+static void test_shared(StoreFixture *f, gconstpointer data)
+{
+    Disk a, b, again;
+    StoreGcReport report;
+    int64_t before;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 10, 64);
+    publish(f->store, &a, "a");
+    publish(f->store, &b, "b");
+    before = segment_bytes(f->store);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 0);
+    remove_disk(f->store, &a);
+    report = collect(f->store);
+    g_assert_cmpuint(report.segments_repacked, ==, 1);
+    g_assert_cmpint(before - segment_bytes(f->store), >, (BLOCKS - 64) * B);
+    g_assert_cmpuint(report.bytes_freed, >=, (uint64_t)(before - segment_bytes(f->store)));
+    check_disk(f->store, &b);
+    assert_clean(f->store);
+    reopen(f);
+    check_disk(f->store, &b);
+    /* What went comes anew, what stayed is found where it is now. */
+    before = segment_bytes(f->store);
+    make_disk(&again, 1, NULL, 0, 0);
+    publish(f->store, &again, "again");
+    g_assert_cmpint(segment_bytes(f->store) - before, <, (BLOCKS - 64) * B + 100000);
+    check_disk(f->store, &again);
+    check_disk(f->store, &b);
+    assert_clean(f->store);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 0);
+}
+
+/* What was repacked is repacked again: the first name leads to the last place. */
+static void test_twice(StoreFixture *f, gconstpointer data)
+{
+    Disk a, b, c;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 0, 100);
+    make_disk(&c, 3, &a, 50, 20);
+    publish(f->store, &a, "a");
+    publish(f->store, &b, "b");
+    publish(f->store, &c, "c");
+    remove_disk(f->store, &a);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1);
+    check_disk(f->store, &b);
+    check_disk(f->store, &c);
+    remove_disk(f->store, &b);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1);
+    check_disk(f->store, &c);
+    assert_clean(f->store);
+    reopen(f);
+    check_disk(f->store, &c);
+    remove_disk(f->store, &c);
+    (void)collect(f->store);
+    g_assert_cmpint(segment_bytes(f->store), ==, 0);
+    assert_clean(f->store);
+}
+
+/* Maps that were opened before, with and without their segments, in this and in another store object. */
+static void test_readers(StoreFixture *f, gconstpointer data)
+{
+    g_autoptr(StoreMap) cold = NULL, warm = NULL, other_cold = NULL, other_warm = NULL;
+    g_autoptr(Store) other = NULL;
+    Disk a, b, c;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 0, 100);
+    make_disk(&c, 3, &b, 0, 10);
+    publish(f->store, &a, "a");
+    publish(f->store, &b, "b");
+    g_assert_true(store_open(store_path(f->store), STORE_OPEN_READONLY | STORE_OPEN_NO_CATALOG, &other, NULL));
+    g_assert_true(store_map_open(f->store, &b.map, &cold, NULL) && store_map_open(f->store, &b.map, &warm, NULL) &&
+                  store_map_open(other, &b.map, &other_cold, NULL) && store_map_open(other, &b.map, &other_warm, NULL));
+    check_map(warm, &b);
+    check_map(other_warm, &b);
+    remove_disk(f->store, &a);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1);
+    check_map(warm, &b);
+    check_map(other_warm, &b);
+    check_map(other_cold, &b);
+    /* And once more, after the first table was read. */
+    publish(f->store, &c, "c");
+    remove_disk(f->store, &b);
+    g_assert_cmpuint(collect(f->store).segments_repacked, >=, 1);
+    check_disk(other, &c);
+    check_disk(f->store, &c);
+    assert_clean(f->store);
+}
+
+/* A writer of another process that may have been offered a dead block is waited for. */
+static void test_lease(StoreFixture *f, gconstpointer data)
+{
+    int to_child[2], to_parent[2], status;
+    Disk a, b, c;
+    char byte;
+    pid_t pid;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 0, 64);
+    make_disk(&c, 3, &a, 100, 100);
+    publish(f->store, &a, "a");
+    publish(f->store, &b, "b");
+    g_assert_true(pipe(to_child) == 0 && pipe(to_parent) == 0);
+    pid = fork();
+    if (pid == 0) {
+        Store *own = NULL;
+        StoreLease *lease = NULL;
+
+        g_assert_true(store_open(store_path(f->store), 0, &own, NULL) && store_lease_take(own, "test", &lease, NULL));
+        g_assert_cmpint(write(to_parent[1], "x", 1), ==, 1);
+        g_assert_cmpint(read(to_child[0], &byte, 1), ==, 1);
+        _exit(0);
+    }
+    g_assert_cmpint(read(to_parent[0], &byte, 1), ==, 1);
+    remove_disk(f->store, &a);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 0);
+    /* Under a lease: nothing of a has gone; but it is not offered any more. */
+    publish(f->store, &c, "c");
+    g_assert_cmpint(write(to_child[1], "x", 1), ==, 1);
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    for (int i = 0; i < 3; i++)
+        (void)collect(f->store);
+    check_disk(f->store, &b);
+    check_disk(f->store, &c);
+    g_assert_cmpint(segment_bytes(f->store), <, (2 * BLOCKS + 20) * B);
+    assert_clean(f->store);
+}
+
+static void run_killed(const char *path, const char *fault)
+{
+    Store *own = NULL;
+    StoreGcReport report;
+
+    g_setenv("KILN_TEST_FAIL", fault, TRUE);
+    if (!store_open(path, 0, &own, NULL))
+        _exit(2);
+    io_fault_reload();
+    (void)store_gc(own, &(StoreGcOptions){.grace = 0}, &report, NULL);
+    _exit(0);
+}
+
+/* A gc that ends at the @n-th call of a kind. True when it came that far. */
+static bool gc_killed(StoreFixture *f, const char *call, unsigned n)
+{
+    g_autofree char *fault = g_strdup_printf("%s:%u:KILL", call, n), *path = g_strdup(store_path(f->store));
+    int status;
+    pid_t pid;
+
+    store_close(g_steal_pointer(&f->store));
+    pid = fork();
+    if (pid == 0)
+        run_killed(path, fault);
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    g_assert_true(store_open(path, 0, &f->store, NULL));
+    return !WIFEXITED(status);
+}
+
+static void kill_everywhere(StoreFixture *f, const char *call, const Disk *kept, const Disk *shared, uint32_t *fresh, unsigned *points)
+{
+    for (unsigned n = 1, killed = 1; killed; n++) {
+        Disk a, b;
+
+        make_disk(&a, ++*fresh, shared, 0, 50);
+        make_disk(&b, ++*fresh, &a, 30, 60);
+        publish(f->store, &a, "a");
+        publish(f->store, &b, "b");
+        remove_disk(f->store, &a);
+        killed = gc_killed(f, call, n);
+        *points += killed;
+        check_disk(f->store, &b);
+        check_disk(f->store, kept);
+        check_disk(f->store, shared);
+        assert_clean(f->store);
+        (void)collect(f->store);
+        (void)collect(f->store);
+        check_disk(f->store, &b);
+        check_disk(f->store, kept);
+        check_disk(f->store, shared);
+        assert_clean(f->store);
+        g_assert_cmpint(segment_bytes(f->store), <, (3 * BLOCKS + 100) * B);
+        remove_disk(f->store, &b);
+        g_assert_cmpuint(n, <, 100);
+    }
+}
+
+static void test_killed(StoreFixture *f, gconstpointer data)
+{
+    static const char *const calls[] = {"rename", "unlink", "fsync", "fdatasync", "pwrite", NULL};
+    Disk first, kept, shared;
+    unsigned points = 0;
+    uint32_t fresh = 10;
+
+    make_disk(&first, 1, NULL, 0, 0);
+    make_disk(&shared, 2, &first, 0, 100);
+    make_disk(&kept, 3, &shared, 20, 60);
+    publish(f->store, &first, "first");
+    publish(f->store, &shared, "shared");
+    publish(f->store, &kept, "kept");
+    remove_disk(f->store, &first);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1); /* so there are tables that are written again */
+    for (const char *const *call = calls; *call; call++) {
+        kill_everywhere(f, *call, &kept, &shared, &fresh, &points);
+        g_test_message("killed at %u places, %s the last", points, *call);
+    }
+    g_assert_cmpuint(points, >, 20);
+}
+
+/* --- nights --- */
+
+#define NIGHTS 100
+#define KEPT 10
+#define DISK 1024
+
+static void next_night(Disk *disk, unsigned night)
+{
+    for (unsigned i = 0; i < DISK / 20; i++)
+        disk->seeds[(night * 7919u + i * (i + night) * 31u) % DISK] = night * 10000 + i;
+}
+
+static void test_nights(StoreFixture *f, gconstpointer data)
+{
+    g_autofree Disk *disks = g_new0(Disk, NIGHTS);
+    g_autofree char *path = g_build_filename(f->dir, "ideal", NULL);
+    g_autoptr(GPtrArray) verdicts = NULL;
+    g_autoptr(Store) ideal = NULL;
+    StoreGcReport report;
+    int64_t before, after, least;
+
+    for (unsigned n = 0; n < NIGHTS; n++) {
+        if (n)
+            disks[n] = disks[n - 1];
+        disks[n].blocks = DISK;
+        for (unsigned i = 0; n == 0 && i < DISK; i++)
+            disks[n].seeds[i] = i;
+        next_night(&disks[n], n + 1);
+        publish(f->store, &disks[n], "web");
+    }
+    /* What a store has that never held more than the nights that stay. */
+    g_assert_true(store_open(path, STORE_OPEN_CREATE, &ideal, NULL));
+    for (unsigned n = NIGHTS - KEPT; n < NIGHTS; n++) {
+        Disk copy = disks[n];
+
+        write_map(ideal, &copy, BLOCK_PUBLIC);
+    }
+    least = segment_bytes(ideal);
+    before = segment_bytes(f->store);
+    g_assert_true(store_prune(f->store, "web", &(StoreRetention){KEPT, -1, -1, -1}, false, &verdicts, NULL));
+    report = collect(f->store);
+    after = segment_bytes(f->store);
+    g_test_message("%" G_GINT64_FORMAT " bytes before, %" G_GINT64_FORMAT " after, %" G_GINT64_FORMAT " needed: %.1f %% of what is dead came back; "
+                   "%" G_GUINT64_FORMAT " segments went, %" G_GUINT64_FORMAT " were repacked", before, after, least,
+                   100.0 * (double)(before - after) / (double)(before - least), report.segments_removed, report.segments_repacked);
+    g_assert_cmpint((before - after) * 100, >=, (before - least) * 95);
+    for (unsigned n = NIGHTS - KEPT; n < NIGHTS; n++)
+        check_disk(f->store, &disks[n]);
+    assert_clean(f->store);
+}
+
+int main(int argc, char **argv)
+{
+    if (access("/dev/shm", W_OK) == 0)
+        g_setenv("TMPDIR", "/dev/shm", FALSE);
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, fn) g_test_add("/repack/" name, StoreFixture, NULL, store_fixture_setup, fn, store_fixture_teardown)
+    ADD("dead-blocks-of-a-needed-segment-go", test_shared);
+    ADD("tables-stay-one-hop-long", test_twice);
+    ADD("readers-go-on", test_readers);
+    ADD("older-leases-are-waited-for", test_lease);
+    ADD("killed-anywhere", test_killed);
+    ADD("ninety-of-a-hundred-nights", test_nights);
+    return g_test_run();
+}
