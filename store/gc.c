@@ -13,6 +13,7 @@
 #include "store/upkeep.h"
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/image-private.h"
@@ -260,11 +261,26 @@ static bool rehearse(Gc *gc, GError **error)
     return ok;
 }
 
+/* It reads what is stored and needs room to write. A store that is damaged or full is collected all the same. */
+static bool repack(Gc *gc, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (store_repack(gc->store, gc->young, gc->report, &why))
+        return true;
+    if (why->code == KILN_ERROR_INTERRUPTED) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    log_warning("segments that are partly needed were not repacked: %s", why->message);
+    return true;
+}
+
 static bool collect(Gc *gc, GError **error)
 {
     /* The leases after the first commit: one that is not there yet will read the new generation and see the marks. */
     return in_transaction(gc, mark, error) && store_oldest_lease(gc->store, &gc->oldest_lease, error) &&
-           in_transaction(gc, revive_and_sweep, error) && store_repack(gc->store, gc->young, gc->report, error);
+           in_transaction(gc, revive_and_sweep, error) && repack(gc, error);
 }
 
 static int64_t young_limit(const StoreGcOptions *options)

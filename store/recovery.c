@@ -107,6 +107,7 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
         return discard(store, dirfd, name, error);
     if (!is_known(db, "segment", &digest, &known, error) || known)
         return known;
+    segment_forget(store, &digest); /* it may have been the name of a repacked one */
     if (!digest_of_file(dirfd, name, &have, NULL, NULL))
         return leave_alone(name);
     if (!digest_equal(&digest, &have))

@@ -20,6 +20,7 @@
 #include "store/repack.h"
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/scope.h"
 #include "store/io.h"
@@ -130,6 +131,8 @@ static bool add_name(Repack *r, const Digest *digest, GError **error)
 
     if (g_hash_table_contains(r->names_by, digest))
         return true;
+    /* Forgotten first: what counts is which file is there now. */
+    segment_forget(r->store, digest);
     if (!segment_get(r->store, digest, &segment, error))
         return false;
     name = g_new0(Name, 1);
@@ -141,11 +144,11 @@ static bool add_name(Repack *r, const Digest *digest, GError **error)
     return true;
 }
 
-static bool add_names(Repack *r, const Digest *leaving, GError **error)
+static bool add_earlier_names(Repack *r, const Digest *leaving, GError **error)
 {
     g_autoptr(GArray) earlier = NULL;
 
-    if (!add_name(r, leaving, error) || !repack_digests(r->db, &earlier, error, "SELECT segment FROM moved WHERE target = ?1", leaving))
+    if (!repack_digests(r->db, &earlier, error, "SELECT segment FROM moved WHERE target = ?1", leaving))
         return false;
     for (guint i = 0; i < earlier->len; i++)
         if (!add_name(r, &g_array_index(earlier, Digest, i), error))
@@ -160,12 +163,13 @@ static bool prepare_leaving(Repack *r, GError **error)
         Leaving *leaving = r->leaving->pdata[i];
         Segment *segment;
 
-        if (!segment_get(r->store, &leaving->digest, &segment, error))
+        if (!add_name(r, &leaving->digest, error))
             return false;
+        segment = ((Name *)g_hash_table_lookup(r->names_by, &leaving->digest))->segment;
         leaving->positions = segment_is_moved(segment) ? 0 : segment_frames(segment) * FRAME_MAX_BLOCKS;
         leaving->order = g_new0(uint32_t, MAX(leaving->positions, 1));
         g_hash_table_insert(r->leaving_by, &leaving->digest, GUINT_TO_POINTER(i + 1));
-        if (!add_names(r, &leaving->digest, error))
+        if (!add_earlier_names(r, &leaving->digest, error))
             return false;
     }
     return true;
@@ -387,7 +391,7 @@ static bool copy_all(Repack *r, GError **error)
     g_autofree uint8_t *buffer = g_malloc(FRAME_MAX_BYTES);
 
     for (guint at = 0; at < r->order->len; at += FRAME_MAX_BLOCKS)
-        if (!copy_window(r, at, MIN(r->order->len - at, FRAME_MAX_BLOCKS), buffer, error))
+        if (!interrupt_check(error) || !copy_window(r, at, MIN(r->order->len - at, FRAME_MAX_BLOCKS), buffer, error))
             return false;
     return true;
 }
@@ -432,6 +436,8 @@ static bool make_table(Repack *r, const Name *name, SegmentMoved **ret, GError *
             return false;
         }
         place_block(r, leaving, &segment, &place);
+        if (g_hash_table_contains(r->leaving_by, &segment))
+            return fail(error, "a block that is needed was not copied; run kiln fsck");
         map_body_append(body, position, segment_index(body, indexes, &segment), place);
     }
     *ret = segment_moved_new(frames, g_steal_pointer(&body));
@@ -447,6 +453,12 @@ static bool add_rows(Repack *r, const Name *name, const SegmentMoved *moved, GEr
     return true;
 }
 
+/* A name whose file came back needs no table. */
+static bool needs_table(const Repack *r, const Name *name)
+{
+    return segment_is_moved(name->segment) || g_hash_table_contains(r->leaving_by, &name->digest);
+}
+
 /* In the writer's transaction: what is written now must not look unreachable to the next gc. */
 static bool hold_both(void *arg, Database *db, int64_t created, GError **error)
 {
@@ -457,6 +469,8 @@ static bool hold_both(void *arg, Database *db, int64_t created, GError **error)
     for (guint i = 0; i < r->names->len; i++) {
         g_autoptr(SegmentMoved) moved = NULL;
 
+        if (!needs_table(r, r->names->pdata[i]))
+            continue;
         if (!make_table(r, r->names->pdata[i], &moved, error) || !add_rows(r, r->names->pdata[i], moved, error))
             return false;
     }
@@ -491,7 +505,7 @@ static bool switch_name(Repack *r, const Name *name, GError **error)
     if (!database_int(r->db, 0, &used, error, "SELECT count(*) FROM map_segment WHERE segment = ?1", "d", &name->digest) ||
         !database_run(r->db, error, "DELETE FROM moved WHERE segment = ?1", "d", &name->digest))
         return false;
-    if (!used)
+    if (!used || !needs_table(r, name))
         return segment_moved_remove(r->store, &name->digest, error);
     return make_table(r, name, &moved, error) && segment_moved_write(r->store, &name->digest, moved, error) && add_rows(r, name, moved, error);
 }

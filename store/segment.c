@@ -411,22 +411,44 @@ static bool follow(Segment *s, const SegmentMoved *seen)
     return true;
 }
 
-/* One hop. */
+/* The same bytes may come again, by a bake or a copy from another store: then there is a file as before, and who asks now gets that. */
+static bool came_back(Segment *s, Segment **ret)
+{
+    Segment *now;
+
+    if (!segment_get(s->store, &s->digest, &now, NULL))
+        return false;
+    if (now == s) {
+        segment_forget(s->store, &s->digest);
+        if (!segment_get(s->store, &s->digest, &now, NULL))
+            return false;
+    }
+    *ret = now;
+    return !segment_is_moved(now);
+}
+
+/* One hop. A target that is gone was repacked in its turn, and our table written anew. */
 static bool hop(Segment *s, uint32_t position, Segment **ret, uint32_t *ret_position, GError **error)
 {
     for (int tries = 0;; tries++) {
         const SegmentMoved *moved = table_of(s);
         g_autoptr(GError) why = NULL;
+        uint32_t place = 0;
         Digest target;
 
-        if (!segment_moved_find(moved, position, &target, ret_position))
-            return bad_frame(s, position_frame(position), "was repacked without a block that is needed", error);
-        if (segment_get(s->store, &target, ret, &why))
+        if (!segment_moved_find(moved, position, &target, &place))
+            (void)bad_frame(s, position_frame(position), "was repacked without a block that is needed", &why);
+        if (!why && segment_get(s->store, &target, ret, &why)) {
+            *ret_position = place;
             return true;
-        if (tries > 0 || !follow(s, moved)) {
-            g_propagate_error(error, g_steal_pointer(&why));
-            return false;
         }
+        if (tries == 0 && follow(s, moved))
+            continue;
+        *ret_position = position;
+        if (came_back(s, ret))
+            return true;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
     }
 }
 

@@ -9,6 +9,7 @@
 #include "tests/unit/store-support.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -237,6 +238,74 @@ static void test_readers(StoreFixture *f, gconstpointer data)
     assert_clean(f->store);
 }
 
+static void run(StoreFixture *f, const char *command)
+{
+    g_setenv("S", store_path(f->store), TRUE);
+    g_assert_cmpint(system(command), ==, 0);
+}
+
+/* The file of a repacked segment comes again, as a copy from another store would bring it. */
+static void test_comes_back(StoreFixture *f, gconstpointer data)
+{
+    g_autoptr(StoreMap) before = NULL;
+    Disk a, b, c;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 0, 100);
+    publish(f->store, &a, "a");
+    run(f, "cd \"$S\"/segments && for f in */*; do cp $f ../../first; echo $f >../../name; done");
+    publish(f->store, &b, "b");
+    remove_disk(f->store, &a);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1);
+    g_assert_true(store_map_open(f->store, &b.map, &before, NULL));
+    check_map(before, &b);
+    run(f, "cd \"$S\"/segments && cp ../../first $(cat ../../name)");
+    assert_clean(f->store); /* which adopts it */
+    check_map(before, &b);
+    /* Used again, and repacked again. */
+    make_disk(&c, 3, &a, 150, 50);
+    publish(f->store, &c, "c");
+    for (int i = 0; i < 3; i++) {
+        (void)collect(f->store);
+        check_map(before, &b);
+        check_disk(f->store, &b);
+        check_disk(f->store, &c);
+        assert_clean(f->store);
+    }
+    reopen(f);
+    check_disk(f->store, &b);
+    check_disk(f->store, &c);
+    g_assert_cmpint(segment_bytes(f->store), <, (2 * BLOCKS + 20) * B);
+}
+
+/* A damaged table is a sentence, not other bytes; and such a store is collected all the same. */
+static void test_damaged_table(StoreFixture *f, gconstpointer data)
+{
+    g_autoptr(GPtrArray) problems = NULL;
+    g_autoptr(StoreMap) map = NULL;
+    g_autoptr(GError) error = NULL;
+    uint8_t block[B];
+    Disk a, b;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 0, 100);
+    publish(f->store, &a, "a");
+    publish(f->store, &b, "b");
+    remove_disk(f->store, &a);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1);
+    run(f, "cd \"$S\"/segments && for f in */*.moved; do printf X | dd of=$f bs=1 seek=70 conv=notrunc status=none; done");
+    reopen(f);
+    g_assert_true(store_map_open(f->store, &b.map, &map, NULL));
+    g_assert_false(store_map_pread(map, block, B, 0, &error));
+    g_assert_nonnull(strstr(error->message, "damaged"));
+    g_assert_true(store_fsck(f->store, false, &problems, NULL));
+    g_assert_cmpuint(problems->len, >, 0);
+    remove_disk(f->store, &b);
+    (void)collect(f->store);
+    g_assert_cmpint(segment_bytes(f->store), ==, 0);
+    assert_clean(f->store);
+}
+
 /* A writer of another process that may have been offered a dead block is waited for. */
 static void test_lease(StoreFixture *f, gconstpointer data)
 {
@@ -415,6 +484,8 @@ int main(int argc, char **argv)
     ADD("dead-blocks-of-a-needed-segment-go", test_shared);
     ADD("tables-stay-one-hop-long", test_twice);
     ADD("readers-go-on", test_readers);
+    ADD("files-may-come-back", test_comes_back);
+    ADD("damaged-tables-are-told", test_damaged_table);
     ADD("older-leases-are-waited-for", test_lease);
     ADD("killed-anywhere", test_killed);
     ADD("ninety-of-a-hundred-nights", test_nights);
