@@ -297,6 +297,14 @@ bool catalog_add_map(Database *db, const Digest *digest, BlockClass class, uint6
     return true;
 }
 
+bool catalog_add_moved(Database *db, const Digest *segment, const GArray *targets, GError **error)
+{
+    for (guint i = 0; i < targets->len; i++)
+        if (!database_run(db, error, "INSERT OR IGNORE INTO moved VALUES (?1,?2)", "dd", segment, &g_array_index(targets, Digest, i)))
+            return false;
+    return true;
+}
+
 bool catalog_add_recipe(Database *db, const Digest *layer, const Digest *recipe, uint64_t size, GError **error)
 {
     return database_run(db, error, "INSERT OR REPLACE INTO recipe VALUES (?1,?2,?3)", "ddi", layer, recipe, (int64_t)size);

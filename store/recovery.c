@@ -87,11 +87,12 @@ static bool adopt_moved(Store *store, Database *db, const char *fan, const char 
 
     if (!digest_parse(hex, &digest) || !g_str_has_prefix(hex, fan) || !segment_moved_load(store, &digest, &moved, NULL) || !moved)
         return true; /* fsck tells of maps that need it */
-    for (guint i = 0; i < moved->body->segments->len; i++)
-        if (!database_run(db, error, "INSERT OR IGNORE INTO moved VALUES (?1,?2)", "dd", &digest,
-                          &g_array_index(moved->body->segments, Digest, i)))
-            return false;
-    return true;
+    return catalog_add_moved(db, &digest, moved->body->segments, error);
+}
+
+static bool is_table(const char *name)
+{
+    return strlen(name) > 64 && strcmp(name + 64, MOVED_SUFFIX) == 0;
 }
 
 static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
@@ -101,7 +102,7 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
     Segment *segment;
     bool packed, known = false;
 
-    if (strlen(name) > 64 && strcmp(name + 64, MOVED_SUFFIX) == 0)
+    if (is_table(name))
         return adopt_moved(store, db, fan, name, error);
     if (!store_parse_file_name(fan, name, &digest, &packed) || packed)
         return discard(store, dirfd, name, error);
@@ -134,16 +135,50 @@ bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError 
                            body->segments->len, error);
 }
 
-/*
- * gc takes a map and its segments away together, but a power cut may bring back the map's file alone. Such a map is of no use to anybody,
- * so it is catalogued as dead: fsck does not miss its segments, and the next gc removes it.
- */
-static bool bury_broken_map(Database *db, const Digest *digest, GError **error)
+/* Only tables are looked into: what a file has is fsck's to say. */
+static bool run_is_there(Segment *segment, const MapRun *run)
 {
-    return database_run(db, error,
-                        "UPDATE blob SET dead = (SELECT value FROM meta WHERE key = 'generation') WHERE digest = ?1 AND EXISTS"
-                        " (SELECT 1 FROM map_segment WHERE map = ?1 AND segment NOT IN (SELECT digest FROM segment))",
-                        "d", digest);
+    for (uint32_t i = 0; segment_is_moved(segment) && i < run->count; i++)
+        if (!segment_holds(segment, run->position + i))
+            return false;
+    return true;
+}
+
+bool store_has_blocks(Store *store, const MapBody *body)
+{
+    for (guint i = 0; i < body->segments->len; i++)
+        segment_forget(store, &g_array_index(body->segments, Digest, i)); /* what counts is what is there now */
+    for (guint i = 0; i < body->runs->len; i++) {
+        const MapRun *run = &g_array_index(body->runs, MapRun, i);
+        g_autoptr(GError) why = NULL;
+        Segment *segment;
+
+        if (!segment_get(store, &g_array_index(body->segments, Digest, run->segment), &segment, &why)) {
+            if (why->code == KILN_ERROR_NOT_FOUND)
+                return false;
+        } else if (!run_is_there(segment, run)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * gc takes a map and its segments away together, but a power cut may bring back the map's file alone, or with a table that was written
+ * when nobody needed the map any more. Such a map is of no use to anybody, so it is catalogued as dead: fsck does not miss its segments, and
+ * the next gc removes it. Segments and tables were adopted before.
+ */
+static bool bury_broken_map(Store *store, Database *db, const Digest *digest, GError **error)
+{
+    g_autoptr(StoreMap) map = NULL;
+    int64_t lacking;
+
+    if (!database_int(db, 0, &lacking, error,
+                      "SELECT count(*) FROM map_segment WHERE map = ?1 AND segment NOT IN (SELECT digest FROM segment)", "d", digest))
+        return false;
+    if (!lacking || !store_map_open(store, digest, &map, NULL) || store_has_blocks(store, store_map_body(map)))
+        return true;
+    return database_run(db, error, "UPDATE blob SET dead = (SELECT value FROM meta WHERE key = 'generation') WHERE digest = ?1", "d", digest);
 }
 
 static bool adopt_blob(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
@@ -162,7 +197,7 @@ static bool adopt_blob(Store *store, int dirfd, const char *fan, const char *nam
     trace("store.recovery", "adopting blob '%s'", name);
     return sync_name(store, store->blobs_fd, dirfd, error) &&
            catalog_add_blob(db, &digest, size, stored, g_get_real_time(), error) && store_catalog_map(store, db, &digest, error) &&
-           bury_broken_map(db, &digest, error);
+           bury_broken_map(store, db, &digest, error);
 }
 
 bool store_adopt(Store *store, GError **error)
@@ -196,6 +231,8 @@ static bool catalog_segment_file(Store *store, int dirfd, const char *fan, const
     Digest digest, have;
     bool packed;
 
+    if (is_table(name))
+        return adopt_moved(store, c->db, fan, name, error);
     if (!store_parse_file_name(fan, name, &digest, &packed) || packed)
         return true;
     if (!segment_get(store, &digest, &segment, &why)) {
@@ -229,6 +266,7 @@ bool store_catalog_files(Store *store, Database *db, GPtrArray *notes, GError **
     Cataloguing c = {.db = db, .notes = notes};
 
     return store_each_file(store, store->segments_fd, catalog_segment_file, &c, error) &&
+           database_run(db, error, "UPDATE segment SET suspect = 1", "") && /* nobody knows how much of them is needed */
            store_each_file(store, store->blobs_fd, catalog_blob_file, &c, error);
 }
 

@@ -444,15 +444,6 @@ static bool make_table(Repack *r, const Name *name, SegmentMoved **ret, GError *
     return true;
 }
 
-static bool add_rows(Repack *r, const Name *name, const SegmentMoved *moved, GError **error)
-{
-    for (guint i = 0; i < moved->body->segments->len; i++)
-        if (!database_run(r->db, error, "INSERT OR IGNORE INTO moved VALUES (?1,?2)", "dd", &name->digest,
-                          &g_array_index(moved->body->segments, Digest, i)))
-            return false;
-    return true;
-}
-
 /* A name whose file came back needs no table. */
 static bool needs_table(const Repack *r, const Name *name)
 {
@@ -464,14 +455,13 @@ static bool hold_both(void *arg, Database *db, int64_t created, GError **error)
 {
     Repack *r = arg;
 
-    (void)db;
     (void)created;
     for (guint i = 0; i < r->names->len; i++) {
         g_autoptr(SegmentMoved) moved = NULL;
 
         if (!needs_table(r, r->names->pdata[i]))
             continue;
-        if (!make_table(r, r->names->pdata[i], &moved, error) || !add_rows(r, r->names->pdata[i], moved, error))
+        if (!make_table(r, r->names->pdata[i], &moved, error) || !catalog_add_moved(db, &((Name *)r->names->pdata[i])->digest, moved->body->segments, error))
             return false;
     }
     return true;
@@ -507,7 +497,7 @@ static bool switch_name(Repack *r, const Name *name, GError **error)
         return false;
     if (!used || !needs_table(r, name))
         return segment_moved_remove(r->store, &name->digest, error);
-    return make_table(r, name, &moved, error) && segment_moved_write(r->store, &name->digest, moved, error) && add_rows(r, name, moved, error);
+    return make_table(r, name, &moved, error) && segment_moved_write(r->store, &name->digest, moved, error) && catalog_add_moved(r->db, &name->digest, moved->body->segments, error);
 }
 
 static bool remove_leaving(Repack *r, const Leaving *leaving, GError **error)

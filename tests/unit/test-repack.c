@@ -513,6 +513,124 @@ static void test_killed(StoreFixture *f, gconstpointer data)
     g_assert_cmpuint(points, >, 15);
 }
 
+/* --- lost catalogs, and files that a power cut brings back --- */
+
+static StoreImage *resolve_record(Store *store, const Disk *disk)
+{
+    StoreImage *image = NULL;
+    char oci[DIGEST_OCI_SIZE];
+    Digest id;
+
+    digest_of(&disk->map, sizeof(disk->map), &id);
+    g_assert_true(store_resolve_record(store, digest_to_oci(&id, oci), NULL, &image, NULL));
+    return image;
+}
+
+/* Two disks under one name; of the second one's blocks some are in the first one's segment, which is repacked when the first is let go. */
+static void prune_and_repack(Store *store, Disk *gone, Disk *left)
+{
+    g_autoptr(GPtrArray) verdicts = NULL;
+
+    make_disk(gone, 1, NULL, 0, 0);
+    make_disk(left, 2, gone, 10, 64);
+    publish(store, gone, "web");
+    publish(store, left, "web");
+    g_assert_true(store_prune(store, "web", &(StoreRetention){1, -1, -1, -1}, false, &verdicts, NULL));
+    g_assert_cmpuint(collect(store).segments_repacked, ==, 1);
+}
+
+static void test_lost_catalog(StoreFixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_strdup(store_path(f->store));
+    g_autoptr(GPtrArray) notes = NULL;
+    g_autoptr(StoreImage) image = NULL, record = NULL;
+    g_autoptr(GError) error = NULL;
+    int64_t went;
+    Disk a, b;
+
+    prune_and_repack(f->store, &a, &b);
+    image = resolve_record(f->store, &a);
+    went = image->bytes_gone;
+    g_assert_cmpint(went, >, 0);
+    run(f, "rm \"$S\"/catalog.db*");
+    store_close(g_steal_pointer(&f->store));
+    store_rebuild(path, &notes, &error);
+    g_assert_no_error(error);
+    g_assert_true(store_open(path, 0, &f->store, NULL));
+    check_disk(f->store, &b);
+    assert_clean(f->store);
+    record = resolve_record(f->store, &a);
+    g_assert_cmpint(record->bytes_gone, ==, went);
+    /* What the table points at is needed by a name that no segment has: gc knows. */
+    (void)collect(f->store);
+    check_disk(f->store, &b);
+    assert_clean(f->store);
+}
+
+static bool is_dead(Store *store, const Digest *blob)
+{
+    g_autofree char *path = g_build_filename(store_path(store), "catalog.db", NULL);
+    g_autofree char *sql = NULL;
+    char hex[DIGEST_HEX_SIZE];
+    sqlite3_stmt *query = NULL;
+    sqlite3 *handle = NULL;
+    bool dead;
+
+    sql = g_strdup_printf("SELECT dead FROM blob WHERE digest = x'%s'", digest_to_hex(blob, hex));
+    g_assert_cmpint(sqlite3_open(path, &handle), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_prepare_v2(handle, sql, -1, &query, NULL), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_step(query), ==, SQLITE_ROW);
+    dead = sqlite3_column_int64(query, 0) != 0;
+    sqlite3_finalize(query);
+    sqlite3_close(handle);
+    return dead;
+}
+
+/* A power cut brings back the file of a map, after its segment was repacked without what it needs. */
+static void test_map_comes_back(StoreFixture *f, gconstpointer data)
+{
+    Disk a, b;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 10, 64);
+    publish(f->store, &a, "a");
+    run(f, "cp -r \"$S\"/blobs \"$S\"/../blobs-before");
+    publish(f->store, &b, "b");
+    remove_disk(f->store, &a);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1);
+    run(f, "cp -rn \"$S\"/../blobs-before/. \"$S\"/blobs");
+    assert_clean(f->store); /* which adopts it */
+    g_assert_true(is_dead(f->store, &a.map));
+    check_disk(f->store, &b);
+    (void)collect(f->store);
+    g_assert_false(store_blob_has(f->store, &a.map));
+    check_disk(f->store, &b);
+    assert_clean(f->store);
+}
+
+/* The rows of a repacking that was not committed are lost, its tables are there: maps that come back with them are whole. */
+static void test_rows_are_lost(StoreFixture *f, gconstpointer data)
+{
+    g_autofree char *sql = NULL;
+    char hex[DIGEST_HEX_SIZE];
+    Disk a, b;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 10, 64);
+    publish(f->store, &a, "a");
+    publish(f->store, &b, "b");
+    remove_disk(f->store, &a);
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1);
+    digest_to_hex(&b.map, hex);
+    sql = g_strdup_printf("DELETE FROM moved; DELETE FROM blob WHERE digest = x'%s'; DELETE FROM map_segment WHERE map = x'%s'", hex, hex);
+    exec(f, sql);
+    assert_clean(f->store); /* which adopts tables before maps */
+    g_assert_false(is_dead(f->store, &b.map));
+    (void)collect(f->store);
+    check_disk(f->store, &b);
+    assert_clean(f->store);
+}
+
 /* --- nights --- */
 
 #define NIGHTS 100
@@ -578,6 +696,9 @@ int main(int argc, char **argv)
     ADD("older-writers-lose-nothing", test_writer);
     ADD("older-leases-are-waited-for", test_lease);
     ADD("killed-anywhere", test_killed);
+    ADD("lost-catalogs-know-tables-again", test_lost_catalog);
+    ADD("maps-that-come-back-are-buried", test_map_comes_back);
+    ADD("maps-that-tables-serve-are-not", test_rows_are_lost);
     ADD("ninety-of-a-hundred-nights", test_nights);
     return g_test_run();
 }
