@@ -272,6 +272,7 @@ static bool repack(Gc *gc, GError **error)
         g_propagate_error(error, g_steal_pointer(&why));
         return false;
     }
+    gc->report->repack_failed = true;
     log_warning("segments that are partly needed were not repacked: %s", why->message);
     return true;
 }

@@ -15,6 +15,7 @@
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/io.h"
+#include "store/repack.h"
 #include "store/segment-moved.h"
 #include "store/store-private.h"
 
@@ -171,12 +172,14 @@ bool store_has_blocks(Store *store, const MapBody *body)
 static bool bury_broken_map(Store *store, Database *db, const Digest *digest, GError **error)
 {
     g_autoptr(StoreMap) map = NULL;
-    int64_t lacking;
+    int64_t doubtful;
 
-    if (!database_int(db, 0, &lacking, error,
-                      "SELECT count(*) FROM map_segment WHERE map = ?1 AND segment NOT IN (SELECT digest FROM segment)", "d", digest))
+    /* A row does not mean a file: a repacking that was killed took the file away first. */
+    if (!database_int(db, 0, &doubtful, error,
+                      "SELECT count(*) FROM map_segment WHERE map = ?1 AND (segment NOT IN (SELECT digest FROM segment)"
+                      " OR segment IN (SELECT segment FROM moved))", "d", digest))
         return false;
-    if (!lacking || !store_map_open(store, digest, &map, NULL) || store_has_blocks(store, store_map_body(map)))
+    if (!doubtful || !store_map_open(store, digest, &map, NULL) || store_has_blocks(store, store_map_body(map)))
         return true;
     return database_run(db, error, "UPDATE blob SET dead = (SELECT value FROM meta WHERE key = 'generation') WHERE digest = ?1", "d", digest);
 }
@@ -207,7 +210,7 @@ bool store_adopt(Store *store, GError **error)
     /* Inside a transaction: whoever is about to name a file holds this lock, so what we see without a row is nobody's. */
     if (!store_catalog(store, &db, error) || !database_begin(db, true, error))
         return false;
-    if (!store_each_file(store, store->segments_fd, adopt_segment, db, error) ||
+    if (!store_each_file(store, store->segments_fd, adopt_segment, db, error) || !repack_forget_gone(store, db, error) ||
         !store_each_file(store, store->blobs_fd, adopt_blob, db, error)) {
         database_rollback(db);
         return false;

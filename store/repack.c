@@ -40,6 +40,7 @@ typedef struct Leaving {
     uint32_t positions;
     uint32_t *order; /* by position: where it stands in the order, counted from 1; 0: not needed */
     uint64_t live;
+    bool stays; /* what was copied has the very bytes that it has */
 } Leaving;
 
 typedef struct Name {
@@ -194,17 +195,22 @@ static bool list_leaving(Repack *r, const char *sql, int64_t limit, GError **err
 
 /* --- what is needed of them --- */
 
+static Leaving *leaving_of(const Repack *r, const Digest *segment)
+{
+    guint index = GPOINTER_TO_UINT(g_hash_table_lookup(r->leaving_by, segment));
+
+    return index ? r->leaving->pdata[index - 1] : NULL;
+}
+
 /* Where the block of a name is now; NULL: not in a leaving segment. */
 static Leaving *find_leaving(Repack *r, const Name *name, uint32_t position, Digest *ret_segment, uint32_t *ret_position, GError **error)
 {
     Segment *at;
-    guint index;
 
     if (!segment_locate(name->segment, position, &at, ret_position, error))
         return NULL;
     *ret_segment = *segment_digest(at);
-    index = GPOINTER_TO_UINT(g_hash_table_lookup(r->leaving_by, ret_segment));
-    return index ? r->leaving->pdata[index - 1] : NULL;
+    return leaving_of(r, ret_segment);
 }
 
 static bool need(Repack *r, const Name *name, uint32_t position, GError **error)
@@ -398,10 +404,23 @@ static bool copy_all(Repack *r, GError **error)
 
 /* --- tables --- */
 
-static void place_block(const Repack *r, const Leaving *leaving, Digest *segment, uint32_t *position)
+/*
+ * Blocks copied in the same order have the same name. So one that is leaving may be written anew as it is, after a kill for example, when
+ * both an old segment and its copy are leaving.
+ */
+static bool place_block(const Repack *r, const Leaving *leaving, Digest *segment, uint32_t *position, GError **error)
 {
-    if (leaving && *position < leaving->positions && leaving->order[*position])
-        store_writer_resolve(r->writer, &g_array_index(r->order, Needed, leaving->order[*position] - 1).to, segment, position);
+    Leaving *again;
+
+    if (!leaving)
+        return true;
+    if (*position >= leaving->positions || !leaving->order[*position])
+        return fail(error, "a block that is needed was not copied; run kiln fsck");
+    store_writer_resolve(r->writer, &g_array_index(r->order, Needed, leaving->order[*position] - 1).to, segment, position);
+    again = leaving_of(r, segment);
+    if (again)
+        again->stays = true;
+    return true;
 }
 
 static uint32_t segment_index(MapBody *body, GHashTable *indexes, const Digest *segment)
@@ -435,19 +454,20 @@ static bool make_table(Repack *r, const Name *name, SegmentMoved **ret, GError *
             g_propagate_error(error, why);
             return false;
         }
-        place_block(r, leaving, &segment, &place);
-        if (g_hash_table_contains(r->leaving_by, &segment))
-            return fail(error, "a block that is needed was not copied; run kiln fsck");
+        if (!place_block(r, leaving, &segment, &place, error))
+            return false;
         map_body_append(body, position, segment_index(body, indexes, &segment), place);
     }
     *ret = segment_moved_new(frames, g_steal_pointer(&body));
     return true;
 }
 
-/* A name whose file came back needs no table. */
+/* A name whose file came back, or stays, needs no table. */
 static bool needs_table(const Repack *r, const Name *name)
 {
-    return segment_is_moved(name->segment) || g_hash_table_contains(r->leaving_by, &name->digest);
+    const Leaving *leaving = leaving_of(r, &name->digest);
+
+    return leaving ? !leaving->stays : segment_is_moved(name->segment);
 }
 
 /* In the writer's transaction: what is written now must not look unreachable to the next gc. */
@@ -500,6 +520,12 @@ static bool switch_name(Repack *r, const Name *name, GError **error)
     return make_table(r, name, &moved, error) && segment_moved_write(r->store, &name->digest, moved, error) && catalog_add_moved(r->db, &name->digest, moved->body->segments, error);
 }
 
+static bool remove_rows(Database *db, const Digest *segment, GError **error)
+{
+    return database_run(db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d", segment) &&
+           database_run(db, error, "DELETE FROM segment WHERE digest = ?1", "d", segment);
+}
+
 static bool remove_leaving(Repack *r, const Leaving *leaving, GError **error)
 {
     char name[IO_NAME_SIZE];
@@ -507,21 +533,33 @@ static bool remove_leaving(Repack *r, const Leaving *leaving, GError **error)
 
     if (dir >= 0 && io_unlink(dir, name, 0) < 0 && errno != ENOENT)
         return store_fail_errno(r->store, error, "remove a segment of");
-    return database_run(r->db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d",
-                        &leaving->digest) &&
-           database_run(r->db, error, "DELETE FROM segment WHERE digest = ?1", "d", &leaving->digest);
+    return remove_rows(r->db, &leaving->digest, error);
+}
+
+/* Whoever stored the same bytes meanwhile took the mark away, and is about to refer to them. */
+static bool check_marks(Repack *r, GError **error)
+{
+    for (guint i = 0; i < r->leaving->len; i++) {
+        const Leaving *leaving = r->leaving->pdata[i];
+        int64_t mark;
+
+        if (!database_int(r->db, 0, &mark, error, "SELECT leaving FROM segment WHERE digest = ?1 AND dead = 0", "d", &leaving->digest))
+            return false;
+        r->late = r->late || (!mark && !leaving->stays);
+    }
+    return true;
 }
 
 /* Tables first, all of them: a name may lead through another's file. */
 static bool switch_all(Repack *r, GError **error)
 {
-    if (!scan(r, check_covered, error))
+    if (!scan(r, check_covered, error) || !check_marks(r, error))
         return false;
     for (guint i = 0; !r->late && i < r->names->len; i++)
         if (!switch_name(r, r->names->pdata[i], error))
             return false;
     for (guint i = 0; !r->late && i < r->leaving->len; i++)
-        if (!remove_leaving(r, r->leaving->pdata[i], error))
+        if (!((Leaving *)r->leaving->pdata[i])->stays && !remove_leaving(r, r->leaving->pdata[i], error))
             return false;
     return true;
 }
@@ -553,7 +591,7 @@ static void count(const Repack *r, StoreGcReport *report)
 {
     uint64_t before = 0, after = store_writer_new_bytes(r->writer);
 
-    for (guint i = 0; i < r->leaving->len; i++)
+    for (guint i = 0; i < r->leaving->len; i++) /* what stays is among what was written */
         before += (uint64_t)((Leaving *)r->leaving->pdata[i])->size;
     report->segments_repacked += r->leaving->len;
     report->bytes_freed += before > after ? before - after : 0;
@@ -610,6 +648,65 @@ static bool repack_leaving(Store *store, Database *db, StoreGcReport *report, GE
     return true;
 }
 
+/* --- after a kill --- */
+
+/* Does the table of an earlier name still lead there? One that cannot be read may. */
+static bool is_led_to(Store *store, const Digest *name, const Digest *target)
+{
+    g_autoptr(SegmentMoved) moved = NULL;
+
+    if (!segment_moved_load(store, name, &moved, NULL))
+        return true;
+    for (guint i = 0; moved && i < moved->body->segments->len; i++)
+        if (digest_equal(&g_array_index(moved->body->segments, Digest, i), target))
+            return true;
+    return false;
+}
+
+/* Neither file nor table: it was switched over when no map said its name, or it is lost, which is fsck's to tell. */
+static bool forget_if_gone(Store *store, Database *db, const Digest *leaving, GError **error)
+{
+    g_autoptr(GArray) earlier = NULL;
+    g_autoptr(GError) why = NULL;
+    Segment *segment;
+
+    segment_forget(store, leaving);
+    if (segment_get(store, leaving, &segment, &why) || why->code != KILN_ERROR_NOT_FOUND)
+        return true;
+    if (!repack_digests(db, &earlier, error, "SELECT segment FROM moved WHERE target = ?1", leaving))
+        return false;
+    for (guint i = 0; i < earlier->len; i++)
+        if (is_led_to(store, &g_array_index(earlier, Digest, i), leaving))
+            return true;
+    return database_run(db, error, "DELETE FROM moved WHERE segment = ?1 OR target = ?1", "d", leaving) && remove_rows(db, leaving, error);
+}
+
+bool repack_forget_gone(Store *store, Database *db, GError **error)
+{
+    g_autoptr(GArray) list = NULL;
+
+    if (!repack_digests(db, &list, error, "SELECT digest FROM segment WHERE leaving != 0 AND digest NOT IN (SELECT segment FROM map_segment)", NULL))
+        return false;
+    for (guint i = 0; i < list->len; i++)
+        if (!forget_if_gone(store, db, &g_array_index(list, Digest, i), error))
+            return false;
+    return true;
+}
+
+/* With somebody else there, nobody recovered. */
+static bool tidy(Store *store, Database *db, GError **error)
+{
+    if (!database_begin(db, true, error))
+        return false;
+    if (!repack_forget_gone(store, db, error)) {
+        database_rollback(db);
+        return false;
+    }
+    return database_commit(db, error);
+}
+
+/* --- all of it --- */
+
 bool store_repack(Store *store, int64_t young, StoreGcReport *report, GError **error)
 {
     auto_fd int lock = io_open(store->dirfd, "index/repack.lock", O_RDWR | O_CREAT, 0644);
@@ -622,7 +719,7 @@ bool store_repack(Store *store, int64_t young, StoreGcReport *report, GError **e
         return store_fail_errno(store, error, "lock repacking in");
     if (flock(lock, LOCK_EX | LOCK_NB) < 0)
         return true;
-    if (!store_catalog(store, &db, error))
+    if (!store_catalog(store, &db, error) || !tidy(store, db, error))
         return false;
     while (more && ok)
         ok = measure(store, db, young, &more, error);

@@ -11,6 +11,12 @@
 /* Outside of transactions; segments created at or after @young are left alone. Adds to @report. A second one at the same time does nothing. */
 bool store_repack(Store *store, int64_t young, StoreGcReport *report, GError **error);
 
+/*
+ * In a transaction: takes away the rows of segments that a killed repacking had switched over already, files and all, and whose names
+ * no map says.
+ */
+bool repack_forget_gone(Store *store, Database *db, GError **error);
+
 /* The digests that a query with one column finds; @digest may be NULL. */
 bool repack_digests(Database *db, GArray **ret, GError **error, const char *sql, const Digest *digest);
 

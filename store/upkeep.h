@@ -28,6 +28,7 @@ typedef struct StoreGcOptions {
 } StoreGcOptions;
 typedef struct StoreGcReport {
     uint64_t segments_removed, segments_repacked, blobs_removed, memos_removed, bytes_freed;
+    bool repack_failed; /* a warning says why; the rest was done */
 } StoreGcReport;
 /* Ends the implicit lease of @store on what it committed and has not published. A segment of which less
    than 70 % of the blocks are needed is repacked, unless @dry_run: that says only what would go as a whole. */
