@@ -310,6 +310,23 @@ bool catalog_add_recipe(Database *db, const Digest *layer, const Digest *recipe,
     return database_run(db, error, "INSERT OR REPLACE INTO recipe VALUES (?1,?2,?3)", "ddi", layer, recipe, (int64_t)size);
 }
 
+bool catalog_digests(Database *db, GArray **ret, GError **error, const char *sql, const Digest *digest)
+{
+    g_autoptr(GArray) list = g_array_new(FALSE, FALSE, sizeof(Digest));
+    g_autoptr(Query) query = database_query(db, error, sql, digest ? "d" : "", digest);
+    int rc = query ? 0 : -1;
+    Digest one;
+
+    while (query && (rc = query_step(query, error)) > 0) {
+        query_digest(query, 0, &one);
+        g_array_append_val(list, one);
+    }
+    if (rc < 0)
+        return false;
+    *ret = g_steal_pointer(&list);
+    return true;
+}
+
 /* --- generations --- */
 
 bool catalog_generation(Database *db, int64_t *ret, GError **error)

@@ -29,6 +29,9 @@ bool catalog_add_moved(Database *db, const Digest *segment, const GArray *target
 /* A layer's compressed bytes that come out of a recipe. */
 bool catalog_add_recipe(Database *db, const Digest *layer, const Digest *recipe, uint64_t size, GError **error);
 
+/* The digests that a query with one column finds; @digest is its ?1 and may be NULL. */
+bool catalog_digests(Database *db, GArray **ret, GError **error, const char *sql, const Digest *digest);
+
 /* Generation counter of gc: see store/lease.c. */
 bool catalog_generation(Database *db, int64_t *ret, GError **error);
 bool catalog_bump_generation(Database *db, int64_t *ret, GError **error);

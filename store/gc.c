@@ -206,7 +206,7 @@ static bool sweep_moved(Gc *gc, GError **error)
 
     if (gc->options->dry_run)
         return true;
-    if (!repack_digests(gc->db, &list, error, "SELECT DISTINCT segment FROM moved WHERE segment NOT IN (SELECT segment FROM map_segment)", NULL))
+    if (!catalog_digests(gc->db, &list, error, "SELECT DISTINCT segment FROM moved WHERE segment NOT IN (SELECT segment FROM map_segment)", NULL))
         return false;
     for (guint i = 0; i < list->len; i++) {
         const Digest *digest = &g_array_index(list, Digest, i);

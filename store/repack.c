@@ -106,23 +106,6 @@ static void repack_init(Repack *r, Store *store, Database *db)
                   .order = g_array_new(FALSE, TRUE, sizeof(Needed))};
 }
 
-bool repack_digests(Database *db, GArray **ret, GError **error, const char *sql, const Digest *digest)
-{
-    g_autoptr(GArray) list = g_array_new(FALSE, FALSE, sizeof(Digest));
-    g_autoptr(Query) query = database_query(db, error, sql, digest ? "d" : "", digest);
-    int rc = query ? 0 : -1;
-    Digest one;
-
-    while (query && (rc = query_step(query, error)) > 0) {
-        query_digest(query, 0, &one);
-        g_array_append_val(list, one);
-    }
-    if (rc < 0)
-        return false;
-    *ret = g_steal_pointer(&list);
-    return true;
-}
-
 /* --- which segments, under which names --- */
 
 static bool add_name(Repack *r, const Digest *digest, GError **error)
@@ -149,7 +132,7 @@ static bool add_earlier_names(Repack *r, const Digest *leaving, GError **error)
 {
     g_autoptr(GArray) earlier = NULL;
 
-    if (!repack_digests(r->db, &earlier, error, "SELECT segment FROM moved WHERE target = ?1", leaving))
+    if (!catalog_digests(r->db, &earlier, error, "SELECT segment FROM moved WHERE target = ?1", leaving))
         return false;
     for (guint i = 0; i < earlier->len; i++)
         if (!add_name(r, &g_array_index(earlier, Digest, i), error))
@@ -288,7 +271,7 @@ static bool list_referrers(Repack *r, GArray **ret, GError **error)
     for (guint i = 0; i < r->names->len; i++) {
         g_autoptr(GArray) maps = NULL;
 
-        if (!repack_digests(r->db, &maps, error, "SELECT map FROM map_segment WHERE segment = ?1", &((Name *)r->names->pdata[i])->digest))
+        if (!catalog_digests(r->db, &maps, error, "SELECT map FROM map_segment WHERE segment = ?1", &((Name *)r->names->pdata[i])->digest))
             return false;
         for (guint j = 0; j < maps->len; j++) {
             Referrer referrer = {.map = g_array_index(maps, Digest, j)};
@@ -423,17 +406,6 @@ static bool place_block(const Repack *r, const Leaving *leaving, Digest *segment
     return true;
 }
 
-static uint32_t segment_index(MapBody *body, GHashTable *indexes, const Digest *segment)
-{
-    gpointer found = g_hash_table_lookup(indexes, segment);
-
-    if (found)
-        return GPOINTER_TO_UINT(found) - 1;
-    g_array_append_val(body->segments, *segment);
-    g_hash_table_insert(indexes, g_memdup2(segment, sizeof(*segment)), GUINT_TO_POINTER(body->segments->len));
-    return body->segments->len - 1;
-}
-
 /* From the writer's commit on. */
 static bool make_table(Repack *r, const Name *name, SegmentMoved **ret, GError **error)
 {
@@ -456,7 +428,7 @@ static bool make_table(Repack *r, const Name *name, SegmentMoved **ret, GError *
         }
         if (!place_block(r, leaving, &segment, &place, error))
             return false;
-        map_body_append(body, position, segment_index(body, indexes, &segment), place);
+        map_body_append(body, position, map_body_segment(body, indexes, &segment), place);
     }
     *ret = segment_moved_new(frames, g_steal_pointer(&body));
     return true;
@@ -481,7 +453,8 @@ static bool hold_both(void *arg, Database *db, int64_t created, GError **error)
 
         if (!needs_table(r, r->names->pdata[i]))
             continue;
-        if (!make_table(r, r->names->pdata[i], &moved, error) || !catalog_add_moved(db, &((Name *)r->names->pdata[i])->digest, moved->body->segments, error))
+        if (!make_table(r, r->names->pdata[i], &moved, error) ||
+            !catalog_add_moved(db, &((Name *)r->names->pdata[i])->digest, moved->body->segments, error))
             return false;
     }
     return true;
@@ -517,7 +490,8 @@ static bool switch_name(Repack *r, const Name *name, GError **error)
         return false;
     if (!used || !needs_table(r, name))
         return segment_moved_remove(r->store, &name->digest, error);
-    return make_table(r, name, &moved, error) && segment_moved_write(r->store, &name->digest, moved, error) && catalog_add_moved(r->db, &name->digest, moved->body->segments, error);
+    return make_table(r, name, &moved, error) && segment_moved_write(r->store, &name->digest, moved, error) &&
+           catalog_add_moved(r->db, &name->digest, moved->body->segments, error);
 }
 
 static bool remove_rows(Database *db, const Digest *segment, GError **error)
@@ -673,7 +647,7 @@ static bool forget_if_gone(Store *store, Database *db, const Digest *leaving, GE
     segment_forget(store, leaving);
     if (segment_get(store, leaving, &segment, &why) || why->code != KILN_ERROR_NOT_FOUND)
         return true;
-    if (!repack_digests(db, &earlier, error, "SELECT segment FROM moved WHERE target = ?1", leaving))
+    if (!catalog_digests(db, &earlier, error, "SELECT segment FROM moved WHERE target = ?1", leaving))
         return false;
     for (guint i = 0; i < earlier->len; i++)
         if (is_led_to(store, &g_array_index(earlier, Digest, i), leaving))
@@ -685,7 +659,7 @@ bool repack_forget_gone(Store *store, Database *db, GError **error)
 {
     g_autoptr(GArray) list = NULL;
 
-    if (!repack_digests(db, &list, error, "SELECT digest FROM segment WHERE leaving != 0 AND digest NOT IN (SELECT segment FROM map_segment)", NULL))
+    if (!catalog_digests(db, &list, error, "SELECT digest FROM segment WHERE leaving != 0 AND digest NOT IN (SELECT segment FROM map_segment)", NULL))
         return false;
     for (guint i = 0; i < list->len; i++)
         if (!forget_if_gone(store, db, &g_array_index(list, Digest, i), error))

@@ -17,7 +17,4 @@ bool store_repack(Store *store, int64_t young, StoreGcReport *report, GError **e
  */
 bool repack_forget_gone(Store *store, Database *db, GError **error);
 
-/* The digests that a query with one column finds; @digest may be NULL. */
-bool repack_digests(Database *db, GArray **ret, GError **error, const char *sql, const Digest *digest);
-
 #endif

@@ -8,6 +8,7 @@
 #include "store/io.h"
 #include "tests/unit/store-support.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -631,6 +632,154 @@ static void test_rows_are_lost(StoreFixture *f, gconstpointer data)
     assert_clean(f->store);
 }
 
+/* --- copies --- */
+
+static StoreSyncReport sync_to(StoreFixture *f, const char *to)
+{
+    g_autofree char *path = g_build_filename(f->dir, to, NULL);
+    g_autoptr(GError) error = NULL;
+    StoreSyncReport report = {0};
+
+    (void)store_sync_all(f->store, path, &report, &error);
+    g_assert_no_error(error);
+    return report;
+}
+
+static Store *open_copy(StoreFixture *f, const char *name)
+{
+    g_autofree char *path = g_build_filename(f->dir, name, NULL);
+    g_autoptr(GError) error = NULL;
+    Store *store = NULL;
+
+    (void)store_open(path, 0, &store, &error);
+    g_assert_no_error(error);
+    return store;
+}
+
+static void test_copy(StoreFixture *f, gconstpointer data)
+{
+    g_autoptr(StoreImage) image = NULL;
+    g_autoptr(Store) copy = NULL;
+    StoreSyncReport report;
+    Disk a, b;
+
+    prune_and_repack(f->store, &a, &b);
+    report = sync_to(f, "copy");
+    g_assert_cmpuint(report.segments, >, 0);
+    copy = open_copy(f, "copy");
+    check_disk(copy, &b);
+    assert_clean(copy);
+    image = resolve_record(copy, &a);
+    g_assert_cmpint(image->bytes_gone, >, 0);
+    g_assert_cmpint(segment_bytes(copy), ==, segment_bytes(f->store));
+    report = sync_to(f, "copy");
+    g_assert_cmpuint(report.segments + report.blobs, ==, 0);
+    (void)collect(copy);
+    check_disk(copy, &b);
+    assert_clean(copy);
+}
+
+/* The copy repacked the segment when there was less to keep; @data: and then the source did, for more. */
+static void test_copy_repacked_twice(StoreFixture *f, gconstpointer data)
+{
+    bool source_too = GPOINTER_TO_INT(data);
+    g_autoptr(Store) copy = NULL;
+    Disk a, b, d;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 10, 64);
+    make_disk(&d, 3, &a, 150, 80);
+    publish(f->store, &a, "a");
+    publish(f->store, &b, "b");
+    (void)sync_to(f, "copy");
+    remove_disk(f->store, &a);
+    (void)sync_to(f, "copy");
+    copy = open_copy(f, "copy");
+    g_assert_cmpuint(collect(copy).segments_repacked, ==, 1);
+    check_disk(copy, &b);
+    publish(f->store, &d, "d");
+    g_assert_true(!source_too || collect(f->store).segments_repacked == 1);
+    (void)sync_to(f, "copy");
+    for (int i = 0; i < 3; i++) {
+        check_disk(copy, &b);
+        check_disk(copy, &d);
+        assert_clean(copy);
+        (void)collect(copy);
+    }
+    g_assert_cmpuint(sync_to(f, "copy").segments, ==, 0);
+    store_close(g_steal_pointer(&copy));
+    copy = open_copy(f, "copy");
+    check_disk(copy, &b);
+    check_disk(copy, &d);
+    g_assert_cmpint(segment_bytes(copy), <, (2 * BLOCKS + 20) * B);
+}
+
+static const char *collected_meanwhile; /* the store, until it was */
+
+static int open_and_collect(int dirfd, const char *name, int flags, mode_t mode)
+{
+    const char *path = collected_meanwhile;
+    int status;
+    pid_t pid;
+
+    if (path && strlen(name) == 64 && !(flags & O_CREAT)) {
+        collected_meanwhile = NULL;
+        pid = fork();
+        if (pid == 0) {
+            StoreGcReport report;
+            Store *own;
+
+            _exit(store_open(path, 0, &own, NULL) && store_gc(own, &(StoreGcOptions){.grace = 0}, &report, NULL) &&
+                  report.segments_repacked == 1 ? 0 : 1);
+        }
+        g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+        g_assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    return store_io_real()->open(dirfd, name, flags, mode);
+}
+
+/* Its segment is going to be repacked, which somebody's lease delays. */
+static void leave_marked(StoreFixture *f, const Disk *gone)
+{
+    g_autoptr(Store) other = test_store_open(store_path(f->store), 0);
+    StoreLease *lease = NULL;
+
+    remove_disk(f->store, gone);
+    exec(f, "UPDATE segment SET created = created + 1000000000000000");
+    (void)store_gc(f->store, &(StoreGcOptions){.grace = 1e-6}, &(StoreGcReport){0}, NULL);
+    exec(f, "UPDATE segment SET created = created - 1000000000000000");
+    g_assert_true(store_lease_take(other, "test", &lease, NULL));
+    g_assert_cmpuint(collect(f->store).segments_repacked, ==, 0);
+    store_lease_release(lease);
+}
+
+/* A repacking that was decided before the copy began ends in its midst. */
+static void test_copy_beside_repacking(StoreFixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_strdup(store_path(f->store));
+    StoreIo io = *store_io_real();
+    g_autoptr(Store) copy = NULL;
+    Disk a, b;
+
+    make_disk(&a, 1, NULL, 0, 0);
+    make_disk(&b, 2, &a, 10, 64);
+    publish(f->store, &a, "a");
+    publish(f->store, &b, "b");
+    leave_marked(f, &a);
+    reopen(f);
+    collected_meanwhile = path;
+    io.open = open_and_collect;
+    store_io_set(&io);
+    (void)sync_to(f, "copy");
+    store_io_set(NULL);
+    g_assert_null(collected_meanwhile);
+    copy = open_copy(f, "copy");
+    check_disk(copy, &b);
+    check_disk(f->store, &b);
+    assert_clean(copy);
+    assert_clean(f->store);
+}
+
 /* --- nights --- */
 
 #define NIGHTS 100
@@ -687,7 +836,8 @@ int main(int argc, char **argv)
     if (access("/dev/shm", W_OK) == 0)
         g_setenv("TMPDIR", "/dev/shm", FALSE);
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, fn) g_test_add("/repack/" name, StoreFixture, NULL, store_fixture_setup, fn, store_fixture_teardown)
+#define ADD_WITH(name, with, fn) g_test_add("/repack/" name, StoreFixture, with, store_fixture_setup, fn, store_fixture_teardown)
+#define ADD(name, fn) ADD_WITH(name, NULL, fn)
     ADD("dead-blocks-of-a-needed-segment-go", test_shared);
     ADD("tables-stay-one-hop-long", test_twice);
     ADD("readers-go-on", test_readers);
@@ -699,6 +849,10 @@ int main(int argc, char **argv)
     ADD("lost-catalogs-know-tables-again", test_lost_catalog);
     ADD("maps-that-come-back-are-buried", test_map_comes_back);
     ADD("maps-that-tables-serve-are-not", test_rows_are_lost);
+    ADD("copies-have-the-tables", test_copy);
+    ADD_WITH("copies-that-repacked-themselves", GINT_TO_POINTER(0), test_copy_repacked_twice);
+    ADD_WITH("copies-that-repacked-as-well", GINT_TO_POINTER(1), test_copy_repacked_twice);
+    ADD("copies-beside-a-repacking", test_copy_beside_repacking);
     ADD("ninety-of-a-hundred-nights", test_nights);
     return g_test_run();
 }
