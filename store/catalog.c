@@ -51,12 +51,14 @@ static const char catalog_schema[] =
 static const char *const catalog_upgrades[] = {
     /*
      * image.bytes_gone: when prune let the bytes go; the row is the record. segment.suspect: something that referred to it is gone since it
-     * was last measured; leaving: the generation in which repacking was decided. moved: where blocks of repacked segments are now.
+     * was last measured; leaving: the generation in which repacking was decided. moved: where blocks of repacked segments are now. map.judged:
+     * store/fragments.c.
      */
     "ALTER TABLE image ADD COLUMN bytes_gone INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE segment ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE segment ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0;"
     "UPDATE segment SET suspect = 1;"
+    "ALTER TABLE map ADD COLUMN judged INTEGER NOT NULL DEFAULT 0;"
     "CREATE TABLE moved (segment BLOB NOT NULL, target BLOB NOT NULL, PRIMARY KEY (segment, target)) WITHOUT ROWID;"
     "CREATE INDEX moved_back ON moved (target);",
     NULL,
@@ -288,8 +290,8 @@ bool catalog_add_blob(Database *db, const Digest *digest, uint64_t size, uint64_
 bool catalog_add_map(Database *db, const Digest *digest, BlockClass class, uint64_t size, uint64_t data_bytes,
                      const Digest *segments, size_t count, GError **error)
 {
-    if (!database_run(db, error, "INSERT OR REPLACE INTO map VALUES (?1,?2,?3,?4)", "diii", digest, (int64_t)class, (int64_t)size,
-                      (int64_t)data_bytes))
+    if (!database_run(db, error, "INSERT OR REPLACE INTO map (digest, class, size, data) VALUES (?1,?2,?3,?4)", "diii", digest, (int64_t)class,
+                      (int64_t)size, (int64_t)data_bytes))
         return false;
     for (size_t i = 0; i < count; i++)
         if (!database_run(db, error, "INSERT OR IGNORE INTO map_segment VALUES (?1,?2)", "dd", digest, &segments[i]))

@@ -26,6 +26,7 @@
 
 #define DEFAULT_GRACE 3600.0
 #define DEFAULT_QUOTA (20ull << 30)
+#define DEFAULT_REWRITE (256u << 20)
 
 typedef struct Gc {
     Store *store;
@@ -266,7 +267,7 @@ static bool repack(Gc *gc, GError **error)
 {
     g_autoptr(GError) why = NULL;
 
-    if (store_repack(gc->store, gc->young, gc->report, &why))
+    if (store_repack(gc->store, gc->young, gc->options->rewrite_budget ? gc->options->rewrite_budget : DEFAULT_REWRITE, gc->report, &why))
         return true;
     if (why->code == KILN_ERROR_INTERRUPTED) {
         g_propagate_error(error, g_steal_pointer(&why));

@@ -7,7 +7,8 @@
  * the segments that maps speak of and whose blocks are in leaving ones: the leaving ones themselves, and earlier names whose tables point there.
  *
  *   measure   Segments that lost a referrer (suspect) are measured: every map that can still be opened counts, dead or alive. Below 70 % a
- *             segment gets the generation as its mark `leaving`: from the commit on no writer is offered its blocks.
+ *             segment gets the generation as its mark `leaving`: from the commit on no writer is offered its blocks. So do some over which a
+ *             newest image is scattered (fragments.c).
  *   wait      until every living lease has seen the mark (store/lease.c); if not now, the next gc goes on here.
  *   copy      what maps need, in the order in which they need it, newest image first, so that this one lies in a row. An ordinary writer
  *             does it, and its commit adds to `moved` where names will point *as well*: from here on gc holds both places.
@@ -23,6 +24,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/scope.h"
+#include "store/fragments.h"
 #include "store/io.h"
 #include "store/segment-moved.h"
 #include "store/store-private.h"
@@ -681,7 +683,7 @@ static bool tidy(Store *store, Database *db, GError **error)
 
 /* --- all of it --- */
 
-bool store_repack(Store *store, int64_t young, StoreGcReport *report, GError **error)
+bool store_repack(Store *store, int64_t young, uint64_t rewrite, StoreGcReport *report, GError **error)
 {
     auto_fd int lock = io_open(store->dirfd, "index/repack.lock", O_RDWR | O_CREAT, 0644);
     bool more = true, ok = true;
@@ -697,5 +699,5 @@ bool store_repack(Store *store, int64_t young, StoreGcReport *report, GError **e
         return false;
     while (more && ok)
         ok = measure(store, db, young, &more, error);
-    return ok && repack_leaving(store, db, report, error);
+    return ok && fragments_mark(store, db, young, rewrite, error) && repack_leaving(store, db, report, error);
 }

@@ -8,8 +8,11 @@
 #include "store/catalog.h"
 #include "store/upkeep.h"
 
-/* Outside of transactions; segments created at or after @young are left alone. Adds to @report. A second one at the same time does nothing. */
-bool store_repack(Store *store, int64_t young, StoreGcReport *report, GError **error);
+/*
+ * Outside of transactions; segments created at or after @young are left alone. @rewrite: bytes that may be written for the sake of order.
+ * Adds to @report. A second one at the same time does nothing.
+ */
+bool store_repack(Store *store, int64_t young, uint64_t rewrite, StoreGcReport *report, GError **error);
 
 /*
  * In a transaction: takes away the rows of segments that a killed repacking had switched over already, files and all, and whose names

@@ -23,6 +23,7 @@ typedef struct StoreGcOptions {
     double grace;         /* seconds; younger unreachable things stay. Negative: the default, one hour */
     bool drop_states;     /* also forget the whole bake cache */
     uint64_t state_quota; /* bytes of private data to keep at most; 0: the default (20 GiB) */
+    uint64_t rewrite_budget; /* bytes that may be written anew so that newest images are read fast; 0: the default (256 MiB) */
     const StoreMemoRule *memo_rules; /* memos that none of them speaks of stay */
     size_t memo_rule_count;
 } StoreGcOptions;
@@ -30,8 +31,11 @@ typedef struct StoreGcReport {
     uint64_t segments_removed, segments_repacked, blobs_removed, memos_removed, bytes_freed;
     bool repack_failed; /* a warning says why; the rest was done */
 } StoreGcReport;
-/* Ends the implicit lease of @store on what it committed and has not published. A segment of which less
-   than 70 % of the blocks are needed is repacked, unless @dry_run: that says only what would go as a whole. */
+/*
+ * Ends the implicit lease of @store on what it committed and has not published. A segment of which less than 70 % of the blocks are needed is
+ * repacked, as are segments over which the newest image of a name is scattered (store/fragments.h), unless @dry_run: that says only what
+ * would go as a whole.
+ */
 bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, GError **error);
 
 /* Every problem is one sentence naming the object; true with an empty list means clean. */

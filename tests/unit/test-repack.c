@@ -5,6 +5,7 @@
 #include "store/store.h"
 
 #include "base/error.h"
+#include "store/fragments.h"
 #include "store/io.h"
 #include "tests/unit/store-support.h"
 
@@ -17,6 +18,7 @@
 
 #define B STORE_BLOCK_SIZE
 #define BLOCKS 256
+#define MIB (1u << 20)
 
 typedef struct Disk {
     uint32_t seeds[2048]; /* of each block */
@@ -467,7 +469,7 @@ static void make_chain(Store *store, const Disk *shared, uint32_t *fresh, Disk *
 
 static void kill_everywhere(StoreFixture *f, const char *call, const Disk *kept, const Disk *shared, uint32_t *fresh, unsigned *points)
 {
-    for (unsigned n = 1, killed = 1; killed; n++) {
+    for (unsigned n = 1, killed = 1; killed; n += strcmp(call, "pwrite") == 0 ? 4 : 1) {
         g_autoptr(Store) other = NULL;
         Disk b;
 
@@ -786,12 +788,25 @@ static void test_copy_beside_repacking(StoreFixture *f, gconstpointer data)
 
 #define NIGHTS 100
 #define KEPT 10
-#define DISK 1024
+#define DISK 512
 
 static void next_night(Disk *disk, unsigned night)
 {
     for (unsigned i = 0; i < DISK / 20; i++)
         disk->seeds[(night * 7919u + i * (i + night) * 31u) % DISK] = night * 10000 + i;
+}
+
+static void publish_nights(Store *store, Disk *disks)
+{
+    for (unsigned n = 0; n < NIGHTS; n++) {
+        if (n)
+            disks[n] = disks[n - 1];
+        disks[n].blocks = DISK;
+        for (unsigned i = 0; n == 0 && i < DISK; i++)
+            disks[n].seeds[i] = i;
+        next_night(&disks[n], n + 1);
+        publish(store, &disks[n], "web");
+    }
 }
 
 static void test_nights(StoreFixture *f, gconstpointer data)
@@ -803,15 +818,7 @@ static void test_nights(StoreFixture *f, gconstpointer data)
     StoreGcReport report;
     int64_t before, after, least;
 
-    for (unsigned n = 0; n < NIGHTS; n++) {
-        if (n)
-            disks[n] = disks[n - 1];
-        disks[n].blocks = DISK;
-        for (unsigned i = 0; n == 0 && i < DISK; i++)
-            disks[n].seeds[i] = i;
-        next_night(&disks[n], n + 1);
-        publish(f->store, &disks[n], "web");
-    }
+    publish_nights(f->store, disks);
     /* What a store has that never held more than the nights that stay. */
     g_assert_true(store_open(path, STORE_OPEN_CREATE, &ideal, NULL));
     for (unsigned n = NIGHTS - KEPT; n < NIGHTS; n++) {
@@ -831,6 +838,52 @@ static void test_nights(StoreFixture *f, gconstpointer data)
     for (unsigned n = NIGHTS - KEPT; n < NIGHTS; n++)
         check_disk(f->store, &disks[n]);
     assert_clean(f->store);
+}
+
+/* --- order --- */
+
+static uint64_t touched_per_hundred(Store *store, const Disk *disk)
+{
+    uint64_t touched, needed;
+
+    g_assert_true(fragments_of_map(store, &disk->map, &touched, &needed, NULL));
+    return touched * 100 / needed;
+}
+
+static uint64_t repack_within(Store *store, uint64_t budget)
+{
+    StoreGcReport report;
+
+    g_assert_true(store_gc(store, &(StoreGcOptions){.grace = 0, .rewrite_budget = budget}, &report, NULL));
+    g_assert_false(report.repack_failed);
+    return report.segments_repacked;
+}
+
+/* All nights stay, so that every segment is needed whole; the newest image has blocks of each of them. */
+static void test_order(StoreFixture *f, gconstpointer data)
+{
+    g_autofree Disk *disks = g_new0(Disk, NIGHTS);
+    uint64_t before, after;
+    int64_t bytes;
+
+    publish_nights(f->store, disks);
+    before = touched_per_hundred(f->store, &disks[NIGHTS - 1]);
+    g_assert_cmpuint(before, >, 300);
+    g_assert_cmpuint(repack_within(f->store, 1), ==, 0);
+    bytes = segment_bytes(f->store);
+    g_assert_cmpuint(repack_within(f->store, 2 * MIB), >, 0); /* some of it */
+    after = touched_per_hundred(f->store, &disks[NIGHTS - 1]);
+    g_assert_cmpuint(after, <, before);
+    g_assert_cmpuint(repack_within(f->store, 0), >, 0);
+    after = touched_per_hundred(f->store, &disks[NIGHTS - 1]);
+    g_test_message("frames per hundred that are needed: %" G_GUINT64_FORMAT " before, %" G_GUINT64_FORMAT " after", before, after);
+    g_assert_cmpuint(after, <=, 200);
+    g_assert_cmpint(segment_bytes(f->store), <=, bytes + bytes / 50);
+    for (unsigned n = 0; n < NIGHTS; n += 9)
+        check_disk(f->store, &disks[n]);
+    assert_clean(f->store);
+    /* It had its turn. */
+    g_assert_cmpuint(repack_within(f->store, 0), ==, 0);
 }
 
 int main(int argc, char **argv)
@@ -856,5 +909,6 @@ int main(int argc, char **argv)
     ADD_WITH("copies-that-repacked-as-well", GINT_TO_POINTER(1), test_copy_repacked_twice);
     ADD("copies-beside-a-repacking", test_copy_beside_repacking);
     ADD("ninety-of-a-hundred-nights", test_nights);
+    ADD("newest-images-lie-in-a-row", test_order);
     return g_test_run();
 }
