@@ -159,47 +159,18 @@ static bool is_promoted(Store *store, const NightlyImage *image, GPtrArray *befo
     return !image->to || (store_resolve_set(store, ref, &now, NULL) && same_images(now, before));
 }
 
-static bool is_held(Store *store, GPtrArray *channels, const StoreImage *image, bool *ret, GError **error)
-{
-    g_autoptr(GPtrArray) groups = NULL;
-
-    *ret = false;
-    for (guint i = 0; i < channels->len && !*ret; i++)
-        *ret = digest_equal(&((StoreChannelEntry *)channels->pdata[i])->image, &image->id);
-    if (*ret)
-        return true;
-    if (!store_journal_holders(store, &image->id, &groups, error))
-        return false;
-    *ret = groups->len > 0;
-    return true;
-}
-
-/* The newest @keep sets of the name stay, and what channels and groups hold. */
+/* The newest @keep sets of the name stay, and what is held; of the others the records. */
 static bool prune(Store *store, const NightlyImage *image, unsigned *ret_removed, GError **error)
 {
-    g_autoptr(GPtrArray) images = NULL, channels = NULL;
-    int64_t sets = 0, last = -1;
+    const StoreRetention rules = {.last = image->keep, .daily = -1, .weekly = -1, .monthly = -1};
+    g_autoptr(GPtrArray) verdicts = NULL;
 
     if (image->keep == 0)
         return true;
-    if (!store_list_images(store, true, &images, error) || !store_channels(store, NULL, false, &channels, error))
+    if (!store_prune(store, image->name, &rules, false, &verdicts, error))
         return false;
-    for (guint i = 0; i < images->len; i++) {
-        const StoreImage *one = images->pdata[i];
-        bool held;
-
-        if (strcmp(one->name, image->name) != 0)
-            continue;
-        sets += one->set != last;
-        last = one->set;
-        if (!is_held(store, channels, one, &held, error))
-            return false;
-        if (sets <= image->keep || held)
-            continue;
-        if (!store_remove_image(store, one, error))
-            return false;
-        (*ret_removed)++;
-    }
+    for (guint i = 0; i < verdicts->len; i++)
+        *ret_removed += !((StorePruneVerdict *)verdicts->pdata[i])->stays;
     return true;
 }
 

@@ -44,7 +44,7 @@ typedef struct NightlyResult {
     BakeResult bake;
     bool unchanged; /* the same image IDs as before */
     bool moved;     /* the channel points at something new */
-    unsigned removed; /* images that `keep` let go */
+    unsigned removed; /* images whose bytes `keep` let go */
 } NightlyResult;
 void nightly_result_clear(NightlyResult *result);
 

@@ -138,10 +138,11 @@ static bool add_entry(Audit *audit, GPtrArray *entries, guint index, GError **er
     g_array_append_val(audit->rows, row);
     if (promotion)
         return add_promotion(audit, entry, row.row, error);
-    if (strcmp(entry->action, "revoke") == 0) {
+    if (strcmp(entry->action, "rules") != 0) {
         json_object_set_new(row.row, "kind", text_json(entry->kind));
         json_object_set_new(row.row, "image", digest_json(&entry->image));
-        json_object_set_new(row.row, "stop", json_boolean(entry->stop));
+        if (strcmp(entry->action, "revoke") == 0)
+            json_object_set_new(row.row, "stop", json_boolean(entry->stop));
     } else {
         json_object_set_new(row.row, "channel", text_json(entry->channel));
         json_object_set_new(row.row, "rules", entry->rules ? json_incref((json_t *)entry->rules) : json_null());

@@ -2,12 +2,13 @@
 /*
  * The audit: channel log and journals as one list of what was done, oldest first.
  *
- * A row is an object: "what" (promote, revoke, rules, rollout, verb), "from" and "to" (RFC 3339 in UTC; "to" null while it lasts: a channel
+ * A row is an object: "what" (promote, revoke, rules, keep, release, rollout, verb), "from" and "to" (RFC 3339 in UTC; "to" null while it lasts: a channel
  * pointed there from..to, a rollout took from..to), "who" (the Unix user), "on_behalf_of", "reason"; by kind also
  *
  *   promote  name kind channel image from_image tests back
  *   revoke   name kind image stop
  *   rules    name channel rules
+ *   keep     name kind image, and so does release
  *   rollout  group revision image from_revision from_image plan approver tests outcome cause
  *   verb     group verb arguments
  *

@@ -250,7 +250,7 @@ static bool load_known(BlockIndex *index, GError **error)
     int rc;
 
     if (!store_catalog(index->store, &db, error) ||
-        !(query = database_query(db, error, "SELECT number, digest, class, dead, blocks FROM segment ORDER BY number", "")))
+        !(query = database_query(db, error, "SELECT number, digest, class, dead != 0 OR leaving != 0, blocks FROM segment ORDER BY number", "")))
         return false;
     g_array_set_size(index->known, 0);
     index->blocks = 0;

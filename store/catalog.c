@@ -48,6 +48,22 @@ static const char catalog_schema[] =
     " expires INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE memo (key TEXT PRIMARY KEY, value TEXT NOT NULL, blob BLOB, map BLOB, used INTEGER NOT NULL) WITHOUT ROWID;";
 
+static const char *const catalog_upgrades[] = {
+    /*
+     * image.bytes_gone: when prune let the bytes go; the row is the record. segment.suspect: something that referred to it is gone since it
+     * was last measured; leaving: the generation in which repacking was decided. moved: where blocks of repacked segments are now. map.judged:
+     * store/fragments.c.
+     */
+    "ALTER TABLE image ADD COLUMN bytes_gone INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE segment ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE segment ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE segment SET suspect = 1;"
+    "ALTER TABLE map ADD COLUMN judged INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE moved (segment BLOB NOT NULL, target BLOB NOT NULL, PRIMARY KEY (segment, target)) WITHOUT ROWID;"
+    "CREATE INDEX moved_back ON moved (target);",
+    NULL,
+};
+
 static const char state_schema[] =
     "CREATE TABLE name (name TEXT NOT NULL, kind TEXT NOT NULL, image BLOB NOT NULL, bake INTEGER NOT NULL, at INTEGER NOT NULL,"
     " PRIMARY KEY (name, kind)) WITHOUT ROWID;"
@@ -116,9 +132,9 @@ static void fill_spec(const char *dir, bool state, const char *suffix, DatabaseS
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = state ? 5 : 1,
+        .version = state ? 5 : 2,
         .schema = state ? state_schema : catalog_schema,
-        .upgrades = state ? state_upgrades : NULL,
+        .upgrades = state ? state_upgrades : catalog_upgrades,
         .full = state,
     };
     *ret_path = g_build_filename(dir, name, NULL);
@@ -201,7 +217,7 @@ bool store_state_db(Store *store, Database **ret, GError **error)
 
 static bool revive_segment(Database *db, const Digest *digest, int64_t created, bool *ret_known, GError **error)
 {
-    if (!database_run(db, error, "UPDATE segment SET created = ?1, dead = 0 WHERE digest = ?2", "id", created, digest))
+    if (!database_run(db, error, "UPDATE segment SET created = ?1, dead = 0, leaving = 0 WHERE digest = ?2", "id", created, digest))
         return false;
     *ret_known = database_changes(db) > 0;
     return true;
@@ -274,8 +290,8 @@ bool catalog_add_blob(Database *db, const Digest *digest, uint64_t size, uint64_
 bool catalog_add_map(Database *db, const Digest *digest, BlockClass class, uint64_t size, uint64_t data_bytes,
                      const Digest *segments, size_t count, GError **error)
 {
-    if (!database_run(db, error, "INSERT OR REPLACE INTO map VALUES (?1,?2,?3,?4)", "diii", digest, (int64_t)class, (int64_t)size,
-                      (int64_t)data_bytes))
+    if (!database_run(db, error, "INSERT OR REPLACE INTO map (digest, class, size, data) VALUES (?1,?2,?3,?4)", "diii", digest, (int64_t)class,
+                      (int64_t)size, (int64_t)data_bytes))
         return false;
     for (size_t i = 0; i < count; i++)
         if (!database_run(db, error, "INSERT OR IGNORE INTO map_segment VALUES (?1,?2)", "dd", digest, &segments[i]))
@@ -283,9 +299,34 @@ bool catalog_add_map(Database *db, const Digest *digest, BlockClass class, uint6
     return true;
 }
 
+bool catalog_add_moved(Database *db, const Digest *segment, const GArray *targets, GError **error)
+{
+    for (guint i = 0; i < targets->len; i++)
+        if (!database_run(db, error, "INSERT OR IGNORE INTO moved VALUES (?1,?2)", "dd", segment, &g_array_index(targets, Digest, i)))
+            return false;
+    return true;
+}
+
 bool catalog_add_recipe(Database *db, const Digest *layer, const Digest *recipe, uint64_t size, GError **error)
 {
     return database_run(db, error, "INSERT OR REPLACE INTO recipe VALUES (?1,?2,?3)", "ddi", layer, recipe, (int64_t)size);
+}
+
+bool catalog_digests(Database *db, GArray **ret, GError **error, const char *sql, const Digest *digest)
+{
+    g_autoptr(GArray) list = g_array_new(FALSE, FALSE, sizeof(Digest));
+    g_autoptr(Query) query = database_query(db, error, sql, digest ? "d" : "", digest);
+    int rc = query ? 0 : -1;
+    Digest one;
+
+    while (query && (rc = query_step(query, error)) > 0) {
+        query_digest(query, 0, &one);
+        g_array_append_val(list, one);
+    }
+    if (rc < 0)
+        return false;
+    *ret = g_steal_pointer(&list);
+    return true;
 }
 
 /* --- generations --- */

@@ -24,8 +24,13 @@ bool catalog_add_segment_file(Database *db, const SegmentFile *file, int64_t cre
 bool catalog_add_blob(Database *db, const Digest *digest, uint64_t size, uint64_t stored, int64_t created, GError **error);
 bool catalog_add_map(Database *db, const Digest *digest, BlockClass class, uint64_t size, uint64_t data_bytes,
                      const Digest *segments, size_t count, GError **error);
+/* In which segments the blocks of a repacked one are now, by its table (store/segment-moved.h). */
+bool catalog_add_moved(Database *db, const Digest *segment, const GArray *targets /* of Digest */, GError **error);
 /* A layer's compressed bytes that come out of a recipe. */
 bool catalog_add_recipe(Database *db, const Digest *layer, const Digest *recipe, uint64_t size, GError **error);
+
+/* The digests that a query with one column finds; @digest is its ?1 and may be NULL. */
+bool catalog_digests(Database *db, GArray **ret, GError **error, const char *sql, const Digest *digest);
 
 /* Generation counter of gc: see store/lease.c. */
 bool catalog_generation(Database *db, int64_t *ret, GError **error);

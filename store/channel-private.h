@@ -23,6 +23,9 @@ bool channel_append(Database *db, const ChannelAddition *addition, GError **erro
 /* Entries of a query over ENTRY_COLUMNS. */
 bool channel_entries(Query *query, GPtrArray **ret, GError **error);
 
+/* keep.c: the entries of images that are kept now, oldest first. */
+bool channel_keeps(Database *db, GPtrArray **ret, GError **error);
+
 /* "disk" -> "disk", "oci" -> "container image". */
 const char *channel_kind_name(const char *kind);
 

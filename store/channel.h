@@ -15,9 +15,9 @@
 
 typedef struct StoreChannelEntry {
     int64_t number, at; /* seconds since 1970 */
-    char *action;       /* "promote", "revoke" or "rules" */
+    char *action;       /* "promote", "revoke", "rules", "keep" or "release" */
     char *name, *kind;  /* kind: empty for "rules" */
-    char *channel;      /* empty for "revoke" */
+    char *channel;      /* empty for "revoke", "keep" and "release" */
     Digest image;       /* none for "rules" */
     char *who, *note;   /* Unix user; the reason. May be NULL */
     json_t *extra;      /* object or NULL: where the next four come from */
@@ -78,6 +78,14 @@ void store_channel_rules_read(const json_t *rules, StoreChannelRules *ret);
 
 /* The chain, whole; a broken link is one sentence in @problems. */
 bool store_channels_verify(Store *store, GPtrArray *problems, GError **error);
+
+/* --- keeps --- */
+
+/* The bytes of all of @images (StoreImage*) stay until they are released, whatever prune's rules say. To release what is not kept is an error. */
+bool store_keep(Store *store, GPtrArray *images, const StoreWhy *why, bool release, GError **error);
+
+/* What is kept now: the entries that say so, oldest first; array of StoreChannelEntry*. */
+bool store_keeps(Store *store, GPtrArray **ret, GError **error);
 
 /* --- revocation --- */
 

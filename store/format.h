@@ -10,7 +10,8 @@
  *   lock            shared flock by everybody, exclusive by recovery
  *   state.db        SQLite: names; precious
  *   catalog.db      SQLite: segments, frames, maps, images ...; can be made again
- *   segments/ab/    segments, named by the SHA-256 of their bytes
+ *   segments/ab/    segments, named by the SHA-256 of their bytes; with ".moved"
+ *                   behind the name where the blocks went (segment-moved.h)
  *   blobs/ab/       whole files, named by the SHA-256 of their plain bytes; with
  *                   ".zst" behind the name the file is one zstd frame of those bytes
  *   ledger/head     which blobs state.db was written out to: see store/ledger.h

@@ -149,6 +149,8 @@ static bool check_segment(Fsck *f, const Row *row, GError **error)
         problem_error(f, why);
         return true;
     }
+    if (segment_is_moved(segment))
+        return true; /* a repacking was killed after it took the file away; the next gc takes the row */
     if (row->a != (int64_t)segment_class(segment) || row->b != (int64_t)segment_file_size(segment) || row->c != segment_frames(segment))
         problem(f, "the catalog's row of segment %s does not fit its file", hex);
     if (!check_frame_rows(f, row, segment, error))
@@ -177,9 +179,13 @@ static bool check_blob(Fsck *f, const Row *row, GError **error)
 }
 
 /* Every block that the run names is in its segment. */
-static bool run_fits(const MapRun *run, const Segment *segment)
+static bool run_fits(const MapRun *run, Segment *segment)
 {
     uint32_t at = run->position, end = run->position + run->count;
+
+    for (; segment_is_moved(segment) && at < end; at++)
+        if (!segment_holds(segment, at))
+            return false;
 
     while (at < end) {
         uint32_t frame = position_frame(at);
@@ -245,6 +251,14 @@ static bool check_map_segment(Fsck *f, const Row *row, GError **error)
     return true;
 }
 
+static bool check_moved(Fsck *f, const Row *row, GError **error)
+{
+    char segment[DIGEST_HEX_SIZE], target[DIGEST_HEX_SIZE];
+
+    problem(f, "segment %s was repacked into segment %s, which is missing", digest_to_hex(&row->digest, segment), digest_to_hex(&row->other, target));
+    return true;
+}
+
 /* --- images and names --- */
 
 static bool check_reference(Fsck *f, const Row *row, GError **error)
@@ -285,7 +299,7 @@ static bool check_hold(Fsck *f, const Row *row, GError **error)
     char hex[DIGEST_OCI_SIZE];
     int64_t known;
 
-    if (!database_int(f->db, 0, &known, error, "SELECT count(*) FROM image WHERE id = ?1", "d", &row->digest))
+    if (!database_int(f->db, 0, &known, error, "SELECT count(*) FROM image WHERE id = ?1 AND bytes_gone = 0", "d", &row->digest))
         return false;
     if (!known)
         problem(f, "group '%s' needs image %s, which is not in the catalog", row->text, digest_to_oci(&row->digest, hex));
@@ -321,13 +335,17 @@ static bool check_everything(Fsck *f, GError **error)
         { false, check_blob, "SELECT digest, NULL, size, stored, 0, 0, NULL FROM blob WHERE dead = 0" },
         { false, check_map_segment,
           "SELECT map, segment, 0, 0, 0, 0, NULL FROM map_segment WHERE map IN (SELECT digest FROM blob WHERE dead = 0)"
-          " AND segment NOT IN (SELECT digest FROM segment)" },
+          " AND segment NOT IN (SELECT digest FROM segment) AND segment NOT IN (SELECT segment FROM moved)" },
+        { false, check_moved,
+          "SELECT segment, target, 0, 0, 0, 0, NULL FROM moved WHERE target NOT IN (SELECT digest FROM segment)"
+          " AND segment IN (SELECT segment FROM map_segment WHERE map IN (SELECT digest FROM blob WHERE dead = 0))" },
         { false, check_map,
           "SELECT digest, NULL, class, size, 0, 0, NULL FROM map WHERE digest IN (SELECT digest FROM blob WHERE dead = 0)"
-          " AND NOT EXISTS (SELECT 1 FROM map_segment WHERE map = map.digest AND segment NOT IN (SELECT digest FROM segment WHERE dead = 0))" },
+          " AND NOT EXISTS (SELECT 1 FROM map_segment WHERE map = map.digest AND segment NOT IN (SELECT digest FROM segment WHERE dead = 0)"
+          " AND segment NOT IN (SELECT segment FROM moved))" },
         { false, check_reference,
           "SELECT r.digest, NULL, 0, 0, 0, 0, b.name || ' (' || r.role || ')' FROM reference r JOIN bake b ON b.number = r.bake" },
-        { false, check_image, "SELECT id, map, 0, 0, 0, 0, name || '/' || kind FROM image" },
+        { false, check_image, "SELECT id, map, 0, 0, 0, 0, name || '/' || kind FROM image WHERE bytes_gone = 0" },
         { false, check_recipe, "SELECT layer, recipe, 0, 0, 0, 0, NULL FROM recipe WHERE recipe IN (SELECT digest FROM blob WHERE dead = 0)" },
         { true, check_name, "SELECT image, NULL, 0, 0, 0, 0, name || '/' || kind FROM name" },
         { true, check_hold, "SELECT image, NULL, 0, 0, 0, 0, grp FROM hold" },

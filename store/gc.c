@@ -8,21 +8,25 @@
  * period, and no younger than the oldest lease alive (store/lease.c says why). Files go before the commit, as a name may only come and
  * go under the catalog's write lock; when we are killed in between, dead rows remain without a file, and the next run takes them away.
  *
- * Segments go as a whole: one that is reached for a single block stays.
+ * A segment that is reached for a single block stays; what it could give back is repack.c's business, which comes last.
  */
 #include "store/upkeep.h"
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/image-private.h"
 #include "store/io.h"
 #include "store/ledger.h"
 #include "store/reach.h"
+#include "store/repack.h"
+#include "store/segment-moved.h"
 #include "store/store-private.h"
 
 #define DEFAULT_GRACE 3600.0
 #define DEFAULT_QUOTA (20ull << 30)
+#define DEFAULT_REWRITE (256u << 20)
 
 typedef struct Gc {
     Store *store;
@@ -155,14 +159,24 @@ static bool remove_segment(Gc *gc, const Doomed *doomed, GError **error)
     if (dir >= 0 && io_unlink(dir, name, 0) < 0 && errno != ENOENT)
         return store_fail_errno(gc->store, error, "remove a segment of");
     segment_forget(gc->store, &doomed->digest);
-    return database_run(gc->db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d",
+    return segment_moved_remove(gc->store, &doomed->digest, error) && /* of a repacking that was killed */
+           database_run(gc->db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d",
                         &doomed->digest) &&
            database_run(gc->db, error, "DELETE FROM segment WHERE digest = ?1", "d", &doomed->digest);
 }
 
+/* What a map referred to may be needed less now. */
+static bool suspect_segments(Gc *gc, const Digest *map, GError **error)
+{
+    return database_run(gc->db, error,
+                        "UPDATE segment SET suspect = 1 WHERE digest IN (SELECT segment FROM map_segment WHERE map = ?1 UNION ALL"
+                        " SELECT target FROM moved WHERE segment IN (SELECT segment FROM map_segment WHERE map = ?1))",
+                        "d", map);
+}
+
 static bool remove_blob(Gc *gc, const Doomed *doomed, GError **error)
 {
-    return blob_file_remove(gc->store, &doomed->digest, error) &&
+    return blob_file_remove(gc->store, &doomed->digest, error) && suspect_segments(gc, &doomed->digest, error) &&
            database_run(gc->db, error, "DELETE FROM blob WHERE digest = ?1", "d", &doomed->digest) &&
            database_run(gc->db, error, "DELETE FROM map WHERE digest = ?1", "d", &doomed->digest) &&
            database_run(gc->db, error, "DELETE FROM map_segment WHERE map = ?1", "d", &doomed->digest) &&
@@ -186,12 +200,32 @@ static bool sweep_list(Gc *gc, const char *sql, bool (*remove)(Gc *, const Doome
     return true;
 }
 
+/* Names of repacked segments that no map says any more. */
+static bool sweep_moved(Gc *gc, GError **error)
+{
+    g_autoptr(GArray) list = NULL;
+
+    if (gc->options->dry_run)
+        return true;
+    if (!catalog_digests(gc->db, &list, error, "SELECT DISTINCT segment FROM moved WHERE segment NOT IN (SELECT segment FROM map_segment)", NULL))
+        return false;
+    for (guint i = 0; i < list->len; i++) {
+        const Digest *digest = &g_array_index(list, Digest, i);
+
+        if (!segment_moved_remove(gc->store, digest, error) || !database_run(gc->db, error, "DELETE FROM moved WHERE segment = ?1", "d", digest))
+            return false;
+        segment_forget(gc->store, digest);
+    }
+    return true;
+}
+
 static bool sweep(Gc *gc, GError **error)
 {
     return sweep_list(gc, "SELECT digest, size FROM segment WHERE dead != 0 AND created < ?1 AND dead <= ?2", remove_segment,
                       &gc->report->segments_removed, error) &&
            sweep_list(gc, "SELECT digest, stored FROM blob WHERE dead != 0 AND created < ?1 AND dead <= ?2", remove_blob,
-                      &gc->report->blobs_removed, error);
+                      &gc->report->blobs_removed, error) &&
+           sweep_moved(gc, error);
 }
 
 static bool mark(Gc *gc, GError **error)
@@ -228,11 +262,27 @@ static bool rehearse(Gc *gc, GError **error)
     return ok;
 }
 
+/* It reads what is stored and needs room to write. A store that is damaged or full is collected all the same. */
+static bool repack(Gc *gc, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (store_repack(gc->store, gc->young, gc->options->rewrite_budget ? gc->options->rewrite_budget : DEFAULT_REWRITE, gc->report, &why))
+        return true;
+    if (why->code == KILN_ERROR_INTERRUPTED) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    gc->report->repack_failed = true;
+    log_warning("segments that are partly needed were not repacked: %s", why->message);
+    return true;
+}
+
 static bool collect(Gc *gc, GError **error)
 {
     /* The leases after the first commit: one that is not there yet will read the new generation and see the marks. */
     return in_transaction(gc, mark, error) && store_oldest_lease(gc->store, &gc->oldest_lease, error) &&
-           in_transaction(gc, revive_and_sweep, error);
+           in_transaction(gc, revive_and_sweep, error) && repack(gc, error);
 }
 
 static int64_t young_limit(const StoreGcOptions *options)

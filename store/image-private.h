@@ -8,7 +8,7 @@
 #include "store/catalog.h"
 #include "store/image.h"
 
-#define IMAGE_COLUMNS "number, bake, kind, id, name, manifest, map, tree, files, size, new_bytes, created, parent"
+#define IMAGE_COLUMNS "number, bake, kind, id, name, manifest, map, tree, files, size, new_bytes, created, parent, bytes_gone"
 
 /* Reads the row a query over IMAGE_COLUMNS stands on, with its layers. */
 bool image_from_row(Database *db, Query *query, StoreImage **ret, GError **error);
@@ -16,8 +16,11 @@ bool image_from_row(Database *db, Query *query, StoreImage **ret, GError **error
 /* All images a query over IMAGE_COLUMNS finds. */
 bool images_from_query(Database *db, Query *query, GPtrArray **ret, GError **error);
 
-/* The newest record of image @id, under @name when that is given and exists. *ret NULL when there is none. */
+/* The newest record of image @id, one with bytes if there is any, under @name when that is given and exists. *ret NULL when there is none. */
 bool image_by_id(Database *db, const Digest *id, const char *name, StoreImage **ret, GError **error);
+
+/* image.c: false with a sentence when only the record of @image is left. */
+bool image_check_bytes(const StoreImage *image, GError **error);
 
 /* state.c: the least key behind all that start with @prefix. */
 char *memo_prefix_end(const char *prefix);

@@ -95,10 +95,21 @@ bool image_from_row(Database *db, Query *query, StoreImage **ret, GError **error
     image->new_bytes = (uint64_t)query_int(query, 10);
     image->created = query_int(query, 11);
     image->parent = g_strdup(query_text(query, 12));
+    image->bytes_gone = query_int(query, 13);
     if (!load_layers(db, query_int(query, 0), image, error))
         return false;
     *ret = g_steal_pointer(&image);
     return true;
+}
+
+bool image_check_bytes(const StoreImage *image, GError **error)
+{
+    g_autoptr(GDateTime) when = image->bytes_gone ? g_date_time_new_from_unix_utc(image->bytes_gone) : NULL;
+    g_autofree char *day = when ? g_date_time_format(when, "%Y-%m-%d") : NULL;
+    char id[DIGEST_OCI_SIZE];
+
+    return !image->bytes_gone || fail(error, "of image '%s/%s' %s only the record is left, kiln prune let its bytes go on %s: bake or import it again",
+                                      image->name, image->kind, digest_to_oci(&image->id, id), day ? day : "an unknown day");
 }
 
 static void free_image(gpointer image)
@@ -129,8 +140,8 @@ bool images_from_query(Database *db, Query *query, GPtrArray **ret, GError **err
 bool image_by_id(Database *db, const Digest *id, const char *name, StoreImage **ret, GError **error)
 {
     g_autoptr(Query) query =
-        database_query(db, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE id = ?1 ORDER BY name = ?2 DESC, number DESC LIMIT 1", "dt",
-                       id, name ? name : "");
+        database_query(db, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE id = ?1 ORDER BY bytes_gone != 0, name = ?2 DESC, number DESC LIMIT 1",
+                       "dt", id, name ? name : "");
     int rc = query ? query_step(query, error) : -1;
 
     *ret = NULL;
@@ -197,7 +208,7 @@ bool store_find_set_by_key(Store *store, const Digest *key, const char *name, GP
         return false;
     query = database_query(db, error,
                            "SELECT " IMAGE_COLUMNS " FROM image WHERE bake = (SELECT max(number) FROM bake WHERE key = ?1"
-                           " AND (?2 IS NULL OR name = ?2)) ORDER BY kind",
+                           " AND (?2 IS NULL OR name = ?2) AND number NOT IN (SELECT bake FROM image WHERE bytes_gone != 0)) ORDER BY kind",
                            "dt", key, name);
     if (!images_from_query(db, query, &images, error))
         return false;

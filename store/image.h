@@ -23,6 +23,7 @@ typedef struct StoreImage {
     int64_t created;    /* wall clock of publishing, seconds since 1970; not part of any identity */
     int64_t set;        /* number of the set */
     char *parent;       /* text of the source's identity, for show */
+    int64_t bytes_gone; /* when prune let the bytes go, seconds since 1970: only the record is left. 0: they are here */
     GPtrArray *layers;  /* oci: of StoreLayerRef*, bottom first */
 } StoreImage;
 
@@ -61,10 +62,14 @@ bool store_find_set_by_key(Store *store, const Digest *key, const char *name, GP
  */
 bool store_resolve(Store *store, const char *ref, const char *kind, StoreImage **ret, GError **error);
 
+/* The same for who only reads what is written about an image: store_resolve() refuses one whose bytes are gone, this does not. */
+bool store_resolve_record(Store *store, const char *ref, const char *kind, StoreImage **ret, GError **error);
+
 /* The whole set that REF's image belongs to, by kind; only that image where REF names a kind. Array of StoreImage*. */
 bool store_resolve_set(Store *store, const char *ref, GPtrArray **ret, GError **error);
+bool store_resolve_set_record(Store *store, const char *ref, GPtrArray **ret, GError **error);
 
-/* All images, newest first; array of StoreImage*. @all: also those no name refers to as newest. */
+/* All images, newest first; array of StoreImage*. @all: also those no name refers to as newest, and records whose bytes are gone. */
 bool store_list_images(Store *store, bool all, GPtrArray **ret, GError **error);
 /* The config whose digest is @id, parsed; refused over @max bytes. @ret_bytes as they are hashed, may be NULL. */
 bool store_image_config(Store *store, const Digest *id, size_t max, GBytes **ret_bytes, json_t **ret, GError **error);
@@ -75,7 +80,7 @@ bool store_image_provenance(Store *store, const StoreImage *image, json_t **ret,
 /* `tests` of the provenance of every set that has the image, one list; empty when no test was recorded. */
 bool store_image_tests(Store *store, const Digest *image, json_t **ret, GError **error);
 
-/* Removes the record (bytes go with the next gc). Refused while a name other than its own holds it. */
+/* Removes the record too (bytes go with the next gc). Refused while a name other than its own, a channel, a group or a keep holds it. */
 bool store_remove_image(Store *store, const StoreImage *image, GError **error);
 
 /* A step's state in the bake cache: private, may be dropped at any time by gc. */

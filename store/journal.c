@@ -336,8 +336,8 @@ static bool check_images(Store *store, const char *group, const GArray *holds, G
         char hex[DIGEST_OCI_SIZE];
         int64_t known;
 
-        ok = database_int(catalog, 0, &known, error, "SELECT count(*) FROM image WHERE id = ?1", "d", &g_array_index(holds, Digest, i)) &&
-             (known || fail_code(error, KILN_ERROR_NOT_FOUND, "group '%s' cannot hold image %s: it is not in store '%s'", group,
+        ok = database_int(catalog, 0, &known, error, "SELECT count(*) FROM image WHERE id = ?1 AND bytes_gone = 0", "d", &g_array_index(holds, Digest, i)) &&
+             (known || fail_code(error, KILN_ERROR_NOT_FOUND, "group '%s' cannot hold image %s: its bytes are not in store '%s'", group,
                                  digest_to_oci(&g_array_index(holds, Digest, i), hex), store->path));
     }
     database_rollback(catalog);

@@ -64,6 +64,17 @@ static void append_le(GByteArray *to, uint64_t value, guint size)
     g_byte_array_append(to, bytes, size);
 }
 
+uint32_t map_body_segment(MapBody *body, GHashTable *indexes, const Digest *segment)
+{
+    gpointer found = g_hash_table_lookup(indexes, segment);
+
+    if (found)
+        return GPOINTER_TO_UINT(found) - 1;
+    g_array_append_val(body->segments, *segment);
+    g_hash_table_insert(indexes, g_memdup2(segment, sizeof(*segment)), GUINT_TO_POINTER(body->segments->len));
+    return body->segments->len - 1;
+}
+
 GByteArray *map_body_encode(const MapBody *body)
 {
     GByteArray *to = g_byte_array_new();

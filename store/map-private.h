@@ -27,6 +27,8 @@ void map_body_free(MapBody *body);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MapBody, map_body_free)
 /* Appends one block, joining it to the last run where that goes on. */
 void map_body_append(MapBody *body, uint64_t block, uint32_t segment, uint32_t position);
+/* The segment's place in the map's table, added when it is new; @indexes belongs to the caller, who frees its keys: Digest* -> place + 1. */
+uint32_t map_body_segment(MapBody *body, GHashTable *indexes, const Digest *segment);
 
 GByteArray *map_body_encode(const MapBody *body);
 /* Bounded; every number is checked but what only the segments can tell. */

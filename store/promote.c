@@ -192,6 +192,16 @@ static bool check_not_revoked(Promoting *p, const StoreImage *image, GError **er
     return !why || fail(error, "the %s of '%s' was revoked and cannot be promoted: %s", channel_kind_name(image->kind), p->promotion->name, why);
 }
 
+/* Looked up again: prune, which needs the lock that we have, may have been here since the caller looked. */
+static bool check_bytes(Promoting *p, const StoreImage *image, GError **error)
+{
+    g_autoptr(StoreImage) now = NULL;
+    Database *catalog;
+
+    return store_catalog(p->store, &catalog, error) && image_by_id(catalog, &image->id, image->name, &now, error) &&
+           (!now || image_check_bytes(now, error));
+}
+
 static bool find_moving(Promoting *p, GError **error)
 {
     const StorePromotion *promotion = p->promotion;
@@ -200,7 +210,7 @@ static bool find_moving(Promoting *p, GError **error)
         StoreImage *image = promotion->images->pdata[i];
         Digest now;
 
-        if (!check_not_revoked(p, image, error) || !channel_image(p->db, promotion->name, image->kind, promotion->channel, &now, error))
+        if (!check_not_revoked(p, image, error) || !check_bytes(p, image, error) || !channel_image(p->db, promotion->name, image->kind, promotion->channel, &now, error))
             return false;
         if (!digest_equal(&now, &image->id))
             g_ptr_array_add(p->moving, image);
@@ -315,7 +325,7 @@ static bool add_previous(Store *store, GPtrArray *entries, guint index, GPtrArra
         return fail_code(error, KILN_ERROR_NOT_FOUND, "channel '%s:%s' pointed at %s before, which is no longer in the store", entry->name,
                          entry->channel, digest_to_oci(&from, oci));
     g_ptr_array_add(images, image);
-    return true;
+    return image_check_bytes(image, error);
 }
 
 bool store_channel_previous(Store *store, const char *name, const char *kind, const char *channel, GPtrArray **ret, GError **error)

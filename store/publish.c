@@ -10,9 +10,8 @@
  */
 #include "base/error.h"
 #include "store/blob.h"
-#include "store/channel.h"
+#include "store/hold.h"
 #include "store/image-private.h"
-#include "store/journal.h"
 #include "store/layer.h"
 #include "store/ledger.h"
 #include "store/store-private.h"
@@ -334,49 +333,30 @@ bool store_publish(Store *store, const StoreSet *set, GError **error)
 
 /* --- removing --- */
 
-static bool held_elsewhere(Database *state, const StoreImage *image, GError **error)
+/* What channels moved on from may go; the image's own name goes to another one. */
+static bool check_free(Store *store, const StoreImage *image, GError **error)
 {
-    g_autoptr(Query) query =
-        database_query(state, error, "SELECT name, kind FROM name WHERE image = ?1 AND name != ?2", "dt", &image->id, image->name);
-    int rc = query ? query_step(query, error) : -1;
+    g_autoptr(GHashTable) holds = NULL;
+    const GPtrArray *list;
 
-    if (rc > 0)
-        return !fail(error, "image '%s' is also held by the name %s/%s", image->name, query_text(query, 0), query_text(query, 1));
-    return rc != 0;
-}
+    if (!holds_load(store, &holds, error))
+        return false;
+    list = g_hash_table_lookup(holds, &image->id);
+    for (guint i = 0; list && i < list->len; i++) {
+        const Hold *hold = list->pdata[i];
 
-/* True when a channel points at the image now; moved on, it may go. */
-static bool held_by_channel(Store *store, const StoreImage *image, GError **error)
-{
-    g_autoptr(GPtrArray) entries = NULL;
-
-    if (!store_channels(store, NULL, false, &entries, error))
-        return true;
-    for (guint i = 0; i < entries->len; i++) {
-        const StoreChannelEntry *entry = entries->pdata[i];
-
-        if (digest_equal(&entry->image, &image->id))
-            return !fail(error, "image '%s' is held by the channel %s/%s:%s", image->name, entry->name, entry->kind, entry->channel);
+        if (hold->kind != HOLD_BACK && (hold->kind != HOLD_NAME || strcmp(hold->name, image->name) != 0))
+            return fail(error, "image '%s' is %sheld by %s", image->name, hold->kind == HOLD_NAME ? "also " : "", hold->phrase);
     }
-    return false;
-}
-
-static bool held_by_group(Store *store, const StoreImage *image, GError **error)
-{
-    g_autoptr(GPtrArray) groups = NULL;
-
-    if (!store_journal_holders(store, &image->id, &groups, error))
-        return true;
-    return groups->len > 0 && !fail(error, "image '%s' is held by group '%s', which runs it or may go back to it", image->name,
-                                    (char *)groups->pdata[0]);
+    return true;
 }
 
 /* The name goes to the newest image that stays, or away. */
 static bool move_name(Store *store, Database *state, Database *catalog, const StoreImage *image, GError **error)
 {
     g_autoptr(Query) query =
-        database_query(catalog, error, "SELECT id, bake FROM image WHERE name = ?1 AND kind = ?2 AND id != ?3 ORDER BY number DESC LIMIT 1",
-                       "ttd", image->name, image->kind, &image->id);
+        database_query(catalog, error,
+                       "SELECT id, bake FROM image WHERE name = ?1 AND kind = ?2 AND id != ?3 AND bytes_gone = 0 ORDER BY number DESC LIMIT 1", "ttd", image->name, image->kind, &image->id);
     int rc = query ? query_step(query, error) : -1;
     Digest next;
 
@@ -406,8 +386,7 @@ static bool remove_rows(Database *db, const StoreImage *image, GError **error)
 /* With both write locks. State first: after a crash in between, an image without a name is left, which is as good as none. */
 static bool remove_image(Store *store, Database *state, Database *catalog, const StoreImage *image, GError **error)
 {
-    if (held_elsewhere(state, image, error) || held_by_channel(store, image, error) || held_by_group(store, image, error) ||
-        !move_name(store, state, catalog, image, error) || !remove_rows(catalog, image, error)) {
+    if (!check_free(store, image, error) || !move_name(store, state, catalog, image, error) || !remove_rows(catalog, image, error)) {
         database_rollback(catalog);
         database_rollback(state);
         return false;

@@ -3,7 +3,7 @@
  * The catalog's sets as text in state.db (table `published`), so that the ledger has them and a lost catalog can have them again.
  *
  *   {"created", "key", "name", "parent", "provenance",
- *    "images": [{"created", "files", "id", "kind", "layers": [[layer, recipe or null], ...], "manifest", "map", "new_bytes", "number",
+ *    "images": [{"bytes_gone" if they are, "created", "files", "id", "kind", "layers": [[layer, recipe or null], ...], "manifest", "map", "new_bytes", "number",
  *                "parent", "size", "tree"}, ...],
  *    "references": [[number of the image or 0, role, name, digest], ...]}
  *
@@ -42,7 +42,8 @@ static bool add_layers(Database *catalog, int64_t image, json_t *to, GError **er
 static bool add_images(Database *catalog, int64_t bake, json_t *to, GError **error)
 {
     g_autoptr(Query) query = database_query(catalog, error,
-                                            "SELECT number, kind, id, manifest, map, tree, files, size, new_bytes, created, parent FROM image"
+                                            "SELECT number, kind, id, manifest, map, tree, files, size, new_bytes, created, parent, bytes_gone"
+                                            " FROM image"
                                             " WHERE bake = ?1 ORDER BY number", "i", bake);
     int rc = query ? 0 : -1;
 
@@ -56,6 +57,8 @@ static bool add_images(Database *catalog, int64_t bake, json_t *to, GError **err
         for (size_t i = 0; i < G_N_ELEMENTS(digests); i++)
             json_object_set_new(image, digests[i], digest_json(query, 2 + (int)i));
         json_object_set_new(image, "parent", store_text_json(query_text(query, 10)));
+        if (query_int(query, 11))
+            json_object_set_new(image, "bytes_gone", json_integer(query_int(query, 11)));
         json_array_append_new(to, image);
         if (!add_layers(catalog, query_int(query, 0), layers, error))
             return false;
@@ -100,10 +103,11 @@ static bool make_record(Database *catalog, int64_t bake, char **ret, GError **er
 
 /* A set's mark: its images, and how much is kept for it, which changes when its bytes are let go. */
 #define SET_MARKS                                                                                                                         \
-    "SELECT number, coalesce((SELECT sum(number) FROM image WHERE image.bake = bake.number), 0) * 1000"                                  \
+    "SELECT number, coalesce((SELECT sum(number * 1000 - (bytes_gone != 0)) FROM image WHERE image.bake = bake.number), 0)"              \
     " + (SELECT count(*) FROM reference WHERE reference.bake = bake.number) FROM bake"
 #define CATALOG_SUMS                                                                                                                      \
-    "SELECT count(*), sum(number), (SELECT coalesce(sum(number), 0) FROM image) * 1000 + (SELECT count(*) FROM reference) FROM bake"
+    "SELECT count(*), sum(number), (SELECT coalesce(sum(number * 1000 - (bytes_gone != 0)), 0) FROM image)"                              \
+    " + (SELECT count(*) FROM reference) FROM bake"
 #define STATE_SUMS "SELECT count(*), sum(bake), sum(mark) FROM published" /* out of the index alone */
 
 static bool read_sums(Database *db, const char *sql, int64_t ret[3], GError **error)
@@ -234,11 +238,11 @@ static bool restore_image(Store *store, Database *catalog, int64_t bake, const c
            files = digest_at(image, "files");
 
     return database_run(catalog, error,
-                        "INSERT INTO image (number, bake, kind, id, name, manifest, map, tree, files, size, new_bytes, created, parent)"
-                        " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)",
-                        "iitdtddddiiit", int_at(image, "number"), bake, json_string_value(json_object_get(image, "kind")), &id, name, &manifest,
+                        "INSERT INTO image (number, bake, kind, id, name, manifest, map, tree, files, size, new_bytes, created, parent, bytes_gone)"
+                        " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+                        "iitdtddddiiiti", int_at(image, "number"), bake, json_string_value(json_object_get(image, "kind")), &id, name, &manifest,
                         &map, &tree, &files, int_at(image, "size"), int_at(image, "new_bytes"), int_at(image, "created"),
-                        json_string_value(json_object_get(image, "parent"))) &&
+                        json_string_value(json_object_get(image, "parent")), int_at(image, "bytes_gone")) &&
            restore_layers(store, catalog, image, error);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Marking in SQL. Roots are what sets refer to, the bake cache and the memos; a map's segments are in map_segment. Nothing else refers.
+ * Marking in SQL. Roots are what sets refer to, the bake cache and the memos; a map's segments are in map_segment, and where those went that
+ * were repacked is in moved, which never names another moved one. Nothing else refers.
  */
 #include "store/reach.h"
 
@@ -28,5 +29,7 @@ bool reach_mark(Database *db, bool with_states, GError **error)
         if (!database_run(db, error, states[i], ""))
             return false;
     return database_run(db, error,
-                        "INSERT OR IGNORE INTO live_segment SELECT segment FROM map_segment WHERE map IN (SELECT digest FROM live)", "");
+                        "INSERT OR IGNORE INTO live_segment SELECT segment FROM map_segment WHERE map IN (SELECT digest FROM live)", "") &&
+           database_run(db, error, "INSERT OR IGNORE INTO live_segment SELECT target FROM moved WHERE segment IN (SELECT digest FROM live_segment)",
+                        "");
 }

@@ -15,7 +15,8 @@
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/io.h"
-#include "store/map-private.h"
+#include "store/repack.h"
+#include "store/segment-moved.h"
 #include "store/store-private.h"
 
 #include <dirent.h>
@@ -78,6 +79,23 @@ static bool sync_name(Store *store, int topfd, int dirfd, GError **error)
     return (io_fsync(dirfd) == 0 && io_fsync(topfd) == 0) || store_fail_errno(store, error, "sync");
 }
 
+/* Rows say where a table points as long as there is one; more than it says does no harm until gc writes them anew. */
+static bool adopt_moved(Store *store, Database *db, const char *fan, const char *name, GError **error)
+{
+    g_autofree char *hex = g_strndup(name, 64);
+    g_autoptr(SegmentMoved) moved = NULL;
+    Digest digest;
+
+    if (!digest_parse(hex, &digest) || !g_str_has_prefix(hex, fan) || !segment_moved_load(store, &digest, &moved, NULL) || !moved)
+        return true; /* fsck tells of maps that need it */
+    return catalog_add_moved(db, &digest, moved->body->segments, error);
+}
+
+static bool is_table(const char *name)
+{
+    return strlen(name) > 64 && strcmp(name + 64, MOVED_SUFFIX) == 0;
+}
+
 static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
 {
     Database *db = arg;
@@ -85,10 +103,13 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
     Segment *segment;
     bool packed, known = false;
 
+    if (is_table(name))
+        return adopt_moved(store, db, fan, name, error);
     if (!store_parse_file_name(fan, name, &digest, &packed) || packed)
         return discard(store, dirfd, name, error);
     if (!is_known(db, "segment", &digest, &known, error) || known)
         return known;
+    segment_forget(store, &digest); /* it may have been the name of a repacked one */
     if (!digest_of_file(dirfd, name, &have, NULL, NULL))
         return leave_alone(name);
     if (!digest_equal(&digest, &have))
@@ -96,7 +117,8 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
     if (!segment_get(store, &digest, &segment, NULL))
         return leave_alone(name); /* whole, so it is not half a file but a later kiln's */
     trace("store.recovery", "adopting segment '%s'", name);
-    return sync_name(store, store->segments_fd, dirfd, error) && catalog_add_segment(db, segment, g_get_real_time(), error);
+    return sync_name(store, store->segments_fd, dirfd, error) && catalog_add_segment(db, segment, g_get_real_time(), error) &&
+           database_run(db, error, "UPDATE segment SET suspect = 1 WHERE digest = ?1", "d", &digest);
 }
 
 bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError **error)
@@ -114,16 +136,52 @@ bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError 
                            body->segments->len, error);
 }
 
-/*
- * gc takes a map and its segments away together, but a power cut may bring back the map's file alone. Such a map is of no use to anybody,
- * so it is catalogued as dead: fsck does not miss its segments, and the next gc removes it.
- */
-static bool bury_broken_map(Database *db, const Digest *digest, GError **error)
+/* Only tables are looked into: what a file has is fsck's to say. */
+static bool run_is_there(Segment *segment, const MapRun *run)
 {
-    return database_run(db, error,
-                        "UPDATE blob SET dead = (SELECT value FROM meta WHERE key = 'generation') WHERE digest = ?1 AND EXISTS"
-                        " (SELECT 1 FROM map_segment WHERE map = ?1 AND segment NOT IN (SELECT digest FROM segment))",
-                        "d", digest);
+    for (uint32_t i = 0; segment_is_moved(segment) && i < run->count; i++)
+        if (!segment_holds(segment, run->position + i))
+            return false;
+    return true;
+}
+
+bool store_has_blocks(Store *store, const MapBody *body)
+{
+    for (guint i = 0; i < body->segments->len; i++)
+        segment_forget(store, &g_array_index(body->segments, Digest, i)); /* what counts is what is there now */
+    for (guint i = 0; i < body->runs->len; i++) {
+        const MapRun *run = &g_array_index(body->runs, MapRun, i);
+        g_autoptr(GError) why = NULL;
+        Segment *segment;
+
+        if (!segment_get(store, &g_array_index(body->segments, Digest, run->segment), &segment, &why)) {
+            if (why->code == KILN_ERROR_NOT_FOUND)
+                return false;
+        } else if (!run_is_there(segment, run)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * gc takes a map and its segments away together, but a power cut may bring back the map's file alone, or with a table that was written
+ * when nobody needed the map any more. Such a map is of no use to anybody, so it is catalogued as dead: fsck does not miss its segments, and
+ * the next gc removes it. Segments and tables were adopted before.
+ */
+static bool bury_broken_map(Store *store, Database *db, const Digest *digest, GError **error)
+{
+    g_autoptr(StoreMap) map = NULL;
+    int64_t doubtful;
+
+    /* A row does not mean a file: a repacking that was killed took the file away first. */
+    if (!database_int(db, 0, &doubtful, error,
+                      "SELECT count(*) FROM map_segment WHERE map = ?1 AND (segment NOT IN (SELECT digest FROM segment)"
+                      " OR segment IN (SELECT segment FROM moved))", "d", digest))
+        return false;
+    if (!doubtful || !store_map_open(store, digest, &map, NULL) || store_has_blocks(store, store_map_body(map)))
+        return true;
+    return database_run(db, error, "UPDATE blob SET dead = (SELECT value FROM meta WHERE key = 'generation') WHERE digest = ?1", "d", digest);
 }
 
 static bool adopt_blob(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error)
@@ -142,7 +200,7 @@ static bool adopt_blob(Store *store, int dirfd, const char *fan, const char *nam
     trace("store.recovery", "adopting blob '%s'", name);
     return sync_name(store, store->blobs_fd, dirfd, error) &&
            catalog_add_blob(db, &digest, size, stored, g_get_real_time(), error) && store_catalog_map(store, db, &digest, error) &&
-           bury_broken_map(db, &digest, error);
+           bury_broken_map(store, db, &digest, error);
 }
 
 bool store_adopt(Store *store, GError **error)
@@ -152,7 +210,7 @@ bool store_adopt(Store *store, GError **error)
     /* Inside a transaction: whoever is about to name a file holds this lock, so what we see without a row is nobody's. */
     if (!store_catalog(store, &db, error) || !database_begin(db, true, error))
         return false;
-    if (!store_each_file(store, store->segments_fd, adopt_segment, db, error) ||
+    if (!store_each_file(store, store->segments_fd, adopt_segment, db, error) || !repack_forget_gone(store, db, error) ||
         !store_each_file(store, store->blobs_fd, adopt_blob, db, error)) {
         database_rollback(db);
         return false;
@@ -176,6 +234,8 @@ static bool catalog_segment_file(Store *store, int dirfd, const char *fan, const
     Digest digest, have;
     bool packed;
 
+    if (is_table(name))
+        return adopt_moved(store, c->db, fan, name, error);
     if (!store_parse_file_name(fan, name, &digest, &packed) || packed)
         return true;
     if (!segment_get(store, &digest, &segment, &why)) {
@@ -209,6 +269,7 @@ bool store_catalog_files(Store *store, Database *db, GPtrArray *notes, GError **
     Cataloguing c = {.db = db, .notes = notes};
 
     return store_each_file(store, store->segments_fd, catalog_segment_file, &c, error) &&
+           database_run(db, error, "UPDATE segment SET suspect = 1", "") && /* nobody knows how much of them is needed */
            store_each_file(store, store->blobs_fd, catalog_blob_file, &c, error);
 }
 

@@ -6,6 +6,7 @@
 #define KILN_STORE_RECOVERY_H
 
 #include "store/catalog.h"
+#include "store/map-private.h"
 
 typedef bool StoreFileFn(Store *store, int dirfd, const char *fan, const char *name, void *arg, GError **error);
 
@@ -21,5 +22,8 @@ bool store_catalog_files(Store *store, Database *db, GPtrArray *notes, GError **
 
 /* Adds the rows of the map in blob @digest; a blob that is no map is fine. In a transaction. */
 bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError **error);
+
+/* Has the store, in files or by tables of repacked segments, each block that the map names? Files are not looked into. */
+bool store_has_blocks(Store *store, const MapBody *body);
 
 #endif

@@ -174,7 +174,8 @@ static bool resolve_name(Store *store, Database *catalog, const char *ref, const
         return false;
     if (!digest_is_none(&r.manifest)) {
         g_autoptr(Query) query =
-            database_query(catalog, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE name = ?1 AND manifest = ?2 ORDER BY number DESC", "td",
+            database_query(catalog, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE name = ?1 AND manifest = ?2 ORDER BY bytes_gone != 0, number DESC",
+                           "td",
                            r.name, &r.manifest);
         int rc = query ? query_step(query, error) : -1;
 
@@ -196,7 +197,7 @@ static bool resolve_name(Store *store, Database *catalog, const char *ref, const
     return true;
 }
 
-bool store_resolve(Store *store, const char *ref, const char *kind, StoreImage **ret, GError **error)
+bool store_resolve_record(Store *store, const char *ref, const char *kind, StoreImage **ret, GError **error)
 {
     const char *hex = g_str_has_prefix(ref, "sha256:") ? ref + strlen("sha256:") : ref;
     Database *catalog;
@@ -210,15 +211,25 @@ bool store_resolve(Store *store, const char *ref, const char *kind, StoreImage *
     return resolve_name(store, catalog, ref, kind, ret, error);
 }
 
-bool store_resolve_set(Store *store, const char *ref, GPtrArray **ret, GError **error)
+bool store_resolve(Store *store, const char *ref, const char *kind, StoreImage **ret, GError **error)
+{
+    g_autoptr(StoreImage) image = NULL;
+
+    if (!store_resolve_record(store, ref, kind, &image, error) || !image_check_bytes(image, error))
+        return false;
+    *ret = g_steal_pointer(&image);
+    return true;
+}
+
+bool store_resolve_set_record(Store *store, const char *ref, GPtrArray **ret, GError **error)
 {
     g_autoptr(StoreImage) image = NULL;
     g_autoptr(Query) query = NULL;
     Database *catalog;
 
     /* Whichever kind it has; what is wrong with REF itself is told by the last try. */
-    if (!store_resolve(store, ref, "disk", &image, NULL) && !store_resolve(store, ref, "oci", &image, NULL) &&
-        !store_resolve(store, ref, NULL, &image, error))
+    if (!store_resolve_record(store, ref, "disk", &image, NULL) && !store_resolve_record(store, ref, "oci", &image, NULL) &&
+        !store_resolve_record(store, ref, NULL, &image, error))
         return false;
     if (!store_catalog(store, &catalog, error))
         return false;
@@ -227,4 +238,17 @@ bool store_resolve_set(Store *store, const char *ref, GPtrArray **ret, GError **
                                  image->kind)
                 : database_query(catalog, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE bake = ?1 ORDER BY kind", "i", image->set);
     return images_from_query(catalog, query, ret, error);
+}
+
+bool store_resolve_set(Store *store, const char *ref, GPtrArray **ret, GError **error)
+{
+    g_autoptr(GPtrArray) images = NULL;
+
+    if (!store_resolve_set_record(store, ref, &images, error))
+        return false;
+    for (guint i = 0; i < images->len; i++)
+        if (!image_check_bytes(images->pdata[i], error))
+            return false;
+    *ret = g_steal_pointer(&images);
+    return true;
 }

@@ -5,6 +5,9 @@
  * Opening reads header and footer only and checks that every frame lies inside the file; what a frame holds is
  * checked when it is read. Files are opened when needed and at most MAX_OPEN stay open, so a store of
  * a thousand segments does not exhaust the process's descriptors.
+ *
+ * A file may be gone when it is needed (again): gc repacked the segment. Then its table says where the blocks are, and if a segment named
+ * there is gone as well, the table was written anew and is read anew.
  */
 #include "store/segment.h"
 
@@ -13,12 +16,14 @@
 #include "store/bytes.h"
 #include "store/frame-cache.h"
 #include "store/io.h"
+#include "store/segment-moved.h"
 #include "store/store-private.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #define MAX_OPEN 128
+#define MAX_HOPS 8 /* from table to table; gc leaves one */
 
 struct Segment {
     Store *store;
@@ -30,6 +35,8 @@ struct Segment {
     SegmentEntry *entries;
     int fd;         /* -1: closed for now */
     unsigned users; /* of fd */
+    SegmentMoved *moved; /* set once or replaced, atomically; never back to NULL */
+    GPtrArray *stale;    /* tables that were replaced: somebody may look into them */
 };
 
 static bool damaged(const Digest *digest, const char *what, GError **error)
@@ -123,6 +130,8 @@ static void segment_free(gpointer data)
     if (s->fd >= 0)
         (void)close(s->fd);
     g_free(s->entries);
+    segment_moved_free(s->moved);
+    g_ptr_array_unref(s->stale);
     g_free(s);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Segment, segment_free)
@@ -145,11 +154,21 @@ static bool segment_load(Store *store, const Digest *digest, Segment **ret, GErr
 
     s->store = store;
     s->digest = *digest;
+    s->stale = g_ptr_array_new_with_free_func((GDestroyNotify)segment_moved_free);
     s->serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
     s->fd = open_file(store, digest);
-    if (s->fd < 0 && errno == ENOENT)
+    if (s->fd < 0 && errno == ENOENT) {
+        if (!segment_moved_load(store, digest, &s->moved, error))
+            return false;
+        if (s->moved) {
+            s->frames = s->moved->frames;
+            s->class = s->moved->body->class;
+            *ret = g_steal_pointer(&s);
+            return true;
+        }
         return fail_code(error, KILN_ERROR_NOT_FOUND, "segment %s is missing from store '%s'; run kiln fsck",
                          digest_to_hex(digest, hex), store->path);
+    }
     if (s->fd < 0)
         return store_fail_errno(store, error, "open a segment of");
     if (!read_header(s, s->fd, error) || !read_footer(s, s->fd, error))
@@ -186,7 +205,8 @@ bool segment_get(Store *store, const Digest *digest, Segment **ret, GError **err
         if (!segment_load(store, digest, &s, error))
             return false;
         g_hash_table_insert(store->segments, &s->digest, s);
-        if (++store->open_files > MAX_OPEN)
+        store->open_files += s->fd >= 0;
+        if (store->open_files > MAX_OPEN)
             close_idle_files(store);
     }
     *ret = s;
@@ -257,7 +277,7 @@ uint64_t segment_file_size(const Segment *segment)
 
 const SegmentEntry *segment_entry(const Segment *segment, uint32_t frame)
 {
-    g_assert(frame < segment->frames);
+    g_assert(frame < segment->frames && segment->entries);
     return &segment->entries[frame];
 }
 
@@ -312,7 +332,7 @@ static bool load_hashes(Segment *s, uint32_t frame, CachedFrame **ret, GError **
     return true;
 }
 
-bool segment_hashes(Segment *s, uint32_t frame, Digest ret[FRAME_MAX_BLOCKS], unsigned *ret_blocks, GError **error)
+static bool own_hashes(Segment *s, uint32_t frame, Digest ret[FRAME_MAX_BLOCKS], unsigned *ret_blocks, GError **error)
 {
     g_autoptr(CachedFrame) cached = NULL;
 
@@ -342,7 +362,7 @@ static bool load_plain(Segment *s, uint32_t frame, CachedFrame **ret, GError **e
     return true;
 }
 
-bool segment_read(Segment *s, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error)
+static bool own_read(Segment *s, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error)
 {
     g_autoptr(CachedFrame) cached = NULL;
 
@@ -358,6 +378,165 @@ bool segment_read(Segment *s, uint32_t frame, uint32_t from, uint32_t size, void
         return bad_frame(s, frame, "has fewer blocks than a map says", error);
     memcpy(to, cached->data + from, size);
     return true;
+}
+
+/* --- segments that have moved --- */
+
+static SegmentMoved *table_of(const Segment *s)
+{
+    return g_atomic_pointer_get(&((Segment *)s)->moved);
+}
+
+bool segment_is_moved(const Segment *segment)
+{
+    return table_of(segment) != NULL;
+}
+
+/* True when there is another table than @seen now (NULL: none so far), and the segment's own file is gone. */
+static bool follow(Segment *s, const SegmentMoved *seen)
+{
+    auto_fd int fd = open_file(s->store, &s->digest);
+    SegmentMoved *moved = NULL;
+
+    if (fd >= 0 || errno != ENOENT || !segment_moved_load(s->store, &s->digest, &moved, NULL) || !moved)
+        return false;
+    AUTO_LOCK(&s->store->lock);
+    if (moved->frames != s->frames || s->moved != seen) {
+        segment_moved_free(moved); /* another's, or another thread was quicker */
+        return s->moved != seen;
+    }
+    if (s->moved)
+        g_ptr_array_add(s->stale, s->moved);
+    g_atomic_pointer_set(&s->moved, moved);
+    return true;
+}
+
+/* The same bytes may come again, by a bake or a copy from another store: then there is a file as before, and who asks now gets that. */
+static bool came_back(Segment *s, Segment **ret)
+{
+    Segment *now;
+
+    if (!segment_get(s->store, &s->digest, &now, NULL))
+        return false;
+    if (now == s) {
+        segment_forget(s->store, &s->digest);
+        if (!segment_get(s->store, &s->digest, &now, NULL))
+            return false;
+    }
+    *ret = now;
+    return !segment_is_moved(now);
+}
+
+/* One hop. A target that is gone was repacked in its turn, and our table written anew. */
+static bool hop(Segment *s, uint32_t position, Segment **ret, uint32_t *ret_position, GError **error)
+{
+    for (int tries = 0;; tries++) {
+        const SegmentMoved *moved = table_of(s);
+        g_autoptr(GError) why = NULL;
+        uint32_t place = 0;
+        Digest target;
+
+        if (!segment_moved_find(moved, position, &target, &place))
+            (void)bad_frame(s, position_frame(position), "was repacked without a block that is needed", &why);
+        if (!why && segment_get(s->store, &target, ret, &why)) {
+            *ret_position = place;
+            return true;
+        }
+        if (tries == 0 && follow(s, moved))
+            continue;
+        *ret_position = position;
+        if (came_back(s, ret))
+            return true;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+}
+
+bool segment_locate(Segment *s, uint32_t position, Segment **ret, uint32_t *ret_position, GError **error)
+{
+    for (int hops = 0; segment_is_moved(s); hops++) {
+        if (hops == MAX_HOPS)
+            return bad_frame(s, position_frame(position), "was moved in a circle", error);
+        if (!hop(s, position, &s, &position, error))
+            return false;
+    }
+    *ret = s;
+    *ret_position = position;
+    return true;
+}
+
+bool segment_holds(Segment *s, uint32_t position)
+{
+    return segment_locate(s, position, &s, &position, NULL) && position_frame(position) < s->frames &&
+           position_block(position) < s->entries[position_frame(position)].blocks;
+}
+
+static bool moved_read(Segment *s, uint32_t frame, uint32_t from, uint32_t size, uint8_t *to, GError **error)
+{
+    if (from > FRAME_MAX_BYTES || size > FRAME_MAX_BYTES - from)
+        return bad_frame(s, frame, "has fewer blocks than a map says", error);
+    while (size > 0) {
+        uint32_t inside = from % STORE_BLOCK_SIZE, part = MIN(size, STORE_BLOCK_SIZE - inside), position;
+        Segment *at;
+
+        if (!segment_locate(s, position_of(frame, from / STORE_BLOCK_SIZE), &at, &position, error) ||
+            !segment_read(at, position_frame(position), position_block(position) * STORE_BLOCK_SIZE + inside, part, to, error))
+            return false;
+        to += part;
+        from += part;
+        size -= part;
+    }
+    return true;
+}
+
+static bool moved_hashes(Segment *s, uint32_t frame, Digest ret[FRAME_MAX_BLOCKS], unsigned *ret_blocks, GError **error)
+{
+    for (unsigned i = 0; i < FRAME_MAX_BLOCKS; i++) {
+        Digest hashes[FRAME_MAX_BLOCKS], target;
+        uint32_t position;
+        unsigned blocks;
+        Segment *at;
+
+        ret[i] = digest_none;
+        if (!segment_moved_find(table_of(s), position_of(frame, i), &target, &position))
+            continue;
+        if (!segment_locate(s, position_of(frame, i), &at, &position, error) ||
+            !segment_hashes(at, position_frame(position), hashes, &blocks, error))
+            return false;
+        if (position_block(position) >= blocks)
+            return bad_frame(s, frame, "was moved to where its blocks are not", error);
+        ret[i] = hashes[position_block(position)];
+    }
+    *ret_blocks = FRAME_MAX_BLOCKS;
+    return true;
+}
+
+bool segment_read(Segment *s, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (segment_is_moved(s))
+        return moved_read(s, frame, from, size, to, error);
+    if (own_read(s, frame, from, size, to, &why))
+        return true;
+    if (follow(s, NULL))
+        return moved_read(s, frame, from, size, to, error);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+bool segment_hashes(Segment *s, uint32_t frame, Digest ret[FRAME_MAX_BLOCKS], unsigned *ret_blocks, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (segment_is_moved(s))
+        return check_number(s, frame, error) && moved_hashes(s, frame, ret, ret_blocks, error);
+    if (own_hashes(s, frame, ret, ret_blocks, &why))
+        return true;
+    if (follow(s, NULL))
+        return moved_hashes(s, frame, ret, ret_blocks, error);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
 }
 
 bool segment_verify_frame(Segment *s, uint32_t frame, GError **error)

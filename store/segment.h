@@ -52,6 +52,16 @@ bool segment_read(Segment *segment, uint32_t frame, uint32_t from, uint32_t size
 /* Reads a frame past the cache and verifies it: for fsck. */
 bool segment_verify_frame(Segment *segment, uint32_t frame, GError **error);
 
+/*
+ * A segment that gc repacked: its name is good for reading as before, its blocks are elsewhere (segment-moved.h). It has no entries and
+ * a file size of 0; hashes of what nothing needed are none. A segment may become one while it is open.
+ */
+bool segment_is_moved(const Segment *segment);
+/* Is there a block to read at @position? */
+bool segment_holds(Segment *segment, uint32_t position);
+/* Of a segment that may have moved: the segment whose file has the block now, and where. */
+bool segment_locate(Segment *segment, uint32_t position, Segment **ret, uint32_t *ret_position, GError **error);
+
 /* --- writing --- */
 typedef struct SegmentFile {
     int dirfd; /* borrowed: the process's tmp folder */

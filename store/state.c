@@ -45,7 +45,8 @@ static bool map_is_there(Store *store, Database *db, const Digest *map, bool *re
         return true;
     if (!database_int(db, 0, &known, error, "SELECT count(*) FROM map WHERE digest = ?1", "d", map) ||
         !database_int(db, 0, &lacking, error,
-                      "SELECT count(*) FROM map_segment WHERE map = ?1 AND segment NOT IN (SELECT digest FROM segment)", "d", map))
+                      "SELECT count(*) FROM map_segment WHERE map = ?1 AND segment NOT IN (SELECT digest FROM segment)"
+                      " AND segment NOT IN (SELECT segment FROM moved)", "d", map))
         return false;
     *ret = known > 0 && lacking == 0;
     return true;

@@ -12,6 +12,7 @@
  *   store/journal.h       journals of groups, under a lock and an epoch
  *   store/signature.h     signatures of images and of logs
  *   store/audit.h         who moved what, when and why
+ *   store/prune.h         which sets keep their bytes
  *   store/upkeep.h        gc, fsck, stats
  *   store/sync.h          a store copied into another folder
  *   store/working-disk.h  the block device a bake runs on
@@ -33,6 +34,7 @@
 #include "store/layer.h"
 #include "store/map.h"
 #include "store/oci.h"
+#include "store/prune.h"
 #include "store/signature.h"
 #include "store/sync.h"
 #include "store/tree.h"

@@ -23,13 +23,19 @@ typedef struct StoreGcOptions {
     double grace;         /* seconds; younger unreachable things stay. Negative: the default, one hour */
     bool drop_states;     /* also forget the whole bake cache */
     uint64_t state_quota; /* bytes of private data to keep at most; 0: the default (20 GiB) */
+    uint64_t rewrite_budget; /* bytes that may be written anew so that newest images are read fast; 0: the default (256 MiB) */
     const StoreMemoRule *memo_rules; /* memos that none of them speaks of stay */
     size_t memo_rule_count;
 } StoreGcOptions;
 typedef struct StoreGcReport {
     uint64_t segments_removed, segments_repacked, blobs_removed, memos_removed, bytes_freed;
+    bool repack_failed; /* a warning says why; the rest was done */
 } StoreGcReport;
-/* Ends the implicit lease of @store on what it committed and has not published. segments_repacked stays 0: segments go whole. */
+/*
+ * Ends the implicit lease of @store on what it committed and has not published. A segment of which less than 70 % of the blocks are needed is
+ * repacked, as are segments over which the newest image of a name is scattered (store/fragments.h), unless @dry_run: that says only what
+ * would go as a whole.
+ */
 bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, GError **error);
 
 /* Every problem is one sentence naming the object; true with an empty list means clean. */
@@ -44,7 +50,8 @@ bool store_rebuild(const char *dir, GPtrArray **ret_notes, GError **error);
 /* Derived index from the segments, for fsck --rebuild-index. */
 bool store_rebuild_index(Store *store, GError **error);
 
-/* {path, format, bytes{segments,private_segments,blobs,databases,total}, segments, frames, blocks, blobs, maps, images, sets,
+/* {path, format, bytes{segments,private_segments,blobs,databases,total}, segments, frames, blocks, blobs, maps, images,
+   records_without_bytes, sets,
    logical_bytes, states, memos, unreachable_segments} */
 bool store_stats(Store *store, json_t **ret, GError **error);
 

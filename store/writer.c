@@ -430,6 +430,7 @@ static bool place_file(StoreWriter *w, Database *db, SegmentFile *file, int64_t 
     if (dir < 0 || io_rename(file->dirfd, file->name, dir, name) < 0)
         return store_fail_errno(w->store, error, "publish a segment in");
     g_clear_pointer(&file->name, g_free);
+    segment_forget(w->store, &file->digest); /* it may have been the name of a repacked one */
     if (io_fsync(dir) < 0)
         return store_fail_errno(w->store, error, "sync");
     return catalog_add_segment_file(db, file, created, error);

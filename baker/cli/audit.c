@@ -121,7 +121,7 @@ static bool make_filter(Store *store, const AuditCall *call, GArray *images, Sto
     *ret = (StoreAuditFilter){.group = call->group, .images = call->image ? images : NULL};
     if (call->since && !parse_since(call->since, &ret->since, error))
         return false;
-    if (call->image && !store_resolve_set(store, call->image, &set, error))
+    if (call->image && !store_resolve_set_record(store, call->image, &set, error))
         return false;
     for (guint i = 0; set && i < set->len; i++)
         g_array_append_val(images, ((StoreImage *)set->pdata[i])->id);

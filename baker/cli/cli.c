@@ -188,6 +188,8 @@ json_t *cli_image_json(const StoreImage *image)
                                (json_int_t)image->new_bytes, "created",
                                (json_int_t)image->created, "set", (json_int_t)image->set);
 
+    if (image->bytes_gone)
+        json_object_set_new(object, "bytes_gone", json_integer((json_int_t)image->bytes_gone));
     if (!digest_is_none(&image->tree.tree))
         json_object_set_new(object, "tree", json_string(digest_to_oci(&image->tree.tree, tree)));
     if (!digest_is_none(&image->manifest))

@@ -20,8 +20,8 @@ static void print_table(GPtrArray *images)
                         *created = cli_time(image->created);
         char id[DIGEST_OCI_SIZE];
 
-        printf("%-24s %-5s %-71s %10s %10s  %s\n", image->name, image->kind, digest_to_oci(&image->id, id), size,
-               fresh, created);
+        printf("%-24s %-5s %-71s %10s %10s  %s%s\n", image->name, image->kind, digest_to_oci(&image->id, id), size, fresh, created,
+               image->bytes_gone ? "  record only" : "");
     }
 }
 
@@ -32,6 +32,13 @@ static json_t *images_json(GPtrArray *images)
     for (guint i = 0; i < images->len; i++)
         json_array_append_new(list, cli_image_json(images->pdata[i]));
     return json_pack("{s:o}", "images", list);
+}
+
+static void leave_records_out(GPtrArray *images)
+{
+    for (guint i = images->len; i-- > 0;)
+        if (((StoreImage *)images->pdata[i])->bytes_gone)
+            g_ptr_array_remove_index(images, i);
 }
 
 static void keep_name(GPtrArray *images, const char *name)
@@ -101,6 +108,8 @@ int verb_images(CliContext *cli, int argc, char **argv)
         return cli_fail(cli, error);
     if (names[0])
         keep_name(images, names[0]);
+    if (!all || outdated)
+        leave_records_out(images);
     if (outdated) {
         g_autoptr(GPtrArray) reasons = g_ptr_array_new_with_free_func(g_free);
 

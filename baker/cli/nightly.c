@@ -49,7 +49,7 @@ static void job_done(BatchJob *batch_job, void *arg)
     else
         log_info("==> %s: %s%s%s%s", batch_job->name, job->result.unchanged ? "nothing to patch" : "patched",
                  job->result.moved ? ", promoted to " : "", job->result.moved ? job->image->to : "",
-                 job->result.removed ? ", older images removed" : "");
+                 job->result.removed ? ", older images let go" : "");
 }
 
 static const char *state_of(const BatchJob *batch_job)

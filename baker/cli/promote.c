@@ -82,7 +82,9 @@ static void print_entry(const StoreChannelEntry *entry, bool history)
 {
     g_autofree char *when = cli_time(entry->at), *asks = entry->rules ? rules_text(entry->rules) : NULL,
                     *what = asks ? g_strdup_printf("asks for %s", asks) : NULL;
-    const char *channel = *entry->channel ? entry->channel : "(revoked)";
+    const char *channel = *entry->channel ? entry->channel : strcmp(entry->action, "keep") == 0 ? "(kept)"
+                          : strcmp(entry->action, "release") == 0                             ? "(released)"
+                                                                                              : "(revoked)";
     char id[DIGEST_OCI_SIZE];
 
     printf("%-24s %-5s %-16s %-71s %s", entry->name, entry->kind, channel, what ? what : digest_to_oci(&entry->image, id), when);

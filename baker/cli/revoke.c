@@ -132,7 +132,7 @@ static bool run(CliContext *cli, const RevokeCall *call, const char *ref, int *r
 
     if (!call->why.reason && !call->dry_run)
         return fail_code(error, KILN_ERROR_USAGE, "a revocation needs a reason: give --reason");
-    if (!cli_signing_key(NULL, &key, error) || !cli_open_store(cli, 0, &store, error) || !store_resolve_set(store, ref, &own, error))
+    if (!cli_signing_key(NULL, &key, error) || !cli_open_store(cli, 0, &store, error) || !store_resolve_set_record(store, ref, &own, error))
         return false;
     for (guint i = 0; i < own->len; i++)
         g_ptr_array_add(images, own->pdata[i]);

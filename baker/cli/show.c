@@ -51,6 +51,8 @@ static bool describe(Store *store, const StoreImage *image, json_t **ret, GError
     json_object_set_new(document, "size", json_integer((json_int_t)image->size));
     json_object_set_new(document, "new_bytes", json_integer((json_int_t)image->new_bytes));
     json_object_set_new(document, "created", json_integer(image->created));
+    if (image->bytes_gone)
+        json_object_set_new(document, "bytes_gone", json_integer(image->bytes_gone));
     json_object_set_new(document, "layers", layers);
     for (guint i = 0; image->layers && i < image->layers->len; i++) {
         const StoreLayerRef *layer = image->layers->pdata[i];
@@ -77,7 +79,7 @@ static void print_text(const json_t *document)
     json_object_foreach ((json_t *)document, key, value) {
         if (json_is_string(value)) {
             printf("%-12s %s\n", key, json_string_value(value));
-        } else if (strcmp(key, "created") == 0) {
+        } else if (strcmp(key, "created") == 0 || strcmp(key, "bytes_gone") == 0) {
             g_autofree char *when = cli_time(json_integer_value(value));
 
             printf("%-12s %s\n", key, when);
@@ -103,7 +105,7 @@ int verb_show(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
 
     if (!cli_parse(options, "show REF", argc, argv, 1, 1, &refs, &error) ||
-        !cli_open_store(cli, 0, &store, &error) || !store_resolve(store, refs[0], NULL, &image, &error) ||
+        !cli_open_store(cli, 0, &store, &error) || !store_resolve_record(store, refs[0], NULL, &image, &error) ||
         !describe(store, image, &document, &error))
         return cli_fail(cli, error);
     if (cli->json)

@@ -62,7 +62,7 @@ static int sign_images(CliContext *cli, Store *store, const char *ref, const Sig
     json_t *list;
     Digest id;
 
-    if (!store_resolve_set(store, ref, &images, error) || !store_sign_images(store, images, key, error))
+    if (!store_resolve_set_record(store, ref, &images, error) || !store_sign_images(store, images, key, error))
         return cli_fail(cli, *error);
     signature_key_id(key, &id);
     digest_to_oci(&id, key_oci);
@@ -164,7 +164,7 @@ int verb_verify_signature(CliContext *cli, int argc, char **argv)
     if (!file)
         (void)fail_code(&error, KILN_ERROR_USAGE, "verify-signature needs the public key: give --key FILE.pub");
     if (error || !signature_load_public(file, &key, &error) || !cli_open_store(cli, 0, &store, &error) ||
-        !store_resolve_set(store, refs[0], &images, &error))
+        !store_resolve_set_record(store, refs[0], &images, &error))
         return cli_fail(cli, error);
     for (guint i = 0; i < images->len; i++)
         if (!verify_image(cli, store, images->pdata[i], key, list, &error))

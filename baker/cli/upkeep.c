@@ -72,7 +72,7 @@ int verb_fsck(CliContext *cli, int argc, char **argv)
 typedef struct GcCall {
     StoreGcOptions options;
     StoreMemoRule rules[MEMO_RULES];
-    const char *grace, *state_quota, *package_quota;
+    const char *grace, *state_quota, *package_quota, *rewrite;
     StoreGcReport report;
     uint64_t indexes; /* of package sources */
 } GcCall;
@@ -95,6 +95,7 @@ static bool prepare_gc(GcCall *call, GError **error)
 
     if ((call->grace && !units_parse_duration(call->grace, &call->options.grace, error)) ||
         !parse_quota(call->state_quota, 0, &call->options.state_quota, error) ||
+        !parse_quota(call->rewrite, 0, &call->options.rewrite_budget, error) ||
         !parse_quota(call->package_quota, MEMO_PACKAGE_QUOTA, &packages, error))
         return false;
     memo_rules(packages, call->rules);
@@ -129,12 +130,13 @@ int verb_gc(CliContext *cli, int argc, char **argv)
                                  {"grace", CLI_STRING, &call.grace},
                                  {"state-quota", CLI_STRING, &call.state_quota},
                                  {"package-quota", CLI_STRING, &call.package_quota},
+                                 {"rewrite", CLI_STRING, &call.rewrite},
                                  {NULL, CLI_FLAG, NULL}};
     g_autoptr(Store) store = NULL;
     g_autofree char **arguments = NULL;
     g_autoptr(GError) error = NULL;
 
-    if (!cli_parse(options, "gc [--dry-run] [--grace T] [--drop-states] [--state-quota SIZE] [--package-quota SIZE]", argc, argv, 0, 0,
+    if (!cli_parse(options, "gc [--dry-run] [--grace T] [--drop-states] [--state-quota SIZE] [--package-quota SIZE] [--rewrite SIZE]", argc, argv, 0, 0,
                    &arguments, &error) ||
         !prepare_gc(&call, &error) || !cli_open_store(cli, 0, &store, &error) ||
         !store_gc(store, &call.options, &call.report, &error) ||
@@ -207,7 +209,7 @@ int verb_rm(CliContext *cli, int argc, char **argv)
         g_autoptr(StoreImage) image = NULL;
         char id[DIGEST_OCI_SIZE];
 
-        if (!store_resolve(store, *ref, NULL, &image, &error) || !store_remove_image(store, image, &error))
+        if (!store_resolve_record(store, *ref, NULL, &image, &error) || !store_remove_image(store, image, &error))
             return cli_fail(cli, error);
         log_info("removed %s %s %s; kiln gc frees its bytes", image->name, image->kind,
                  digest_to_oci(&image->id, id));

@@ -78,7 +78,9 @@ static bool add_images(Store *store, const char *without, GString *to)
         const StoreImage *image = images->pdata[i];
 
         digest_to_hex(&image->id, id);
-        if (g_strcmp0(id, without))
+        if (image->bytes_gone)
+            g_string_append_printf(to, "pruned %s\n", id);
+        else if (g_strcmp0(id, without))
             g_string_append_printf(to, "image %s %" G_GUINT64_FORMAT "\n", id, image->size);
     }
     for (guint i = 0; i < newest->len; i++) {
@@ -139,9 +141,8 @@ static uint8_t *make_disk(unsigned version)
     return disk;
 }
 
-static bool write_map(Store *store, BlockClass class, unsigned version, Digest *ret, GError **error)
+static bool write_disk(Store *store, BlockClass class, const uint8_t *disk, Digest *ret, GError **error)
 {
-    g_autofree uint8_t *disk = make_disk(version);
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) map = NULL;
     MapResult result;
@@ -152,6 +153,13 @@ static bool write_map(Store *store, BlockClass class, unsigned version, Digest *
     map_writer_result(map, &result);
     *ret = result.digest;
     return true;
+}
+
+static bool write_map(Store *store, BlockClass class, unsigned version, Digest *ret, GError **error)
+{
+    g_autofree uint8_t *disk = make_disk(version);
+
+    return write_disk(store, class, disk, ret, error);
 }
 
 static bool import_map(Store *store, const char *path, Digest *ret, GError **error)
@@ -220,6 +228,19 @@ static bool append(Store *store, const char *group, const char *holds, GError **
     return store_journal_append(journal, records, held, error);
 }
 
+/* Noise of its own but for the first @shared blocks, which all such disks have. */
+static bool publish_sharing(Store *store, const char *name, unsigned version, unsigned shared, GError **error)
+{
+    g_autofree uint8_t *disk = g_malloc(DISK_SIZE);
+    size_t common = (size_t)shared * STORE_BLOCK_SIZE;
+    Digest map;
+
+    test_noise(disk, DISK_SIZE, 200 + version);
+    if (common)
+        test_noise(disk, common, 199);
+    return write_disk(store, BLOCK_PUBLIC, disk, &map, error) && publish_map(store, name, version, &map, error);
+}
+
 static bool put_state(Store *store, unsigned version, GError **error)
 {
     StoreState state = {0};
@@ -245,12 +266,31 @@ static bool remove_image(Store *store, const char *name, GError **error)
     return true;
 }
 
+/* The older one of the two sets that @name has bytes of. */
+static bool prune(Store *store, const char *name, GError **error)
+{
+    const StoreRetention last_one = {1, -1, -1, -1};
+    g_autoptr(GPtrArray) verdicts = NULL, done = NULL;
+    char id[DIGEST_HEX_SIZE] = "";
+
+    if (!store_prune(store, name, &last_one, true, &verdicts, error))
+        return false;
+    for (guint i = 0; i < verdicts->len; i++) {
+        const StorePruneVerdict *verdict = verdicts->pdata[i];
+
+        if (!verdict->stays)
+            digest_to_hex(&verdict->image->id, id);
+    }
+    mark(store, id);
+    return store_prune(store, name, &last_one, false, &done, error);
+}
+
 static bool collect(Store *store, GError **error)
 {
     StoreGcOptions options = {.grace = 0, .drop_states = true};
     StoreGcReport report;
 
-    return store_gc(store, &options, &report, error);
+    return store_gc(store, &options, &report, error) && (!report.repack_failed || fail(error, "gc could not repack"));
 }
 
 typedef struct Life {
@@ -322,8 +362,44 @@ static void live_second_half(Life *life)
     STEP(life, append(life->store, "other", "web", &error));
 }
 
+/* Segments of which half is needed: the table that the first repacking leaves is written anew by the second. */
+static void live_repacking_first(Life *life)
+{
+    STEP(life, publish_sharing(life->store, "chain", life->version + 1, 24, &error));
+    STEP(life, publish_sharing(life->store, "chain", life->version + 2, 12, &error));
+    STEP(life, publish_sharing(life->store, "side", life->version + 3, 6, &error));
+    STEP(life, promote(life->store, "side", &error));
+    STEP(life, prune(life->store, "chain", &error));
+    STEP(life, collect(life->store, &error));
+    STEP(life, publish_sharing(life->store, "chain", life->version + 4, 0, &error));
+    STEP(life, prune(life->store, "chain", &error));
+    STEP(life, collect(life->store, &error));
+}
+
+/* And in the end its name is no map's any more. */
+static void live_repacking_second(Life *life)
+{
+    STEP(life, publish_sharing(life->store, "late", life->version + 5, 24, &error));
+    STEP(life, publish_sharing(life->store, "side", life->version + 6, 12, &error));
+    STEP(life, promote(life->store, "side", &error));
+    STEP(life, publish_sharing(life->store, "side", life->version + 7, 10, &error));
+    STEP(life, promote(life->store, "side", &error));
+    STEP(life, prune(life->store, "side", &error));
+    STEP(life, collect(life->store, &error));
+    STEP(life, remove_image(life->store, "late", &error));
+    STEP(life, collect(life->store, &error));
+    STEP(life, collect(life->store, &error));
+    expect_back(life);
+    STEP(life, publish_sharing(life->store, "late", life->version + 5, 24, &error));
+}
+
+typedef struct Halves {
+    void (*first)(Life *life), (*second)(Life *life);
+} Halves;
+static const Halves everything = {live_first_half, live_second_half}, repacking = {live_repacking_first, live_repacking_second};
+
 /* In a child: all of a life. Returns the number of steps that failed. */
-static int live(const Fixture *f, const char *raw, bool layers, unsigned version)
+static int live(const Fixture *f, const Halves *halves, const char *raw, bool layers, unsigned version)
 {
     Life life = {.raw = (char *)raw, .layers = layers, .version = version};
     GError *error = NULL;
@@ -331,11 +407,11 @@ static int live(const Fixture *f, const char *raw, bool layers, unsigned version
     crash_record_start(f->log, f->base);
     if (!store_open(f->store, STORE_OPEN_CREATE, &life.store, &error))
         return 1;
-    live_first_half(&life);
+    halves->first(&life);
     store_close(life.store);
     if (!store_open(f->store, 0, &life.store, &error))
         return life.failures + 1;
-    live_second_half(&life);
+    halves->second(&life);
     store_close(life.store);
     return life.failures;
 }
@@ -414,6 +490,20 @@ static void check_log(Check *c, bool channels)
     }
 }
 
+/* A record stays, and does not become an image again by itself. */
+static void check_pruned(Check *c, const char *id)
+{
+    g_autofree char *ref = g_strdup_printf("sha256:%s", id), *line = g_strdup_printf("image %s ", id);
+    g_autoptr(json_t) provenance = NULL;
+    g_autoptr(StoreImage) image = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!store_resolve_record(c->store, ref, NULL, &image, &error) || !store_image_provenance(c->store, image, &provenance, &error))
+        g_string_append_printf(c->wrong, "; a record is lost: %s", error->message);
+    else if (!image->bytes_gone && !strstr(c->text, line))
+        g_string_append_printf(c->wrong, "; pruned %s is back", id);
+}
+
 static void check_lines(Check *c)
 {
     g_auto(GStrv) lines = g_strsplit(c->text, "\n", -1);
@@ -427,6 +517,8 @@ static void check_lines(Check *c)
             check_name(c, words[1], words[2]);
         else if (!g_strcmp0(words[0], "gone"))
             check_gone(c, words[1]);
+        else if (!g_strcmp0(words[0], "pruned"))
+            check_pruned(c, words[1]);
     }
     check_log(c, true);
     check_log(c, false);
@@ -545,7 +637,7 @@ static int wait_for(pid_t child)
     return status;
 }
 
-static void record_life(const Fixture *f, bool layers)
+static void record_life(const Fixture *f, const Halves *halves, bool layers)
 {
     g_autofree char *raw = write_raw(f);
     pid_t child = fork();
@@ -553,19 +645,35 @@ static void record_life(const Fixture *f, bool layers)
 
     g_assert_cmpint(child, >=, 0);
     if (child == 0)
-        _exit(live(f, raw, layers, 0));
+        _exit(live(f, halves, raw, layers, 0));
     status = wait_for(child);
     g_assert_cmpint(status, ==, 0);
 }
 
+static guint count_names(const CrashLog *log, CrashKind kind, const char *pattern)
+{
+    guint count = 0;
+
+    for (guint i = 0; i < log->ops->len; i++) {
+        const CrashOp *op = &g_array_index(log->ops, CrashOp, i);
+
+        count += op->kind == kind && g_pattern_match_simple(pattern, kind == CRASH_RENAME ? op->to_name : op->name);
+    }
+    return count;
+}
+
+/* @data: the life that is cut off. */
 static void test_power_cuts(Fixture *f, gconstpointer data)
 {
+    const Halves *halves = data;
     guint points = (guint)number_from("KILN_TEST_POINTS", 40), done_points = 0, wrong = 0;
     g_autoptr(CrashLog) log = NULL;
 
-    record_life(f, true);
+    record_life(f, halves, halves == &everything);
     log = crash_log_load(f->log);
     g_assert_cmpuint(log->ops->len, >, 300);
+    g_test_message("%u tables written, %u removed", count_names(log, CRASH_RENAME, "*.moved"), count_names(log, CRASH_UNLINK, "*.moved"));
+    g_assert_true(halves == &everything || (count_names(log, CRASH_RENAME, "*.moved") >= 3 && count_names(log, CRASH_UNLINK, "*.moved") >= 1));
     for (uint32_t seed = 1; done_points < points && !(wrong && g_getenv("KILN_TEST_STOP")); seed++)
         wrong += check_points(f, log, 0, points - done_points, seed, 10, &done_points);
     g_test_message("%u operations, %u points, slowest reopening %" G_GINT64_FORMAT " us", log->ops->len, done_points, slowest);
@@ -591,7 +699,7 @@ static int live_again(const Fixture *f, unsigned version)
 static int live_until_killed(const Fixture *f, const char *raw, const char *fail)
 {
     g_setenv("KILN_TEST_FAIL", fail, TRUE);
-    return live(f, raw, false, 0);
+    return live(f, &everything, raw, false, 0);
 }
 
 static void clean(const Fixture *f)
@@ -652,7 +760,7 @@ static void test_power_cut_after_power_cut(Fixture *f, gconstpointer data)
     g_autofree char *first = g_strconcat(f->log, ".first", NULL);
     g_autoptr(CrashLog) log = NULL;
 
-    record_life(f, false);
+    record_life(f, &everything, false);
     log = crash_log_load(f->log);
     g_assert_cmpint(rename(f->log, first), ==, 0);
     for (guint i = 0; i < rounds; i++) {
@@ -692,7 +800,7 @@ static void test_killed_at_random(Fixture *f, gconstpointer data)
         g_assert_true(g_file_set_contents(f->log, "", 0, NULL));
         if ((child = fork()) == 0)
             for (unsigned version = (unsigned)i * 1000;; version += 10)
-                if (live(f, raw, false, version) > 0)
+                if (live(f, i % 2 ? &repacking : &everything, raw, false, version) > 0)
                     _exit(1);
         g_usleep((gulong)g_rand_int_range(rand, 500, 60000));
         g_assert_cmpint(kill(child, SIGKILL), ==, 0);
@@ -804,7 +912,7 @@ static const FaultKind fault_kinds[] = {
     {NULL, NULL, "open", SQLITE_CANTOPEN},
 };
 
-static int live_with_fault(const Fixture *f, const char *raw, const FaultKind *kind, int n, bool once)
+static int live_with_fault(const Fixture *f, const Halves *halves, const char *raw, const FaultKind *kind, int n, bool once)
 {
     g_autofree char *fail = g_strdup_printf("%s:%d:%s%s", kind->call ? kind->call : "none", n, kind->error ? kind->error : "EIO", once ? ":once" : "");
     int failures;
@@ -812,12 +920,12 @@ static int live_with_fault(const Fixture *f, const char *raw, const FaultKind *k
     g_setenv("KILN_TEST_FAIL", fail, TRUE);
     if (kind->database)
         crash_record_fail_database(kind->database, n, kind->rc, once);
-    failures = live(f, raw, false, 0);
+    failures = live(f, halves, raw, false, 0);
     return MIN(failures, 90);
 }
 
 /* The next process finds a good disk again. False when the fault was never met. */
-static bool check_fault(const Fixture *f, const char *raw, const FaultKind *kind, int n, bool once, int *wrong)
+static bool check_fault(const Fixture *f, const Halves *halves, const char *raw, const FaultKind *kind, int n, bool once, int *wrong)
 {
     g_autoptr(CrashLog) log = NULL;
     g_autofree char *why = NULL;
@@ -826,7 +934,7 @@ static bool check_fault(const Fixture *f, const char *raw, const FaultKind *kind
 
     clean(f);
     if ((child = fork()) == 0)
-        _exit(live_with_fault(f, raw, kind, n, once));
+        _exit(live_with_fault(f, halves, raw, kind, n, once));
     status = wait_for(child);
     if (!WIFEXITED(status) || WEXITSTATUS(status) > 90) {
         g_printerr("# %s %d: a child ended with status %x\n", kind->call ? kind->call : kind->database, n, status);
@@ -843,6 +951,7 @@ static bool check_fault(const Fixture *f, const char *raw, const FaultKind *kind
 
 static void test_faults(Fixture *f, gconstpointer data)
 {
+    const Halves *halves = data;
     int step = g_getenv("KILN_TEST_POINTS") ? 1 : 997, wrong = 0, runs = 0;
     g_autofree char *raw = write_raw(f);
 
@@ -852,7 +961,7 @@ static void test_faults(Fixture *f, gconstpointer data)
 
         /* A fault that did no harm (in an unlink, of a file that would be grown) does not mean that there are no more calls. */
         for (int harmless = 0; n < 2000 && harmless < 12; n += n < 100 ? step : step * 7, runs++)
-            harmless = check_fault(f, raw, kind, n, i % 2, &wrong) ? 0 : harmless + step;
+            harmless = check_fault(f, halves, raw, kind, n, i % 2, &wrong) ? 0 : harmless + step;
     }
     g_test_message("%d lives with a fault", runs);
     g_assert_cmpint(wrong, ==, 0);
@@ -867,7 +976,7 @@ static void test_short_transfers(Fixture *f, gconstpointer data)
 
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
         for (int n = 1; n < 60; n += g_getenv("KILN_TEST_POINTS") ? 2 : 40)
-            g_assert_false(check_fault(f, raw, &kinds[i], n, false, &wrong));
+            g_assert_false(check_fault(f, &everything, raw, &kinds[i], n, false, &wrong));
     g_assert_cmpint(wrong, ==, 0);
 }
 
@@ -960,7 +1069,7 @@ static void test_mutants(Fixture *f, gconstpointer data)
 {
     int step = g_getenv("KILN_TEST_POINTS") ? 1 : 99, missed = 0;
 
-    record_life(f, false);
+    record_life(f, &everything, false);
     for (size_t i = 0; i < G_N_ELEMENTS(mutants); i += (size_t)step) {
         g_autoptr(CrashLog) log = crash_log_load(f->log);
         guint points = 0;
@@ -981,13 +1090,16 @@ int main(int argc, char **argv)
     if (access("/dev/shm", W_OK) == 0)
         g_setenv("TMPDIR", "/dev/shm", FALSE);
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, fn) g_test_add("/crash/" name, Fixture, NULL, set_up, fn, tear_down)
-    ADD("power-cuts", test_power_cuts);
+#define ADD_OF(name, life, fn) g_test_add("/crash/" name, Fixture, life, set_up, fn, tear_down)
+#define ADD(name, fn) ADD_OF(name, NULL, fn)
+    ADD_OF("power-cuts", &everything, test_power_cuts);
+    ADD_OF("power-cuts-of-repacking", &repacking, test_power_cuts);
     ADD("power-cut-after-a-recovery", test_kill_then_power_cut);
     ADD("power-cut-after-a-power-cut", test_power_cut_after_power_cut);
     ADD("killed-at-random", test_killed_at_random);
     ADD("reopening-is-quick", test_reopening_is_quick);
-    ADD("disks-that-fail", test_faults);
+    ADD_OF("disks-that-fail", &everything, test_faults);
+    ADD_OF("disks-that-fail-repacking", &repacking, test_faults);
     ADD("short-transfers", test_short_transfers);
     ADD("a-store-that-forgets-is-caught", test_mutants);
     return g_test_run();
