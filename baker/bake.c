@@ -7,6 +7,7 @@
 #include "baker/bake-lock.h"
 #include "baker/boot-test.h"
 #include "baker/kept-inputs.h"
+#include "baker/origins.h"
 #include "baker/post-manifest.h"
 #include "baker/provenance.h"
 #include "baker/source-image.h"
@@ -267,7 +268,8 @@ static bool publish(Store *store, Template *template, const TemplateBuild *build
     g_autoptr(GArray) parents = parent_ids(first);
     StoreSet set = {.name = build->name, .images = result->images, .key = *key, .provenance = provenance};
 
-    if (!kept_inputs(store, template, chains, &inputs, error) || !keep_transactions(store, chains, inputs, error))
+    if (!kept_inputs(store, template, chains, &inputs, error) || !keep_transactions(store, chains, inputs, error) ||
+        !origins_keep(store, chains, result->images, inputs, error))
         return false;
     set.inputs = inputs;
     set.parents = parents;

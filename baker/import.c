@@ -6,6 +6,7 @@
 #include "baker/import.h"
 
 #include "baker/disk-config.h"
+#include "baker/origins.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -124,7 +125,8 @@ bool import_file(Store *store, const char *path, const char *name, GPtrArray **r
 {
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
     g_autoptr(json_t) provenance = json_pack("{s:s}", "imported", path);
-    StoreSet set = {.name = name, .images = images, .provenance = provenance};
+    g_autoptr(GHashTable) inputs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    StoreSet set = {.name = name, .images = images, .provenance = provenance, .inputs = inputs};
     StoreImage *image = NULL;
     bool ok;
 
@@ -139,7 +141,7 @@ bool import_file(Store *store, const char *path, const char *name, GPtrArray **r
     if (!ok)
         return fail_prefix(error, "import");
     g_ptr_array_add(images, image);
-    if (!store_publish(store, &set, error))
+    if (!origins_keep_packages(store, &image->tree, inputs, error) || !store_publish(store, &set, error))
         return false;
     *ret = g_steal_pointer(&images);
     return true;

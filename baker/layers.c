@@ -4,7 +4,7 @@
  *
  * Rules (facts of the image-spec that decide them in brackets):
  * 1. base: the source's tree, less what the bake deleted or changed and no package owns (shed_changes).
- * packages: what dpkg owns among the changes. rest: all other changes. Without a base tree what dpkg owns and
+ * packages: what the distribution's packages own among the changes. rest: all other changes. Without a base tree what packages own and
  * all folders are the base. From an oci parent: one layer with all changes.
  * 2. An entry is preceded by its parent folders in their final form, whiteouts come right after their folder.
  * 3. A hard-link group with one changed name goes whole into one layer [links across layers are not
@@ -17,12 +17,12 @@
  */
 #include "baker/layers.h"
 
+#include "baker/package-db.h"
 #include "base/error.h"
 #include "base/units.h"
 
 #include <string.h>
 
-#define LIST_MAX (16u << 20) /* one package's file list */
 #define MANIFEST_MAX (4u << 20)
 #define LAYERS_MAX 512
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -82,8 +82,7 @@ static bool excluded(const TreeEntry *entry)
     return false;
 }
 
-/* A copy of @tree without what is excluded; links to excluded leaders hand over. */
-static Tree *container_tree(Tree *tree)
+Tree *layers_container_tree(Tree *tree)
 {
     g_autoptr(GPtrArray) out = g_ptr_array_new();
     Tree *copy = tree_new();
@@ -98,56 +97,6 @@ static Tree *container_tree(Tree *tree)
     for (guint i = out->len; i-- > 0;) /* from the back: what is below a folder goes before it */
         tree_remove(copy, g_ptr_array_index(out, i));
     return copy;
-}
-
-/* --- who owns a path --------------------------------------------------------------- */
-
-/* Package lists say /bin/sh where the file is usr/bin/sh: follows one link at the top of the tree. */
-static char *real_path(const Tree *tree, const char *path)
-{
-    const char *slash = strchr(path, '/');
-    g_autofree char *top = slash ? g_strndup(path, (gsize)(slash - path)) : NULL;
-    const TreeEntry *entry = top ? tree_find(tree, top) : NULL;
-    const char *target;
-
-    if (!entry || entry->type != 'l')
-        return g_strdup(path);
-    for (target = entry->target; *target == '/'; target++)
-        ;
-    return g_strconcat(target, slash, NULL);
-}
-
-static bool add_list(const Tree *tree, StoreMap *files, const TreeEntry *list, GHashTable *owned,
-                     GError **error)
-{
-    g_autoptr(GBytes) bytes = NULL;
-    g_auto(GStrv) lines = NULL;
-    g_autofree char *text = NULL;
-    gsize size;
-    const char *data;
-
-    if (!tree_read_file(tree, files, list->path, LIST_MAX, &bytes, error))
-        return false;
-    data = g_bytes_get_data(bytes, &size);
-    text = g_strndup(data ? data : "", size);
-    lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line; line++)
-        if ((*line)[0] == '/' && (*line)[1] && (*line)[1] != '.')
-            g_hash_table_add(owned, real_path(tree, *line + 1));
-    return true;
-}
-
-/* Adds every path that dpkg's lists in @tree name. */
-static bool add_owned(Tree *tree, StoreMap *files, GHashTable *owned, GError **error)
-{
-    for (size_t i = 0; i < tree_count(tree); i++) {
-        const TreeEntry *entry = tree_nth(tree, i);
-
-        if (below(entry->path, "var/lib/dpkg/info") && g_str_has_suffix(entry->path, ".list") &&
-            entry->type == 'f' && !add_list(tree, files, entry, owned, error))
-            return false;
-    }
-    return true;
 }
 
 /* Also what package managers write beside the packages' own files. */
@@ -413,16 +362,16 @@ bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, Lay
                   GError **error)
 {
     g_autoptr(LayersResult) result = g_new0(LayersResult, 1);
-    g_autoptr(GHashTable) owned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_autoptr(Tree) tree = container_tree(spec->tree), base = spec->base ? container_tree(spec->base) : NULL;
+    g_autoptr(GHashTable) owned = package_owners_new();
+    g_autoptr(Tree) tree = layers_container_tree(spec->tree), base = spec->base ? layers_container_tree(spec->base) : NULL;
 
     result->cuts = g_ptr_array_new_with_free_func((GDestroyNotify)cut_free);
     result->epoch = spec->epoch;
     result->args = spec->args ? json_deep_copy(spec->args) : json_object();
     result->parent = spec->parent ? json_deep_copy(spec->parent) : NULL;
-    if (!add_owned(spec->tree, spec->files, owned, error))
+    if (!package_owners(spec->tree, spec->files, false, owned, error))
         return false;
-    if (has_content(base) && !spec->parent && !add_owned(spec->base, spec->base_files, owned, error))
+    if (has_content(base) && !spec->parent && !package_owners(spec->base, spec->base_files, false, owned, error))
         return false;
     if (spec->parent && base)
         plan_parent(result, base, tree, spec->files, owned);

@@ -29,6 +29,9 @@ typedef struct LayersSpec {
 
 typedef struct LayersResult LayersResult;
 
+/* A copy of @tree without what a container has no use for (boot files, devices, what a machine makes at its start); for tree_free(). */
+Tree *layers_container_tree(Tree *tree);
+
 /* Writes the layers into @writer. */
 bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, LayersResult **ret,
                   GError **error);

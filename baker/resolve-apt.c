@@ -16,6 +16,7 @@
  */
 #include "baker/resolve-parts.h"
 
+#include "baker/confine.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -491,17 +492,15 @@ static bool tell_complaint(const AptRun *run, const char *what, int code, GError
 static bool run_apt(AptSpace *space, const char *const *options, const char *const *words, double limit, GPtrArray *lines,
                     GError **error)
 {
-    static const char *const confined[] = {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs",
-                                           "--bounding-set=-all", "--inh-caps=-all", NULL};
-    static const char *const limited[] = {"prlimit", "--as=8589934592", "--fsize=4294967296", "--cpu=600", "--core=0", "--",
-                                          "apt-get", "-q", "-y", NULL};
+    static const char *const program[] = {"apt-get", "-q", "-y", NULL};
     g_autoptr(GPtrArray) argv = g_ptr_array_new(), env = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GPtrArray) complaints = g_ptr_array_new_with_free_func(g_free);
     AptRun run = {.lines = lines, .complaints = complaints};
     ProcessSpec spec = {.cwd = space->path, .on_line = take_line, .arg = &run, .timeout = limit};
-    const char *const *const parts[] = {geteuid() == 0 ? confined : confined + G_N_ELEMENTS(confined) - 1, limited, options, words};
+    const char *const *const parts[] = {program, options, words};
     int code = 0;
 
+    confine_begin(argv);
     for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
         for (const char *const *word = parts[i]; *word; word++)
             g_ptr_array_add(argv, (void *)*word);

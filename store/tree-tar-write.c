@@ -95,14 +95,9 @@ static bool write_tar(int fd, void *arg, GError **error)
     return tree_write_tar(export->tree, export->files, fd, error);
 }
 
-bool tree_export_tar(Store *store, const TreeStored *stored, const char *path, GError **error)
+bool tree_export_tar(Tree *tree, StoreMap *files, const char *path, GError **error)
 {
-    g_autoptr(Tree) tree = NULL;
-    g_autoptr(StoreMap) files = NULL;
-    TarExport export;
+    TarExport export = {tree, files};
 
-    if (!tree_load(store, stored, &tree, &files, error))
-        return false;
-    export = (TarExport){tree, files};
     return export_to_path(path, write_tar, &export, error);
 }

@@ -127,7 +127,7 @@ bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutF
 
 /* Writes a tree's entries, sockets left out, as one deterministic tar (store/tar-header.h); @fd may be a pipe. By path: see export-path.h. */
 bool tree_write_tar(Tree *tree, StoreMap *files, int fd, GError **error);
-bool tree_export_tar(Store *store, const TreeStored *stored, const char *path, GError **error);
+bool tree_export_tar(Tree *tree, StoreMap *files, const char *path, GError **error);
 
 /* Hands the uncompressed bytes of such a stream, from its current offset, to @fn; false from it ends the work. */
 typedef bool TreeBytesFn(const void *data, size_t size, void *arg, GError **error);

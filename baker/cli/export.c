@@ -4,13 +4,14 @@
  */
 #include "baker/cli/cli.h"
 
+#include "baker/image-root.h"
 #include "base/scope.h"
 #include "base/units.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define USAGE "export REF FILE [--format=raw|qcow2|gce|oci-archive|oci-dir|docker-archive|tar]"
+#define USAGE "export REF FILE [--format=raw|qcow2|gce|oci-archive|oci-dir|docker-archive|tar] [--path PATH]"
 #define FORMATS "raw, qcow2, gce, oci-archive, oci-dir, docker-archive and tar"
 
 typedef enum ExportFormat {
@@ -81,9 +82,25 @@ static bool export_disk(Store *store, const StoreImage *image, DiskForm form, co
 
 static bool export_tree(Store *store, const StoreImage *image, const char *file, GError **error)
 {
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+
     if (digest_is_none(&image->tree.tree))
         return fail(error, "kiln has no list of the files in '%s', so it cannot be written as a tar", image->name);
-    return tree_export_tar(store, &image->tree, file, error);
+    return tree_load(store, &image->tree, &tree, &files, error) && tree_export_tar(tree, files, file, error);
+}
+
+/* One folder or file of the root, under its own name. */
+static bool export_part(Store *store, const char *ref, const char *path, const char *file, GError **error)
+{
+    g_autoptr(ImageRoot) root = NULL;
+    g_autoptr(Tree) part = NULL;
+    const TreeEntry *top = NULL;
+
+    if (!image_root_open(store, ref, &root, error) || !image_root_find(root, path, true, &top, error))
+        return false;
+    part = image_root_below(root, top);
+    return tree_export_tar(part, root->files, file, error) || fail_prefix(error, "export to '%s'", strcmp(file, "-") == 0 ? "stdout" : file);
 }
 
 static bool write_image(Store *store, const StoreImage *image, const char *file, ExportFormat format, GError **error)
@@ -115,18 +132,29 @@ static bool export_image(Store *store, const char *ref, const char *file, Export
     return write_image(store, image, file, format, error) || fail_prefix(error, "export to '%s'", strcmp(file, "-") == 0 ? "stdout" : file);
 }
 
+/* A part of a root has one form. */
+static bool find_format(const char *name, const char *part, const char *file, ExportFormat *ret, GError **error)
+{
+    *ret = EXPORT_TAR;
+    if (part && name && strcmp(name, format_names[EXPORT_TAR]) != 0)
+        return fail_code(error, KILN_ERROR_USAGE, "--path takes out files as a tar: --format=%s has nothing to do with it", name);
+    if (part)
+        return true;
+    return name ? format_by_name(name, ret, error) : format_by_suffix(file, ret, error);
+}
+
 int verb_export(CliContext *cli, int argc, char **argv)
 {
-    const char *name = NULL;
-    const CliOption options[] = {{"format", CLI_STRING, &name}, {NULL, CLI_FLAG, NULL}};
+    const char *name = NULL, *part = NULL;
+    const CliOption options[] = {{"format", CLI_STRING, &name}, {"path", CLI_STRING, &part}, {NULL, CLI_FLAG, NULL}};
     g_autoptr(Store) store = NULL;
     g_autofree char **arguments = NULL;
     g_autoptr(GError) error = NULL;
     ExportFormat format = EXPORT_RAW;
 
-    if (!cli_parse(options, USAGE, argc, argv, 2, 2, &arguments, &error) ||
-        !(name ? format_by_name(name, &format, &error) : format_by_suffix(arguments[1], &format, &error)) ||
-        !cli_open_store(cli, 0, &store, &error) || !export_image(store, arguments[0], arguments[1], format, &error))
+    if (!cli_parse(options, USAGE, argc, argv, 2, 2, &arguments, &error) || !find_format(name, part, arguments[1], &format, &error) ||
+        !cli_open_store(cli, 0, &store, &error) ||
+        !(part ? export_part(store, arguments[0], part, arguments[1], &error) : export_image(store, arguments[0], arguments[1], format, &error)))
         return cli_fail(cli, error);
     if (cli->json && strcmp(arguments[1], "-") != 0)
         return cli_print_json(json_pack("{s:s, s:s}", "file", arguments[1], "format", format_names[format]));

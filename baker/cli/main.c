@@ -8,13 +8,10 @@
 #include "base/http.h"
 #include "base/interrupt.h"
 #include "base/units.h"
+#include "base/version.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#ifndef KILN_VERSION
-#define KILN_VERSION "0.1.0"
-#endif
 
 static const struct {
     const char *name;
@@ -61,7 +58,12 @@ static const struct {
     {"deploy", verb_deploy, "deploy plan|apply|approve|watch|status|continue|pause|abort|rollback|resume|scale|drift|history|destroy|balancer-config ...",
      "roll images out to groups of instances"},
     {"show", verb_show, "show REF", "everything known about an image"},
-    {"export", verb_export, "export REF FILE [--format=raw|qcow2|gce|oci-archive|oci-dir|docker-archive|tar]", "write an image to a file"},
+    {"diff", verb_diff, "diff [--patch] REF REF", "what changed between two images: packages, then files"},
+    {"files", verb_files, "files REF [PATH]", "the files of an image"},
+    {"cat", verb_cat, "cat REF PATH...", "a file of an image"},
+    {"blame", verb_blame, "blame REF PATH...", "the step and the package that brought a file"},
+    {"sbom", verb_sbom, "sbom REF [--format=spdx|cyclonedx]", "the bill of materials of an image"},
+    {"export", verb_export, "export REF FILE [--format=raw|qcow2|gce|oci-archive|oci-dir|docker-archive|tar] [--path PATH]", "write an image to a file"},
     {"nbd", verb_nbd, "nbd REF --socket PATH|--port N", "serve a disk read-only over NBD, to boot from the store"},
     {"import", verb_import, "import FILE|FOLDER NAME", "take in a disk or a container image that was made elsewhere"},
     {"rm", verb_rm, "rm REF...", "remove images"},

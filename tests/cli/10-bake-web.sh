@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The main job, its own way: one template becomes a disk that boots and a container that runs, and both show one page.
 . "$(dirname "$0")/../lib.sh"
-require qemu-img sgdisk e2fsck skopeo curl python3
+require qemu-img sgdisk e2fsck skopeo curl python3 jq
 
 template=$TREE/templates/library/debian-web.pkr.hcl
 
@@ -24,6 +24,14 @@ is 'and leaves no process' "$(left_behind "$KILN_STORE")" ''
 ok 'images are listed' sh -c '"$0" --json images | grep -q "$1"' "$KILN" "$disk"
 ok 'show by name and kind' kiln show "$name/disk"
 ok 'show by a prefix of the ID' kiln show "$(echo "$disk" | cut -c8-23)"
+
+# What is in it, and who brought it.
+ok 'blame' kiln blame --json "$name" /var/www/html/index.html /etc/nginx/nginx.conf /usr/bin/dpkg
+is 'a file that a step uploaded' "$(jq -r '.files[0] | .step.type + " " + (.step.position | tostring)' .out)" 'file 2'
+is 'one that a package brought in a step' "$(jq -r '.files[1] | .step.type + " " + .package.name' .out)" 'packages nginx-common'
+is 'and one that came with the source' "$(jq -r '.files[2] | (.step | tostring) + " " + .package.name' .out)" 'null dpkg'
+matches 'a file of the container' "$(kiln cat "$name/oci" /var/www/html/index.html)" 'Hello from kiln'
+matches 'the bill of materials' "$(kiln sbom "$name" | jq -r '.packages[].externalRefs[0].referenceLocator')" 'pkg:deb/debian/nginx-light@'
 
 # The disk.
 ok 'export raw' kiln export "$disk" web.raw

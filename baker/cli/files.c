@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kiln files, kiln cat, kiln blame: what is in an image, and who brought it.
+ */
+#include "baker/cli/cli.h"
+
+#include "baker/image-root.h"
+#include "baker/origins.h"
+#include "base/error.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* "drwxr-sr-t" of twelve bits and a type. */
+static void mode_text(const TreeEntry *entry, char ret[11])
+{
+    static const char letters[] = "rwxrwxrwx";
+    unsigned mode = entry->mode;
+
+    ret[0] = entry->type == 'f' ? '-' : entry->type;
+    for (int i = 0; i < 9; i++)
+        ret[1 + i] = mode & (0400u >> i) ? letters[i] : '-';
+    if (mode & 04000)
+        ret[3] = ret[3] == 'x' ? 's' : 'S';
+    if (mode & 02000)
+        ret[6] = ret[6] == 'x' ? 's' : 'S';
+    if (mode & 01000)
+        ret[9] = ret[9] == 'x' ? 't' : 'T';
+    ret[10] = '\0';
+}
+
+static json_t *entry_json(const ImageRoot *root, const TreeEntry *name)
+{
+    static const char *const types[] = {"f", "file", "d", "folder", "l", "link", "b", "block", "c", "character", "p", "fifo", "s", "socket"};
+    const TreeEntry *entry = name->type == 'h' ? tree_content_entry(root->tree, name) : name;
+    g_autofree char *path = g_utf8_make_valid(name->path, -1);
+    json_t *one = json_pack("{s:o, s:i, s:I, s:I, s:I}", "path", json_sprintf("/%s", path), "mode", entry->mode, "uid", (json_int_t)entry->uid,
+                            "gid", (json_int_t)entry->gid, "mtime", (json_int_t)entry->mtime);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i += 2)
+        if (entry->type == types[i][0])
+            json_object_set_new(one, "type", json_string(types[i + 1]));
+    if (entry->type == 'f') {
+        json_object_set_new(one, "size", json_integer((json_int_t)entry->size));
+        json_set_digest(one, "digest", &entry->sha256);
+    }
+    if (name->type == 'h')
+        json_object_set_new(one, "same_as", json_sprintf("/%s", name->target));
+    if (entry->type == 'l') {
+        g_autofree char *target = g_utf8_make_valid(entry->target, -1);
+
+        json_object_set_new(one, "target", json_string(target));
+    }
+    if (entry->type == 'b' || entry->type == 'c')
+        json_object_set_new(one, "device", json_sprintf("%u:%u", entry->major, entry->minor));
+    for (guint i = 0; entry->xattrs && i < entry->xattrs->len; i++) {
+        const TreeXattr *xattr = entry->xattrs->pdata[i];
+        GString *hex = g_string_new(NULL);
+        gsize size;
+        const unsigned char *bytes = g_bytes_get_data(xattr->value, &size);
+
+        for (gsize k = 0; k < size; k++)
+            g_string_append_printf(hex, "%02x", bytes[k]);
+        if (i == 0)
+            json_object_set_new(one, "xattrs", json_object());
+        json_object_set_new(json_object_get(one, "xattrs"), xattr->name, json_string(hex->str));
+        g_string_free(hex, TRUE);
+    }
+    return one;
+}
+
+static void print_entry(const ImageRoot *root, const TreeEntry *name)
+{
+    const TreeEntry *entry = name->type == 'h' ? tree_content_entry(root->tree, name) : name;
+    g_autofree char *path = log_printable(name->path), *target = entry->type == 'l' ? log_printable(entry->target) : NULL;
+    g_autofree char *when = cli_time(entry->mtime);
+    char mode[11];
+
+    mode_text(entry, mode);
+    printf("%s %5u %5u ", mode, entry->uid, entry->gid);
+    if (entry->type == 'b' || entry->type == 'c')
+        printf("%7u, %3u", entry->major, entry->minor);
+    else
+        printf("%12" G_GUINT64_FORMAT, entry->type == 'f' ? entry->size : 0);
+    printf(" %s /%s%s%s%s%s\n", when, path, target ? " -> " : "", target ? target : "", name->type == 'h' ? " same as /" : "",
+           name->type == 'h' ? name->target : "");
+}
+
+/* The entry itself, and everything below where it is a folder. */
+static int list(CliContext *cli, const ImageRoot *root, const TreeEntry *top)
+{
+    json_t *all = cli->json ? json_array() : NULL;
+    size_t length = strlen(top->path);
+
+    for (size_t i = 0; i < tree_count(root->tree); i++) {
+        const TreeEntry *entry = tree_nth(root->tree, i);
+
+        if (entry != top && length && (strncmp(entry->path, top->path, length) != 0 || entry->path[length] != '/'))
+            continue;
+        if (all)
+            json_array_append_new(all, entry_json(root, entry));
+        else
+            print_entry(root, entry);
+    }
+    return all ? cli_print_json(json_pack("{s:o}", "files", all)) : 0;
+}
+
+int verb_files(CliContext *cli, int argc, char **argv)
+{
+    const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
+    g_autoptr(Store) store = NULL;
+    g_autoptr(ImageRoot) root = NULL;
+    g_autofree char **words = NULL;
+    g_autoptr(GError) error = NULL;
+    const TreeEntry *top = NULL;
+
+    if (!cli_parse(options, "files REF [PATH]", argc, argv, 1, 2, &words, &error) || !cli_open_store(cli, 0, &store, &error) ||
+        !image_root_open(store, words[0], &root, &error) ||
+        !image_root_find(root, words[1] ? words[1] : "/", words[1] && g_str_has_suffix(words[1], "/"), &top, &error))
+        return cli_fail(cli, error);
+    return list(cli, root, top);
+}
+
+int verb_cat(CliContext *cli, int argc, char **argv)
+{
+    const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
+    g_autoptr(Store) store = NULL;
+    g_autoptr(ImageRoot) root = NULL;
+    g_autofree char **words = NULL;
+    g_autoptr(GError) error = NULL;
+    const TreeEntry *file = NULL;
+
+    if (!cli_parse(options, "cat REF PATH...", argc, argv, 2, -1, &words, &error) || !cli_open_store(cli, 0, &store, &error) ||
+        !image_root_open(store, words[0], &root, &error))
+        return cli_fail(cli, error);
+    for (char **path = words + 1; *path; path++)
+        if (!image_root_find(root, *path, true, &file, &error) || !image_root_copy(root, file, STDOUT_FILENO, &error))
+            return cli_fail(cli, error);
+    return 0;
+}
+
+/* --- blame ------------------------------------------------------------------------------------ */
+
+static json_t *origin_json(const TreeEntry *entry, const Origin *origin)
+{
+    g_autofree char *path = g_utf8_make_valid(entry->path, -1);
+    json_t *one = json_pack("{s:o, s:s, s:I}", "path", json_sprintf("/%s", path), "name", origin->image->name, "created",
+                            (json_int_t)origin->image->created);
+
+    json_set_digest(one, "image", &origin->image->id);
+    if (origin->package)
+        json_object_set_new(one, "package", json_pack("{s:s, s:s*}", "name", origin->package, "version", origin->version));
+    if (origin->step)
+        json_object_set_new(one, "step", json_pack("{s:i, s:s, s:s}", "position", (int)origin->position, "step", origin->step, "type", origin->type));
+    else if (origin->source)
+        json_object_set_new(one, "source", json_string(origin->source));
+    return one;
+}
+
+/* "bootstrap bookworm", "disk image:base", "oci ...": the rest of a source's identity is for kiln show. */
+static void print_source(const Origin *origin)
+{
+    static const char *const keys[] = {"suite", "ref", "from", "path", "url"};
+    g_autoptr(json_t) identity = NULL;
+    const json_t *request;
+    const char *what = NULL;
+
+    if (!origin->recorded || !origin->source || !json_parse(origin->source, strlen(origin->source), strlen(origin->source), "a source", &identity, NULL)) {
+        printf("  step     not known: nothing was recorded when the image was made\n");
+        return;
+    }
+    request = json_object_get(json_object_get(identity, "root"), "request");
+    for (size_t i = 0; i < G_N_ELEMENTS(keys) && !what; i++) {
+        what = json_string_value(json_object_get(identity, keys[i]));
+        if (!what)
+            what = json_string_value(json_object_get(request, keys[i]));
+    }
+    printf("  source   %s%s%s\n", json_string_value(json_object_get(identity, "type")), what ? " " : "", what ? what : "");
+}
+
+static void print_origin(const TreeEntry *entry, const Origin *origin)
+{
+    g_autofree char *path = log_printable(entry->path), *when = cli_time(origin->image->created);
+    char id[DIGEST_OCI_SIZE];
+
+    printf("/%s\n", path);
+    if (origin->package)
+        printf("  package  %s %s\n", origin->package, origin->version ? origin->version : "");
+    if (origin->step && origin->position)
+        printf("  step     %u %s%s%s%s\n", origin->position, origin->step, strcmp(origin->step, origin->type) ? " (" : "",
+               strcmp(origin->step, origin->type) ? origin->type : "", strcmp(origin->step, origin->type) ? ")" : "");
+    else if (origin->step)
+        printf("  step     the seal's cleaning\n");
+    else
+        print_source(origin);
+    printf("  image    %s %s %s, %s\n", origin->image->name, origin->image->kind, digest_to_oci(&origin->image->id, id), when);
+}
+
+int verb_blame(CliContext *cli, int argc, char **argv)
+{
+    const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
+    g_autoptr(Store) store = NULL;
+    g_autoptr(ImageRoot) root = NULL;
+    g_autofree char **words = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) all = json_array();
+    const TreeEntry *entry = NULL;
+
+    if (!cli_parse(options, "blame REF PATH...", argc, argv, 2, -1, &words, &error) || !cli_open_store(cli, 0, &store, &error) ||
+        !image_root_open(store, words[0], &root, &error))
+        return cli_fail(cli, error);
+    for (char **path = words + 1; *path; path++) {
+        Origin origin;
+
+        if (!image_root_find(root, *path, false, &entry, &error) || !origins_find(store, root, entry, &origin, &error))
+            return cli_fail(cli, error);
+        if (cli->json)
+            json_array_append_new(all, origin_json(entry, &origin));
+        else
+            print_origin(entry, &origin);
+        origin_clear(&origin);
+    }
+    return cli->json ? cli_print_json(json_pack("{s:O}", "files", all)) : 0;
+}

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A comparison of two states of a working disk is remembered by the two: a bake compares what it ran, and takes the rest from before.
+ */
+#include "baker/origins.h"
+
+#include "base/error.h"
+#include "base/log.h"
+
+#include <string.h>
+
+#define CHANGES_MAX ((size_t)256 << 20) /* JSON of one step's paths */
+#define LIST_MAX ((size_t)256 << 20)
+#define ANCESTORS_MAX 1000u
+
+static char *encoded(const char *path)
+{
+    return g_uri_escape_string(path, G_URI_RESERVED_CHARS_ALLOWED_IN_PATH, FALSE);
+}
+
+static bool put_json(Store *store, const json_t *value, Digest *ret, GError **error)
+{
+    g_autofree char *text = json_canonical(value);
+
+    return store_blob_put(store, text, strlen(text), ret, error);
+}
+
+static bool load_json(Store *store, const Digest *digest, json_t **ret, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    gsize size;
+    const char *data;
+
+    if (!store_blob_get(store, digest, LIST_MAX, &bytes, error))
+        return false;
+    data = g_bytes_get_data(bytes, &size);
+    return json_parse(data, size, LIST_MAX, "a kept list", ret, error);
+}
+
+/* --- what one step changed: {"+": [paths made or changed], "-": [paths gone]} --------------- */
+
+static bool note_change(char what, const TreeEntry *a, const TreeEntry *b, void *arg)
+{
+    json_t *changes = arg;
+    g_autofree char *path = encoded(what == '-' ? a->path : b->path);
+
+    json_array_append_new(json_object_get(changes, what == '-' ? "-" : "+"), json_string(path));
+    return true;
+}
+
+static bool compare_states(BakeChain *chain, const Digest *before, const Digest *after, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) changes = json_pack("{s:[], s:[]}", "+", "-");
+    g_autoptr(StoreMap) a = NULL, b = NULL;
+    uint64_t left = 0;
+
+    if (!store_map_open(chain->store, before, &a, error) || !store_map_open(chain->store, after, &b, error) ||
+        !tree_diff_ext4(a, chain->root_offset, chain->root_size, b, chain->root_offset, chain->root_size, note_change, changes, &left, error))
+        return false;
+    *ret = g_steal_pointer(&changes);
+    return true;
+}
+
+static char *changes_key(const BakeChain *chain, const Digest *before, const Digest *after)
+{
+    char a[DIGEST_HEX_SIZE], b[DIGEST_HEX_SIZE];
+
+    return g_strdup_printf("changes:1:%s:%s:%" G_GUINT64_FORMAT, digest_to_hex(before, a), digest_to_hex(after, b), chain->root_offset);
+}
+
+static bool remembered_changes(BakeChain *chain, const char *key, json_t **ret, GError **error)
+{
+    g_autofree char *value = NULL;
+    Digest digest;
+
+    *ret = NULL;
+    if (!store_memo_get(chain->store, key, &value, error))
+        return false;
+    if (value && digest_parse(value, &digest))
+        (void)load_json(chain->store, &digest, ret, NULL); /* what is lost is compared again */
+    return true;
+}
+
+static bool changes_of(BakeChain *chain, const Digest *before, const Digest *after, json_t **ret, GError **error)
+{
+    g_autofree char *key = changes_key(chain, before, after);
+    g_autoptr(json_t) changes = NULL;
+    char text[DIGEST_OCI_SIZE];
+    Digest digest;
+
+    if (!remembered_changes(chain, key, &changes, error))
+        return false;
+    if (!changes && (!compare_states(chain, before, after, &changes, error) || !put_json(chain->store, changes, &digest, error) ||
+                     !store_memo_put(chain->store, key, digest_to_oci(&digest, text), &digest, NULL, error)))
+        return false;
+    *ret = g_steal_pointer(&changes);
+    return true;
+}
+
+/* --- the whole chain --------------------------------------------------------------------------- */
+
+/* @brought: path -> index of the step, plus one. */
+static void apply_changes(const json_t *changes, size_t index, GHashTable *brought)
+{
+    json_t *path;
+    size_t i;
+
+    json_array_foreach (json_object_get(changes, "+"), i, path)
+        if (json_is_string(path))
+            g_hash_table_insert(brought, g_strdup(json_string_value(path)), GSIZE_TO_POINTER(index + 1));
+    json_array_foreach (json_object_get(changes, "-"), i, path)
+        if (json_is_string(path))
+            g_hash_table_remove(brought, json_string_value(path));
+}
+
+static bool collect_steps(BakeChain *chain, GHashTable *brought, GError **error)
+{
+    for (size_t i = 0; i < chain->steps->len; i++) {
+        const BakeStep *step = chain->steps->pdata[i];
+        const Digest *before = bake_map_before(chain, i);
+        g_autoptr(json_t) changes = NULL;
+
+        if (digest_is_none(before) || digest_is_none(&step->map) || digest_equal(before, &step->map))
+            continue;
+        if (!changes_of(chain, before, &step->map, &changes, error))
+            return false;
+        apply_changes(changes, i, brought);
+    }
+    return true;
+}
+
+/* In path order, so that equal bakes keep equal lists. The seal's own cleaning is no step of the template. */
+static json_t *origins_json(const BakeChain *chain, Tree *tree, GHashTable *brought)
+{
+    json_t *steps = json_array();
+
+    for (size_t i = 0; i < chain->steps->len; i++) {
+        const BakeStep *step = chain->steps->pdata[i];
+
+        json_array_append_new(steps, json_pack("{s:i, s:s, s:s, s:[]}", "position", (int)step->position, "step", step->label, "type",
+                                               step->block ? step->block->type : "seal", "paths"));
+    }
+    for (size_t i = 0; i < tree_count(tree); i++) {
+        g_autofree char *path = encoded(tree_nth(tree, i)->path);
+        size_t index = GPOINTER_TO_SIZE(g_hash_table_lookup(brought, path));
+
+        if (index)
+            json_array_append_new(json_object_get(json_array_get(steps, index - 1), "paths"), json_string(path));
+    }
+    return json_pack("{s:o}", "steps", steps);
+}
+
+static void keep(GHashTable *inputs, const char *name, const char *output, const Digest *digest)
+{
+    g_hash_table_insert(inputs, output ? g_strdup_printf("%s.%s", name, output) : g_strdup(name), g_memdup2(digest, sizeof *digest));
+}
+
+static const StoreImage *image_of(const BakeChain *chain, const GPtrArray *images)
+{
+    for (guint i = 0; i < images->len; i++)
+        if (!chain->output || strcmp(((StoreImage *)images->pdata[i])->kind, chain->output) == 0)
+            return images->pdata[i];
+    return NULL;
+}
+
+static bool keep_origins(BakeChain *chain, Tree *tree, GHashTable *inputs, GError **error)
+{
+    g_autoptr(GHashTable) brought = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(json_t) origins = NULL;
+    Digest digest;
+
+    if (!chain->root_found)
+        return true;
+    if (!collect_steps(chain, brought, error))
+        return fail_prefix(error, "which step brought which file");
+    origins = origins_json(chain, tree, brought);
+    if (!put_json(chain->store, origins, &digest, error))
+        return false;
+    keep(inputs, ORIGINS_KEPT, chain->output, &digest);
+    return true;
+}
+
+static bool keep_packages(Store *store, Tree *tree, StoreMap *files, const char *output, GHashTable *inputs, GError **error)
+{
+    g_autoptr(PackageList) packages = NULL;
+    g_autoptr(json_t) list = NULL;
+    Digest digest;
+
+    if (!package_db_read(tree, files, &packages, error))
+        return false;
+    list = package_list_to_json(packages);
+    if (!put_json(store, list, &digest, error))
+        return false;
+    keep(inputs, PACKAGES_KEPT, output, &digest);
+    return true;
+}
+
+bool origins_keep_packages(Store *store, const TreeStored *stored, GHashTable *inputs, GError **error)
+{
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+
+    return digest_is_none(&stored->tree) ||
+           (tree_load(store, stored, &tree, &files, error) && keep_packages(store, tree, files, NULL, inputs, error));
+}
+
+bool origins_keep(Store *store, GPtrArray *chains, GPtrArray *images, GHashTable *inputs, GError **error)
+{
+    for (guint i = 0; i < chains->len; i++) {
+        BakeChain *chain = chains->pdata[i];
+        const StoreImage *image = image_of(chain, images);
+        g_autoptr(Tree) tree = NULL;
+        g_autoptr(StoreMap) files = NULL;
+
+        if (!image || digest_is_none(&image->tree.tree))
+            continue;
+        if (!tree_load(store, &image->tree, &tree, &files, error) || !keep_packages(store, tree, files, chain->output, inputs, error) ||
+            !keep_origins(chain, tree, inputs, error))
+            return false;
+    }
+    return true;
+}
+
+/* --- questions ------------------------------------------------------------------------------------- */
+
+/* What the image's set keeps under @name, or under @name for its kind; *ret NULL when it keeps nothing of that kind. */
+static bool load_kept(Store *store, const StoreImage *image, const char *name, json_t **ret, GError **error)
+{
+    g_autoptr(GHashTable) inputs = NULL;
+    g_autofree char *own = g_strdup_printf("%s.%s", name, image->kind);
+    const Digest *digest;
+
+    *ret = NULL;
+    if (!store_image_inputs(store, image, &inputs, error))
+        return false;
+    digest = g_hash_table_lookup(inputs, own);
+    if (!digest)
+        digest = g_hash_table_lookup(inputs, name);
+    return !digest || load_json(store, digest, ret, error);
+}
+
+bool origins_packages(Store *store, const StoreImage *image, PackageList **ret, GError **error)
+{
+    g_autoptr(json_t) list = NULL;
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+
+    if (!load_kept(store, image, PACKAGES_KEPT, &list, error))
+        return false;
+    if (list)
+        return package_list_from_json(list, ret, error);
+    if (digest_is_none(&image->tree.tree))
+        return package_list_from_json(NULL, ret, error);
+    return tree_load(store, &image->tree, &tree, &files, error) && package_db_read(tree, files, ret, error);
+}
+
+static const json_t *step_with(const json_t *origins, const char *path)
+{
+    json_t *step, *one;
+    size_t i, k;
+
+    json_array_foreach (json_object_get(origins, "steps"), i, step)
+        json_array_foreach (json_object_get(step, "paths"), k, one)
+            if (g_strcmp0(json_string_value(one), path) == 0)
+                return step;
+    return NULL;
+}
+
+/* The image that @image was baked from: of the same kind, else of the other. *ret NULL when there is none, or when it is gone. */
+static bool parent_image(Store *store, const StoreImage *image, StoreImage **ret, GError **error)
+{
+    g_autoptr(json_t) identity = NULL;
+    const json_t *images;
+    const char *id;
+
+    *ret = NULL;
+    if (!image->parent || !json_parse(image->parent, strlen(image->parent), LIST_MAX, "a source", &identity, NULL))
+        return true;
+    images = json_object_get(identity, "images");
+    id = json_string_value(json_object_get(images, image->kind));
+    if (!id)
+        id = json_string_value(json_object_iter_value(json_object_iter((json_t *)images)));
+    if (id && !store_resolve(store, id, NULL, ret, error) && *error && (*error)->code != KILN_ERROR_NOT_FOUND)
+        return false;
+    if (id && !*ret)
+        g_clear_error(error);
+    return true;
+}
+
+static void name_step(Origin *origin, const json_t *step)
+{
+    origin->position = (unsigned)json_integer_value(json_object_get(step, "position"));
+    origin->step = g_strdup(json_string_value(json_object_get(step, "step")));
+    origin->type = g_strdup(json_string_value(json_object_get(step, "type")));
+}
+
+/* Upwards through the ancestors, to the first bake with a step that brought @path. */
+static bool find_step(Store *store, const char *path, Origin *origin, GError **error)
+{
+    for (unsigned i = 0; i < ANCESTORS_MAX; i++) {
+        g_autoptr(json_t) origins = NULL;
+        StoreImage *parent = NULL;
+        const json_t *step;
+
+        if (!load_kept(store, origin->image, ORIGINS_KEPT, &origins, error))
+            return false;
+        origin->recorded = origins != NULL;
+        step = step_with(origins, path);
+        if (step) {
+            name_step(origin, step);
+            return true;
+        }
+        if (origin->recorded && !parent_image(store, origin->image, &parent, error))
+            return false;
+        if (!parent)
+            return true;
+        store_image_free(origin->image);
+        origin->image = parent;
+    }
+    return true;
+}
+
+static bool find_package(const ImageRoot *root, const char *path, Origin *origin, GError **error)
+{
+    g_autoptr(GHashTable) owners = package_owners_new();
+    g_autoptr(PackageList) list = NULL;
+
+    if (!package_owners(root->tree, root->files, true, owners, error))
+        return false;
+    origin->package = g_strdup(g_hash_table_lookup(owners, path));
+    if (!origin->package)
+        return true;
+    if (!package_db_read(root->tree, root->files, &list, error))
+        return false;
+    for (guint i = 0; i < list->all->len && !origin->version; i++)
+        if (strcmp(((Package *)list->all->pdata[i])->name, origin->package) == 0)
+            origin->version = g_strdup(((Package *)list->all->pdata[i])->version);
+    return true;
+}
+
+bool origins_find(Store *store, const ImageRoot *root, const TreeEntry *entry, Origin *ret, GError **error)
+{
+    g_autofree char *path = encoded(entry->path);
+    char id[DIGEST_OCI_SIZE];
+    Origin origin = {0};
+
+    if (!store_resolve(store, digest_to_oci(&root->image->id, id), root->image->kind, &origin.image, error) || !find_package(root, entry->path, &origin, error) ||
+        !find_step(store, path, &origin, error)) {
+        origin_clear(&origin);
+        return false;
+    }
+    if (!origin.step && origin.recorded)
+        origin.source = g_strdup(origin.image->parent);
+    *ret = origin;
+    return true;
+}
+
+void origin_clear(Origin *origin)
+{
+    g_free(origin->package);
+    g_free(origin->version);
+    g_free(origin->step);
+    g_free(origin->type);
+    g_free(origin->source);
+    store_image_free(origin->image);
+    *origin = (Origin){0};
+}

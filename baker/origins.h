@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the files of an image came from.
+ *
+ * At the seal of a bake the working disk before each step is compared with the one after it; the last step that made or changed a path has
+ * brought it. What no step touched came with the source: from the parent image, where there is one, else from the packages or the disk that
+ * it was bootstrapped from. The set keeps the answer as canonical JSON, one list of percent-encoded paths for each step that changed something:
+ *
+ *   kiln.origins    { "steps": [ { "position", "step", "type", "paths": [...] } ] }
+ *   kiln.packages   { "system", "release", "packages": [ { "type", "name", "version", ... } ] }
+ *
+ * Both are small, and stay when the bytes of an image go.
+ */
+#ifndef KILN_BAKER_ORIGINS_H
+#define KILN_BAKER_ORIGINS_H
+
+#include "baker/bake-internal.h"
+#include "baker/image-root.h"
+#include "baker/package-db.h"
+
+#define ORIGINS_KEPT "kiln.origins"
+#define PACKAGES_KEPT "kiln.packages"
+
+/* Adds both to @inputs (name -> Digest*), for a set that is about to be published. Images without a list of files have neither. */
+bool origins_keep(Store *store, GPtrArray *chains /* of BakeChain* */, GPtrArray *images, GHashTable *inputs, GError **error);
+/* The list of packages alone, for what was not baked. */
+bool origins_keep_packages(Store *store, const TreeStored *stored, GHashTable *inputs, GError **error);
+
+/* The packages of an image: the list that its set keeps, else what its root says; of an image without a list of files none. */
+bool origins_packages(Store *store, const StoreImage *image, PackageList **ret, GError **error);
+
+typedef struct Origin {
+    char *package, *version; /* that has the path; NULL: none has */
+    StoreImage *image;       /* the image whose bake brought it: this one or an ancestor of it */
+    char *step, *type;       /* the step of that bake; NULL: it came with the source */
+    unsigned position;       /* of the step, from 1; 0: the seal's cleaning */
+    char *source;            /* what that bake started from, as text; NULL: not known */
+    bool recorded;           /* that bake kept which step brought what; false: step and source are not known */
+} Origin;
+
+/* Who brought @entry of @root. */
+bool origins_find(Store *store, const ImageRoot *root, const TreeEntry *entry, Origin *ret, GError **error);
+void origin_clear(Origin *origin);
+
+#endif

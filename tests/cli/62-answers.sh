@@ -1,0 +1,179 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# What is in an image, what differs between two, and the bill of materials: roots of several distributions, made here and imported.
+. "$(dirname "$0")/../lib.sh"
+require python3 jq dpkg-query diff
+KILN_STORE=$WORK/store
+
+# ---- a root with packages of every kind ----
+
+deb() { # root, package, version, owned path...
+    deb_root=$1/var/lib/dpkg
+    deb_name=$2
+    mkdir -p "$deb_root/info"
+    printf 'Package: %s\nStatus: install ok installed\nMaintainer: Some One <one@example.org>\nArchitecture: amd64\nSource: src-%s (1.0)\nVersion: %s\nDescription: %s\n more\n\n' \
+        "$2" "$2" "$3" "$2" >>"$deb_root/status"
+    shift 3
+    printf '/.\n' >"$deb_root/info/$deb_name.list"
+    printf '%s\n' "$@" >>"$deb_root/info/$deb_name.list"
+}
+root() { # name
+    mkdir -p "$1/usr/bin" "$1/etc/app" "$1/opt/node_modules/left/lib" "$1/opt/node_modules/@scope/right" "$1/usr/lib/python3/dist-packages/snake-2.0.dist-info"
+    ln -s usr/bin "$1/bin"
+    printf 'ID=debian\nVERSION_ID="12"\n' >"$1/etc/os-release"
+    printf 'one\ntwo\nthree\n' >"$1/etc/app/conf"
+    printf 'binary\0bytes' >"$1/usr/bin/tool"
+    ln -s /etc/app/conf "$1/usr/bin/conf-link"
+    ln -s loop "$1/loop"
+    ln "$1/usr/bin/tool" "$1/usr/bin/tool-too"
+    echo '{"name": "left", "version": "1.2.3", "license": "MIT"}' >"$1/opt/node_modules/left/package.json"
+    echo '{"name": "no"}' >"$1/opt/node_modules/left/lib/package.json"
+    echo '{"name": "@scope/right", "version": "4.0.0", "license": {"type": "ISC"}}' >"$1/opt/node_modules/@scope/right/package.json"
+    printf 'Metadata-Version: 2.1\nName: snake\nVersion: 2.0\nLicense: BSD\n\nText with\nVersion: 9\n' >"$1/usr/lib/python3/dist-packages/snake-2.0.dist-info/METADATA"
+    printf 'snake/__init__.py,sha256=x,1\nsnake-2.0.dist-info/METADATA,,\n../../../bin/snake,,\n' >"$1/usr/lib/python3/dist-packages/snake-2.0.dist-info/RECORD"
+    echo '#!/bin/sh' >"$1/usr/bin/snake"
+}
+take() { # root, name
+    tar -C "$1" --sort=name --owner=0 --group=0 --mtime=@1600000000 -cf "$1.tar" . && oci_layout "$1-layout" "$1.tar" >/dev/null &&
+        kiln import "$1-layout" "$2" >/dev/null 2>.import-error || cat .import-error
+}
+
+root old
+deb old tool-package 1.0-1 /usr /usr/bin /bin/tool /usr/bin/tool-too
+deb old app 3.0.15-1 /etc/app /etc/app/conf
+deb old leaving 1 /usr/share/leaving
+printf 'Package: half\nStatus: deinstall ok config-files\nVersion: 1\n\n' >>old/var/lib/dpkg/status
+cp -a old new
+rm -r new/var/lib/dpkg
+deb new tool-package 1.0-1 /usr /usr/bin /bin/tool /usr/bin/tool-too
+deb new app 3.0.16-1 /etc/app /etc/app/conf /etc/app/added
+deb new coming 7 /usr/share/coming
+printf 'one\n2\nthree\n' >new/etc/app/conf
+echo added >new/etc/app/added
+printf 'other\0bytes!' >new/usr/bin/tool
+rm new/usr/bin/snake
+chmod 600 new/etc/os-release
+take old old
+take new new
+
+# ---- files and cat ----
+
+is 'every file is listed' "$(kiln files --json old | jq -r '.files[].path' | LC_ALL=C sort)" "$(tar -tf old.tar | sed 's,^\.,,; s,/$,,; s,^$,/,' | LC_ALL=C sort)"
+matches 'with mode and size' "$(kiln files old /etc/app/conf)" '^-rw-r--r-- +0 +0 +14 .* /etc/app/conf$'
+is 'a folder with what is below it' "$(kiln files --json old etc/app | jq -r '[.files[].path] | join(" ")')" '/etc/app /etc/app/conf'
+is 'digests are those of the content' "$(kiln files --json old /etc/app/conf | jq -r '.files[0].digest')" "sha256:$(sha256sum <old/etc/app/conf | cut -d' ' -f1)"
+is 'a file through links' "$(kiln cat old /bin/../bin/conf-link)" "$(cat old/etc/app/conf)"
+ok 'bytes as they are' sh -c '"$0" cat old /usr/bin/tool-too | cmp - old/usr/bin/tool' "$KILN"
+fails 1 'a file that is not there' "no '/nothing' in 'old'" kiln cat old /nothing
+fails 1 'a loop of links' 'too many symbolic links' kiln cat old /loop
+fails 1 'a folder is no file' 'not a regular file' kiln cat old /etc
+ok 'a folder is taken out without a mount' kiln export old part.tar --path /etc/app
+is 'as a tar of what is in it' "$(tar -tf part.tar | tr '\n' ' ')" './ conf '
+fails 2 'in no other form' '--path' kiln export old part.raw --format=raw --path /etc
+
+# ---- diff ----
+
+ok 'diff' kiln diff old new
+cp .out diff
+is 'packages come first' "$(sed -n 1,4p diff | tr '\n' '|')" 'packages: 3|  ~ app 3.0.15-1 -> 3.0.16-1|  + coming 7|  - leaving 1|'
+matches 'then files by package' "$(tr '\n' '|' <diff)" '\|  app\|    \+ /etc/app/added  6 B\|    ~ /etc/app/conf  content'
+matches 'a mode alone' "$(cat diff)" '~ /etc/os-release  mode$'
+matches 'what went' "$(cat diff)" '- /usr/bin/snake'
+kiln diff --json old new >diff.json
+is 'the same for programs' "$(jq -r '[.packages[] | .name + ":" + (.from // "") + ":" + (.to // "")] | join(" ")' diff.json)" 'app:3.0.15-1:3.0.16-1 coming::7 leaving:1:'
+is 'every changed path and no other' "$(jq -r '.files[] | select(.what != ["time"]) | .path' diff.json | sort)" \
+    "$( (cd old && find . -type f -o -type l) | cut -c2- | sort >a; (cd new && find . -type f -o -type l) | cut -c2- | sort >b; { comm -3 a b | tr -d '\t'; comm -12 a b | while read -r f; do [ -L "new$f" ] || cmp -s "old$f" "new$f" || echo "$f"; done; echo /etc/os-release; } | sort -u)"
+ok 'a patch of text' sh -c '"$0" diff --patch old new >patch.out; sed -n "/^--- a.etc.app.conf/,/^ three/p" patch.out >one.patch; cp old/etc/app/conf conf && patch -s -p3 -d . <one.patch >/dev/null 2>&1; grep -q "^-two" one.patch && grep -q "^+2" one.patch' "$KILN"
+is 'and of no bytes' "$(grep -c '^--- a/usr/bin/tool' patch.out)" 0
+is 'nothing differs from itself' "$(kiln diff old old | tr '\n' '|')" 'packages: 0|files: 0|'
+
+# ---- blame, without a bake: the package ----
+
+matches 'blame names the package, also where the list goes through a link' "$(kiln blame new /usr/bin/tool)" 'package  tool-package 1.0-1'
+matches 'a Python package' "$(kiln blame old /usr/bin/snake)" 'package  snake 2.0'
+is 'a file of nobody' "$(kiln blame --json new /etc/os-release | jq -r '.files[0].package')" null
+matches 'and says that no step was recorded' "$(kiln blame new /usr/bin/tool)" 'nothing was recorded'
+
+# ---- bills of materials ----
+
+kiln sbom old >spdx.json
+is 'SPDX: every package, and not the half installed one' "$(jq -r '[.packages[1:][] | .name + "=" + .versionInfo] | join(" ")' spdx.json)" \
+    "$(dpkg-query --admindir=old/var/lib/dpkg -W -f '${Status} ${Package}=${Version}\n' 2>/dev/null | sed -n 's/^install ok installed //p' | sort | tr '\n' ' ')@scope/right=4.0.0 left=1.2.3 snake=2.0"
+is 'SPDX: what the specification wants' "$(jq -r '[.spdxVersion, .dataLicense, .SPDXID, (.relationships | length), (.packages | length)] | join(" ")' spdx.json)" 'SPDX-2.3 CC0-1.0 SPDXRef-DOCUMENT 7 7'
+is 'SPDX: package URLs' "$(jq -r '.packages[1].externalRefs[0].referenceLocator' spdx.json)" 'pkg:deb/debian/app@3.0.15-1?arch=amd64'
+is 'SPDX: IDs are unique' "$(jq -r '.packages[].SPDXID' spdx.json | sort | uniq -d)" ''
+kiln sbom --format=cyclonedx old >cyclonedx.json
+is 'CycloneDX: the same packages' "$(jq -r '.components[] | .name + "=" + .version' cyclonedx.json | sort)" "$(jq -r '.packages[1:][] | .name + "=" + .versionInfo' spdx.json | sort)"
+is 'CycloneDX: what the specification wants' "$(jq -r '[.bomFormat, .specVersion, .version, (.metadata.component."bom-ref"), (.dependencies[0].dependsOn | length)] | join(" ")' cyclonedx.json)" 'CycloneDX 1.5 1 image 6'
+is 'equal bytes when asked again' "$(kiln sbom old | sha256sum)" "$(sha256sum <spdx.json | sed 's/$//')"
+fails 2 'an unknown format' 'spdx' kiln sbom --format=xml old
+
+# ---- apk ----
+
+mkdir -p alpine/lib/apk/db alpine/etc
+printf 'P:musl\nV:1.2.4-r2\nA:x86_64\nL:MIT\no:musl\nF:lib\nR:libc.so\n\nP:busybox\nV:1.36.1-r5\nA:x86_64\nL:GPL-2.0-only\n' >alpine/lib/apk/db/installed
+printf 'ID=alpine\nVERSION_ID=3.18.4\n' >alpine/etc/os-release
+echo x >alpine/lib/libc.so
+take alpine alpine
+is 'apk' "$(kiln sbom alpine | jq -r '[.packages[1:][].externalRefs[0].referenceLocator] | join(" ")')" 'pkg:apk/alpine/busybox@1.36.1-r5?arch=x86_64 pkg:apk/alpine/musl@1.2.4-r2?arch=x86_64'
+matches 'apk: who owns a file' "$(kiln blame alpine /lib/libc.so)" 'package  musl 1.2.4-r2'
+
+# ---- rpm ----
+
+if have rpm rpmbuild; then
+    printf 'Name: hello\nVersion: 2.12\nRelease: 3\nSummary: s\nLicense: GPL-3.0-or-later\nVendor: Some\n%%description\nx\n%%install\nmkdir -p %%{buildroot}/usr/bin\necho hi >%%{buildroot}/usr/bin/hello\n%%files\n/usr/bin/hello\n' >hello.spec
+    rpmbuild -bb --target noarch --define "_topdir $WORK/rpmbuild" hello.spec >.rpmbuild 2>&1
+    mkdir -p fedora/etc fedora/usr/lib/sysimage/rpm
+    printf 'ID=fedora\nVERSION_ID=40\n' >fedora/etc/os-release
+    rpm --dbpath "$WORK/fedora/usr/lib/sysimage/rpm" -i --justdb --nodeps "$WORK"/rpmbuild/RPMS/noarch/hello-*.rpm 2>.rpm
+    mkdir -p fedora/usr/bin
+    echo hi >fedora/usr/bin/hello
+    take fedora fedora
+    is 'rpm' "$(kiln sbom fedora | jq -r '[.packages[1:][] | .name + "=" + .versionInfo + " " + .licenseComments] | join(" ")')" 'hello=2.12-3 The package says: GPL-3.0-or-later'
+    matches 'rpm: who owns a file' "$(kiln blame fedora /usr/bin/hello)" 'package  hello 2.12-3'
+else
+    skip 'rpm' 'no rpm and rpmbuild here'
+fi
+
+# ---- Go ----
+
+mkdir -p go/usr/bin go/etc
+if have umoci && grep -qaF 'Go buildinf:' "$(command -v umoci)"; then
+    cp "$(command -v umoci)" go/usr/bin/umoci
+    take go go
+    version=$(grep -aoE 'go1\.[0-9]+(\.[0-9]+)?' go/usr/bin/umoci | head -n 1)
+    matches "a Go program's own library" "$(kiln sbom go | jq -r '.packages[1:][].externalRefs[0].referenceLocator')" "^pkg:golang/stdlib@${version#go}$"
+else
+    skip 'a Go program' 'none here'
+fi
+if have objcopy bash; then
+    python3 - >section <<'END'
+import sys
+mod = b"path\tx.org/p\nmod\tx.org/p\tv1.0.0\t\ndep\tx.org/a\tv1.9.0\th1:x\ndep\tx.org/b\tv2.0.0\n=>\tx.org/c\tv2.1.0\th1:y\n"
+text = b"\x30" * 16 + mod + b"\x31" * 16
+size = bytes([len(text) & 0x7f | 0x80, len(text) >> 7])
+sys.stdout.buffer.write(b"\xff Go buildinf:\x08\x02" + bytes(16) + b"\x06go1.20" + size + text)
+END
+    objcopy --add-section .go.buildinfo=section "$(command -v bash)" go/usr/bin/program && chmod 755 go/usr/bin/program
+    rm -rf go-layout go.tar
+    take go modules
+    is 'its modules, and what stands for them' "$(kiln sbom modules | jq -r '[.packages[1:][] | select(.comment | endswith("program")) | .name + "@" + .versionInfo] | join(" ")')" \
+        'stdlib@1.20 x.org/a@v1.9.0 x.org/c@v2.1.0 x.org/p@v1.0.0'
+else
+    skip 'modules of a Go program' 'no objcopy here'
+fi
+
+# ---- what a guest may write ----
+
+mkdir -p hostile/var/lib/dpkg/info hostile/lib/apk/db hostile/node_modules/x hostile/usr/lib/sysimage/rpm
+head -c 300000 /dev/urandom >hostile/var/lib/dpkg/status
+printf '/../../etc/passwd\n/\n//\n\n' >hostile/var/lib/dpkg/info/:.list
+head -c 100000 /dev/urandom >hostile/lib/apk/db/installed
+head -c 5000 /dev/urandom >hostile/node_modules/x/package.json
+head -c 5000 /dev/urandom >hostile/usr/lib/sysimage/rpm/rpmdb.sqlite
+{ printf '\177ELF\002\001\001'; head -c 100000 /dev/urandom; } >hostile/node_modules/x/program
+chmod 755 hostile/node_modules/x/program
+take hostile hostile
+ok 'random databases end in a bill of what can be read' kiln sbom hostile
+ok 'and in a comparison' kiln diff hostile old
+finish
