@@ -443,6 +443,8 @@ static bool remember_source(BakeChain *chain, GError **error)
 {
     g_autoptr(StoreState) state = store_state_new();
 
+    if (chain->options->unpublished)
+        return true;
     state->key = chain->source_key;
     state->content = chain->state.content;
     state->map = chain->state.map;
@@ -493,7 +495,9 @@ static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **e
                              .template_dir = template_dir(chain->template),
                              .name = build->name,
                              .epoch = build->source_date_epoch >= 0 ? build->source_date_epoch : environment_epoch(),
-                             .offline = chain->options->offline};
+                             .offline = chain->options->offline,
+                             .anew = chain->options->unpublished,
+                             .other_order = chain->options->around.other_order};
     g_autoptr(StoreState) cached = NULL;
 
     *ret_known = true;

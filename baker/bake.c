@@ -21,6 +21,7 @@ void bake_result_clear(BakeResult *result)
     g_clear_pointer(&result->images, g_ptr_array_unref);
     g_clear_pointer(&result->steps, json_decref);
     g_clear_pointer(&result->packages, json_decref);
+    g_clear_pointer(&result->kept, g_hash_table_unref);
 }
 
 bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateBlock **ret_block)
@@ -271,6 +272,10 @@ static bool publish(Store *store, Template *template, const TemplateBuild *build
     if (!kept_inputs(store, template, chains, &inputs, error) || !keep_transactions(store, chains, inputs, error) ||
         !origins_keep(store, chains, result->images, inputs, error))
         return false;
+    if (first->options->unpublished) {
+        result->kept = g_steal_pointer(&inputs);
+        return true;
+    }
     set.inputs = inputs;
     set.parents = parents;
     parent_id(first, &set.parent);
@@ -462,7 +467,8 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
     if (!result->images) {
         result->cached = false;
         result->images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
-        if (!seal_chains(chains, result, error) || !run_boot_tests(store, build, options, chains, result, boots, error))
+        if (!seal_chains(chains, result, error) ||
+            (!options->unpublished && !run_boot_tests(store, build, options, chains, result, boots, error)))
             return false;
     }
     /* Sealed again to the same images, or taken from an earlier set: what they passed then, they passed. */
@@ -476,7 +482,7 @@ static bool keep_notes(const TemplateBuild *build, const BakeOptions *options, G
     g_autoptr(json_t) transactions = transactions_of(chains);
 
     result->packages = package_changes(transactions);
-    for (guint i = 0; i < chains->len; i++)
+    for (guint i = 0; i < chains->len && !options->unpublished; i++)
         if (!bake_records_save(chains->pdata[i], error))
             return false;
     return !options->lock || bake_lock_save(options->lock, build->name, transactions, error);
@@ -499,7 +505,7 @@ bool bake_build(Store *store, Template *template, const TemplateBuild *build, co
     chains = bake_chains_new(store, template, build, options);
     if (!bake_chains(store, template, build, options, chains, &result, error) ||
         !keep_notes(build, options, chains, &result, error) ||
-        !run_post_processors(template, build, &result, error)) {
+        (!options->unpublished && !run_post_processors(template, build, &result, error))) {
         bake_result_clear(&result);
         return false;
     }

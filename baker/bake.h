@@ -19,6 +19,12 @@
 #include "store/store.h"
 #include "templates/templates.h"
 
+/* What differs between two bakes and must not show in their results: verify.h gives the second one others than the first. */
+typedef struct BakeAround {
+    int64_t clock_ahead; /* seconds that the guest's clock goes ahead in steps with network */
+    bool other_order;    /* folders of the first working disk hand out their entries in another order */
+} BakeAround;
+
 typedef struct BakeOptions {
     bool offline;  /* nothing is asked from the network by kiln itself */
     bool refresh;  /* volatile results are made again */
@@ -30,6 +36,8 @@ typedef struct BakeOptions {
     const char *locked;      /* file to take them from; NULL: none */
     const char *on_error;    /* "cleanup" (NULL), "abort", "ask", "run-cleanup-provisioner" */
     const char *shell_at;    /* step before which a shell opens, see bake_check_step(); NULL: none */
+    bool unpublished;        /* nothing is published or remembered: the images are in the result only. Boot tests and post-processors do not run */
+    BakeAround around;
     bool interactive;        /* somebody sits at the terminal: breakpoints open, questions are asked */
     GuestLineFn *shell_line; /* gets the output of a shell that is fed from standard input; NULL: the log */
 } BakeOptions;
@@ -41,6 +49,7 @@ typedef struct BakeResult {
     double seconds;
     uint64_t new_bytes;  /* compressed bytes this bake added to the store */
     bool cached;         /* nothing ran */
+    GHashTable *kept;    /* what the set keeps: name -> Digest* of a blob; set with BakeOptions.unpublished */
 } BakeResult;
 void bake_result_clear(BakeResult *result);
 

@@ -24,17 +24,16 @@ void image_root_free(ImageRoot *root)
     g_free(root);
 }
 
-bool image_root_open(Store *store, const char *ref, ImageRoot **ret, GError **error)
+static bool load_root(Store *store, StoreImage *image /* taken */, ImageRoot **ret, GError **error)
 {
     g_autoptr(ImageRoot) root = g_new0(ImageRoot, 1);
 
-    if (!store_resolve(store, ref, "disk", &root->image, NULL) && !store_resolve(store, ref, NULL, &root->image, error))
-        return false;
-    if (digest_is_none(&root->image->tree.tree))
-        return fail(error, "kiln has no list of the files in '%s': its root is no ext4 that can be read on the host", ref);
-    if (!tree_load(store, &root->image->tree, &root->tree, &root->files, error))
-        return fail_prefix(error, "the root of '%s'", ref);
-    if (strcmp(root->image->kind, "oci") == 0) {
+    root->image = image;
+    if (digest_is_none(&image->tree.tree))
+        return fail(error, "kiln has no list of the files in '%s': its root is no ext4 that can be read on the host", image->name);
+    if (!tree_load(store, &image->tree, &root->tree, &root->files, error))
+        return fail_prefix(error, "the root of '%s'", image->name);
+    if (strcmp(image->kind, "oci") == 0) {
         Tree *whole = root->tree;
 
         root->tree = layers_container_tree(whole);
@@ -42,6 +41,23 @@ bool image_root_open(Store *store, const char *ref, ImageRoot **ret, GError **er
     }
     *ret = g_steal_pointer(&root);
     return true;
+}
+
+bool image_root_open(Store *store, const char *ref, ImageRoot **ret, GError **error)
+{
+    StoreImage *image = NULL;
+
+    return (store_resolve(store, ref, "disk", &image, NULL) || store_resolve(store, ref, NULL, &image, error)) &&
+           load_root(store, image, ret, error);
+}
+
+bool image_root_of(Store *store, const StoreImage *image, ImageRoot **ret, GError **error)
+{
+    StoreImage *copy = store_image_new(image->kind, image->name);
+
+    copy->id = image->id;
+    copy->tree = image->tree;
+    return load_root(store, copy, ret, error);
 }
 
 /* --- paths ------------------------------------------------------------------------------- */

@@ -17,6 +17,8 @@ typedef struct ImageRoot {
 
 /* A name with both kinds means the disk, whose root is the whole one. An image whose root kiln could not read is refused. */
 bool image_root_open(Store *store, const char *ref, ImageRoot **ret, GError **error);
+/* The same of an image at hand, which need not be published; it is copied as far as it is needed. */
+bool image_root_of(Store *store, const StoreImage *image, ImageRoot **ret, GError **error);
 void image_root_free(ImageRoot *root);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImageRoot, image_root_free)
 

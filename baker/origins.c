@@ -223,20 +223,23 @@ bool origins_keep(Store *store, GPtrArray *chains, GPtrArray *images, GHashTable
 
 /* --- questions ------------------------------------------------------------------------------------- */
 
-/* What the image's set keeps under @name, or under @name for its kind; *ret NULL when it keeps nothing of that kind. */
+/* What was kept under @name, or under @name for its kind; *ret NULL when nothing of that kind was. */
+static bool load_from(Store *store, GHashTable *kept, const char *kind, const char *name, json_t **ret, GError **error)
+{
+    g_autofree char *own = g_strdup_printf("%s.%s", name, kind);
+    const Digest *digest = g_hash_table_lookup(kept, own);
+
+    *ret = NULL;
+    if (!digest)
+        digest = g_hash_table_lookup(kept, name);
+    return !digest || load_json(store, digest, ret, error);
+}
+
 static bool load_kept(Store *store, const StoreImage *image, const char *name, json_t **ret, GError **error)
 {
     g_autoptr(GHashTable) inputs = NULL;
-    g_autofree char *own = g_strdup_printf("%s.%s", name, image->kind);
-    const Digest *digest;
 
-    *ret = NULL;
-    if (!store_image_inputs(store, image, &inputs, error))
-        return false;
-    digest = g_hash_table_lookup(inputs, own);
-    if (!digest)
-        digest = g_hash_table_lookup(inputs, name);
-    return !digest || load_json(store, digest, ret, error);
+    return store_image_inputs(store, image, &inputs, error) && load_from(store, inputs, image->kind, name, ret, error);
 }
 
 bool origins_packages(Store *store, const StoreImage *image, PackageList **ret, GError **error)
@@ -264,6 +267,22 @@ static const json_t *step_with(const json_t *origins, const char *path)
             if (g_strcmp0(json_string_value(one), path) == 0)
                 return step;
     return NULL;
+}
+
+bool origins_kept_step(Store *store, GHashTable *kept, const char *kind, const char *path, char **ret, GError **error)
+{
+    g_autoptr(json_t) origins = NULL;
+    g_autofree char *name = encoded(path);
+    const json_t *step;
+
+    *ret = NULL;
+    if (!load_from(store, kept, kind, ORIGINS_KEPT, &origins, error))
+        return false;
+    step = step_with(origins, name);
+    if (step)
+        *ret = g_strdup_printf("%" JSON_INTEGER_FORMAT " %s", json_integer_value(json_object_get(step, "position")),
+                               json_string_value(json_object_get(step, "step")));
+    return true;
 }
 
 /* The image that @image was baked from: of the same kind, else of the other. *ret NULL when there is none, or when it is gone. */

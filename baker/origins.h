@@ -26,6 +26,9 @@ bool origins_keep(Store *store, GPtrArray *chains /* of BakeChain* */, GPtrArray
 /* The list of packages alone, for what was not baked. */
 bool origins_keep_packages(Store *store, const TreeStored *stored, GHashTable *inputs, GError **error);
 
+/* The step, "2 packages", that brought @path, as what was kept for @kind says; *ret NULL where none did. Free with g_free. */
+bool origins_kept_step(Store *store, GHashTable *kept, const char *kind, const char *path, char **ret, GError **error);
+
 /* The packages of an image: the list that its set keeps, else what its root says; of an image without a list of files none. */
 bool origins_packages(Store *store, const StoreImage *image, PackageList **ret, GError **error);
 

@@ -100,7 +100,7 @@ static bool write_disk(Store *store, MapWriter *out, Tree *tree, StoreMap *files
     g_autoptr(GBytes) config_bytes = NULL;
 
     digest_uuid5(spec->name, "root", fs.uuid);
-    digest_uuid5(spec->name, "root-hash-seed", fs.hash_seed);
+    digest_uuid5(spec->name, spec->other_order ? "other-hash-seed" : "root-hash-seed", fs.hash_seed);
     render_root_extent(size, &fs.offset, &fs.size);
     if (spec->bootable) {
         if (!render_grub_config(tree, files, fs.uuid, spec->cmdline, &config, error))

@@ -16,6 +16,7 @@ typedef struct RenderSpec {
     uint64_t size;       /* of the disk; 0: computed from the tree with room to work */
     int64_t epoch;       /* superblock times */
     bool bootable;       /* with boot loader and grub.cfg; needs a kernel in /boot */
+    bool other_order;    /* folders are hashed by another seed: readers find their entries in another order */
     const char *cmdline; /* kernel arguments beyond root= ; NULL: console=tty0 console=ttyS0 */
 } RenderSpec;
 

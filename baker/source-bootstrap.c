@@ -514,7 +514,7 @@ static bool bare_root(const SourceContext *context, const json_t *root, TreeStor
 
     json_digest(root, &digest);
     key = g_strconcat("bootstrap-root:", digest_to_hex(&digest, tree_hex), NULL);
-    if (!source_memo_get(context->store, key, &known, error))
+    if (!context->anew && !source_memo_get(context->store, key, &known, error))
         return false;
     if (known && digest_parse(string_of(known, "tree", ""), &ret->tree) &&
         digest_parse(string_of(known, "files", ""), &ret->files) && store_blob_has(context->store, &ret->tree) &&
@@ -523,6 +523,8 @@ static bool bare_root(const SourceContext *context, const json_t *root, TreeStor
     if (!bootstrap_root(context, json_object_get(root, "request"),
                         json_integer_value(json_object_get(root, "epoch")), ret, error))
         return false;
+    if (context->anew)
+        return true;
     g_clear_pointer(&known, json_decref);
     known = json_pack("{ss ss}", "tree", digest_to_hex(&ret->tree, tree_hex), "files",
                       digest_to_hex(&ret->files, files_hex));
@@ -577,7 +579,7 @@ static bool bootstrap_prepare(const SourceContext *context, const json_t *args, 
                               GError **error)
 {
     const json_t *root = json_object_get(identity, "root");
-    RenderSpec spec = {.name = context->name,
+    RenderSpec spec = {.name = context->name, .other_order = context->other_order,
                        .size = (uint64_t)json_integer_value(json_object_get(identity, "size")),
                        .epoch = json_integer_value(json_object_get(root, "epoch")),
                        .bootable = true};

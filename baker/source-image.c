@@ -127,7 +127,7 @@ static bool add_layers(const SourceContext *context, const StoreImage *image, So
 static bool disk_state(const SourceContext *context, const StoreImage *image, uint64_t size, SourceState *state, GError **error)
 {
     g_autoptr(json_t) config = NULL;
-    RenderSpec spec = {.name = context->name, .epoch = state->epoch, .bootable = true, .size = size ? size : image->size};
+    RenderSpec spec = {.name = context->name, .other_order = context->other_order, .epoch = state->epoch, .bootable = true, .size = size ? size : image->size};
 
     if (!load_config(context->store, image, &config, error))
         return false;
@@ -147,7 +147,7 @@ static bool disk_state(const SourceContext *context, const StoreImage *image, ui
 static bool container_state(const SourceContext *context, const StoreImage *image, uint64_t size, SourceState *state,
                             GError **error)
 {
-    RenderSpec spec = {.name = context->name, .epoch = state->epoch, .bootable = false, .size = size};
+    RenderSpec spec = {.name = context->name, .other_order = context->other_order, .epoch = state->epoch, .bootable = false, .size = size};
 
     state->tree = image->tree;
     return source_render(context, &spec, state, error);

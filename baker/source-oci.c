@@ -262,7 +262,7 @@ static bool oci_prepare(const SourceContext *context, const json_t *args, const 
         ok = prepare_parent(context, &from, identity, &state, error);
     }
     ok = ok && source_render(context,
-                             &(RenderSpec){.name = context->name, .epoch = state.epoch, .bootable = false,
+                             &(RenderSpec){.name = context->name, .other_order = context->other_order, .epoch = state.epoch, .bootable = false,
                                            .size = (uint64_t)json_integer_value(json_object_get(identity, "size"))},
                              &state, error);
     if (ok)

@@ -19,6 +19,8 @@ typedef struct SourceContext {
     const char *name;       /* set name: seeds UUIDs */
     int64_t epoch;          /* template's or the environment's SOURCE_DATE_EPOCH; -1 unknown */
     bool offline;
+    bool anew;              /* a root that was made before is made again, and not remembered */
+    bool other_order;       /* BakeAround's */
 } SourceContext;
 
 /* The first state. Saved in the store as a StoreState whose info holds layout, epoch and OCI parent. */

@@ -32,6 +32,7 @@ typedef struct GuestStep {
     bool network;
     int64_t clock;  /* the guest's time for steps without network (SOURCE_DATE_EPOCH); steps with network get
                        real time */
+    int64_t clock_ahead; /* seconds that real time is taken to be later than it is */
     double timeout; /* seconds for the whole step; 0 is no limit */
     GuestLineFn *on_line;
     void *arg;

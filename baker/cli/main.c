@@ -35,6 +35,7 @@ static const struct {
     {"fmt", verb_fmt, "fmt [-check] [-diff] [-write=false] [-recursive] [TEMPLATE|FOLDER|-]...", "bring templates into the usual layout"},
     {"template", verb_template, "template inputs [-var K=V] [-var-file F] TEMPLATE",
      "every file, URL and variable a template depends on"},
+    {"verify", verb_verify, "verify [-var K=V] [-var-file F] [-only G] [-except G] TEMPLATE...", "bake twice from nothing and compare"},
     {"boot", verb_boot, "boot REF [--forward HOSTPORT:GUESTPORT] [--check URL] [--timeout T]",
      "boot a throw-away overlay of a disk"},
     {"nightly", verb_nightly, "nightly [-var K=V] [-var-file F] [--offline] [-parallel-builds=N] FILE", "patch a list of images"},

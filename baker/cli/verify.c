@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kiln verify: bakes twice from nothing and says whether the results are the same.
+ */
+#include "baker/cli/builds.h"
+
+#include "baker/verify.h"
+
+#include <stdio.h>
+
+typedef struct VerifyCall {
+    CliContext *cli;
+    Builds builds;
+    json_t *verdicts;
+    bool different;
+} VerifyCall;
+
+static const char *const verdict_words[] = {"equal", "equal-tree", "different"};
+
+static void print_verdict(const char *name, const VerifyImage *image)
+{
+    char a[DIGEST_OCI_SIZE], b[DIGEST_OCI_SIZE];
+
+    printf("%s %s %s %s", name, image->kind, verdict_words[image->verdict], digest_to_oci(&image->a, a));
+    if (image->verdict == VERIFY_EQUAL) {
+        printf("\n");
+        return;
+    }
+    printf(" %s\n", digest_to_oci(&image->b, b));
+    if (image->verdict == VERIFY_EQUAL_TREE)
+        printf("  other blocks, as its own kernel's file system gives them; every file, the partition table and the boot areas are the same\n");
+    for (guint i = 0; i < image->differences->len; i++) {
+        const VerifyDifference *one = image->differences->pdata[i];
+        g_autofree char *path = log_printable(one->path);
+
+        printf("  %s: %s%s%s\n", path, one->what, one->step ? ", by step " : "", one->step ? one->step : "");
+        if (one->bytes)
+            printf("    %s\n", one->bytes);
+    }
+    if (image->count > image->differences->len)
+        printf("  and %zu more\n", image->count - image->differences->len);
+}
+
+static json_t *verdict_json(const char *name, const VerifyImage *image)
+{
+    json_t *list = json_array(), *document = json_pack("{s:s, s:s, s:s, s:I, s:o}", "name", name, "kind", image->kind, "verdict",
+                                                       verdict_words[image->verdict], "count", (json_int_t)image->count, "differences", list);
+
+    json_set_digest(document, "first", &image->a);
+    json_set_digest(document, "second", &image->b);
+    for (guint i = 0; i < image->differences->len; i++) {
+        const VerifyDifference *one = image->differences->pdata[i];
+        g_autofree char *path = g_utf8_make_valid(one->path, -1);
+
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s*, s:s*}", "path", path, "what", one->what, "step", one->step, "bytes", one->bytes));
+    }
+    return document;
+}
+
+static bool verify_one(VerifyCall *call, Store *store, Template *template, const TemplateBuild *build, GError **error)
+{
+    g_autoptr(GPtrArray) verdicts = NULL;
+
+    if (!verify_build(store, template, build, &call->builds.options, &verdicts, error))
+        return false;
+    for (guint i = 0; i < verdicts->len; i++) {
+        const VerifyImage *image = verdicts->pdata[i];
+
+        call->different |= image->verdict == VERIFY_DIFFERENT;
+        json_array_append_new(call->verdicts, verdict_json(build->name, image));
+        if (!call->cli->json)
+            print_verdict(build->name, image);
+    }
+    return true;
+}
+
+static bool verify_all(VerifyCall *call, Store *store, GError **error)
+{
+    for (guint i = 0; i < call->builds.templates->len; i++) {
+        Template *template = call->builds.templates->pdata[i];
+        GPtrArray *list = template_builds(template);
+
+        for (guint j = 0; j < list->len; j++)
+            if (!verify_one(call, store, template, list->pdata[j], error))
+                return false;
+    }
+    return true;
+}
+
+int verb_verify(CliContext *cli, int argc, char **argv)
+{
+    g_autoptr(json_t) verdicts = json_array();
+    g_autoptr(Store) store = NULL;
+    g_autofree char **paths = NULL;
+    g_autoptr(GError) error = NULL;
+    VerifyCall call = {.cli = cli, .verdicts = verdicts};
+    g_autofree CliOption *options = NULL;
+    bool ok;
+
+    builds_init(&call.builds);
+    options = builds_options(&call.builds, NULL);
+    ok = cli_parse(options, "verify " BUILDS_USAGE " TEMPLATE...", argc, argv, 1, -1, &paths, &error) &&
+         builds_load(&call.builds, paths, &error) && cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) && verify_all(&call, store, &error);
+    builds_clear(&call.builds);
+    if (!ok)
+        return cli_fail(cli, error);
+    if (cli->json)
+        (void)cli_print_json(json_pack("{s:b, s:O}", "equal", !call.different, "images", verdicts));
+    return call.different ? 1 : 0;
+}
