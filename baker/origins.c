@@ -299,7 +299,7 @@ static bool parent_image(Store *store, const StoreImage *image, StoreImage **ret
     id = json_string_value(json_object_get(images, image->kind));
     if (!id)
         id = json_string_value(json_object_iter_value(json_object_iter((json_t *)images)));
-    if (id && !store_resolve(store, id, NULL, ret, error) && *error && (*error)->code != KILN_ERROR_NOT_FOUND)
+    if (id && !store_resolve_record(store, id, NULL, ret, error) && *error && (*error)->code != KILN_ERROR_NOT_FOUND)
         return false;
     if (id && !*ret)
         g_clear_error(error);

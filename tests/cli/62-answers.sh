@@ -34,6 +34,7 @@ root() { # name
     echo '#!/bin/sh' >"$1/usr/bin/snake"
 }
 take() { # root, name
+    rm -rf "$1-layout"
     tar -C "$1" --sort=name --owner=0 --group=0 --mtime=@1600000000 -cf "$1.tar" . && oci_layout "$1-layout" "$1.tar" >/dev/null &&
         kiln import "$1-layout" "$2" >/dev/null 2>.import-error || cat .import-error
 }
@@ -176,4 +177,12 @@ chmod 755 hostile/node_modules/x/program
 take hostile hostile
 ok 'random databases end in a bill of what can be read' kiln sbom hostile
 ok 'and in a comparison' kiln diff hostile old
+
+# ---- when the bytes are gone ----
+
+take new old
+id=$(kiln images --all --json | jq -r --arg id "$(jq -r .from diff.json)" '.images[] | select(.id == $id) | .id')
+ok 'prune lets the older one go' sh -c '"$0" prune --keep-last 1 old && "$0" gc --grace 0s' "$KILN"
+fails 1 'its files are gone' 'only the record is left' kiln files "$id"
+is 'its bill of materials is not' "$(kiln sbom "$id" | jq '.packages | length')" 7
 finish
