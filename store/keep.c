@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "store/channel-private.h"
 #include "store/image-private.h"
+#include "store/ledger.h"
 #include "store/store-private.h"
 
 bool channel_keeps(Database *db, GPtrArray **ret, GError **error)
@@ -84,5 +85,5 @@ bool store_keep(Store *store, GPtrArray *images, const StoreWhy *why, bool relea
         database_rollback(db);
         return false;
     }
-    return database_commit(db, error);
+    return database_commit(db, error) && store_ledger_follow(store);
 }

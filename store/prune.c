@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "store/hold.h"
 #include "store/image-private.h"
+#include "store/ledger.h"
 #include "store/store-private.h"
 
 #define INPUT_MAX (1 << 20) /* a record's inputs are texts; what is larger is bytes like others */
@@ -240,5 +241,5 @@ bool store_prune(Store *store, const char *name, const StoreRetention *rules, bo
     ok = ok && database_commit(catalog, error);
     /* Nothing was written there: the lock was all we wanted of it. */
     database_rollback(state);
-    return ok;
+    return ok && store_ledger_follow(store);
 }

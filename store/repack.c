@@ -512,6 +512,11 @@ static bool remove_leaving(Repack *r, const Leaving *leaving, GError **error)
     return remove_rows(r->db, &leaving->digest, error);
 }
 
+static bool take_mark_away(Repack *r, const Leaving *leaving, GError **error)
+{
+    return database_run(r->db, error, "UPDATE segment SET leaving = 0 WHERE digest = ?1", "d", &leaving->digest);
+}
+
 /* Whoever stored the same bytes meanwhile took the mark away, and is about to refer to them. */
 static bool check_marks(Repack *r, GError **error)
 {
@@ -534,9 +539,12 @@ static bool switch_all(Repack *r, GError **error)
     for (guint i = 0; !r->late && i < r->names->len; i++)
         if (!switch_name(r, r->names->pdata[i], error))
             return false;
-    for (guint i = 0; !r->late && i < r->leaving->len; i++)
-        if (!((Leaving *)r->leaving->pdata[i])->stays && !remove_leaving(r, r->leaving->pdata[i], error))
+    for (guint i = 0; !r->late && i < r->leaving->len; i++) {
+        const Leaving *leaving = r->leaving->pdata[i];
+
+        if (!(leaving->stays ? take_mark_away : remove_leaving)(r, leaving, error))
             return false;
+    }
     return true;
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # A hundred nights of one image, of which ten stay: what is dead comes back, also while two writers run and collectors are killed, and
-# every image that is left comes out as it went in. No appliance: the disks are made by mke2fs.
+# every image that is left comes out as it went in; the newest one about as fast as the first. No appliance: the disks are made by mke2fs.
 . "$(dirname "$0")/../lib.sh"
 require mke2fs python3 sha256sum
 
@@ -36,6 +36,24 @@ come_back() {
     done <kept.list
 }
 
+# Processor time of a restore in milliseconds, the least of nine, as others may be busy beside it.
+restore_ms() { # store, image
+    python3 - "$KILN" "$1" "$2" <<'PY'
+import os, resource, subprocess, sys
+kiln, store, image = sys.argv[1:]
+def once():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([kiln, "--quiet", "--store", store, "export", image, "timed.raw", "--format=raw"], check=True, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+print(round(min(once() for _ in range(9)) * 1000, 1))
+PY
+}
+as_fast() { # description, milliseconds
+    echo "# restore of the newest, $1: $2 ms; of the first when it was alone: $first ms"
+    ok "the newest is restored as fast as the first was, $1" python3 -c "import sys; sys.exit($2 > 1.3 * $first)"
+}
+
 mkdir tree
 files tree 0 0 400
 n=1
@@ -45,6 +63,7 @@ while [ "$n" -le "$nights" ]; do
     disk tree night.raw
     id=$(kiln --quiet import night.raw web | awk '{ print $3 }')
     echo "$n $id $(sha256sum <night.raw)" >>all.list
+    [ "$n" -gt 1 ] || first=$(restore_ms "$KILN_STORE" "$id")
     n=$((n + 1))
 done
 tail -n $kept all.list >kept.list
@@ -66,6 +85,17 @@ ok '95 % of what was dead' [ $(((before - after) * 100)) -ge $(((before - least)
 ok 'that store is clean' env KILN_STORE="$WORK/quiet" "$KILN" fsck --read-data
 is 'the nights that stayed come out of it' "$(KILN_STORE=$WORK/quiet come_back)" ''
 is 'the others are records' "$(KILN_STORE=$WORK/quiet "$KILN" images --all web | grep -c 'record only')" $((nights - kept))
+
+newest=$(tail -n 1 all.list | cut -d ' ' -f 2)
+as_fast 'with ten nights left' "$(restore_ms "$WORK/quiet" "$newest")"
+
+# All of them stay: the newest has blocks of each.
+cp -a "$KILN_STORE" all
+echo "# before gc: $(restore_ms "$WORK/all" "$newest") ms"
+ok 'gc puts the newest in a row' env KILN_STORE="$WORK/all" "$KILN" gc --grace 0
+as_fast 'with a hundred nights kept' "$(restore_ms "$WORK/all" "$newest")"
+ok 'that store is clean, too' env KILN_STORE="$WORK/all" "$KILN" fsck --read-data
+rm -rf all
 
 # ---- beside two writers, and killed ----
 
@@ -117,5 +147,6 @@ for name in one two; do
 done
 after=$(bytes "$KILN_STORE") least=$(bytes "$WORK/ideal")
 echo "# $after bytes are left, $least are needed"
-ok 'and little that is dead is left' [ $((after * 100)) -le $((least * 112)) ]
+# What the writers left in segments that are needed for 70 % and more stays there.
+ok 'and little that is dead is left' [ $((after * 100)) -le $((least * 150)) ]
 finish

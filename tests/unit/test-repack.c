@@ -516,6 +516,40 @@ static void test_killed(StoreFixture *f, gconstpointer data)
     g_assert_cmpuint(points, >, 15);
 }
 
+/* Killed when the file of one of two segments has gone, and nobody recovers: what was copied is held until its table says so. */
+static void test_killed_between(StoreFixture *f, gconstpointer data)
+{
+    uint32_t fresh = 10;
+    unsigned points = 0;
+
+    for (unsigned n = 1, killed = 1; killed; n++) {
+        g_autoptr(Store) other = NULL;
+        Disk a, b, c;
+
+        make_disk(&a, ++fresh, NULL, 0, 0);
+        make_disk(&b, ++fresh, NULL, 0, 0);
+        make_disk(&c, ++fresh, &a, 0, 90);
+        for (unsigned i = 100; i < 200; i++)
+            c.seeds[i] = b.seeds[i];
+        publish(f->store, &a, "a");
+        publish(f->store, &b, "b");
+        publish(f->store, &c, "c");
+        remove_disk(f->store, &a);
+        remove_disk(f->store, &b);
+        g_assert_true(store_open(store_path(f->store), STORE_OPEN_READONLY | STORE_OPEN_NO_CATALOG, &other, NULL));
+        killed = gc_killed(f, "unlink", n);
+        points += killed;
+        for (int i = 0; i < 2; i++) {
+            (void)collect(f->store);
+            check_disk(f->store, &c);
+        }
+        assert_clean(f->store);
+        remove_disk(f->store, &c);
+        g_assert_cmpuint(n, <, 100);
+    }
+    g_assert_cmpuint(points, >, 5);
+}
+
 /* --- lost catalogs, and files that a power cut brings back --- */
 
 static StoreImage *resolve_record(Store *store, const Disk *disk)
@@ -901,6 +935,7 @@ int main(int argc, char **argv)
     ADD("older-writers-lose-nothing", test_writer);
     ADD("older-leases-are-waited-for", test_lease);
     ADD("killed-anywhere", test_killed);
+    ADD("killed-between-two-files", test_killed_between);
     ADD("lost-catalogs-know-tables-again", test_lost_catalog);
     ADD("maps-that-come-back-are-buried", test_map_comes_back);
     ADD("maps-that-tables-serve-are-not", test_rows_are_lost);
