@@ -61,8 +61,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     file = g_memdup2(base, base_size);
     file_size = data[1] & 1 ? base_size : MIN(base_size, (gsize)data[2] * 8192);
     if (data[0] & 2)
-        for (gsize at = 4096; at + 16 <= base_size; at += 16)
-            file[at + 8] |= 1;
+        for (gsize at = 4096; at + 11 <= base_size; at += 11)
+            file[at + 8] |= 1; /* a segment's number */
     if (!(data[0] & 1))
         memset(file + 32, 0, 8); /* last segment: none */
     fuzz_patch(file, base_size, data + 3, size - 3);

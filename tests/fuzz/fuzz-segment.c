@@ -42,7 +42,9 @@ static void set_frame_checks(uint8_t *file, size_t size)
     const uint8_t *tail = file + size - SEGMENT_TAIL_SIZE;
     uint32_t frames = get_le32(tail);
 
-    for (uint32_t i = 0; i < frames && (size_t)(i + 1) * SEGMENT_ENTRY_SIZE <= size - SEGMENT_TAIL_SIZE; i++)
+    if (frames > (size - SEGMENT_TAIL_SIZE) / SEGMENT_ENTRY_SIZE)
+        return;
+    for (uint32_t i = 0; i < frames; i++)
         set_frame_check(file, size, get_le64(tail - (size_t)(frames - i) * SEGMENT_ENTRY_SIZE));
 }
 
