@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/scope.h"
+#include "store/bytes.h"
 #include "store/io.h"
 #include "store/store-private.h"
 
@@ -43,6 +44,7 @@
 #define SEGMENT_NUMBER_MAX ((1u << 27) - 1)
 #define PROBES_MAX 4096 /* far more than a table of this load ever needs; a damaged one may have no free entry */
 #define BYTES_PER_BLOCK 16
+#define BATCH_MAX (1u << 20) /* entries */
 
 typedef struct IndexHead {
     char magic[8];
@@ -83,13 +85,15 @@ static IndexEntry *entries_of(const BlockIndex *index)
 
 /* --- entries --- */
 
-static uint64_t get_bytes(const uint8_t *from, unsigned size)
+/* Of the eight bytes from there on, all of which are the entry's. */
+static uint64_t load_key(const IndexEntry *entry)
 {
-    uint64_t value = 0;
+    return get_le64(entry->key) & ((UINT64_C(1) << 40) - 1);
+}
 
-    for (unsigned i = size; i-- > 0;)
-        value = value << 8 | from[i];
-    return value;
+static uint64_t load_place(const IndexEntry *entry)
+{
+    return get_le64(entry->place - 2) >> 16;
 }
 
 static IndexEntry make_entry(const Digest *hash, uint32_t segment, uint32_t position)
@@ -106,22 +110,22 @@ static IndexEntry make_entry(const Digest *hash, uint32_t segment, uint32_t posi
 
 static uint32_t entry_segment(const IndexEntry *entry)
 {
-    return (uint32_t)(get_bytes(entry->place, sizeof(entry->place)) >> POSITION_BITS);
+    return (uint32_t)(load_place(entry) >> POSITION_BITS);
 }
 
 static uint32_t entry_position(const IndexEntry *entry)
 {
-    return (uint32_t)get_bytes(entry->place, sizeof(entry->place)) & ((1u << POSITION_BITS) - 1);
+    return (uint32_t)load_place(entry) & ((1u << POSITION_BITS) - 1);
 }
 
 static bool same_key(const IndexEntry *a, const IndexEntry *b)
 {
-    return memcmp(a->key, b->key, sizeof(a->key)) == 0;
+    return load_key(a) == load_key(b);
 }
 
 static uint64_t home_of(const IndexEntry *entry, uint64_t capacity)
 {
-    return (get_bytes(entry->key + 1, 4) * capacity) >> 32;
+    return ((load_key(entry) >> 8) * capacity) >> 32;
 }
 
 static uint64_t next_place(uint64_t at, uint64_t capacity)
@@ -291,30 +295,62 @@ static bool resize(BlockIndex *index, int dirfd, uint64_t more, GError **error)
 /* --- adding --- */
 
 /* One entry per key: a public place beats a private one, a living one a dead one. */
-static void insert(BlockIndex *index, uint32_t segment, uint32_t position, const Digest *hash)
+static void insert(BlockIndex *index, const IndexEntry *entry)
 {
     IndexHead *head = head_of(index);
-    IndexEntry *entries = entries_of(index), entry = make_entry(hash, segment, position);
-    const KnownSegment *ours = known_segment(index, segment), *other;
-    uint64_t at = home_of(&entry, head->capacity);
+    IndexEntry *entries = entries_of(index);
+    const KnownSegment *ours = known_segment(index, entry_segment(entry)), *other;
+    uint64_t at = home_of(entry, head->capacity);
     unsigned probes = 0;
 
     for (; entry_segment(&entries[at]); at = next_place(at, head->capacity)) {
         if (++probes > PROBES_MAX)
             return;
-        if (!same_key(&entries[at], &entry))
+        if (!same_key(&entries[at], entry))
             continue;
         other = known_segment(index, entry_segment(&entries[at]));
         if (!other || !other->alive || (ours && ours->class > other->class))
-            entries[at] = entry;
+            entries[at] = *entry;
         return;
     }
-    entries[at] = entry;
+    entries[at] = *entry;
     head->used++;
 }
 
+/*
+ * Entries lie all over the table. They are collected first and put in by the first byte of their keys, so that each 256th of the table is gone through
+ * once for many: one by one, each costs a walk through the page table.
+ */
+static void sort_batch(const GArray *batch, IndexEntry *to)
+{
+    const IndexEntry *entries = (const IndexEntry *)batch->data;
+    guint starts[257] = {0};
+
+    for (guint i = 0; i < batch->len; i++)
+        starts[entries[i].key[sizeof(entries[i].key) - 1] + 1]++;
+    for (unsigned i = 1; i < 257; i++)
+        starts[i] += starts[i - 1];
+    for (guint i = 0; i < batch->len; i++)
+        to[starts[entries[i].key[sizeof(entries[i].key) - 1]]++] = entries[i];
+}
+
+static bool flush_batch(BlockIndex *index, int dirfd, GArray *batch, GError **error)
+{
+    g_autofree IndexEntry *sorted = g_new(IndexEntry, MAX(batch->len, 1));
+
+    if (is_full(head_of(index), batch->len) && !resize(index, dirfd, batch->len, error))
+        return false;
+    if (is_full(head_of(index), batch->len))
+        return fail(error, "store '%s' has more blocks than its index can hold", index->store->path);
+    sort_batch(batch, sorted);
+    for (guint i = 0; i < batch->len; i++)
+        insert(index, &sorted[i]);
+    g_array_set_size(batch, 0);
+    return true;
+}
+
 /* A segment that cannot be read is left out here; fsck tells of it. */
-static bool add_segment(BlockIndex *index, int dirfd, uint32_t number, GError **error)
+static bool add_segment(BlockIndex *index, int dirfd, uint32_t number, GArray *batch, GError **error)
 {
     Digest hashes[FRAME_MAX_BLOCKS];
     Segment *segment;
@@ -325,12 +361,13 @@ static bool add_segment(BlockIndex *index, int dirfd, uint32_t number, GError **
     for (uint32_t frame = 0; frame < segment_frames(segment); frame++) {
         if (!segment_hashes(segment, frame, hashes, &blocks, NULL))
             continue;
-        if (is_full(head_of(index), blocks) && !resize(index, dirfd, blocks, error))
+        for (unsigned i = 0; i < blocks; i++) {
+            IndexEntry entry = make_entry(&hashes[i], number, position_of(frame, i));
+
+            g_array_append_val(batch, entry);
+        }
+        if (batch->len >= BATCH_MAX && !flush_batch(index, dirfd, batch, error))
             return false;
-        if (is_full(head_of(index), blocks))
-            return fail(error, "store '%s' has more blocks than its index can hold", index->store->path);
-        for (unsigned i = 0; i < blocks; i++)
-            insert(index, number, position_of(frame, i), &hashes[i]);
     }
     return true;
 }
@@ -376,17 +413,26 @@ static bool open_table(BlockIndex *index, int dirfd, bool fresh, GError **error)
     return make_file(index, dirfd, fitting_capacity(index->blocks), error) && use_new_file(index, dirfd, error);
 }
 
+/* "last segment" moves when all is in, so that whoever is killed before that loses nothing. */
+static bool add_missing(BlockIndex *index, int dirfd, GError **error)
+{
+    g_autoptr(GArray) batch = g_array_new(FALSE, FALSE, sizeof(IndexEntry));
+
+    for (uint32_t number = (uint32_t)head_of(index)->last_segment + 1; number < index->known->len; number++)
+        if (known_segment(index, number)->alive && !add_segment(index, dirfd, number, batch, error))
+            return false;
+    if (!flush_batch(index, dirfd, batch, error))
+        return false;
+    head_of(index)->last_segment = MAX(head_of(index)->last_segment, MAX(index->known->len, 1) - 1);
+    return true;
+}
+
 static bool catch_up(BlockIndex *index, int dirfd, GError **error)
 {
     /* The catalog was made again with fewer segments: its numbers mean other things now. */
     if (head_of(index)->last_segment >= MAX(index->known->len, 1) && !open_table(index, dirfd, true, error))
         return false;
-    for (uint32_t number = (uint32_t)head_of(index)->last_segment + 1; number < index->known->len; number++) {
-        if (known_segment(index, number)->alive && !add_segment(index, dirfd, number, error))
-            return false;
-        head_of(index)->last_segment = number;
-    }
-    return !is_roomy(index) || resize(index, dirfd, 0, error);
+    return add_missing(index, dirfd, error) && (!is_roomy(index) || resize(index, dirfd, 0, error));
 }
 
 static bool with_lock(Store *store, bool fresh, GError **error)

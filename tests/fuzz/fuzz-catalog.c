@@ -11,8 +11,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static uint8_t *bases[2];
-static gsize base_sizes[2];
+typedef struct KeptFile {
+    char *name;
+    GBytes *bytes;
+} KeptFile;
+
+static GArray *kept;
 static const char *const names[2] = {"store/catalog.db", "store/state.db"};
 
 static void publish(Store *store)
@@ -35,37 +39,53 @@ static void publish(Store *store)
         abort();
 }
 
+/* Everything in the store, to start from the same each time. */
+static void keep_files(const char *folder)
+{
+    g_autofree char *path = fuzz_path(folder);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *inside = g_build_filename(folder, name, NULL), *full = fuzz_path(inside);
+        KeptFile file = {.name = inside};
+
+        if (g_file_test(full, G_FILE_TEST_IS_DIR)) {
+            keep_files(inside);
+            continue;
+        }
+        if (!file_load(AT_FDCWD, full, 16u << 20, &file.bytes, NULL))
+            abort();
+        file.name = g_steal_pointer(&inside);
+        g_array_append_val(kept, file);
+    }
+}
+
 static void make_store(void)
 {
     Store *store = fuzz_open("store", STORE_OPEN_CREATE);
 
     publish(store);
     store_close(store);
-    for (int i = 0; i < 2; i++) {
-        g_autofree char *path = fuzz_path(names[i]);
-        g_autoptr(GBytes) bytes = NULL;
-
-        if (!file_load(AT_FDCWD, path, 16u << 20, &bytes, NULL))
-            abort();
-        bases[i] = g_bytes_unref_to_data(g_steal_pointer(&bytes), &base_sizes[i]);
-    }
+    kept = g_array_new(FALSE, FALSE, sizeof(KeptFile));
+    keep_files("store");
 }
 
 static void lay_out(int changed, const uint8_t *data, size_t size)
 {
-    static const char *const beside[] = {"store/catalog.db-wal", "store/catalog.db-shm", "store/state.db-wal", "store/state.db-shm", "store/ledger/head"};
+    g_autofree char *tmp = fuzz_path("store/tmp"), *store = fuzz_path("store");
 
-    for (size_t i = 0; i < G_N_ELEMENTS(beside); i++) {
-        g_autofree char *path = fuzz_path(beside[i]);
+    (void)file_remove_tree(AT_FDCWD, store, NULL);
+    if (!file_make_dirs(tmp, 0755, NULL))
+        abort();
+    for (guint i = 0; i < kept->len; i++) {
+        const KeptFile *one = &g_array_index(kept, KeptFile, i);
+        gsize length = g_bytes_get_size(one->bytes);
+        g_autofree uint8_t *file = g_memdup2(g_bytes_get_data(one->bytes, NULL), length);
 
-        (void)unlink(path);
-    }
-    for (int i = 0; i < 2; i++) {
-        g_autofree uint8_t *file = g_memdup2(bases[i], base_sizes[i]);
-
-        if (i == changed)
-            fuzz_patch(file, base_sizes[i], data, size);
-        fuzz_write(names[i], file, base_sizes[i]);
+        if (changed >= 0 && strcmp(one->name, names[changed]) == 0)
+            fuzz_patch(file, length, data, size);
+        fuzz_write(one->name, file, length);
     }
 }
 
@@ -116,7 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autoptr(Store) store = NULL;
     int which;
 
-    if (!bases[0])
+    if (!kept)
         make_store();
     if (size < 2)
         return 0;
