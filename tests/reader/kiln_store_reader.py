@@ -151,9 +151,9 @@ class Segment:
 
 
 class Map:
-    def __init__(self, store, digest):
+    def __init__(self, store, data):
         self.store = store
-        data = Bytes(store.blob(digest))
+        data = Bytes(data)
         need(data.take(8) == b"KILNMAP1" and data.number(4) == 1, "a map of another version")
         self.kind, self.size = data.number(4), data.number(8)
         segments, zero, runs = data.number(4), data.number(4), data.number(8)
@@ -169,10 +169,16 @@ class Map:
 
     def blocks(self):
         for first, count, name, position in self.runs:
-            segment = self.store.segment(name)
-            need(self.kind == 0 or segment.kind == 1, "a public map refers to a private segment")
             for i in range(count):
-                yield (first + i, *segment.block(position + i))
+                segment, place = self.store.place(name, position + i)
+                need(self.kind == 0 or segment.kind == 1, "a public map refers to a private segment")
+                yield (first + i, *segment.block(place))
+
+    def find(self, block):
+        for first, count, name, position in self.runs:
+            if first <= block < first + count:
+                return name, position + block - first
+        raise Damaged("a map leads to a block that was not kept when its segment was repacked")
 
     def content(self):
         h = hashlib.sha256()
@@ -194,6 +200,18 @@ class Map:
             data = data[: self.size - number * BLOCK]
             out[number * BLOCK : number * BLOCK + len(data)] = data
         return bytes(out)
+
+
+class Moved(Map):
+    """Where the blocks of a repacked segment are now."""
+
+    def __init__(self, store, data, name):
+        head = Bytes(data)
+        need(head.take(8) == b"KILNMOV1" and head.number(4) == 1, "a table of a moved segment of another version")
+        frames = head.number(4)
+        need(head.take(32) == name and sha256(data[:-32]) == data[-32:], "a table of a moved segment does not have its digest")
+        super().__init__(store, data[48:-32])
+        need(self.size == frames * 32 * BLOCK, "a table of a moved segment does not fit it")
 
 
 # --- the encoder of layers --------------------------------------------------------------------------------------------------
@@ -484,7 +502,7 @@ class Recipe:
             self.pieces.append((literal, payload, data.varint() if payload else 0))
         self.literals = data.take(literals)
         need(data.at == len(data.data), "a recipe has bytes behind its end")
-        self.payload = Map(store, map_digest).read_all() if map_digest != NONE else b""
+        self.payload = Map(store, store.blob(map_digest)).read_all() if map_digest != NONE else b""
 
     def tar(self):
         out, at = bytearray(), 0
@@ -502,14 +520,14 @@ class Recipe:
 
 class Databases:
     def __init__(self, root):
-        self.state = self.open(root / "state.db", 0x4B494C53, 5)
-        self.catalog = self.open(root / "catalog.db", 0x4B494C43, 1)
+        self.state = self.open(root / "state.db", 0x4B494C53, (5,))
+        self.catalog = self.open(root / "catalog.db", 0x4B494C43, (1, 2))
 
     @staticmethod
-    def open(path, application, version):
+    def open(path, application, versions):
         db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
         need(db.execute("PRAGMA application_id").fetchone()[0] == application, f"{path} is no database of kiln")
-        need(db.execute("PRAGMA user_version").fetchone()[0] == version, f"{path} has another version")
+        need(db.execute("PRAGMA user_version").fetchone()[0] in versions, f"{path} has another version")
         return db
 
     def names(self):
@@ -623,13 +641,24 @@ class Store:
     def __init__(self, path, ledger=False):
         self.root = Path(path)
         need((self.root / "format").read_bytes() == b"kiln-store 1\n", f"'{path}' is no store that this reader knows")
-        self.segments = {}
+        self.segments, self.moved = {}, {}
         self.index = Ledger(self) if ledger else Databases(self.root)
 
     def segment(self, name):
         if name not in self.segments:
             self.segments[name] = Segment(self.root / "segments" / name.hex()[:2] / name.hex(), name)
         return self.segments[name]
+
+    def place(self, name, position):
+        """The segment that has the block now, and its position there."""
+        for _ in range(1000):
+            path = self.root / "segments" / name.hex()[:2] / name.hex()
+            if name in self.segments or path.exists():
+                return self.segment(name), position
+            if name not in self.moved:
+                self.moved[name] = Moved(self, Path(f"{path}.moved").read_bytes(), name)
+            name, position = self.moved[name].find(position)
+        raise Damaged("tables of moved segments lead in a circle")
 
     def blob(self, digest):
         path = self.root / "blobs" / digest.hex()[:2] / digest.hex()
@@ -657,7 +686,7 @@ class Store:
     def disk(self, name):
         digest = self.find(name, "disk")
         config = json.loads(self.blob(digest))
-        disk = Map(self, self.index.image(digest, name)[0])
+        disk = Map(self, self.blob(self.index.image(digest, name)[0]))
         need(disk.size == config["size"] and oci(disk.content()) == config["content"], f"the disk '{name}' is not what its config says")
         return disk
 
@@ -678,7 +707,10 @@ class Store:
 
     def verify(self):
         for path in sorted((self.root / "segments").glob("*/*")):
-            self.segment(bytes.fromhex(path.name)).verify()
+            if path.suffix == ".moved":
+                Moved(self, path.read_bytes(), bytes.fromhex(path.stem))
+            else:
+                self.segment(bytes.fromhex(path.name)).verify()
         for digest, _ in self.blob_files():
             self.blob(digest)
         verify_logs(self.index.logs())
