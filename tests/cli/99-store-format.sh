@@ -27,9 +27,13 @@ while read -r name disk layers; do
     rm -f again.raw
     reader "$store" disk web again.raw >err 2>&1 && cmp disk.raw again.raw >>err 2>&1
     result $? "$name: the reader reads the same disk" || explain err
-    rm -rf read
-    reader "$store" layers box read >err 2>&1 && for layer in $layers; do cmp "read/${layer#sha256:}" "box/blobs/sha256/${layer#sha256:}" >>err 2>&1 || exit; done
-    result $? "$name: the reader makes the same layers" || explain err
+    case $name in
+    state-1 | catalog-2) # slow, and the same everywhere
+        rm -rf read
+        reader "$store" layers box read >err 2>&1 && for layer in $layers; do cmp "read/${layer#sha256:}" "box/blobs/sha256/${layer#sha256:}" >>err 2>&1 || exit; done
+        result $? "$name: the reader makes the same layers" || explain err
+        ;;
+    esac
 done <<'EOT'
 state-1 594e0377dd0add3e3e5a1391fd4fd77948ad18219fbe8e08492de69c224db638 sha256:deb230b21e0d7ef6a0a2d65a19599d4251b5f08888a5155882fbef2ef71e1e11 sha256:f225ba6ff38d787b9b576fe10ebfc933fd65bcfd6bc85fad9d98881c210cf3d7
 state-2 6b89d09390883464fb4eb29621ef8c60425f1a555f5bdbbb67db5633832eb94b sha256:deb230b21e0d7ef6a0a2d65a19599d4251b5f08888a5155882fbef2ef71e1e11 sha256:f225ba6ff38d787b9b576fe10ebfc933fd65bcfd6bc85fad9d98881c210cf3d7

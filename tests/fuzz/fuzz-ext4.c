@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define SIZE (2u << 20)
+#define SIZE (4u << 20)
 #define KINDS 3
 
 static Store *store;
@@ -38,7 +38,7 @@ static uint8_t *make_base(unsigned number)
     };
     g_autofree char *path = g_strdup_printf("%s/base-%u", fuzz_dir(), number), *root = fuzz_path("root");
     const char *argv[] = {"mke2fs", "-q",  "-F", "-t", "ext4", "-b", number == 1 ? "1024" : "4096", "-I", "256",
-                          "-O",     features[number], "-d", root, number == 1 ? "-J" : "-q", number == 1 ? "size=1" : "-q", path, "2048k", NULL};
+                          "-O",     features[number], "-d", root, number == 1 ? "-J" : "-q", number == 1 ? "size=1" : "-q", path, "4096k", NULL};
     g_autoptr(GBytes) bytes = NULL;
     gsize size;
 
