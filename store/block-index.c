@@ -88,12 +88,12 @@ static IndexEntry *entries_of(const BlockIndex *index)
 /* Of the eight bytes from there on, all of which are the entry's. */
 static uint64_t load_key(const IndexEntry *entry)
 {
-    return get_le64(entry->key) & ((UINT64_C(1) << 40) - 1);
+    return get_le64((const uint8_t *)entry) & ((UINT64_C(1) << 40) - 1);
 }
 
 static uint64_t load_place(const IndexEntry *entry)
 {
-    return get_le64(entry->place - 2) >> 16;
+    return get_le64((const uint8_t *)entry + sizeof(*entry) - 8) >> 16;
 }
 
 static IndexEntry make_entry(const Digest *hash, uint32_t segment, uint32_t position)
