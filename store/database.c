@@ -8,17 +8,23 @@
 #include "store/database.h"
 
 #include "base/error.h"
+#include "base/scope.h"
 
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <string.h>
 
+#define KEPT_STATEMENTS 8 /* of database_run(): a loop over rows parses its SQL once */
+
 struct Database {
     sqlite3 *handle;
     char *what;
     GRecMutex lock;
     bool full;
+    GMutex kept_lock;
+    sqlite3_stmt *kept[KEPT_STATEMENTS];
+    unsigned kept_next;
 };
 
 struct Query {
@@ -147,6 +153,7 @@ bool database_open(const char *path, DatabaseMode mode, const DatabaseSpec *spec
     int rc;
 
     g_rec_mutex_init(&db->lock);
+    g_mutex_init(&db->kept_lock);
     db->what = g_strdup(spec->what);
     db->full = spec->full;
     rc = open_handle(path, mode, &db->handle);
@@ -164,8 +171,11 @@ void database_close(Database *db)
 {
     if (!db)
         return;
+    for (size_t i = 0; i < KEPT_STATEMENTS; i++)
+        (void)sqlite3_finalize(db->kept[i]);
     (void)sqlite3_close(db->handle);
     g_rec_mutex_clear(&db->lock);
+    g_mutex_clear(&db->kept_lock);
     g_free(db->what);
     g_free(db);
 }
@@ -233,10 +243,32 @@ static void bind_one(sqlite3_stmt *stmt, int at, char type, va_list *values)
     }
 }
 
+/* Out of the kept ones, so that no other thread has it at the same time. */
+static sqlite3_stmt *take_kept(Database *db, const char *sql)
+{
+    sqlite3_stmt *stmt = NULL;
+
+    AUTO_LOCK(&db->kept_lock);
+    for (size_t i = 0; i < KEPT_STATEMENTS && !stmt; i++)
+        if (db->kept[i] && strcmp(sqlite3_sql(db->kept[i]), sql) == 0)
+            stmt = g_steal_pointer(&db->kept[i]);
+    return stmt;
+}
+
+static void keep(Database *db, sqlite3_stmt *stmt)
+{
+    (void)sqlite3_reset(stmt);
+    (void)sqlite3_clear_bindings(stmt);
+    AUTO_LOCK(&db->kept_lock);
+    (void)sqlite3_finalize(db->kept[db->kept_next]);
+    db->kept[db->kept_next] = stmt;
+    db->kept_next = (db->kept_next + 1) % KEPT_STATEMENTS;
+}
+
 static Query *query_new(Database *db, GError **error, const char *sql, const char *types, va_list *values)
 {
-    sqlite3_stmt *stmt;
-    int rc = sqlite3_prepare_v2(db->handle, sql, -1, &stmt, NULL);
+    sqlite3_stmt *stmt = take_kept(db, sql);
+    int rc = stmt ? SQLITE_OK : sqlite3_prepare_v2(db->handle, sql, -1, &stmt, NULL);
     Query *query;
 
     if (rc != SQLITE_OK) {
@@ -319,6 +351,8 @@ bool database_run(Database *db, GError **error, const char *sql, const char *typ
         return false;
     while ((rc = query_step(query, error)) > 0)
         ;
+    if (rc == 0)
+        keep(db, g_steal_pointer(&query->stmt));
     return rc == 0;
 }
 

@@ -71,6 +71,7 @@ typedef struct Repack {
     BlockClass class;         /* of the leaving ones; a private name may lead to public ones too */
     bool dead;                /* the map that is looked at is dead: what it needs may be gone */
     bool late;                /* a map came that needs more */
+    bool measuring;           /* nothing is copied: enough is known when none of the leaving ones is worth it */
 } Repack;
 
 static void leaving_free(gpointer data)
@@ -207,6 +208,8 @@ static bool need(Repack *r, const Name *name, uint32_t position, GError **error)
 
     if (position >= segment_frames(name->segment) * FRAME_MAX_BLOCKS)
         return fail(error, "a map names blocks that its segment does not have; run kiln fsck");
+    if (name->needed[position / 8] & 1 << position % 8)
+        return true; /* an earlier map has it too, as most have most of theirs */
     name->needed[position / 8] |= (uint8_t)(1 << position % 8);
     leaving = find_leaving(r, name, position, &segment, &place, &why);
     if (why && r->dead && why->code == KILN_ERROR_NOT_FOUND) {
@@ -265,6 +268,14 @@ static int newest_first(gconstpointer a, gconstpointer b)
     return memcmp(one->map.bytes, other->map.bytes, DIGEST_SIZE);
 }
 
+/* The newest image that needs a map, for all of them at once: `reference` is by set. */
+static bool list_newest(Repack *r, GError **error)
+{
+    return database_run(r->db, error, "CREATE TEMP TABLE IF NOT EXISTS newest (digest BLOB PRIMARY KEY, image INTEGER) WITHOUT ROWID", "") &&
+           database_run(r->db, error, "DELETE FROM newest", "") &&
+           database_run(r->db, error, "INSERT INTO newest SELECT digest, max(image) FROM reference GROUP BY digest", "");
+}
+
 /* Maps that speak of one of the names and were not looked at yet. */
 static bool list_referrers(Repack *r, GArray **ret, GError **error)
 {
@@ -280,7 +291,7 @@ static bool list_referrers(Repack *r, GArray **ret, GError **error)
 
             if (!g_hash_table_add(r->maps, g_memdup2(&referrer.map, sizeof(Digest))))
                 continue;
-            if (!database_int(r->db, 0, &referrer.image, error, "SELECT max(image) FROM reference WHERE digest = ?1", "d", &referrer.map) ||
+            if (!database_int(r->db, 0, &referrer.image, error, "SELECT image FROM newest WHERE digest = ?1", "d", &referrer.map) ||
                 !database_int(r->db, 0, &referrer.dead, error, "SELECT dead FROM blob WHERE digest = ?1", "d", &referrer.map))
                 return false;
             g_array_append_val(list, referrer);
@@ -291,13 +302,26 @@ static bool list_referrers(Repack *r, GArray **ret, GError **error)
     return true;
 }
 
+static bool is_worth_it(const Leaving *leaving)
+{
+    return (int64_t)leaving->live * 100 < leaving->blocks * LIVE_PERCENT;
+}
+
+static bool is_measured(const Repack *r)
+{
+    for (guint i = 0; i < r->leaving->len; i++)
+        if (is_worth_it(r->leaving->pdata[i]))
+            return false;
+    return r->measuring;
+}
+
 static bool scan(Repack *r, PositionFn *fn, GError **error)
 {
     g_autoptr(GArray) list = NULL;
 
-    if (!list_referrers(r, &list, error))
+    if (!list_newest(r, error) || !list_referrers(r, &list, error))
         return false;
-    for (guint i = 0; i < list->len; i++) {
+    for (guint i = 0; i < list->len && !is_measured(r); i++) {
         const Referrer *referrer = &g_array_index(list, Referrer, i);
 
         r->dead = referrer->dead != 0;
@@ -308,11 +332,6 @@ static bool scan(Repack *r, PositionFn *fn, GError **error)
 }
 
 /* --- measuring --- */
-
-static bool is_worth_it(const Leaving *leaving)
-{
-    return (int64_t)leaving->live * 100 < leaving->blocks * LIVE_PERCENT;
-}
 
 static bool note_measures(Repack *r, unsigned *ret_marked, GError **error)
 {
@@ -339,6 +358,7 @@ static bool measure(Store *store, Database *db, int64_t young, bool *ret_more, G
     unsigned marked = 0;
 
     repack_init(&r, store, db);
+    r.measuring = true;
     if (!list_leaving(&r, "SELECT digest, size, blocks FROM segment WHERE suspect != 0 AND leaving = 0 AND dead = 0 AND created < ?1"
                           " ORDER BY number DESC LIMIT ?2", young, error))
         return false;

@@ -15,6 +15,8 @@ build-fuzz/%: tests/fuzz/%.c $(FUZZ_LIB_O)
 	@echo "  FUZZ  $@"
 	@clang $(KCFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_LIB_O) $(LIBS)
 
+.SECONDARY: $(FUZZ_LIB_O)
+
 -include $(FUZZ_LIB_O:.o=.d)
 
 fuzz: $(FUZZ_C:tests/fuzz/%.c=build-fuzz/%)
