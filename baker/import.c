@@ -141,7 +141,7 @@ bool import_file(Store *store, const char *path, const char *name, GPtrArray **r
     if (!ok)
         return fail_prefix(error, "import");
     g_ptr_array_add(images, image);
-    if (!origins_keep_packages(store, &image->tree, inputs, error) || !store_publish(store, &set, error))
+    if (!origins_keep_packages(store, images, inputs, error) || !store_publish(store, &set, error))
         return false;
     *ret = g_steal_pointer(&images);
     return true;

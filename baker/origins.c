@@ -180,7 +180,8 @@ static bool keep_origins(BakeChain *chain, Tree *tree, GHashTable *inputs, GErro
     return true;
 }
 
-static bool keep_packages(Store *store, Tree *tree, StoreMap *files, const char *output, GHashTable *inputs, GError **error)
+/* Also beside the images that will be published with it: for the index over all images. */
+static bool keep_packages(Store *store, Tree *tree, StoreMap *files, const char *output, GPtrArray *images, GHashTable *inputs, GError **error)
 {
     g_autoptr(PackageList) packages = NULL;
     g_autoptr(json_t) list = NULL;
@@ -192,16 +193,25 @@ static bool keep_packages(Store *store, Tree *tree, StoreMap *files, const char 
     if (!put_json(store, list, &digest, error))
         return false;
     keep(inputs, PACKAGES_KEPT, output, &digest);
+    for (guint i = 0; i < images->len; i++) {
+        StoreImage *image = images->pdata[i];
+
+        if (output && strcmp(image->kind, output) != 0)
+            continue;
+        json_decref(image->packages);
+        image->packages = json_incref(json_object_get(list, "packages"));
+    }
     return true;
 }
 
-bool origins_keep_packages(Store *store, const TreeStored *stored, GHashTable *inputs, GError **error)
+bool origins_keep_packages(Store *store, GPtrArray *images, GHashTable *inputs, GError **error)
 {
+    const TreeStored *stored = &((StoreImage *)images->pdata[0])->tree;
     g_autoptr(Tree) tree = NULL;
     g_autoptr(StoreMap) files = NULL;
 
     return digest_is_none(&stored->tree) ||
-           (tree_load(store, stored, &tree, &files, error) && keep_packages(store, tree, files, NULL, inputs, error));
+           (tree_load(store, stored, &tree, &files, error) && keep_packages(store, tree, files, NULL, images, inputs, error));
 }
 
 bool origins_keep(Store *store, GPtrArray *chains, GPtrArray *images, GHashTable *inputs, GError **error)
@@ -214,7 +224,7 @@ bool origins_keep(Store *store, GPtrArray *chains, GPtrArray *images, GHashTable
 
         if (!image || digest_is_none(&image->tree.tree))
             continue;
-        if (!tree_load(store, &image->tree, &tree, &files, error) || !keep_packages(store, tree, files, chain->output, inputs, error) ||
+        if (!tree_load(store, &image->tree, &tree, &files, error) || !keep_packages(store, tree, files, chain->output, images, inputs, error) ||
             !keep_origins(chain, tree, inputs, error))
             return false;
     }

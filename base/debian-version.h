@@ -8,4 +8,7 @@
 /* <0, 0, >0 */
 int debian_version_compare(const char *a, const char *b);
 
+/* Whole versions: [EPOCH:]UPSTREAM[-REVISION]. What comes before a ':' and is no number is not an epoch. */
+int debian_version_compare_whole(const char *a, const char *b);
+
 #endif

@@ -61,6 +61,13 @@ static const char *const catalog_upgrades[] = {
     "ALTER TABLE map ADD COLUMN judged INTEGER NOT NULL DEFAULT 0;"
     "CREATE TABLE moved (segment BLOB NOT NULL, target BLOB NOT NULL, PRIMARY KEY (segment, target)) WITHOUT ROWID;"
     "CREATE INDEX moved_back ON moved (target);",
+    /* store/package-index.h; image.indexed: its packages are entered. */
+    "ALTER TABLE image ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE package (number INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, version TEXT NOT NULL, architecture TEXT NOT NULL,"
+    " UNIQUE (name, type, version, architecture));"
+    "CREATE TABLE image_package (package INTEGER NOT NULL, image INTEGER NOT NULL, PRIMARY KEY (package, image)) WITHOUT ROWID;"
+    "CREATE INDEX image_package_back ON image_package (image);"
+    "CREATE TRIGGER image_gone AFTER DELETE ON image BEGIN DELETE FROM image_package WHERE image = OLD.number; END;",
     NULL,
 };
 
@@ -132,7 +139,7 @@ static void fill_spec(const char *dir, bool state, const char *suffix, DatabaseS
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = state ? 5 : 2,
+        .version = state ? 5 : 3,
         .schema = state ? state_schema : catalog_schema,
         .upgrades = state ? state_upgrades : catalog_upgrades,
         .full = state,

@@ -22,6 +22,9 @@ bool image_by_id(Database *db, const Digest *id, const char *name, StoreImage **
 /* image.c: false with a sentence when only the record of @image is left. */
 bool image_check_bytes(const StoreImage *image, GError **error);
 
+/* package-index.c: enters the packages of the image's row; see package-index.h. */
+bool package_index_put(Database *db, int64_t image, const json_t *list, GError **error);
+
 /* state.c: the least key behind all that start with @prefix. */
 char *memo_prefix_end(const char *prefix);
 

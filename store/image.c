@@ -29,6 +29,7 @@ void store_image_free(StoreImage *image)
     g_free(image->kind);
     g_free(image->name);
     g_free(image->parent);
+    json_decref(image->packages);
     g_ptr_array_unref(image->layers);
     g_free(image);
 }

@@ -24,6 +24,7 @@ typedef struct StoreImage {
     int64_t set;        /* number of the set */
     char *parent;       /* text of the source's identity, for show */
     int64_t bytes_gone; /* when prune let the bytes go, seconds since 1970: only the record is left. 0: they are here */
+    json_t *packages;   /* to be entered when it is published, see package-index.h; NULL: later. Never set by reading */
     GPtrArray *layers;  /* oci: of StoreLayerRef*, bottom first */
 } StoreImage;
 

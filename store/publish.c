@@ -190,7 +190,8 @@ static bool add_image(Publishing *p, Database *db, guint index, int64_t old_bake
     p->image_numbers[index] = database_last_id(db);
     image->set = p->number;
     image->created = p->now;
-    return add_layers(p, db, image, p->image_numbers[index], sizes, error);
+    return (!image->packages || package_index_put(db, p->image_numbers[index], image->packages, error)) &&
+           add_layers(p, db, image, p->image_numbers[index], sizes, error);
 }
 
 static bool add_references(Publishing *p, Database *db, GError **error)

@@ -34,6 +34,7 @@
 #include "store/layer.h"
 #include "store/map.h"
 #include "store/oci.h"
+#include "store/package-index.h"
 #include "store/prune.h"
 #include "store/signature.h"
 #include "store/sync.h"

@@ -63,6 +63,7 @@ static const struct {
     {"files", verb_files, "files REF [PATH]", "the files of an image"},
     {"cat", verb_cat, "cat REF PATH...", "a file of an image"},
     {"blame", verb_blame, "blame REF PATH...", "the step and the package that brought a file"},
+    {"find", verb_find, "find --package 'NAME[<|<=|=|>=|>VERSION]' [--all]", "the images that have a package"},
     {"sbom", verb_sbom, "sbom REF [--format=spdx|cyclonedx]", "the bill of materials of an image"},
     {"export", verb_export, "export REF FILE [--format=raw|qcow2|gce|oci-archive|oci-dir|docker-archive|tar] [--path PATH]", "write an image to a file"},
     {"nbd", verb_nbd, "nbd REF --socket PATH|--port N", "serve a disk read-only over NBD, to boot from the store"},

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What is in an image, what differs between two, and the bill of materials: roots of several distributions, made here and imported.
 . "$(dirname "$0")/../lib.sh"
-require python3 jq dpkg-query diff
+require python3 jq dpkg-query diff sqlite3
 KILN_STORE=$WORK/store
 
 # ---- a root with packages of every kind ----
@@ -108,6 +108,34 @@ is 'CycloneDX: the same packages' "$(jq -r '.components[] | .name + "=" + .versi
 is 'CycloneDX: what the specification wants' "$(jq -r '[.bomFormat, .specVersion, .version, (.metadata.component."bom-ref"), (.dependencies[0].dependsOn | length)] | join(" ")' cyclonedx.json)" 'CycloneDX 1.5 1 image 6'
 is 'equal bytes when asked again' "$(kiln sbom old | sha256sum)" "$(sha256sum <spdx.json | sed 's/$//')"
 fails 2 'an unknown format' 'spdx' kiln sbom --format=xml old
+
+# ---- find ----
+
+found() { kiln find --json "$@" | jq -r '[.images[] | .name + "=" + .package.version] | sort | join(" ")'; }
+is 'find a package in all images' "$(found --package tool-package)" 'new=1.0-1 old=1.0-1'
+is 'older than a version' "$(found --package 'app<3.0.16')" 'old=3.0.15-1'
+is 'by the rules for versions, as dpkg has them' "$(for pair in '1:1.0 2.0' '1.0~rc1 1.0' '1.0-10 1.0-9' '2:1 1:9' '1.0 1.0-0' '0:1 1' '1.a 1.0'; do
+    set -- $pair
+    for op in lt eq gt; do dpkg --compare-versions "$1" "$op" "$2" && echo "$pair $op"; done
+done)" "$(python3 - "$KILN" <<'END'
+import json, subprocess, sys, sqlite3, os
+db = sqlite3.connect(os.environ["KILN_STORE"] + "/catalog.db")
+image = db.execute("SELECT max(number) FROM image").fetchone()[0]
+pairs = ["1:1.0 2.0", "1.0~rc1 1.0", "1.0-10 1.0-9", "2:1 1:9", "1.0 1.0-0", "0:1 1", "1.a 1.0"]
+for i, pair in enumerate(pairs):
+    db.execute("INSERT INTO package (name, type, version, architecture) VALUES (?, 'deb', ?, '')", ("pair%d" % i, pair.split()[0]))
+    db.execute("INSERT INTO image_package SELECT number, ? FROM package WHERE name = ?", (image, "pair%d" % i))
+db.commit()
+for i, pair in enumerate(pairs):
+    for op, name in (("<", "lt"), ("=", "eq"), (">", "gt")):
+        out = subprocess.run([sys.argv[1], "find", "--all", "--package", "pair%d%s%s" % (i, op, pair.split()[1])], capture_output=True, text=True).stdout
+        if out: print(pair, name)
+END
+)"
+sqlite3 "$KILN_STORE/catalog.db" 'UPDATE image SET indexed = 0; DELETE FROM image_package; DELETE FROM package'
+is 'images that are in no index are entered first' "$(found --package 'app>=3')" 'new=3.0.16-1 old=3.0.15-1'
+is 'nothing' "$(found --package nothing)" ''
+fails 2 'no version' "'app<' is no package" kiln find --package 'app<'
 
 # ---- apk ----
 
