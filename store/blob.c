@@ -16,8 +16,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define PACKED_SUFFIX ".zst"
-
 static bool missing(Store *store, const Digest *digest, GError **error)
 {
     char hex[DIGEST_HEX_SIZE];
@@ -32,8 +30,7 @@ static bool bad_blob(Store *store, const Digest *digest, GError **error)
     return fail(error, "blob %s in store '%s' is damaged; run kiln fsck --read-data", digest_to_hex(digest, hex), store->path);
 }
 
-/* -1 with errno; @ret_packed tells the form. */
-static int open_blob(Store *store, const Digest *digest, bool *ret_packed)
+int blob_file_open(Store *store, const Digest *digest, bool *ret_packed)
 {
     char name[IO_NAME_SIZE];
     auto_fd int dir = io_open_fanout(store->blobs_fd, digest, false, name);
@@ -45,14 +42,14 @@ static int open_blob(Store *store, const Digest *digest, bool *ret_packed)
     fd = io_open(dir, name, O_RDONLY, 0);
     if (fd >= 0 || errno != ENOENT)
         return fd;
-    (void)g_strlcat(name, PACKED_SUFFIX, sizeof(name));
+    (void)g_strlcat(name, BLOB_PACKED_SUFFIX, sizeof(name));
     *ret_packed = true;
     return io_open(dir, name, O_RDONLY, 0);
 }
 
 static bool open_needed(Store *store, const Digest *digest, int *ret_fd, bool *ret_packed, GError **error)
 {
-    int fd = open_blob(store, digest, ret_packed);
+    int fd = blob_file_open(store, digest, ret_packed);
 
     if (fd < 0 && errno == ENOENT)
         return missing(store, digest, error);
@@ -110,7 +107,7 @@ bool blob_place(Store *store, Database *db, StagedBlob *staged, int64_t created,
     if (dir < 0)
         return store_fail_errno(store, error, "write a blob to");
     if (staged->packed)
-        (void)g_strlcat(name, PACKED_SUFFIX, sizeof(name));
+        (void)g_strlcat(name, BLOB_PACKED_SUFFIX, sizeof(name));
     if (io_rename(staged->dirfd, staged->name, dir, name) < 0)
         return store_fail_errno(store, error, "write a blob to");
     g_clear_pointer(&staged->name, g_free);
@@ -268,7 +265,7 @@ bool store_blob_get(Store *store, const Digest *digest, size_t max, GBytes **ret
 bool blob_file_exists(Store *store, const Digest *digest)
 {
     bool packed;
-    auto_fd int fd = open_blob(store, digest, &packed);
+    auto_fd int fd = blob_file_open(store, digest, &packed);
 
     return fd >= 0;
 }
@@ -307,7 +304,7 @@ bool store_blob_has(Store *store, const Digest *digest)
 bool store_blob_size(Store *store, const Digest *digest, uint64_t *ret_size, GError **error)
 {
     bool packed;
-    auto_fd int fd = open_blob(store, digest, &packed);
+    auto_fd int fd = blob_file_open(store, digest, &packed);
     uint8_t head[18];
     struct stat st;
     int64_t size = 0;
@@ -372,7 +369,7 @@ bool store_blob_copy(Store *store, const Digest *digest, int fd, GError **error)
 {
     CopyOut copy = { .fd = fd };
     bool packed;
-    auto_fd int from = open_blob(store, digest, &packed);
+    auto_fd int from = blob_file_open(store, digest, &packed);
     int64_t size;
     Digest recipe;
 
@@ -443,7 +440,7 @@ bool blob_file_remove(Store *store, const Digest *digest, GError **error)
         return errno == ENOENT || store_fail_errno(store, error, "remove a blob of");
     if (io_unlink(dir, name, 0) < 0 && errno != ENOENT)
         return store_fail_errno(store, error, "remove a blob of");
-    (void)g_strlcat(name, PACKED_SUFFIX, sizeof(name));
+    (void)g_strlcat(name, BLOB_PACKED_SUFFIX, sizeof(name));
     if (io_unlink(dir, name, 0) < 0 && errno != ENOENT)
         return store_fail_errno(store, error, "remove a blob of");
     return true;

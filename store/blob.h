@@ -7,6 +7,8 @@
 
 #include "store/catalog.h"
 
+#define BLOB_PACKED_SUFFIX ".zst"
+
 typedef struct StagedBlob {
     int dirfd;
     char *name; /* in our tmp folder; NULL once placed */
@@ -23,6 +25,8 @@ bool blob_stage_copy(Store *store, Store *from, const Digest *digest, StagedBlob
 bool blob_place(Store *store, Database *db, StagedBlob *staged, int64_t created, GError **error);
 void blob_unstage(StagedBlob *staged);
 
+/* Its file for reading, -1 with errno; @ret_packed: it is compressed. */
+int blob_file_open(Store *store, const Digest *digest, bool *ret_packed);
 /* A file, not a recipe. */
 bool blob_file_exists(Store *store, const Digest *digest);
 bool blob_file_remove(Store *store, const Digest *digest, GError **error);

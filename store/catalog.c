@@ -68,6 +68,10 @@ static const char *const catalog_upgrades[] = {
     "CREATE TABLE image_package (package INTEGER NOT NULL, image INTEGER NOT NULL, PRIMARY KEY (package, image)) WITHOUT ROWID;"
     "CREATE INDEX image_package_back ON image_package (image);"
     "CREATE TRIGGER image_gone AFTER DELETE ON image BEGIN DELETE FROM image_package WHERE image = OLD.number; END;",
+    /* When all bytes were last found whole (store/scrub.h); file: the hash of a blob's file as it is stored, compressed or not. */
+    "ALTER TABLE segment ADD COLUMN verified INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blob ADD COLUMN verified INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blob ADD COLUMN file BLOB;",
     NULL,
 };
 
@@ -139,7 +143,7 @@ static void fill_spec(const char *dir, bool state, const char *suffix, DatabaseS
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = state ? 5 : 3,
+        .version = state ? 5 : 4,
         .schema = state ? state_schema : catalog_schema,
         .upgrades = state ? state_upgrades : catalog_upgrades,
         .full = state,
@@ -290,7 +294,7 @@ bool catalog_add_blob(Database *db, const Digest *digest, uint64_t size, uint64_
 {
     return database_run(db, error,
                         "INSERT INTO blob (digest, size, stored, created) VALUES (?1,?2,?3,?4)"
-                        " ON CONFLICT (digest) DO UPDATE SET stored = ?3, created = ?4, dead = 0",
+                        " ON CONFLICT (digest) DO UPDATE SET stored = ?3, created = ?4, dead = 0, verified = 0, file = NULL",
                         "diii", digest, (int64_t)size, (int64_t)stored, created);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/scope.h"
+#include "store/database-pages.h"
 
 #include <errno.h>
 #include <sqlite3.h>
@@ -43,7 +44,7 @@ static bool db_fail(Database *db, int rc, GError **error)
     if (primary == SQLITE_BUSY)
         return fail(error, "the %s is busy: another kiln has held it for over a minute", db->what);
     if (primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB)
-        return fail(error, "the %s is damaged (%s): run kiln fsck", db->what, sqlite3_errmsg(db->handle));
+        return fail(error, "the %s is damaged (%s): run kiln fsck --rebuild", db->what, sqlite3_errmsg(db->handle));
     return fail(error, "the %s reports: %s", db->what, db->handle ? sqlite3_errmsg(db->handle) : sqlite3_errstr(rc));
 }
 
@@ -59,11 +60,21 @@ static bool read_pragma(Database *db, const char *sql, int64_t *ret, GError **er
     return database_int(db, 0, ret, error, sql, "");
 }
 
+/* Before the first page is written, or followed by VACUUM. */
+static bool reserve_checks(Database *db, GError **error)
+{
+    int bytes = DATABASE_PAGE_CHECK;
+    int rc = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes);
+
+    return rc == SQLITE_OK || db_fail(db, rc, error);
+}
+
 static bool make_schema(Database *db, const DatabaseSpec *spec, GError **error)
 {
     g_autofree char *marks = g_strdup_printf("PRAGMA application_id = %d; PRAGMA user_version = 1;", (int)spec->application);
 
-    if (!exec(db, "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE", error))
+    if (!exec(db, "PRAGMA page_size = 8192", error) || !reserve_checks(db, error) ||
+        !exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE", error))
         return false;
     return exec(db, spec->schema, error) && exec(db, marks, error) && exec(db, "COMMIT", error);
 }
@@ -129,7 +140,19 @@ static int open_handle(const char *path, DatabaseMode mode, sqlite3 **ret)
         flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     else
         flags |= mode == DATABASE_WRITE ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
-    return sqlite3_open_v2(uri, ret, flags, NULL);
+    return sqlite3_open_v2(uri, ret, flags, database_pages_vfs());
+}
+
+/*
+ * The -wal and -shm files stay when the last one closes, the former empty: who may read the folder and not write in it could not make them, and would
+ * have to read past a writer who comes later.
+ */
+static bool keep_log_files(Database *db, GError **error)
+{
+    int keep = 1;
+
+    (void)sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
+    return exec(db, "PRAGMA journal_size_limit = 67108864", error);
 }
 
 static bool set_up(Database *db, DatabaseMode mode, const DatabaseSpec *spec, GError **error)
@@ -144,6 +167,8 @@ static bool set_up(Database *db, DatabaseMode mode, const DatabaseSpec *spec, GE
         return false;
     if (mode == DATABASE_READ || mode == DATABASE_IMMUTABLE)
         return true;
+    if (mode == DATABASE_WRITE && !keep_log_files(db, error))
+        return false;
     return exec(db, spec->full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", error);
 }
 
@@ -403,6 +428,29 @@ bool database_int(Database *db, int64_t otherwise, int64_t *ret, GError **error,
     if (rc < 0)
         return false;
     *ret = rc > 0 && !query_is_null(query, 0) ? query_int(query, 0) : otherwise;
+    return true;
+}
+
+bool database_check_pages(const char *path, const char *file, GPtrArray *problems, bool *ret_checked, GError **error)
+{
+    return database_pages_check(path, file, problems, ret_checked, error);
+}
+
+bool database_checkpoint(Database *db, GError **error)
+{
+    int rc = sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+
+    return rc == SQLITE_OK || db_fail(db, rc, error);
+}
+
+bool database_add_checks(Database *db, GError **error)
+{
+    g_rec_mutex_lock(&db->lock);
+    if (!reserve_checks(db, error) || !exec(db, "VACUUM", error)) {
+        g_rec_mutex_unlock(&db->lock);
+        return false;
+    }
+    g_rec_mutex_unlock(&db->lock);
     return true;
 }
 

@@ -66,6 +66,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Query, query_free)
 /* The first column of the first row; @otherwise when there is no row. */
 bool database_int(Database *db, int64_t otherwise, int64_t *ret, GError **error, const char *sql, const char *types, ...);
 
+/* Reads the file page by page, past SQLite: see database-pages.h. *ret_checked false: it is from before pages had checks. */
+bool database_check_pages(const char *path, const char *file, GPtrArray *problems, bool *ret_checked, GError **error);
+/* Copies what is in the WAL into the file, as far as readers let it. */
+bool database_checkpoint(Database *db, GError **error);
+/* Writes such a database anew, with checks. It may be in use by others. */
+bool database_add_checks(Database *db, GError **error);
+
 /* Runs PRAGMA integrity_check; one text per finding goes to @problems. */
 bool database_check(Database *db, GPtrArray *problems, GError **error);
 

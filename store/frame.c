@@ -30,6 +30,22 @@ static uint32_t encode_raw(const uint8_t *data, uint32_t size, uint8_t *to)
     return FRAME_RAW_PREFIX + size;
 }
 
+uint32_t frame_write_head(uint8_t *to, const Digest *hashes, unsigned blocks, uint8_t encoding, uint32_t payload)
+{
+    uint32_t head = frame_head_size(blocks);
+
+    put_le32(to, ZSTD_SKIP_FRAME);
+    put_le32(to + 4, head - 8);
+    memcpy(to + 8, FRAME_MAGIC, 4);
+    to[12] = encoding;
+    to[13] = (uint8_t)blocks;
+    to[14] = to[15] = 0;
+    put_le32(to + 16, payload);
+    put_le32(to + 20, check_of(hashes, blocks));
+    memcpy(to + FRAME_FIXED_SIZE, hashes, (size_t)blocks * DIGEST_SIZE);
+    return head;
+}
+
 uint32_t frame_encode(Compressor *compressor, const uint8_t *data, const Digest *hashes, unsigned blocks, uint8_t *to,
                       uint8_t *ret_encoding)
 {
@@ -40,17 +56,8 @@ uint32_t frame_encode(Compressor *compressor, const uint8_t *data, const Digest 
 
     if (encoding == FRAME_RAW)
         payload = encode_raw(data, size, to + head);
-    put_le32(to, ZSTD_SKIP_FRAME);
-    put_le32(to + 4, head - 8);
-    memcpy(to + 8, FRAME_MAGIC, 4);
-    to[12] = encoding;
-    to[13] = (uint8_t)blocks;
-    to[14] = to[15] = 0;
-    put_le32(to + 16, payload);
-    put_le32(to + 20, check_of(hashes, blocks));
-    memcpy(to + FRAME_FIXED_SIZE, hashes, (size_t)blocks * DIGEST_SIZE);
     *ret_encoding = encoding;
-    return head + payload;
+    return frame_write_head(to, hashes, blocks, encoding, payload) + payload;
 }
 
 bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret)

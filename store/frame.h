@@ -25,6 +25,9 @@ static inline uint32_t frame_head_size(unsigned blocks)
 uint32_t frame_encode(Compressor *compressor, const uint8_t *data, const Digest *hashes, unsigned blocks, uint8_t *to,
                       uint8_t *ret_encoding);
 
+/* The head alone, in front of a payload of that length; returns its size. */
+uint32_t frame_write_head(uint8_t *to, const Digest *hashes, unsigned blocks, uint8_t encoding, uint32_t payload);
+
 /* @size: bytes at hand from the frame's start, at least the head. False: this is no frame of ours. */
 bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret);
 

@@ -14,9 +14,40 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static bool shared;
+
+void io_share_with_group(bool share)
+{
+    shared = share;
+}
+
+static mode_t group_too(mode_t mode)
+{
+    return mode | (mode & 0700) >> 3;
+}
+
+/* A file that was there is perhaps another's, and as it should be. */
 static int real_open(int dirfd, const char *name, int flags, mode_t mode)
 {
-    return openat(dirfd, name, flags | O_CLOEXEC, mode);
+    int fd = openat(dirfd, name, flags | O_CLOEXEC, mode);
+
+    if (shared && fd >= 0 && (flags & O_CREAT))
+        (void)fchmod(fd, group_too(mode));
+    return fd;
+}
+
+static int real_mkdir(int dirfd, const char *name, mode_t mode)
+{
+    int rc = mkdirat(dirfd, name, mode);
+
+    if (shared && rc == 0)
+        (void)fchmodat(dirfd, name, group_too(mode) | S_ISGID, 0);
+    return rc;
+}
+
+static int real_link(int from_dirfd, const char *from, int to_dirfd, const char *to)
+{
+    return linkat(from_dirfd, from, to_dirfd, to, 0);
 }
 
 static const StoreIo io_real = {
@@ -28,7 +59,8 @@ static const StoreIo io_real = {
     .fsync = fsync,
     .rename = renameat,
     .unlink = unlinkat,
-    .mkdir = mkdirat,
+    .mkdir = real_mkdir,
+    .link = real_link,
 };
 
 static const StoreIo *io_current = &io_real;
@@ -150,6 +182,11 @@ int io_unlink(int dirfd, const char *name, int flags)
 int io_mkdir(int dirfd, const char *name, mode_t mode)
 {
     return fault_hits("mkdir") ? -1 : io_current->mkdir(dirfd, name, mode);
+}
+
+int io_link(int from_dirfd, const char *from, int to_dirfd, const char *to)
+{
+    return fault_hits("link") ? -1 : io_current->link(from_dirfd, from, to_dirfd, to);
 }
 
 bool io_pread_full(int fd, void *buf, size_t size, uint64_t offset)

@@ -29,11 +29,15 @@ typedef struct StoreIo {
     int (*rename)(int from_dirfd, const char *from, int to_dirfd, const char *to);
     int (*unlink)(int dirfd, const char *name, int flags);
     int (*mkdir)(int dirfd, const char *name, mode_t mode);
+    int (*link)(int from_dirfd, const char *from, int to_dirfd, const char *to); /* a second name of a file */
 } StoreIo;
 
 /* NULL brings the real one back. Not while a store is open in another thread. */
 void store_io_set(const StoreIo *io);
 const StoreIo *store_io_real(void);
+
+/* What the real member makes from now on may be written to by the file's group as by its owner, whatever the umask: for stores that a group has in common. */
+void io_share_with_group(bool share);
 
 /* Reads KILN_TEST_FAIL again and counts from one: for a test's forked child. */
 void io_fault_reload(void);
@@ -45,6 +49,7 @@ int io_fsync(int fd);
 int io_rename(int from_dirfd, const char *from, int to_dirfd, const char *to);
 int io_unlink(int dirfd, const char *name, int flags);
 int io_mkdir(int dirfd, const char *name, mode_t mode);
+int io_link(int from_dirfd, const char *from, int to_dirfd, const char *to);
 
 /* Loop over short transfers; false with errno (a read past the end is EIO). */
 bool io_pread_full(int fd, void *buf, size_t size, uint64_t offset);

@@ -365,6 +365,75 @@ bool store_ledger_verify(Store *store, GPtrArray *problems, GError **error)
     return true;
 }
 
+/* What the head should say of a blob. False: the blob cannot be read, which is told elsewhere. */
+static bool link_of_blob(Store *store, const Digest *blob, Link *ret)
+{
+    g_autoptr(json_t) document = NULL;
+    uint64_t bytes;
+
+    if (!load_document(store, blob, &document, NULL) || !store_blob_size(store, blob, &bytes, NULL))
+        return false;
+    *ret = (Link){.blob = *blob,
+                  .sequence = json_integer_value(json_object_get(document, "sequence")),
+                  .at = json_integer_value(json_object_get(document, "at")),
+                  .rows = count_rows(document),
+                  .bytes = (int64_t)bytes};
+    return ledger_through_parse(json_object_get(document, "through"), &ret->through);
+}
+
+/* Links as their blobs want them; false: the head is torn. *ret_wrong: it says something else of one. */
+static bool compare_head(Store *store, const char *text, const json_t *head, GArray *chain, bool *ret_wrong)
+{
+    g_autofree char *canonical = json_canonical(head);
+    json_t *one;
+    size_t i;
+
+    if (strcmp(canonical, text) != 0)
+        return false;
+    json_array_foreach(json_object_get(head, "chain"), i, one) {
+        char oci[DIGEST_OCI_SIZE];
+        Link said, is;
+
+        if (!parse_link(one, &said) || strcmp(digest_to_oci(&said.blob, oci), json_string_value(json_object_get(one, "blob"))) != 0 || !blob_file_exists(store, &said.blob))
+            return false;
+        if (!link_of_blob(store, &said.blob, &is))
+            is = said;
+        *ret_wrong |= said.sequence != is.sequence || said.at != is.at || said.rows != is.rows || said.bytes != is.bytes ||
+                      memcmp(&said.through, &is.through, sizeof(is.through)) != 0;
+        g_array_append_val(chain, is);
+    }
+    return json_object_size(head) == 1 && json_is_array(json_object_get(head, "chain"));
+}
+
+static bool mend_head(Store *store, const GArray *chain, GError **error)
+{
+    auto_fd int folder = -1;
+
+    return lock_folder(store, &folder, error) && write_head(store, folder, chain, true, error);
+}
+
+bool store_ledger_check_head(Store *store, bool mend, GPtrArray *problems, GPtrArray *repairs, GError **error)
+{
+    g_autoptr(GArray) chain = g_array_new(FALSE, FALSE, sizeof(Link));
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(json_t) head = NULL;
+    bool wrong = false, torn;
+
+    if (!file_load(store->dirfd, FOLDER "/" HEAD_NAME, HEAD_MAX, &bytes, NULL))
+        return true;
+    torn = !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), HEAD_MAX, "the ledger's head", &head, NULL) ||
+           !compare_head(store, g_bytes_get_data(bytes, NULL), head, chain, &wrong);
+    if (torn && (store->flags & STORE_OPEN_READONLY))
+        g_ptr_array_add(problems, g_strdup(FOLDER "/" HEAD_NAME " cannot be read, which is no loss: it is written anew when the store is written to"));
+    else if (torn)
+        g_ptr_array_add(repairs, g_strdup(FOLDER "/" HEAD_NAME " could not be read and is written anew, out of state.db"));
+    else if (wrong && mend)
+        g_ptr_array_add(repairs, g_strdup(FOLDER "/" HEAD_NAME " did not fit its blobs and was written anew, out of them"));
+    else if (wrong)
+        g_ptr_array_add(problems, g_strdup(FOLDER "/" HEAD_NAME " is damaged: it says other things of its blobs than they do; kiln fsck --repair writes it anew"));
+    return torn || !wrong || !mend || mend_head(store, chain, error);
+}
+
 /* --- finding it without a head --- */
 
 typedef struct Found {

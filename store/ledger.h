@@ -41,6 +41,12 @@ bool store_ledger_mark(Store *store, Database *catalog, GError **error);
 /* Is the chain whole, and does state.db have all that it says? */
 bool store_ledger_verify(Store *store, GPtrArray *problems, GError **error);
 
+/*
+ * Is the head what its blobs say? Before anybody looks at state.db, because a head that is torn, as by a power cut, is then written anew. @mend: one that
+ * is wrong is written anew here, out of the blobs.
+ */
+bool store_ledger_check_head(Store *store, bool mend, GPtrArray *problems, GPtrArray *repairs, GError **error);
+
 /* The newest whole chain there is, by looking at every blob: documents (json_t*), oldest first; empty when there is none. */
 bool store_ledger_find(Store *store, GPtrArray **ret, GError **error);
 /* After state.db was made anew, its numbers of changes are others: the next writing begins a new chain. */

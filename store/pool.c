@@ -15,10 +15,12 @@
 #include "store/catalog.h"
 #include "store/frame-cache.h"
 #include "store/io.h"
+#include "store/reserve.h"
 #include "store/store-private.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -46,6 +48,11 @@ void store_set_cache(Store *store, size_t bytes)
 const char *store_path(const Store *store)
 {
     return store->path;
+}
+
+bool store_is_readonly(const Store *store)
+{
+    return store->flags & STORE_OPEN_READONLY;
 }
 
 /* --- creating --- */
@@ -96,12 +103,15 @@ static bool write_format(int dirfd, const char *path, GError **error)
            fail_errno(error, "write 'format' of store '%s'", path);
 }
 
+static bool share_databases(int dirfd, const char *path, GError **error);
+
 /* With the exclusive lock: two processes may want to create the same store. */
 static bool create_parts(int dirfd, const char *path, GError **error)
 {
     if (faccessat(dirfd, "format", F_OK, 0) == 0)
         return true; /* the other one was quicker */
-    if (!remove_half_made_databases(dirfd, path, error) || !make_folders(dirfd, path, error) || !catalog_create(path, error))
+    if (!remove_half_made_databases(dirfd, path, error) || !make_folders(dirfd, path, error) || !catalog_create(path, error) ||
+        !share_databases(dirfd, path, error))
         return false;
     if (io_fsync(dirfd) < 0)
         return fail_errno(error, "sync store '%s'", path);
@@ -135,6 +145,19 @@ static bool make_root(const char *path, GError **error)
     return (fd >= 0 && io_fsync(fd) == 0) || fail_errno(error, "sync the folder of store '%s'", path);
 }
 
+static void share_like_folder(int dirfd);
+
+/* SQLite makes its other files like these. */
+static bool share_databases(int dirfd, const char *path, GError **error)
+{
+    struct stat st;
+
+    if (fstat(dirfd, &st) < 0 || !(st.st_mode & S_IWGRP))
+        return true;
+    return (fchmodat(dirfd, "catalog.db", 0664, 0) == 0 && fchmodat(dirfd, "state.db", 0664, 0) == 0) ||
+           fail_errno(error, "let the group of store '%s' write to its databases", path);
+}
+
 static bool create_store(const char *path, GError **error)
 {
     auto_fd int dirfd = -1;
@@ -145,6 +168,7 @@ static bool create_store(const char *path, GError **error)
     dirfd = io_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
     if (dirfd < 0)
         return fail_errno(error, "open store '%s'", path);
+    share_like_folder(dirfd);
     lock = io_open(dirfd, "lock", O_RDWR | O_CREAT, 0644);
     if (lock < 0 || !lock_for_creation(dirfd, lock))
         return fail_errno(error, "lock store '%s'", path);
@@ -202,6 +226,33 @@ static bool lock_store(Store *store, GError **error)
     return lock_shared(store, error);
 }
 
+/* Files of a store whose folder its group may write to are the group's, too. */
+static void share_like_folder(int dirfd)
+{
+    struct stat st;
+
+    io_share_with_group(fstat(dirfd, &st) == 0 && (st.st_mode & S_IWGRP));
+}
+
+/* Whoever may not write where files come and go may not write at all, and is told so once. */
+static bool settle_access(Store *store, GError **error)
+{
+    struct stat st;
+    const struct group *group;
+
+    if ((store->flags & STORE_OPEN_READONLY) || faccessat(store->dirfd, ".", W_OK, AT_EACCESS) == 0)
+        return true;
+    if (store->flags & STORE_OPEN_ANYWAY) {
+        store->flags |= STORE_OPEN_READONLY;
+        return true;
+    }
+    if (errno == EROFS)
+        return fail(error, "store '%s' is on a file system that is mounted read-only: it can be read, nothing can be changed", store->path);
+    group = fstat(store->dirfd, &st) == 0 && (st.st_mode & S_IWGRP) ? getgrgid(st.st_gid) : NULL;
+    return fail(error, "you may not write to store '%s'%s%s%s", store->path, group ? "; members of group '" : "", group ? group->gr_name : "",
+                group ? "' may" : "");
+}
+
 static bool open_folders(Store *store, GError **error)
 {
     store->dirfd = io_open(AT_FDCWD, store->path, O_RDONLY | O_DIRECTORY, 0);
@@ -211,6 +262,7 @@ static bool open_folders(Store *store, GError **error)
         return store_fail_errno(store, error, "open");
     if (!check_format(store, error))
         return false;
+    share_like_folder(store->dirfd);
     store->segments_fd = io_open(store->dirfd, "segments", O_RDONLY | O_DIRECTORY, 0);
     store->blobs_fd = io_open(store->dirfd, "blobs", O_RDONLY | O_DIRECTORY, 0);
     return (store->segments_fd >= 0 && store->blobs_fd >= 0) || store_fail_errno(store, error, "open a folder of");
@@ -242,8 +294,14 @@ bool store_open(const char *dir, unsigned flags, Store **ret, GError **error)
     if ((flags & STORE_OPEN_CREATE) && !(flags & STORE_OPEN_READONLY) && access(format, F_OK) < 0 && folder_is_free(store->path) &&
         !create_store(store->path, error))
         return false;
-    if (!open_folders(store, error) || !lock_store(store, error))
+    if (!open_folders(store, error) || !settle_access(store, error))
         return false;
+    if (store->flags & STORE_OPEN_UPKEEP)
+        store_reserve_use(store);
+    if (!lock_store(store, error))
+        return false;
+    if (!(store->flags & (STORE_OPEN_UPKEEP | STORE_OPEN_NO_CATALOG)))
+        store_reserve_keep(store);
     *ret = g_steal_pointer(&store);
     return true;
 }
@@ -257,6 +315,8 @@ void store_close(Store *store)
     database_close(store->catalog);
     database_close(store->state);
     store_owner_close(store);
+    if ((store->flags & STORE_OPEN_UPKEEP) && store->dirfd >= 0)
+        store_reserve_give_back(store);
     g_hash_table_destroy(store->segments);
     g_ptr_array_unref(store->forgotten);
     frame_cache_free(store->plain);

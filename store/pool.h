@@ -28,6 +28,8 @@ typedef enum StoreOpenFlags {
     STORE_OPEN_CREATE = 1 << 0,   /* make it when the folder is absent or empty */
     STORE_OPEN_READONLY = 1 << 1, /* nothing is written, also no lock files on read-only media */
     STORE_OPEN_NO_CATALOG = 1 << 2, /* blocks, maps and blobs only, no SQLite: for the nbd plugin */
+    STORE_OPEN_ANYWAY = 1 << 3,     /* to look: for reading only where it cannot be written to */
+    STORE_OPEN_UPKEEP = 1 << 4,     /* to make room or to repair: may use the reserve of a full disk, see reserve.h */
 } StoreOpenFlags;
 
 /* A newer format version, a folder that is no store, and a store in recovery elsewhere are errors that say what to do. */
@@ -35,6 +37,7 @@ bool store_open(const char *dir, unsigned flags, Store **ret, GError **error);
 void store_close(Store *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 const char *store_path(const Store *store);
+bool store_is_readonly(const Store *store);
 /* How many bytes of plain frames to keep in memory; 16 MiB otherwise. Before the first read. */
 void store_set_cache(Store *store, size_t bytes);
 

@@ -9,6 +9,7 @@
  * Everything a set keeps from gc is a row in `reference`: a blob's digest, or a map's (whose segments follow from it).
  */
 #include "base/error.h"
+#include "base/scope.h"
 #include "store/blob.h"
 #include "store/hold.h"
 #include "store/image-private.h"
@@ -97,10 +98,14 @@ static bool check_references(Publishing *p, Database *db, GError **error)
 {
     for (guint i = 0; i < p->references->len; i++) {
         const Reference *ref = &g_array_index(p->references, Reference, i);
+        bool packed;
+        auto_fd int fd = blob_file_open(p->store, &ref->digest, &packed);
         char hex[DIGEST_HEX_SIZE];
         int64_t private;
 
-        if (!blob_file_exists(p->store, &ref->digest))
+        if (fd < 0 && errno != ENOENT)
+            return store_fail_errno(p->store, error, "open a blob of");
+        if (fd < 0)
             return fail(error, "cannot publish '%s': its %s %s is not in store '%s'", p->set->name, ref->role,
                         digest_to_hex(&ref->digest, hex), p->store->path);
         if (!database_int(db, 0, &private, error, "SELECT count(*) FROM map WHERE digest = ?1 AND class = 0", "d", &ref->digest))

@@ -43,6 +43,15 @@ static const char *file_name(bool state)
 
 /* --- what is there --- */
 
+/* When all is out of the WAL, which alone may have pages whole that a power cut tore. */
+static bool check_pages(Store *store, bool state, Database *db, GPtrArray *problems, GError **error)
+{
+    g_autofree char *path = g_build_filename(store->path, file_name(state), NULL);
+    bool checked;
+
+    return database_checkpoint(db, error) && database_check_pages(path, file_name(state), problems, &checked, error);
+}
+
 /* Opened and checked through, or *ret NULL with the reason. */
 static bool open_whole(Store *store, bool state, Database **ret, char **ret_why, GError **error)
 {
@@ -55,7 +64,8 @@ static bool open_whole(Store *store, bool state, Database **ret, char **ret_why,
         *ret_why = g_strdup_printf("%s was missing", file_name(state));
         return errno == ENOENT || store_fail_errno(store, error, "look at a database of");
     }
-    if (!catalog_open_file(store->path, state, "", DATABASE_WRITE, &db, &why) || !database_check(db, problems, &why) || problems->len > 0) {
+    if (!catalog_open_file(store->path, state, "", DATABASE_WRITE, &db, &why) || !database_check(db, problems, &why) ||
+        !check_pages(store, state, db, problems, &why) || problems->len > 0) {
         *ret_why = g_strdup(why ? why->message : problems->pdata[0]);
         database_close(db);
         return true;

@@ -41,6 +41,27 @@ bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, G
 /* Every problem is one sentence naming the object; true with an empty list means clean. */
 bool store_fsck(Store *store, bool read_data, GPtrArray **ret_problems /* of char* */, GError **error);
 
+/* The same with all that can be asked for. A store that is open for reading is only looked at. */
+typedef struct StoreFsckOptions {
+    bool read_data;
+    uint64_t rate;        /* bytes per second that are read at most; 0: no limit */
+    unsigned part, parts; /* read_data: the share part of parts of the files; parts 0: all */
+    bool repair;          /* make good what can be made good: store/repair.h */
+    Store *from;          /* a store to take lost blocks and files from, or NULL */
+    bool progress;
+} StoreFsckOptions;
+typedef struct StoreFsckReport {
+    GPtrArray *problems; /* of char*: what is wrong and stayed so */
+    GPtrArray *repairs;  /* of char*: what was made good */
+    json_t *damage;      /* array, an object per damaged file: store/damage.h */
+    uint64_t files, bytes, earlier_files, earlier_bytes; /* read, and verified before by the run that was cut and this one went on with */
+    int64_t begun, oldest; /* when that one began (0: none); the verification longest ago (0: not all were ever verified); seconds since 1970 */
+    bool noted;            /* times of verification were noted */
+} StoreFsckReport;
+bool store_fsck_with(Store *store, const StoreFsckOptions *options, StoreFsckReport *ret, GError **error);
+void store_fsck_report_clear(StoreFsckReport *report);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(StoreFsckReport, store_fsck_report_clear)
+
 /*
  * Makes a missing or damaged catalog.db or state.db of the closed store in @dir again. Array of sentences: what was wrong, what came back, what
  * did not; empty when both were whole.

@@ -20,7 +20,8 @@ KILN_TEST_DIR=${KILN_TEST_DIR:-$TREE/build/check}
 mkdir -p "$KILN_TEST_DIR"
 WORK=$(mktemp -d "$KILN_TEST_DIR/$NAME.XXXXXX")
 KILN_STORE=${KILN_TEST_STORE:-$KILN_TEST_DIR/store}
-export KILN_STORE
+KILN_RESERVE=${KILN_RESERVE:-1M}
+export KILN_STORE KILN_RESERVE
 PATH=$PATH:/usr/sbin:/sbin
 count=0
 failed=0

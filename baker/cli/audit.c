@@ -182,7 +182,7 @@ int verb_audit(CliContext *cli, int argc, char **argv)
     unsigned heads = 0;
 
     if (!cli_parse(options, "audit [--since T] [--group G] [--image REF] [--key FILE.pub]", argc, argv, 0, 0, &arguments, &error) ||
-        !load_key(call.key, &key, &error) || !cli_open_store(cli, 0, &store, &error) || !make_filter(store, &call, images, &filter, &error) ||
+        !load_key(call.key, &key, &error) || !cli_open_store(cli, STORE_OPEN_ANYWAY, &store, &error) || !make_filter(store, &call, images, &filter, &error) ||
         !store_audit_verify(store, key, problems, &heads, &error))
         return cli_fail(cli, error);
     /* A record that is no text any more is among the problems, and then they are all that can be told. */

@@ -153,7 +153,7 @@ int verb_export(CliContext *cli, int argc, char **argv)
     ExportFormat format = EXPORT_RAW;
 
     if (!cli_parse(options, USAGE, argc, argv, 2, 2, &arguments, &error) || !find_format(name, part, arguments[1], &format, &error) ||
-        !cli_open_store(cli, 0, &store, &error) ||
+        !cli_open_store(cli, STORE_OPEN_ANYWAY, &store, &error) ||
         !(part ? export_part(store, arguments[0], part, arguments[1], &error) : export_image(store, arguments[0], arguments[1], format, &error)))
         return cli_fail(cli, error);
     if (cli->json && strcmp(arguments[1], "-") != 0)

@@ -103,7 +103,7 @@ int verb_images(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
 
     if (!cli_parse(options, "images [--all] [--outdated [--offline]] [NAME]", argc, argv, 0, 1, &names, &error) ||
-        !cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) ||
+        !cli_open_store(cli, STORE_OPEN_CREATE | STORE_OPEN_ANYWAY, &store, &error) ||
         !store_list_images(store, all || names[0], &images, &error))
         return cli_fail(cli, error);
     if (names[0])

@@ -74,7 +74,7 @@ static const struct {
     {"keep", verb_keep, "keep [--release] [--reason TEXT] [--on-behalf-of WHO] [REF]...", "hold images against prune and rm; without REF: list"},
     {"gc", verb_gc, "gc [--dry-run] [--grace T] [--drop-states] [--state-quota SIZE]",
      "remove what nothing refers to"},
-    {"fsck", verb_fsck, "fsck [--read-data] [--rebuild-index] [--rebuild]", "check the store"},
+    {"fsck", verb_fsck, "fsck [--read-data [--rate SIZE] [--subset N/T]] [--repair [--from DIR]] [--rebuild-index] [--rebuild]", "check and repair the store"},
     {"sync", verb_sync, "sync --all DIR", "copy the store into another folder, or what is new in it"},
     {"stats", verb_stats, "stats", "what the store holds"},
     {"appliance", verb_appliance, "appliance build [--force]", "make the virtual machine that steps run in"},

@@ -52,7 +52,7 @@ int verb_nbd(CliContext *cli, int argc, char **argv)
 
     /* The lease comes first: an image that is found after it keeps its blocks, also when somebody removes it now. */
     if (!cli_parse(options, USAGE, argc, argv, 1, 1, &arguments, &error) || !parse_address(port, &address, &error) ||
-        !cli_open_store(cli, 0, &store, &error) || !store_lease_take(store, "nbd", &lease, &error) ||
+        !cli_open_store(cli, STORE_OPEN_ANYWAY, &store, &error) || (!store_is_readonly(store) && !store_lease_take(store, "nbd", &lease, &error)) ||
         !store_resolve(store, arguments[0], "disk", &image, &error))
         return cli_fail(cli, error);
     call.image = image;

@@ -198,7 +198,7 @@ int verb_channels(CliContext *cli, int argc, char **argv)
     }
     if (is_given(&call))
         (void)fail_code(&error, KILN_ERROR_USAGE, "--require-... belongs to: kiln channels set NAME:CHANNEL");
-    if (error || !cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) || !store_channels(store, names[0], history, &entries, &error) ||
+    if (error || !cli_open_store(cli, STORE_OPEN_CREATE | STORE_OPEN_ANYWAY, &store, &error) || !store_channels(store, names[0], history, &entries, &error) ||
         !store_channel_rules(store, names[0], &rules, &error))
         return cli_fail(cli, error);
     return tell_channels(cli, entries, rules, history);

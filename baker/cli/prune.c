@@ -120,7 +120,7 @@ int verb_prune(CliContext *cli, int argc, char **argv)
     verdicts = g_ptr_array_new_with_free_func((GDestroyNotify)store_prune_verdict_free);
     if (!cli_parse(options, "prune [--keep-last N] [--keep-daily N] [--keep-weekly N] [--keep-monthly N] [--dry-run] [NAME]...", argc, argv, 0,
                    -1, &names, &error) ||
-        !parse_rules(&call, &error) || !cli_open_store(cli, 0, &store, &error) ||
+        !parse_rules(&call, &error) || !cli_open_store(cli, STORE_OPEN_UPKEEP, &store, &error) ||
         !prune_names(store, &call, names, true, verdicts, &error) ||
         (!call.dry_run && !prune_names(store, &call, names, false, verdicts, &error)))
         return cli_fail(cli, error);

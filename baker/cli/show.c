@@ -105,7 +105,7 @@ int verb_show(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
 
     if (!cli_parse(options, "show REF", argc, argv, 1, 1, &refs, &error) ||
-        !cli_open_store(cli, 0, &store, &error) || !store_resolve_record(store, refs[0], NULL, &image, &error) ||
+        !cli_open_store(cli, STORE_OPEN_ANYWAY, &store, &error) || !store_resolve_record(store, refs[0], NULL, &image, &error) ||
         !describe(store, image, &document, &error))
         return cli_fail(cli, error);
     if (cli->json)

@@ -23,9 +23,7 @@ static int report_sync(CliContext *cli, const char *to, const StoreSyncReport *r
 /* A copy on read-only media can be copied back, too. */
 static bool open_source(CliContext *cli, Store **ret, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-
-    return cli_open_store(cli, 0, ret, &why) || cli_open_store(cli, STORE_OPEN_READONLY, ret, NULL) || fail_code(error, why->code, "%s", why->message);
+    return cli_open_store(cli, STORE_OPEN_ANYWAY, ret, error);
 }
 
 int verb_sync(CliContext *cli, int argc, char **argv)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kiln fsck, gc, stats, rm: the store's upkeep.
+ * kiln gc, stats, rm: the store's upkeep.
  */
 #include "baker/cli/cli.h"
 
@@ -10,64 +10,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-static int report_problems(CliContext *cli, Store *store, GPtrArray *problems)
-{
-    if (cli->json) {
-        json_t *list = json_array();
-
-        for (guint i = 0; i < problems->len; i++) {
-            g_autofree char *valid = g_utf8_make_valid(problems->pdata[i], -1); /* it may quote what somebody wrote into a database */
-
-            json_array_append_new(list, json_string(valid));
-        }
-        (void)cli_print_json(json_pack("{s:b, s:o}", "clean", problems->len == 0, "problems", list));
-    } else {
-        for (guint i = 0; i < problems->len; i++)
-            printf("%s\n", (char *)problems->pdata[i]);
-        if (problems->len == 0)
-            printf("%s: clean\n", store_path(store));
-        else
-            fprintf(stderr, "kiln: store '%s' has %u problem%s\n", store_path(store), problems->len,
-                    problems->len == 1 ? "" : "s");
-    }
-    return problems->len ? 1 : 0;
-}
-
-/* The index comes last: it is made from the segments that the catalog lists. */
-static bool rebuild_store(CliContext *cli, GError **error)
-{
-    g_autofree char *dir = cli_store_path(cli);
-    g_autoptr(GPtrArray) notes = NULL;
-
-    if (!store_rebuild(dir, &notes, error))
-        return false;
-    for (guint i = 0; i < notes->len; i++)
-        log_info("%s", (char *)notes->pdata[i]);
-    if (notes->len == 0)
-        log_info("both databases are whole: nothing to rebuild");
-    return true;
-}
-
-int verb_fsck(CliContext *cli, int argc, char **argv)
-{
-    bool read_data = false, index = false, rebuild = false;
-    const CliOption options[] = {{"read-data", CLI_FLAG, &read_data},
-                                 {"rebuild-index", CLI_FLAG, &index},
-                                 {"rebuild", CLI_FLAG, &rebuild},
-                                 {NULL, CLI_FLAG, NULL}};
-    g_autoptr(Store) store = NULL;
-    g_autoptr(GPtrArray) problems = NULL;
-    g_autofree char **arguments = NULL;
-    g_autoptr(GError) error = NULL;
-
-    if (!cli_parse(options, "fsck [--read-data] [--rebuild-index] [--rebuild]", argc, argv, 0, 0, &arguments, &error) ||
-        (rebuild && !rebuild_store(cli, &error)) || !cli_open_store(cli, 0, &store, &error) ||
-        ((index || rebuild) && !store_rebuild_index(store, &error)) ||
-        !store_fsck(store, read_data, &problems, &error))
-        return cli_fail(cli, error);
-    return report_problems(cli, store, problems);
-}
 
 typedef struct GcCall {
     StoreGcOptions options;
@@ -138,7 +80,7 @@ int verb_gc(CliContext *cli, int argc, char **argv)
 
     if (!cli_parse(options, "gc [--dry-run] [--grace T] [--drop-states] [--state-quota SIZE] [--package-quota SIZE] [--rewrite SIZE]", argc, argv, 0, 0,
                    &arguments, &error) ||
-        !prepare_gc(&call, &error) || !cli_open_store(cli, 0, &store, &error) ||
+        !prepare_gc(&call, &error) || !cli_open_store(cli, STORE_OPEN_UPKEEP, &store, &error) ||
         !store_gc(store, &call.options, &call.report, &error) ||
         !resolve_cache_trim(MEMO_AGE_MAX, call.options.dry_run, &call.indexes, &error))
         return cli_fail(cli, error);
@@ -186,7 +128,7 @@ int verb_stats(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
 
     if (!cli_parse(options, "stats", argc, argv, 0, 0, &arguments, &error) ||
-        !cli_open_store(cli, 0, &store, &error) || !store_stats(store, &stats, &error) ||
+        !cli_open_store(cli, STORE_OPEN_ANYWAY, &store, &error) || !store_stats(store, &stats, &error) ||
         !add_packages(store, stats, &error))
         return cli_fail(cli, error);
     if (cli->json)
@@ -203,7 +145,7 @@ int verb_rm(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
 
     if (!cli_parse(options, "rm REF...", argc, argv, 1, -1, &refs, &error) ||
-        !cli_open_store(cli, 0, &store, &error))
+        !cli_open_store(cli, STORE_OPEN_UPKEEP, &store, &error))
         return cli_fail(cli, error);
     for (char **ref = refs; *ref; ref++) {
         g_autoptr(StoreImage) image = NULL;

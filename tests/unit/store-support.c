@@ -6,6 +6,12 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 
+/* 64 MiB for each of thousands of stores would be too much. */
+__attribute__((constructor)) static void no_reserve(void)
+{
+    g_setenv("KILN_RESERVE", "0", FALSE);
+}
+
 void store_fixture_setup(StoreFixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;

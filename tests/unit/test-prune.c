@@ -342,7 +342,7 @@ static void test_upgrade(StoreFixture *f, gconstpointer data)
 
     publish(f, "web", 1, NULL);
     exec(f, "catalog.db", "ALTER TABLE image DROP COLUMN bytes_gone; ALTER TABLE segment DROP COLUMN suspect;"
-         " ALTER TABLE segment DROP COLUMN leaving; DROP TABLE moved; ALTER TABLE map DROP COLUMN judged; DROP TRIGGER image_gone;"
+         " ALTER TABLE segment DROP COLUMN leaving; ALTER TABLE segment DROP COLUMN verified; ALTER TABLE blob DROP COLUMN verified; ALTER TABLE blob DROP COLUMN file; DROP TABLE moved; ALTER TABLE map DROP COLUMN judged; DROP TRIGGER image_gone;"
          " DROP TABLE image_package; DROP TABLE package; ALTER TABLE image DROP COLUMN indexed; PRAGMA user_version = 1");
     store_close(g_steal_pointer(&f->store));
     store_open(path, 0, &f->store, &error);
