@@ -229,7 +229,10 @@ static bool judge(Marking *m, const Digest *map, const GPtrArray *chosen, GError
                         "iiid", (int64_t)all, (int64_t)TURNS, (int64_t)HAD_ITS_TURN, map);
 }
 
-/* In a transaction of its own, as reading takes its time. A map that cannot be read is fsck's to tell. */
+/*
+ * In a transaction of its own, as reading takes its time; one that is lost in a power cut is had again. A map that cannot be read is fsck's
+ * to tell.
+ */
 static bool look_at(Store *store, Marking *m, const Digest *map, GError **error)
 {
     g_autoptr(GPtrArray) chosen = NULL;
@@ -239,7 +242,7 @@ static bool look_at(Store *store, Marking *m, const Digest *map, GError **error)
     if (!read_map(store, map, &r, NULL))
         return true;
     chosen = choose(&r);
-    if (!database_begin(m->db, true, error))
+    if (!database_begin(m->db, false, error))
         return false;
     if (!catalog_bump_generation(m->db, &m->generation, error) || !judge(m, map, chosen, error)) {
         database_rollback(m->db);

@@ -52,11 +52,12 @@ static int report_gc(CliContext *cli, const GcCall *call)
     g_autofree char *freed = units_format_size(report->bytes_freed);
 
     if (cli->json)
-        return cli_print_json(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "segments_removed", (json_int_t)report->segments_removed,
+        return cli_print_json(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "segments_removed", (json_int_t)report->segments_removed,
                                         "segments_repacked", (json_int_t)report->segments_repacked, "blobs_removed",
                                         (json_int_t)report->blobs_removed, "memos_removed", (json_int_t)report->memos_removed,
                                         "indexes_removed", (json_int_t)call->indexes, "bytes_freed",
-                                        (json_int_t)report->bytes_freed, "dry_run", call->options.dry_run));
+                                        (json_int_t)report->bytes_freed, "repack_failed", report->repack_failed, "dry_run",
+                                        call->options.dry_run));
     printf("%s %s: %" G_GUINT64_FORMAT " segments, %" G_GUINT64_FORMAT " blobs; %" G_GUINT64_FORMAT " segments repacked; %" G_GUINT64_FORMAT
            " memos and %" G_GUINT64_FORMAT " package indexes forgotten\n",
            call->options.dry_run ? "would free" : "freed", freed, report->segments_removed, report->blobs_removed,

@@ -49,6 +49,10 @@ def once():
 print(round(min(once() for _ in range(9)) * 1000, 1))
 PY
 }
+came_back() { # description, bytes after, bytes needed
+    echo "# $before bytes, $2 after, $3 needed: $(((before - $2) * 1000 / (before - $3))) of 1000 dead bytes came back"
+    ok "$1" [ $(((before - $2) * 100)) -ge $(((before - $3) * 95)) ]
+}
 as_fast() { # description, milliseconds
     echo "# restore of the newest, $1: $2 ms; of the first when it was alone: $first ms"
     ok "the newest is restored as fast as the first was, $1" python3 -c "import sys; sys.exit($2 > 1.3 * $first)"
@@ -74,14 +78,12 @@ before=$(bytes "$KILN_STORE")
 while read -r night id digest; do
     kiln --quiet export "$id" out.raw --format=raw && KILN_STORE=$WORK/ideal "$KILN" --quiet import out.raw web >/dev/null
 done <kept.list
-least=$(bytes "$WORK/ideal")
+least=$(bytes "$WORK/ideal") web_alone=$(bytes "$WORK/ideal")
 
 cp -a "$KILN_STORE" quiet
 ok 'the nights go by a rule' env KILN_STORE="$WORK/quiet" "$KILN" prune --keep-last $kept web
 ok 'and gc frees them' env KILN_STORE="$WORK/quiet" "$KILN" gc --grace 0
-after=$(bytes "$WORK/quiet")
-echo "# $before bytes, $after after, $least needed: $(((before - after) * 1000 / (before - least))) of 1000 dead bytes came back"
-ok '95 % of what was dead' [ $(((before - after) * 100)) -ge $(((before - least) * 95)) ]
+came_back '95 % of what was dead' "$(bytes "$WORK/quiet")" "$least"
 ok 'that store is clean' env KILN_STORE="$WORK/quiet" "$KILN" fsck --read-data
 is 'the nights that stayed come out of it' "$(KILN_STORE=$WORK/quiet come_back)" ''
 is 'the others are records' "$(KILN_STORE=$WORK/quiet "$KILN" images --all web | grep -c 'record only')" $((nights - kept))
@@ -149,4 +151,7 @@ after=$(bytes "$KILN_STORE") least=$(bytes "$WORK/ideal")
 echo "# $after bytes are left, $least are needed"
 # What the writers left in segments that are needed for 70 % and more stays there.
 ok 'and little that is dead is left' [ $((after * 100)) -le $((least * 150)) ]
+ok 'the writers images go' kiln rm one two
+ok 'with their bytes' kiln gc --grace 0
+came_back '95 % of what was dead before the writers began' "$(bytes "$KILN_STORE")" "$web_alone"
 finish

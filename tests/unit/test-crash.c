@@ -80,14 +80,14 @@ static bool add_images(Store *store, const char *without, GString *to)
         digest_to_hex(&image->id, id);
         if (image->bytes_gone)
             g_string_append_printf(to, "pruned %s\n", id);
-        else if (g_strcmp0(id, without))
+        else if (!without || !strstr(without, id))
             g_string_append_printf(to, "image %s %" G_GUINT64_FORMAT "\n", id, image->size);
     }
     for (guint i = 0; i < newest->len; i++) {
         const StoreImage *image = newest->pdata[i];
 
         digest_to_hex(&image->id, id);
-        if (g_strcmp0(id, without))
+        if (!without || !strstr(without, id))
             g_string_append_printf(to, "name %s/%s %s\n", image->name, image->kind, id);
     }
     return true;
@@ -113,7 +113,7 @@ static bool add_logs(Store *store, GString *to)
     return true;
 }
 
-/* All that the store holds now is acknowledged. @without: an image that is about to be removed, or NULL. */
+/* All that the store holds now is acknowledged. @without: IDs of images that are about to go, or NULL. */
 static void mark(Store *store, const char *without)
 {
     g_autoptr(GString) text = g_string_new("store\n");
@@ -266,12 +266,13 @@ static bool remove_image(Store *store, const char *name, GError **error)
     return true;
 }
 
-/* The older one of the two sets that @name has bytes of. */
+/* All sets of @name but the newest; after a kill there may be several. */
 static bool prune(Store *store, const char *name, GError **error)
 {
     const StoreRetention last_one = {1, -1, -1, -1};
     g_autoptr(GPtrArray) verdicts = NULL, done = NULL;
-    char id[DIGEST_HEX_SIZE] = "";
+    g_autoptr(GString) going = g_string_new("");
+    char id[DIGEST_HEX_SIZE];
 
     if (!store_prune(store, name, &last_one, true, &verdicts, error))
         return false;
@@ -279,9 +280,9 @@ static bool prune(Store *store, const char *name, GError **error)
         const StorePruneVerdict *verdict = verdicts->pdata[i];
 
         if (!verdict->stays)
-            digest_to_hex(&verdict->image->id, id);
+            g_string_append_printf(going, "%s ", digest_to_hex(&verdict->image->id, id));
     }
-    mark(store, id);
+    mark(store, going->str);
     return store_prune(store, name, &last_one, false, &done, error);
 }
 
