@@ -101,7 +101,7 @@ static bool import_oci(Store *store, OciForm form, const char *path, const char 
         uint64_t size = 0;
 
         store_image_add_layer(image, &layer->blob, &layer->recipe);
-        if (!store_blob_size(store, &layer->blob, &size, error))
+        if (!oci_layer_size(store, layer, &size, error))
             return false;
         image->size += size;
     }

@@ -245,7 +245,7 @@ static char *memo_key(const Digest *diff_id)
 {
     char hex[DIGEST_HEX_SIZE];
 
-    return g_strdup_printf("layer-gzip:%d:%s", RECIPE_ENCODER, digest_to_hex(diff_id, hex));
+    return g_strdup_printf("layer-gzip:%d:%s", RECIPE_GZIP, digest_to_hex(diff_id, hex));
 }
 
 /* The gzip digest and size of a tar with this diff_id, when some layer had it before. */
@@ -314,6 +314,7 @@ bool layer_writer_result(LayerWriter *layer, LayerResult *ret, GError **error)
 {
     LayerRecipe recipe = {
         .info = layer->result,
+        .encoder = RECIPE_GZIP,
         .segments = layer->segments,
         .literals = layer->literals->data,
         .literal_size = layer->literals->len,

@@ -38,6 +38,28 @@ bool layer_writer_result(LayerWriter *layer, LayerResult *ret, GError **error);
 void layer_writer_free(LayerWriter *layer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerWriter, layer_writer_free)
 
+/*
+ * A layer from elsewhere as a recipe: @tar_fd holds its plain tar, whose blocks go into @writer. What the layer's own bytes are, the tar or
+ * what our encoder makes of it, is known to the caller (layer_is_ours).
+ *
+ *     layer_ingest_new -> the StoreWriter's commit -> layer_ingest_result
+ *
+ * Nothing depends on the recipe before layer_ingest_result, which makes the tar again from what was stored, and compares.
+ */
+typedef struct LayerIngest LayerIngest;
+typedef struct LayerBytes {
+    bool gzip; /* our encoder's; else @blob is @diff_id */
+    Digest diff_id, blob;
+    uint64_t tar_size, size;
+} LayerBytes;
+bool layer_ingest_new(Store *store, StoreWriter *writer, int tar_fd, const LayerBytes *bytes, LayerIngest **ret, GError **error);
+bool layer_ingest_result(LayerIngest *ingest, LayerResult *ret, GError **error);
+void layer_ingest_free(LayerIngest *ingest);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerIngest, layer_ingest_free)
+
+/* Are @gzip's bytes what our encoder makes of @tar? Both are read from their start; a layer of another encoder is told by its first bytes. */
+bool layer_is_ours(int tar_fd, int gzip_fd, bool *ret, GError **error);
+
 /* Writes the layer's gzip bytes (or with @tar the uncompressed tar) to @fd, verifying the digest. */
 bool layer_write_out(Store *store, const Digest *recipe, bool tar, int fd, GError **error);
 /* The same; @progress is moved by the bytes of the uncompressed tar. */

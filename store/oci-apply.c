@@ -75,6 +75,18 @@ bool oci_open_layer(Store *store, const StoreLayerRef *ref, int *ret_fd, GError 
     return ok;
 }
 
+bool oci_layer_size(Store *store, const StoreLayerRef *layer, uint64_t *ret, GError **error)
+{
+    LayerResult info;
+
+    if (digest_is_none(&layer->recipe))
+        return store_blob_size(store, &layer->blob, ret, error);
+    if (!layer_recipe_info(store, &layer->recipe, &info, error))
+        return false;
+    *ret = info.size;
+    return true;
+}
+
 static bool read_layer(Store *store, StoreWriter *writer, const StoreLayerRef *ref, Layer **ret,
                        GError **error)
 {

@@ -18,13 +18,16 @@ bool oci_export(Store *store, const StoreImage *image, OciForm form, const char 
 /* The image as `docker load` takes it, by path: the config as it is, layers uncompressed. */
 bool docker_export(Store *store, const StoreImage *image, const char *path, GError **error);
 
-/* A parent read from "oci:DIR[:TAG]" or "oci-archive:FILE[:TAG]": layers verbatim in the store as blobs. */
+/* A parent read from "oci:DIR[:TAG]" or "oci-archive:FILE[:TAG]": layers in the store, as recipes where those bring back the very bytes. */
 typedef struct OciParent {
     Digest manifest;
     json_t *config; /* parsed config */
     Digest config_digest;
     GPtrArray *layers; /* of StoreLayerRef* */
 } OciParent;
+/* Compressed, as the manifest says it. */
+bool oci_layer_size(Store *store, const StoreLayerRef *layer, uint64_t *ret, GError **error);
+
 /* Every layer's uncompressed bytes are held against the config's diff_ids: the image ID covers them, and nothing else. */
 bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
                 GError **error);
