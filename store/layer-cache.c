@@ -285,7 +285,7 @@ uint64_t layer_cache_trim(Store *store, LayerWantedFn *wanted, void *arg)
         return 0;
     items = list_items(dirfd, &before);
     bytes = before;
-    for (guint i = items->len; wanted && i-- > 0;) {
+    for (guint i = items->len; i-- > 0;) {
         const Item *item = g_ptr_array_index(items, i);
 
         if (!wanted(&item->blob, arg) && drop(dirfd, item, &bytes))

@@ -28,7 +28,7 @@ void layer_cache_keep(LayerCacheEntry *entry);       /* after the last byte, and
 void layer_cache_entry_free(LayerCacheEntry *entry); /* without layer_cache_keep: nothing stays */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerCacheEntry, layer_cache_entry_free)
 
-/* Removes entries for which @wanted is false (NULL: none), and what is over the quota. Returns the bytes that went. */
+/* Removes entries for which @wanted is false, and what is over the quota. Returns the bytes that went. */
 typedef bool LayerWantedFn(const Digest *blob, void *arg);
 uint64_t layer_cache_trim(Store *store, LayerWantedFn *wanted, void *arg);
 

@@ -17,7 +17,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
-#include "base/log.h"
 #include "store/chunker.h"
 #include "store/deflate.h"
 #include "store/layer-recipe.h"
@@ -195,8 +194,6 @@ static bool stage_payload(LayerIngest *in, const uint8_t *data, uint64_t size, G
 
 static bool write_payloads(LayerIngest *in, GError **error)
 {
-    g_autoptr(Progress) progress = progress_new("layer", in->bytes.tar_size, true);
-
     if (in->block_count == 0)
         return true;
     if (!map_writer_new(in->writer, in->block_count * STORE_BLOCK_SIZE, NULL, &in->map, error))
@@ -208,9 +205,7 @@ static bool write_payloads(LayerIngest *in, GError **error)
         if (!interrupt_check(error) ||
             !stage_payload(in, in->data + g_array_index(in->offsets, uint64_t, i), segment->payload, error))
             return false;
-        progress_add(progress, segment->literal + segment->payload);
     }
-    progress_done(progress);
     return flush_stage(in, error) && map_writer_finish(in->map, error);
 }
 

@@ -4,7 +4,7 @@
  * by 4 KiB block) so that they share every block with disks, and brought back bit-exact.
  *
  * The gzip form is made by kiln's own frozen deflate encoder (store/deflate.c): its output is
- * part of the store's format and may never change. Layers made elsewhere are kept verbatim as blobs.
+ * part of the store's format and may never change. Layers of other encoders are kept verbatim as blobs.
  *
  * Writing: layer_writer_new on a public StoreWriter, entries in the order of the tar,
  * layer_writer_finish (which reads every payload once or twice and compresses it), and after the
@@ -21,7 +21,7 @@ typedef struct LayerResult {
     Digest diff_id; /* of the uncompressed tar */
     Digest blob;    /* of the gzip bytes: what manifests list */
     uint64_t size;  /* of the gzip bytes */
-    Digest recipe;  /* blob in the store that makes it again */
+    Digest recipe;  /* blob in the store that makes it again; digest_none: it is a blob itself */
     uint64_t tar_size;
     uint64_t new_bytes;
 } LayerResult;
@@ -31,6 +31,8 @@ bool layer_writer_new(Store *store, StoreWriter *writer, LayerWriter **ret, GErr
 bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry,
                       GError **error);
 bool layer_writer_whiteout(LayerWriter *layer, const char *path, GError **error); /* path that disappears */
+/* Before finish: compressed by zstd instead. Its bytes are nobody's promise to make again, so they are kept as they are, and there is no recipe. */
+void layer_writer_use_zstd(LayerWriter *layer);
 bool layer_writer_finish(LayerWriter *layer, GError **error);
 bool layer_writer_empty(const LayerWriter *layer); /* nothing was added */
 /* Only after the StoreWriter's commit: writes the recipe, which names the payload's map. */

@@ -35,8 +35,15 @@ void oci_parent_free(OciParent *parent);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OciParent, oci_parent_free)
 
 /* Applies the parent's layers in order to one tree (whiteouts, opaque folders, hard links). File space in
- * @writer. */
+ * @writer; without one there is none, and nothing is stored. */
 bool oci_parent_tree(Store *store, StoreWriter *writer, const OciParent *parent, Tree **ret,
                      MapWriter **ret_space, GError **error);
+
+/*
+ * The image's tree with its files' contents, of any image. An imported container image has them in its layers only: they are laid out when
+ * somebody first asks, and with @keep remembered until nobody asked for a long time; else they are the next gc's.
+ */
+bool oci_image_tree(Store *store, const StoreImage *image, bool keep, TreeStored *ret, GError **error);
+bool oci_image_load(Store *store, const StoreImage *image, Tree **ret_tree, StoreMap **ret_files, GError **error); /* the same, opened; kept */
 
 #endif
