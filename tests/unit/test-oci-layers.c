@@ -8,6 +8,7 @@
 #include "base/process.h"
 #include "base/scope.h"
 #include "store/compress.h"
+#include "store/io.h"
 #include "store/layer-cache.h"
 #include "tests/unit/oci-image-support.h"
 #include "tests/unit/store-support.h"
@@ -15,6 +16,8 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 typedef StoreFixture Fixture;
 
@@ -240,6 +243,52 @@ static void test_second_export(Fixture *f, gconstpointer data)
     assert_same_blobs(out, again);
 }
 
+/* A full disk, or one that fails, costs the copy and not the export. */
+static void test_cache_fails(Fixture *f, gconstpointer data)
+{
+    static const char *const faults[] = {"mkdir:1:EROFS", "pwrite:1:ENOSPC", "rename:1:EIO", "truncate:1:EIO"};
+    g_autoptr(StoreImage) image = make_image(f, "web", NULL);
+    g_autofree char *out = path_in(f, "out");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(faults); i++) {
+        pid_t child = fork();
+        int status;
+
+        g_assert_cmpint(child, >=, 0);
+        if (child == 0) {
+            g_setenv("KILN_TEST_FAIL", faults[i], TRUE);
+            io_fault_reload();
+            export_layout(f->store, image, out);
+            _exit(layer_cache_bytes(f->store) == 0 ? 0 : 9);
+        }
+        g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+        g_assert_cmpint(status, ==, 0);
+    }
+    export_layout(f->store, image, out);
+    g_assert_cmpuint(layer_cache_bytes(f->store), >, 0);
+}
+
+/* gc takes what no image needs, and all of it with the bake cache; then layers are made again. */
+static void test_gc(Fixture *f, gconstpointer data)
+{
+    StoreGcOptions options = {0}, all = {.drop_states = true};
+    g_autofree char *out = path_in(f, "out");
+    g_autoptr(StoreImage) image = make_image(f, "web", NULL), resolved = NULL;
+    StoreGcReport report;
+
+    export_layout(f->store, image, out);
+    g_assert_true(store_gc(f->store, &options, &report, NULL));
+    g_assert_cmpuint(layer_cache_bytes(f->store), >, 0);
+    g_assert_true(store_gc(f->store, &all, &report, NULL));
+    g_assert_cmpuint(layer_cache_bytes(f->store), ==, 0);
+    g_assert_cmpuint(report.bytes_freed, >, LAYER_CACHE_LEAST);
+    export_layout(f->store, image, out);
+    g_assert_true(store_resolve(f->store, "web", NULL, &resolved, NULL) && store_remove_image(f->store, resolved, NULL));
+    options.grace = 0;
+    g_assert_true(store_gc(f->store, &options, &report, NULL));
+    g_assert_cmpuint(layer_cache_bytes(f->store), ==, 0);
+}
+
 /* skopeo takes layouts and archives over without changing a digest, and unpacks what zstd packed. */
 static void test_skopeo(Fixture *f, gconstpointer data)
 {
@@ -280,6 +329,8 @@ int main(int argc, char **argv)
     CASE("/oci-layers/others-are-kept-as-they-are-or-as-plain-tars", test_others);
     CASE("/oci-layers/zstd-on-request", test_zstd);
     CASE("/oci-layers/second-export-is-a-copy", test_second_export);
+    CASE("/oci-layers/failing-cache-fails-no-export", test_cache_fails);
+    CASE("/oci-layers/gc-takes-kept-layers", test_gc);
     CASE("/oci-layers/skopeo-changes-no-digest", test_skopeo);
     return g_test_run();
 }
