@@ -290,60 +290,57 @@ bool layer_ingest_result(LayerIngest *in, LayerResult *ret, GError **error)
 
 /* --- whose encoder ----------------------------------------------------------------- */
 
-typedef struct Comparison {
+struct LayerProbe {
     int fd;
     uint64_t at;
     bool differs;
-} Comparison;
+    GzipWriter *gzip;
+};
 
-/* A difference ends the work as an error would. */
+/* A difference ends the encoder's work as an error would. */
 static bool compare_piece(const void *data, size_t size, void *arg, GError **error)
 {
-    Comparison *c = arg;
+    LayerProbe *probe = arg;
     uint8_t buffer[COMPARE];
     const uint8_t *made = data;
 
-    while (size && !c->differs) {
+    while (size && !probe->differs) {
         size_t part = MIN(size, sizeof buffer);
-        ssize_t n = pread(c->fd, buffer, part, (off_t)c->at);
+        ssize_t n = pread(probe->fd, buffer, part, (off_t)probe->at);
 
-        c->differs = n != (ssize_t)part || memcmp(buffer, made, part) != 0;
-        c->at += part;
+        probe->differs = n != (ssize_t)part || memcmp(buffer, made, part) != 0;
+        probe->at += part;
         made += part;
         size -= part;
     }
-    return !c->differs;
+    return !probe->differs;
 }
 
-static bool encode_again(int tar_fd, GzipWriter *gzip, const Comparison *c, GError **error)
+LayerProbe *layer_probe_new(int gzip_fd)
 {
-    g_autofree uint8_t *buffer = g_malloc(STAGE);
-    uint64_t at = 0;
-    ssize_t n;
+    LayerProbe *probe = g_new0(LayerProbe, 1);
 
-    while ((n = pread(tar_fd, buffer, STAGE, (off_t)at)) > 0) {
-        if (!interrupt_check(error))
-            return false;
-        if (!gzip_writer_push(gzip, buffer, (size_t)n, NULL))
-            return true; /* it differs */
-        at += (uint64_t)n;
-    }
-    if (n < 0)
-        return fail_errno(error, "read a layer's temporary file");
-    (void)gzip_writer_finish(gzip, NULL);
-    return true;
+    probe->fd = gzip_fd;
+    probe->gzip = gzip_writer_new(compare_piece, probe);
+    return probe;
 }
 
-bool layer_is_ours(int tar_fd, int gzip_fd, bool *ret, GError **error)
+bool layer_probe_push(LayerProbe *probe, const void *data, size_t size)
 {
-    Comparison c = {.fd = gzip_fd};
-    g_autoptr(GzipWriter) gzip = gzip_writer_new(compare_piece, &c);
+    return !probe->differs && gzip_writer_push(probe->gzip, data, size, NULL);
+}
+
+bool layer_probe_is_ours(LayerProbe *probe)
+{
     struct stat st;
 
-    if (fstat(gzip_fd, &st) < 0)
-        return fail_errno(error, "read a layer");
-    if (!encode_again(tar_fd, gzip, &c, error))
-        return false;
-    *ret = !c.differs && c.at == (uint64_t)st.st_size;
-    return true;
+    return !probe->differs && gzip_writer_finish(probe->gzip, NULL) && fstat(probe->fd, &st) == 0 && probe->at == (uint64_t)st.st_size;
+}
+
+void layer_probe_free(LayerProbe *probe)
+{
+    if (!probe)
+        return;
+    gzip_writer_free(probe->gzip);
+    g_free(probe);
 }

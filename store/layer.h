@@ -42,7 +42,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerWriter, layer_writer_free)
 
 /*
  * A layer from elsewhere as a recipe: @tar_fd holds its plain tar, whose blocks go into @writer. What the layer's own bytes are, the tar or
- * what our encoder makes of it, is known to the caller (layer_is_ours).
+ * what our encoder makes of it, is known to the caller (LayerProbe).
  *
  *     layer_ingest_new -> the StoreWriter's commit -> layer_ingest_result
  *
@@ -59,8 +59,16 @@ bool layer_ingest_result(LayerIngest *ingest, LayerResult *ret, GError **error);
 void layer_ingest_free(LayerIngest *ingest);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerIngest, layer_ingest_free)
 
-/* Are @gzip's bytes what our encoder makes of @tar? Both are read from their start; a layer of another encoder is told by its first bytes. */
-bool layer_is_ours(int tar_fd, int gzip_fd, bool *ret, GError **error);
+/*
+ * Are the bytes of @gzip_fd, read from their start, what our encoder makes of the tar that is pushed? push: false as soon as they are not, which for
+ * a layer of another encoder is within the first megabyte; is_ours: after the last byte.
+ */
+typedef struct LayerProbe LayerProbe;
+LayerProbe *layer_probe_new(int gzip_fd);
+bool layer_probe_push(LayerProbe *probe, const void *data, size_t size);
+bool layer_probe_is_ours(LayerProbe *probe);
+void layer_probe_free(LayerProbe *probe);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerProbe, layer_probe_free)
 
 /* Writes the layer's gzip bytes (or with @tar the uncompressed tar) to @fd, verifying the digest. */
 bool layer_write_out(Store *store, const Digest *recipe, bool tar, int fd, GError **error);

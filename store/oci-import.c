@@ -362,23 +362,41 @@ static bool is_compressed(const uint8_t head[10])
            memcmp(head, "\xfd" "7zXZ", 5) == 0;
 }
 
-static bool write_tar(const void *data, size_t size, void *arg, GError **error)
+typedef struct Unpacking {
+    int fd;
+    uint64_t size;
+    LayerProbe *probe;
+    bool foreign;
+} Unpacking;
+
+/* Zeroes become holes: a small layer may unpack to very many. */
+static bool take_tar(const void *data, size_t size, void *arg, GError **error)
 {
-    return file_write_full(*(int *)arg, data, size, "a layer's temporary file", error);
+    Unpacking *to = arg;
+    uint64_t at = to->size;
+
+    to->foreign = !layer_probe_push(to->probe, data, size);
+    to->size += size;
+    return !to->foreign && (bytes_are_zero(data, size) || file_pwrite_full(to->fd, data, size, at, "a layer's temporary file", error));
 }
 
-/* *ret_fd stays -1 when the layer is not our encoder's. @ret_tar_fd: what is in it. */
+/* *ret_tar_fd: what is in the layer; it stays -1 when the layer is not our encoder's. */
 static bool unpack_ours(Store *store, int gzip_fd, int *ret_tar_fd, GError **error)
 {
+    g_autoptr(LayerProbe) probe = layer_probe_new(gzip_fd);
     auto_fd int tar = -1;
-    bool ours;
+    Unpacking to = {.probe = probe};
 
     if (lseek(gzip_fd, 0, SEEK_SET) < 0)
         return fail_errno(error, "read a layer's temporary file");
-    if (!store_open_unnamed(store, &tar, error) || !tree_tar_unpack(gzip_fd, write_tar, &tar, error) ||
-        !layer_is_ours(tar, gzip_fd, &ours, error))
+    if (!store_open_unnamed(store, &tar, error))
         return false;
-    if (ours)
+    to.fd = tar;
+    if (!tree_tar_unpack(gzip_fd, take_tar, &to, error))
+        return to.foreign;
+    if (ftruncate(tar, (off_t)to.size) < 0)
+        return fail_errno(error, "write a layer's temporary file");
+    if (layer_probe_is_ours(probe))
         *ret_tar_fd = g_steal_fd(&tar);
     return true;
 }

@@ -317,23 +317,31 @@ static bool collect(const void *data, size_t size, void *arg, GError **error)
     return file_write_full(*(int *)arg, data, size, "test", error);
 }
 
+static bool is_ours(int gz, const uint8_t *bytes, size_t size)
+{
+    g_autoptr(LayerProbe) probe = layer_probe_new(gz);
+
+    for (size_t at = 0; at < size; at += 50000)
+        if (!layer_probe_push(probe, bytes + at, MIN(50000, size - at)))
+            return false;
+    return layer_probe_is_ours(probe);
+}
+
 static void test_encoder(Fixture *f, gconstpointer data)
 {
     const size_t size = 700000;
     g_autofree uint8_t *bytes = g_malloc(size);
     g_autofree char *path = g_build_filename(f->dir, "gz", NULL);
-    auto_fd int tar = -1, gz = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    auto_fd int gz = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     g_autoptr(GzipWriter) gzip = gzip_writer_new(collect, &gz);
-    bool ours;
 
     test_noise(bytes, size, 13);
-    tar = open_bytes(f, bytes, size);
     g_assert_true(gzip_writer_push(gzip, bytes, size, NULL) && gzip_writer_finish(gzip, NULL));
-    g_assert_true(layer_is_ours(tar, gz, &ours, NULL) && ours);
+    g_assert_true(is_ours(gz, bytes, size));
     g_assert_cmpint(pwrite(gz, "x", 1, 400000), ==, 1);
-    g_assert_true(layer_is_ours(tar, gz, &ours, NULL) && !ours);
+    g_assert_true(!is_ours(gz, bytes, size));
     g_assert_cmpint(ftruncate(gz, 300000), ==, 0);
-    g_assert_true(layer_is_ours(tar, gz, &ours, NULL) && !ours);
+    g_assert_true(!is_ours(gz, bytes, size));
 }
 
 #define ADD(name, fn) g_test_add("/layer-ingest/" name, Fixture, NULL, store_fixture_setup, fn, store_fixture_teardown)
