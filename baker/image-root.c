@@ -31,7 +31,7 @@ static bool load_root(Store *store, StoreImage *image /* taken */, ImageRoot **r
     root->image = image;
     if (digest_is_none(&image->tree.tree))
         return fail(error, "kiln has no list of the files in '%s': its root is no ext4 that can be read on the host", image->name);
-    if (!tree_load(store, &image->tree, &root->tree, &root->files, error))
+    if (!oci_image_load(store, image, &root->tree, &root->files, error))
         return fail_prefix(error, "the root of '%s'", image->name);
     if (strcmp(image->kind, "oci") == 0) {
         Tree *whole = root->tree;
@@ -57,6 +57,11 @@ bool image_root_of(Store *store, const StoreImage *image, ImageRoot **ret, GErro
 
     copy->id = image->id;
     copy->tree = image->tree;
+    for (guint i = 0; image->layers && i < image->layers->len; i++) {
+        const StoreLayerRef *layer = g_ptr_array_index(image->layers, i);
+
+        store_image_add_layer(copy, &layer->blob, &layer->recipe);
+    }
     return load_root(store, copy, ret, error);
 }
 

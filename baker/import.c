@@ -77,14 +77,17 @@ static bool import_disk(Store *store, const char *path, const char *name, StoreI
 
 /* --- container images --- */
 
+/* The list of files only: their contents are in the layers, and are laid out when they are needed (oci_image_tree). */
 static bool parent_tree(Store *store, const OciParent *parent, TreeStored *ret, GError **error)
 {
-    g_autoptr(StoreWriter) writer = NULL;
-    g_autoptr(MapWriter) space = NULL;
     g_autoptr(Tree) tree = NULL;
+    g_autofree char *text = NULL;
+    size_t size;
 
-    return store_writer_open(store, BLOCK_PUBLIC, &writer, error) && oci_parent_tree(store, writer, parent, &tree, &space, error) &&
-           store_writer_commit(writer, error) && tree_stored_result(store, tree, space, ret, error);
+    if (!oci_parent_tree(store, NULL, parent, &tree, NULL, error))
+        return false;
+    text = tree_to_text(tree, &size);
+    return store_blob_put(store, text, size, &ret->tree, error);
 }
 
 static bool import_oci(Store *store, OciForm form, const char *path, const char *name, StoreImage **ret, GError **error)
@@ -101,7 +104,7 @@ static bool import_oci(Store *store, OciForm form, const char *path, const char 
         uint64_t size = 0;
 
         store_image_add_layer(image, &layer->blob, &layer->recipe);
-        if (!store_blob_size(store, &layer->blob, &size, error))
+        if (!oci_layer_size(store, layer, &size, error))
             return false;
         image->size += size;
     }

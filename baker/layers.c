@@ -27,6 +27,7 @@
 #define LAYERS_MAX 512
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define LAYER_MEDIA_TYPE "application/vnd.oci.image.layer.v1.tar+gzip"
+#define ZSTD_MEDIA_TYPE "application/vnd.oci.image.layer.v1.tar+zstd"
 #define CONFIG_MEDIA_TYPE "application/vnd.oci.image.config.v1+json"
 #define MANIFEST_MEDIA_TYPE "application/vnd.oci.image.manifest.v1+json"
 
@@ -168,10 +169,12 @@ static void cut_add_whiteout(Cut *cut, const char *path)
     g_free(folder);
 }
 
-static bool cut_write(Cut *cut, Store *store, StoreWriter *writer, GError **error)
+static bool cut_write(Cut *cut, Store *store, StoreWriter *writer, bool zstd, GError **error)
 {
     if (!layer_writer_new(store, writer, &cut->writer, error))
         return false;
+    if (zstd)
+        layer_writer_use_zstd(cut->writer);
     for (size_t i = 0; i < tree_count(cut->tree); i++) {
         const TreeEntry *entry = tree_nth(cut->tree, i);
         const GPtrArray *gone = g_hash_table_lookup(cut->whiteouts, entry->path);
@@ -353,6 +356,11 @@ static void plan_whole(LayersResult *result, const LayersSpec *spec, Tree *tree,
     keep_cut(result, rest);
 }
 
+static bool uses_zstd(const LayersResult *result)
+{
+    return g_strcmp0(json_string_value(json_object_get(result->args, "compression")), "zstd") == 0;
+}
+
 static bool has_content(Tree *tree)
 {
     return tree && tree_count(tree) > 1; /* the root folder alone is nothing */
@@ -382,7 +390,7 @@ bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, Lay
     for (guint i = 0; i < result->cuts->len; i++) {
         Cut *cut = g_ptr_array_index(result->cuts, i);
 
-        if (!cut_write(cut, store, writer, error))
+        if (!cut_write(cut, store, writer, uses_zstd(result), error))
             return false;
         cut->tree = NULL; /* ours ends here */
         cut->files = NULL;
@@ -405,7 +413,7 @@ void layers_result_free(LayersResult *result)
 /* --- arguments ------------------------------------------------------------------------------ */
 
 static const char *const arguments[] = {"entrypoint", "cmd",    "env",     "expose",      "workdir",
-                                        "user",       "labels", "volumes", "stop_signal", NULL};
+                                        "user",       "labels", "volumes", "stop_signal", "compression", NULL};
 
 /* "80", "80/tcp": returns "80/tcp", or NULL. */
 static char *port_text(const json_t *port)
@@ -558,6 +566,9 @@ static bool check_argument(const char *name, json_t *value, GError **error)
                              name);
         return true;
     }
+    if (strcmp(name, "compression") == 0)
+        return g_strcmp0(json_string_value(value), "gzip") == 0 || g_strcmp0(json_string_value(value), "zstd") == 0 ||
+               fail_code(error, KILN_ERROR_USAGE, "'compression' is \"gzip\" or \"zstd\"");
     return check_strings(value, name, error);
 }
 
@@ -874,7 +885,7 @@ bool layers_finish(Store *store, LayersResult *result, StoreImage *image, GError
 
         if (!layer_writer_result(cut->writer, &made[i], error))
             return false;
-        json_array_append_new(layers, descriptor(LAYER_MEDIA_TYPE, &made[i].blob, made[i].size));
+        json_array_append_new(layers, descriptor(uses_zstd(result) ? ZSTD_MEDIA_TYPE : LAYER_MEDIA_TYPE, &made[i].blob, made[i].size));
         store_image_add_layer(image, &made[i].blob, &made[i].recipe);
         image->size += made[i].size;
     }

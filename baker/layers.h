@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "store/store.h"
 
-/* Arguments of `output "oci"`: entrypoint, cmd, env, expose, workdir, user, labels, volumes, stop_signal. */
+/* Arguments of `output "oci"`: entrypoint, cmd, env, expose, workdir, user, labels, volumes, stop_signal, compression. */
 bool layers_check_output_args(const json_t *args, const char **ret_argument, GError **error);
 
 typedef struct LayersSpec {

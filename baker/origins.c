@@ -204,14 +204,17 @@ static bool keep_packages(Store *store, Tree *tree, StoreMap *files, const char 
     return true;
 }
 
+/* What has to be laid out for it, which is an imported container's contents, is not kept. */
 bool origins_keep_packages(Store *store, GPtrArray *images, GHashTable *inputs, GError **error)
 {
-    const TreeStored *stored = &((StoreImage *)images->pdata[0])->tree;
+    const StoreImage *image = images->pdata[0];
     g_autoptr(Tree) tree = NULL;
     g_autoptr(StoreMap) files = NULL;
+    TreeStored stored;
 
-    return digest_is_none(&stored->tree) ||
-           (tree_load(store, stored, &tree, &files, error) && keep_packages(store, tree, files, NULL, images, inputs, error));
+    return digest_is_none(&image->tree.tree) ||
+           (oci_image_tree(store, image, false, &stored, error) && tree_load(store, &stored, &tree, &files, error) &&
+            keep_packages(store, tree, files, NULL, images, inputs, error));
 }
 
 bool origins_keep(Store *store, GPtrArray *chains, GPtrArray *images, GHashTable *inputs, GError **error)
@@ -264,7 +267,7 @@ bool origins_packages(Store *store, const StoreImage *image, PackageList **ret, 
         return package_list_from_json(list, ret, error);
     if (digest_is_none(&image->tree.tree))
         return package_list_from_json(NULL, ret, error);
-    return tree_load(store, &image->tree, &tree, &files, error) && package_db_read(tree, files, ret, error);
+    return oci_image_load(store, image, &tree, &files, error) && package_db_read(tree, files, ret, error);
 }
 
 static const json_t *step_with(const json_t *origins, const char *path)

@@ -149,7 +149,8 @@ static bool container_state(const SourceContext *context, const StoreImage *imag
 {
     RenderSpec spec = {.name = context->name, .other_order = context->other_order, .epoch = state->epoch, .bootable = false, .size = size};
 
-    state->tree = image->tree;
+    if (!oci_image_tree(context->store, image, true, &state->tree, error))
+        return false;
     return source_render(context, &spec, state, error);
 }
 

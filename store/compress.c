@@ -164,3 +164,67 @@ bool decompress_fd(int fd, DecompressFn *fn, void *arg, const char *what, GError
     g_free(s.out);
     return ok;
 }
+
+/* --- a stream of our own --- */
+
+struct ZstdWriter {
+    ZSTD_CCtx *ctx;
+    DecompressFn *out;
+    void *arg;
+    size_t room;
+    uint8_t *buffer;
+};
+
+/* One worker at least: without any, libzstd works another way and makes other bytes. A libzstd without threads refuses, and works without. */
+ZstdWriter *zstd_writer_new(uint64_t plain_size, DecompressFn *out, void *arg)
+{
+    ZstdWriter *z = g_new0(ZstdWriter, 1);
+
+    z->ctx = ZSTD_createCCtx();
+    g_assert(z->ctx);
+    (void)ZSTD_CCtx_setParameter(z->ctx, ZSTD_c_compressionLevel, COMPRESS_LEVEL);
+    (void)ZSTD_CCtx_setParameter(z->ctx, ZSTD_c_checksumFlag, 1);
+    (void)ZSTD_CCtx_setParameter(z->ctx, ZSTD_c_nbWorkers, (int)CLAMP(g_get_num_processors(), 1, 16));
+    (void)ZSTD_CCtx_setPledgedSrcSize(z->ctx, plain_size);
+    z->out = out;
+    z->arg = arg;
+    z->room = ZSTD_CStreamOutSize();
+    z->buffer = g_malloc(z->room);
+    return z;
+}
+
+static bool zstd_run(ZstdWriter *z, const void *data, size_t size, ZSTD_EndDirective end, GError **error)
+{
+    ZSTD_inBuffer in = {data, size, 0};
+    size_t left;
+
+    do {
+        ZSTD_outBuffer out = {z->buffer, z->room, 0};
+
+        left = ZSTD_compressStream2(z->ctx, &out, &in, end);
+        if (ZSTD_isError(left))
+            return fail(error, "zstd: %s", ZSTD_getErrorName(left));
+        if (out.pos > 0 && !z->out(z->buffer, out.pos, z->arg, error))
+            return false;
+    } while (end == ZSTD_e_end ? left > 0 : in.pos < in.size);
+    return true;
+}
+
+bool zstd_writer_push(ZstdWriter *z, const void *data, size_t size, GError **error)
+{
+    return size == 0 || zstd_run(z, data, size, ZSTD_e_continue, error);
+}
+
+bool zstd_writer_finish(ZstdWriter *z, GError **error)
+{
+    return zstd_run(z, NULL, 0, ZSTD_e_end, error);
+}
+
+void zstd_writer_free(ZstdWriter *z)
+{
+    if (!z)
+        return;
+    (void)ZSTD_freeCCtx(z->ctx);
+    g_free(z->buffer);
+    g_free(z);
+}

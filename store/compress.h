@@ -36,4 +36,12 @@ bool compress_plain_size(const void *data, size_t size, uint64_t *ret);
 typedef bool DecompressFn(const void *data, size_t size, void *arg, GError **error);
 bool decompress_fd(int fd, DecompressFn *fn, void *arg, const char *what, GError **error);
 
+/* The other way: one frame with a checksum, by all processors; their number does not change the bytes, another libzstd may. */
+typedef struct ZstdWriter ZstdWriter;
+ZstdWriter *zstd_writer_new(uint64_t plain_size, DecompressFn *out, void *arg);
+bool zstd_writer_push(ZstdWriter *z, const void *data, size_t size, GError **error);
+bool zstd_writer_finish(ZstdWriter *z, GError **error); /* once, after exactly @plain_size bytes */
+void zstd_writer_free(ZstdWriter *z);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZstdWriter, zstd_writer_free)
+
 #endif

@@ -15,6 +15,7 @@
  *   blobs/ab/       whole files, named by the SHA-256 of their plain bytes; with
  *                   ".zst" behind the name the file is one zstd frame of those bytes
  *   ledger/head     which blobs state.db was written out to: see store/ledger.h
+ *   cache/          layers made for an export, may be deleted at any time
  *   index/blocks    block index: derived, may be deleted at any time
  *   tmp/ID/         what one process is writing; tmp/ID/owner is locked while it lives
  *

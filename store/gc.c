@@ -18,6 +18,7 @@
 #include "store/blob.h"
 #include "store/image-private.h"
 #include "store/io.h"
+#include "store/layer-cache.h"
 #include "store/ledger.h"
 #include "store/reach.h"
 #include "store/repack.h"
@@ -285,6 +286,16 @@ static bool collect(Gc *gc, GError **error)
            in_transaction(gc, revive_and_sweep, error) && repack(gc, error);
 }
 
+/* Layers of images that are there; with the bake cache, this one goes whole. */
+static bool layer_is_wanted(const Digest *blob, void *arg)
+{
+    const Gc *gc = arg;
+    int64_t count;
+
+    return !gc->options->drop_states &&
+           (!database_int(gc->db, 0, &count, NULL, "SELECT count(*) FROM recipe WHERE layer = ?1", "d", blob) || count > 0);
+}
+
 static int64_t young_limit(const StoreGcOptions *options)
 {
     double grace = options->grace < 0 ? DEFAULT_GRACE : options->grace;
@@ -306,6 +317,8 @@ bool store_gc(Store *store, const StoreGcOptions *options, StoreGcReport *ret, G
     store_lease_release(g_steal_pointer(&store->lease));
     if (!(options->dry_run ? rehearse(&gc, error) : collect(&gc, error)))
         return false;
+    if (!options->dry_run)
+        report.bytes_freed += layer_cache_trim(store, layer_is_wanted, &gc);
     *ret = report;
     return true;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Brings layers back: the recipe's literal bytes and the payload's blocks become the tar,
- * the frozen encoder makes the gzip bytes, and both digests are held against the recipe.
+ * the frozen encoder makes the gzip bytes, and both digests are held against the recipe. Gzip bytes are kept in a
+ * bounded cache (store/layer-cache.h).
  */
 #include "store/layer.h"
 
@@ -9,7 +10,9 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/scope.h"
 #include "store/deflate.h"
+#include "store/layer-cache.h"
 #include "store/layer-recipe.h"
 
 #include <string.h>
@@ -20,6 +23,7 @@ typedef struct Output {
     int fd;
     DigestStream *digest;
     uint64_t size;
+    LayerCacheEntry *keep; /* may be NULL */
 } Output;
 
 static bool load(Store *store, const Digest *digest, LayerRecipe **ret, GError **error)
@@ -38,6 +42,7 @@ static bool output_put(const void *data, size_t size, void *arg, GError **error)
 
     digest_stream_update(output->digest, data, size);
     output->size += size;
+    layer_cache_put(output->keep, data, size);
     return file_write_full(output->fd, data, size, "layer", error);
 }
 
@@ -84,30 +89,59 @@ static bool put_segments(const LayerRecipe *recipe, StoreMap *map, Output *outpu
     return !gzip || gzip_writer_finish(gzip, error);
 }
 
-bool layer_write_out_watched(Store *store, const Digest *digest, bool tar, int fd, Progress *progress,
-                             GError **error)
+static bool make(Store *store, const LayerRecipe *recipe, bool tar, Output *output, Progress *progress, GError **error)
 {
-    g_autoptr(LayerRecipe) recipe = NULL;
-    g_autoptr(StoreMap) map = NULL;
     g_autoptr(DigestStream) stream = digest_stream_new();
-    Output output = {fd, stream, 0};
-    g_autoptr(GzipWriter) gzip = tar ? NULL : gzip_writer_new(output_put, &output);
+    g_autoptr(GzipWriter) gzip = tar ? NULL : gzip_writer_new(output_put, output);
+    g_autoptr(StoreMap) map = NULL;
     Digest made;
     char hex[DIGEST_HEX_SIZE];
 
-    if (!load(store, digest, &recipe, error))
-        return false;
+    output->digest = stream;
     if (!digest_is_none(&recipe->map) && !store_map_open(store, &recipe->map, &map, error))
         return false;
-    if (!put_segments(recipe, map, &output, gzip, progress, error))
+    if (!put_segments(recipe, map, output, gzip, progress, error))
         return false;
     digest_stream_final(stream, &made);
-    if (!digest_equal(&made, tar ? &recipe->info.diff_id : &recipe->info.blob))
-        return fail(
-            error,
-            "layer %.12s does not come back as it was made: the store is damaged (kiln fsck tells where)",
-            digest_to_hex(&recipe->info.blob, hex));
+    return digest_equal(&made, tar ? &recipe->info.diff_id : &recipe->info.blob) ||
+           fail(error, "layer %.12s does not come back as it was made: the store is damaged (kiln fsck tells where)",
+                digest_to_hex(&recipe->info.blob, hex));
+}
+
+static bool copy_cached(int from, int to, const LayerRecipe *recipe, Progress *progress, GError **error)
+{
+    if (!file_copy_stream(from, to, recipe->info.size, "layer", error))
+        return false;
+    progress_add(progress, recipe->info.tar_size);
     return true;
+}
+
+/* Compressing is what costs: what was made for one is kept for the next. */
+static bool write_gzip(Store *store, const LayerRecipe *recipe, int fd, Progress *progress, GError **error)
+{
+    g_autoptr(LayerCacheEntry) keep = NULL;
+    auto_fd int cached = -1;
+    Output output = {.fd = fd};
+
+    if (layer_cache_find(store, &recipe->info.blob, recipe->info.size, &cached))
+        return copy_cached(cached, fd, recipe, progress, error);
+    output.keep = keep = layer_cache_begin(store, &recipe->info.blob, recipe->info.size);
+    if (!make(store, recipe, false, &output, progress, error))
+        return false;
+    layer_cache_keep(keep);
+    return true;
+}
+
+bool layer_write_out_watched(Store *store, const Digest *digest, bool tar, int fd, Progress *progress, GError **error)
+{
+    g_autoptr(LayerRecipe) recipe = NULL;
+    Output output = {.fd = fd};
+
+    if (!load(store, digest, &recipe, error))
+        return false;
+    if (tar || recipe->encoder == RECIPE_PLAIN)
+        return make(store, recipe, true, &output, progress, error);
+    return write_gzip(store, recipe, fd, progress, error);
 }
 
 bool layer_write_out(Store *store, const Digest *digest, bool tar, int fd, GError **error)

@@ -15,7 +15,7 @@ GByteArray *layer_recipe_encode(const LayerRecipe *recipe)
     uint8_t head[RECIPE_HEADER_SIZE] = {0};
 
     memcpy(head, RECIPE_MAGIC, 8);
-    put_le32(head + 8, RECIPE_ENCODER);
+    put_le32(head + 8, recipe->encoder);
     memcpy(head + 16, recipe->info.diff_id.bytes, DIGEST_SIZE);
     memcpy(head + 48, recipe->info.blob.bytes, DIGEST_SIZE);
     put_le64(head + 80, recipe->info.size);
@@ -72,6 +72,13 @@ static bool read_segments(LayerRecipe *recipe, const uint8_t *at, const uint8_t 
            total == recipe->info.tar_size;
 }
 
+/* A plain tar is its own blob. */
+static bool fits_encoder(const LayerRecipe *recipe)
+{
+    return recipe->encoder != RECIPE_PLAIN ||
+           (digest_equal(&recipe->info.blob, &recipe->info.diff_id) && recipe->info.size == recipe->info.tar_size);
+}
+
 bool layer_recipe_decode(GBytes *blob, LayerRecipe **ret, GError **error)
 {
     g_autoptr(LayerRecipe) recipe = g_new0(LayerRecipe, 1);
@@ -80,9 +87,9 @@ bool layer_recipe_decode(GBytes *blob, LayerRecipe **ret, GError **error)
 
     if (size < RECIPE_HEADER_SIZE || memcmp(head, RECIPE_MAGIC, 8) != 0)
         return fail(error, "the blob is no layer recipe");
-    if (get_le32(head + 8) != RECIPE_ENCODER)
-        return fail(error, "the layer's encoder %u is not known: it was made by a newer kiln",
-                    get_le32(head + 8));
+    recipe->encoder = get_le32(head + 8);
+    if (recipe->encoder > RECIPE_GZIP)
+        return fail(error, "the layer's encoder %u is not known: it was made by a newer kiln", recipe->encoder);
     recipe->blob = g_bytes_ref(blob);
     recipe->segments = g_array_new(FALSE, FALSE, sizeof(RecipeSegment));
     memcpy(recipe->info.diff_id.bytes, head + 16, DIGEST_SIZE);
@@ -91,7 +98,7 @@ bool layer_recipe_decode(GBytes *blob, LayerRecipe **ret, GError **error)
     recipe->info.tar_size = get_le64(head + 88);
     memcpy(recipe->map.bytes, head + 96, DIGEST_SIZE);
     recipe->literal_size = get_le64(head + 136);
-    if (!read_segments(recipe, head + RECIPE_HEADER_SIZE, head + size, get_le64(head + 128)))
+    if (!read_segments(recipe, head + RECIPE_HEADER_SIZE, head + size, get_le64(head + 128)) || !fits_encoder(recipe))
         return fail(error, "the layer recipe is damaged");
     *ret = g_steal_pointer(&recipe);
     return true;

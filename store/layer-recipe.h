@@ -10,8 +10,9 @@
  * map) literal bytes: headers, padding and end of the tar, in order
  *
  * Numbers are little-endian. A segment stands for its literal bytes and then its payload, which starts on a
- * block of the payload map. "encoder" is 1: store/deflate.c. The payload map is all zero when no member has
- * content.
+ * block of the payload map. A member may have several segments: one for each piece of it that was cut by its content (store/layer-ingest.c).
+ * "encoder" says how the layer's bytes come from the tar: 1 is the gzip of store/deflate.c, 0 is the tar as it is, whose digest and size then
+ * stand twice. The payload map is all zero when no member has content.
  */
 #ifndef KILN_STORE_LAYER_RECIPE_H
 #define KILN_STORE_LAYER_RECIPE_H
@@ -19,7 +20,8 @@
 #include "store/layer.h"
 
 #define RECIPE_MAGIC "KILNLYR1"
-#define RECIPE_ENCODER 1
+#define RECIPE_PLAIN 0
+#define RECIPE_GZIP 1
 #define RECIPE_HEADER_SIZE 144
 #define RECIPE_MAX (1u << 30)
 
@@ -29,6 +31,7 @@ typedef struct RecipeSegment {
 
 typedef struct LayerRecipe {
     LayerResult info; /* recipe and new_bytes are not set */
+    uint32_t encoder;
     Digest map;
     GArray *segments; /* of RecipeSegment */
     GBytes *blob;     /* keeps @literals alive */

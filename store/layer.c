@@ -11,8 +11,11 @@
 #include "store/layer.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/scope.h"
+#include "store/compress.h"
 #include "store/deflate.h"
 #include "store/image.h"
 #include "store/layer-recipe.h"
@@ -43,7 +46,9 @@ struct LayerWriter {
     GHashTable *blocks;     /* Digest of a content -> its first block in the payload map, plus 1 */
     GHashTable *maps;       /* StoreMaps held */
     uint64_t block_count;
-    MapWriter *map; /* NULL when nothing has content */
+    MapWriter *map; /* NULL when nothing has content, and with zstd */
+    bool zstd;
+    int zstd_fd; /* the compressed layer, until the blob is written */
     bool finished;
     LayerResult result;
 };
@@ -51,7 +56,15 @@ struct LayerWriter {
 typedef struct Compressed {
     DigestStream *digest;
     uint64_t size;
+    int fd; /* -1: only counted */
 } Compressed;
+
+/* Where the tar's bytes go; NULL for what is not wanted. */
+typedef struct Sinks {
+    DigestStream *digest;
+    GzipWriter *gzip;
+    ZstdWriter *zstd;
+} Sinks;
 
 bool layer_writer_new(Store *store, StoreWriter *writer, LayerWriter **ret, GError **error)
 {
@@ -59,6 +72,7 @@ bool layer_writer_new(Store *store, StoreWriter *writer, LayerWriter **ret, GErr
 
     layer->store = store;
     layer->writer = writer;
+    layer->zstd_fd = -1;
     layer->literals = g_byte_array_new();
     layer->segments = g_array_new(FALSE, FALSE, sizeof(RecipeSegment));
     layer->payloads = g_array_new(FALSE, FALSE, sizeof(Payload));
@@ -78,7 +92,14 @@ void layer_writer_free(LayerWriter *layer)
     g_hash_table_unref(layer->blocks);
     g_hash_table_unref(layer->maps);
     map_writer_free(layer->map);
+    scope_close_fd(&layer->zstd_fd);
     g_free(layer);
+}
+
+void layer_writer_use_zstd(LayerWriter *layer)
+{
+    assert(!layer->finished);
+    layer->zstd = true;
 }
 
 bool layer_writer_empty(const LayerWriter *layer)
@@ -199,9 +220,15 @@ static bool make_map(LayerWriter *layer, GError **error)
     return map_writer_finish(layer->map, error);
 }
 
-/* Hands the tar's bytes to @digest, or to @gzip when given. */
-static bool stream_tar(const LayerWriter *layer, DigestStream *digest, GzipWriter *gzip, Progress *progress,
-                       GError **error)
+static bool put_tar(const Sinks *sinks, const void *data, size_t size, GError **error)
+{
+    if (sinks->digest)
+        digest_stream_update(sinks->digest, data, size);
+    return (!sinks->gzip || gzip_writer_push(sinks->gzip, data, size, error)) &&
+           (!sinks->zstd || zstd_writer_push(sinks->zstd, data, size, error));
+}
+
+static bool stream_tar(const LayerWriter *layer, const Sinks *sinks, Progress *progress, GError **error)
 {
     g_autofree uint8_t *buffer = g_malloc(PIECE);
     const uint8_t *literals = layer->literals->data;
@@ -210,21 +237,15 @@ static bool stream_tar(const LayerWriter *layer, DigestStream *digest, GzipWrite
         const RecipeSegment *segment = &g_array_index(layer->segments, RecipeSegment, i);
         const Payload *payload = &g_array_index(layer->payloads, Payload, i);
 
-        if (gzip && !gzip_writer_push(gzip, literals, segment->literal, error))
+        if (!put_tar(sinks, literals, segment->literal, error))
             return false;
-        if (digest)
-            digest_stream_update(digest, literals, segment->literal);
         literals += segment->literal;
         for (uint64_t done = 0; done < segment->payload;) {
             size_t n = (size_t)MIN(segment->payload - done, PIECE);
 
-            if (!interrupt_check(error) ||
-                !store_map_pread(payload->from, buffer, n, payload->offset + done, error))
+            if (!interrupt_check(error) || !store_map_pread(payload->from, buffer, n, payload->offset + done, error) ||
+                !put_tar(sinks, buffer, n, error))
                 return false;
-            if (gzip && !gzip_writer_push(gzip, buffer, n, error))
-                return false;
-            if (digest)
-                digest_stream_update(digest, buffer, n);
             done += n;
         }
         progress_add(progress, segment->literal + segment->payload);
@@ -238,14 +259,14 @@ static bool count_compressed(const void *data, size_t size, void *arg, GError **
 
     digest_stream_update(compressed->digest, data, size);
     compressed->size += size;
-    return true;
+    return compressed->fd < 0 || file_write_full(compressed->fd, data, size, "a layer's temporary file", error);
 }
 
 static char *memo_key(const Digest *diff_id)
 {
     char hex[DIGEST_HEX_SIZE];
 
-    return g_strdup_printf("layer-gzip:%d:%s", RECIPE_ENCODER, digest_to_hex(diff_id, hex));
+    return g_strdup_printf("layer-gzip:%d:%s", RECIPE_GZIP, digest_to_hex(diff_id, hex));
 }
 
 /* The gzip digest and size of a tar with this diff_id, when some layer had it before. */
@@ -278,11 +299,11 @@ static void remember(const LayerWriter *layer)
 static bool compress(LayerWriter *layer, GError **error)
 {
     g_autoptr(DigestStream) stream = digest_stream_new();
-    Compressed compressed = {stream, 0};
+    Compressed compressed = {stream, 0, -1};
     g_autoptr(GzipWriter) gzip = gzip_writer_new(count_compressed, &compressed);
     g_autoptr(Progress) progress = progress_new("layer", layer->result.tar_size, true);
 
-    if (!stream_tar(layer, NULL, gzip, progress, error) || !gzip_writer_finish(gzip, error))
+    if (!stream_tar(layer, &(Sinks){.gzip = gzip}, progress, error) || !gzip_writer_finish(gzip, error))
         return false;
     digest_stream_final(stream, &layer->result.blob);
     layer->result.size = compressed.size;
@@ -291,22 +312,60 @@ static bool compress(LayerWriter *layer, GError **error)
     return true;
 }
 
-bool layer_writer_finish(LayerWriter *layer, GError **error)
+/* Both digests in one go. */
+static bool compress_zstd(LayerWriter *layer, GError **error)
+{
+    g_autoptr(DigestStream) plain = digest_stream_new(), packed = digest_stream_new();
+    Compressed compressed = {packed, 0, -1};
+    g_autoptr(ZstdWriter) zstd = zstd_writer_new(layer->result.tar_size, count_compressed, &compressed);
+    g_autoptr(Progress) progress = progress_new("layer", layer->result.tar_size, true);
+
+    if (!store_open_unnamed(layer->store, &layer->zstd_fd, error))
+        return false;
+    compressed.fd = layer->zstd_fd;
+    if (!stream_tar(layer, &(Sinks){.digest = plain, .zstd = zstd}, progress, error) || !zstd_writer_finish(zstd, error))
+        return false;
+    digest_stream_final(plain, &layer->result.diff_id);
+    digest_stream_final(packed, &layer->result.blob);
+    layer->result.size = compressed.size;
+    progress_done(progress);
+    return true;
+}
+
+static bool compress_gzip(LayerWriter *layer, GError **error)
 {
     g_autoptr(DigestStream) stream = digest_stream_new();
 
+    if (!make_map(layer, error) || !stream_tar(layer, &(Sinks){.digest = stream}, NULL, error))
+        return false;
+    digest_stream_final(stream, &layer->result.diff_id);
+    return remembered(layer) || compress(layer, error);
+}
+
+bool layer_writer_finish(LayerWriter *layer, GError **error)
+{
     assert(!layer->finished);
     append_zeroes(layer, TAR_END_SIZE);
     add_segment(layer, 0, 0, NULL, 0);
     for (guint i = 0; i < layer->segments->len; i++)
         layer->result.tar_size += g_array_index(layer->segments, RecipeSegment, i).literal +
                                   g_array_index(layer->segments, RecipeSegment, i).payload;
-    if (!make_map(layer, error) || !stream_tar(layer, stream, NULL, NULL, error))
-        return false;
-    digest_stream_final(stream, &layer->result.diff_id);
-    if (!remembered(layer) && !compress(layer, error))
+    if (!(layer->zstd ? compress_zstd : compress_gzip)(layer, error))
         return false;
     layer->finished = true;
+    return true;
+}
+
+static bool zstd_result(LayerWriter *layer, LayerResult *ret, GError **error)
+{
+    Digest blob;
+
+    if (!store_blob_put_file(layer->store, layer->zstd_fd, &blob, NULL, error))
+        return fail_prefix(error, "layer");
+    if (!digest_equal(&blob, &layer->result.blob))
+        return fail(error, "a layer's temporary file changed while it was read");
+    layer->result.new_bytes = layer->result.size;
+    *ret = layer->result;
     return true;
 }
 
@@ -314,6 +373,7 @@ bool layer_writer_result(LayerWriter *layer, LayerResult *ret, GError **error)
 {
     LayerRecipe recipe = {
         .info = layer->result,
+        .encoder = RECIPE_GZIP,
         .segments = layer->segments,
         .literals = layer->literals->data,
         .literal_size = layer->literals->len,
@@ -322,6 +382,8 @@ bool layer_writer_result(LayerWriter *layer, LayerResult *ret, GError **error)
     g_autoptr(GByteArray) bytes = NULL;
 
     assert(layer->finished);
+    if (layer->zstd)
+        return zstd_result(layer, ret, error);
     if (layer->map)
         map_writer_result(layer->map, &map);
     recipe.map = map.digest;

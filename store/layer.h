@@ -4,7 +4,7 @@
  * by 4 KiB block) so that they share every block with disks, and brought back bit-exact.
  *
  * The gzip form is made by kiln's own frozen deflate encoder (store/deflate.c): its output is
- * part of the store's format and may never change. Layers made elsewhere are kept verbatim as blobs.
+ * part of the store's format and may never change. Layers of other encoders are kept verbatim as blobs.
  *
  * Writing: layer_writer_new on a public StoreWriter, entries in the order of the tar,
  * layer_writer_finish (which reads every payload once or twice and compresses it), and after the
@@ -21,7 +21,7 @@ typedef struct LayerResult {
     Digest diff_id; /* of the uncompressed tar */
     Digest blob;    /* of the gzip bytes: what manifests list */
     uint64_t size;  /* of the gzip bytes */
-    Digest recipe;  /* blob in the store that makes it again */
+    Digest recipe;  /* blob in the store that makes it again; digest_none: it is a blob itself */
     uint64_t tar_size;
     uint64_t new_bytes;
 } LayerResult;
@@ -31,12 +31,44 @@ bool layer_writer_new(Store *store, StoreWriter *writer, LayerWriter **ret, GErr
 bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry,
                       GError **error);
 bool layer_writer_whiteout(LayerWriter *layer, const char *path, GError **error); /* path that disappears */
+/* Before finish: compressed by zstd instead. Its bytes are nobody's promise to make again, so they are kept as they are, and there is no recipe. */
+void layer_writer_use_zstd(LayerWriter *layer);
 bool layer_writer_finish(LayerWriter *layer, GError **error);
 bool layer_writer_empty(const LayerWriter *layer); /* nothing was added */
 /* Only after the StoreWriter's commit: writes the recipe, which names the payload's map. */
 bool layer_writer_result(LayerWriter *layer, LayerResult *ret, GError **error);
 void layer_writer_free(LayerWriter *layer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerWriter, layer_writer_free)
+
+/*
+ * A layer from elsewhere as a recipe: @tar_fd holds its plain tar, whose blocks go into @writer. What the layer's own bytes are, the tar or
+ * what our encoder makes of it, is known to the caller (LayerProbe).
+ *
+ *     layer_ingest_new -> the StoreWriter's commit -> layer_ingest_result
+ *
+ * Nothing depends on the recipe before layer_ingest_result, which makes the tar again from what was stored, and compares.
+ */
+typedef struct LayerIngest LayerIngest;
+typedef struct LayerBytes {
+    bool gzip; /* our encoder's; else @blob is @diff_id */
+    Digest diff_id, blob;
+    uint64_t tar_size, size;
+} LayerBytes;
+bool layer_ingest_new(Store *store, StoreWriter *writer, int tar_fd, const LayerBytes *bytes, LayerIngest **ret, GError **error);
+bool layer_ingest_result(LayerIngest *ingest, LayerResult *ret, GError **error);
+void layer_ingest_free(LayerIngest *ingest);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerIngest, layer_ingest_free)
+
+/*
+ * Are the bytes of @gzip_fd, read from their start, what our encoder makes of the tar that is pushed? push: false as soon as they are not, which for
+ * a layer of another encoder is within the first megabyte; is_ours: after the last byte.
+ */
+typedef struct LayerProbe LayerProbe;
+LayerProbe *layer_probe_new(int gzip_fd);
+bool layer_probe_push(LayerProbe *probe, const void *data, size_t size);
+bool layer_probe_is_ours(LayerProbe *probe);
+void layer_probe_free(LayerProbe *probe);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerProbe, layer_probe_free)
 
 /* Writes the layer's gzip bytes (or with @tar the uncompressed tar) to @fd, verifying the digest. */
 bool layer_write_out(Store *store, const Digest *recipe, bool tar, int fd, GError **error);

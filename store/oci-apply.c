@@ -75,6 +75,18 @@ bool oci_open_layer(Store *store, const StoreLayerRef *ref, int *ret_fd, GError 
     return ok;
 }
 
+bool oci_layer_size(Store *store, const StoreLayerRef *layer, uint64_t *ret, GError **error)
+{
+    LayerResult info;
+
+    if (digest_is_none(&layer->recipe))
+        return store_blob_size(store, &layer->blob, ret, error);
+    if (!layer_recipe_info(store, &layer->recipe, &info, error))
+        return false;
+    *ret = info.size;
+    return true;
+}
+
 static bool read_layer(Store *store, StoreWriter *writer, const StoreLayerRef *ref, Layer **ret,
                        GError **error)
 {
@@ -94,12 +106,13 @@ static bool read_layer(Store *store, StoreWriter *writer, const StoreLayerRef *r
     return true;
 }
 
-static bool read_layers(Store *store, const OciParent *parent, GPtrArray *layers, GError **error)
+/* @contents false: trees only, nothing is stored. */
+static bool read_layers(Store *store, const OciParent *parent, bool contents, GPtrArray *layers, GError **error)
 {
     g_autoptr(StoreWriter) writer = NULL;
     uint64_t base = 0;
 
-    if (!store_writer_open(store, BLOCK_PUBLIC, &writer, error))
+    if (contents && !store_writer_open(store, BLOCK_PUBLIC, &writer, error))
         return false;
     for (guint i = 0; i < parent->layers->len; i++) {
         Layer *layer;
@@ -108,9 +121,9 @@ static bool read_layers(Store *store, const OciParent *parent, GPtrArray *layers
             return fail_prefix(error, "layer %u", i + 1);
         g_ptr_array_add(layers, layer);
     }
-    if (!store_writer_commit(writer, error))
+    if (writer && !store_writer_commit(writer, error))
         return false;
-    for (guint i = 0; i < layers->len; i++) {
+    for (guint i = 0; writer && i < layers->len; i++) {
         Layer *layer = g_ptr_array_index(layers, i);
         MapResult result;
 
@@ -258,7 +271,7 @@ bool oci_parent_tree(Store *store, StoreWriter *writer, const OciParent *parent,
     g_autoptr(GPtrArray) layers = g_ptr_array_new_with_free_func((GDestroyNotify)layer_free);
     g_autoptr(Tree) tree = tree_new();
 
-    if (!read_layers(store, parent, layers, error))
+    if (!read_layers(store, parent, writer != NULL, layers, error))
         return false;
     for (guint i = 0; i < layers->len; i++) {
         Tree *next = apply(tree, g_ptr_array_index(layers, i));
@@ -274,7 +287,7 @@ bool oci_parent_tree(Store *store, StoreWriter *writer, const OciParent *parent,
         root->mode = 0755;
         tree_put(tree, root);
     }
-    if (!tree_check(tree, error) || !lay_out(writer, tree, layers, ret_space, error))
+    if (!tree_check(tree, error) || (writer && !lay_out(writer, tree, layers, ret_space, error)))
         return false;
     *ret = g_steal_pointer(&tree);
     return true;

@@ -3,7 +3,8 @@
  * Reads an image from an OCI layout, as a folder or as an uncompressed tar.
  *
  * Everything is named by digest, and nothing else is opened: index.json, then blobs/sha256/<hex> of what a
- * verified document named, never through a symbolic link. Layers go into the store as they are.
+ * verified document named, never through a symbolic link. A layer that is a plain tar, or was compressed by our own encoder, becomes a recipe and
+ * shares its blocks; others go into the store as they are.
  */
 #include "store/oci-private.h"
 
@@ -305,8 +306,8 @@ static bool known_layer_type(const char *type)
     return g_strv_contains(known, type);
 }
 
-/* A part of the archive as a file of its own. */
-static bool cut_out(Store *store, const Source *source, const char *what, int *ret_fd, GError **error)
+/* The layer's bytes as a file of our own: nobody changes it between two looks at it. */
+static bool copy_out(Store *store, const Source *source, const char *what, int *ret_fd, GError **error)
 {
     auto_fd int fd = -1;
     bool ok = store_open_unnamed(store, &fd, error) &&
@@ -318,100 +319,261 @@ static bool cut_out(Store *store, const Source *source, const char *what, int *r
     return ok;
 }
 
-static bool store_layer(Store *store, const Layout *layout, const Digest *digest, uint64_t size,
-                        GError **error)
+/* All layers of one import. */
+typedef struct Layers {
+    Store *store;
+    const Layout *layout;
+    StoreWriter *writer;  /* from the first recipe on */
+    GPtrArray *ingests;   /* LayerIngest, or NULL for a layer that is kept as it is */
+    GPtrArray *refs;      /* of StoreLayerRef */
+} Layers;
+
+static void free_ingest(gpointer ingest)
 {
-    g_autofree char *name = blob_name(digest);
-    Source source;
-    auto_fd int fd = -1, copy = -1;
-    uint64_t have_size;
+    layer_ingest_free(ingest);
+}
+
+static void layers_clear(Layers *layers)
+{
+    g_clear_pointer(&layers->ingests, g_ptr_array_unref);
+    g_clear_pointer(&layers->writer, store_writer_free);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Layers, layers_clear)
+
+static bool damaged(const Layout *layout, GError **error)
+{
+    return fail(error, "'%s' is damaged: a layer does not have the digest it is named by", layout->path);
+}
+
+static bool exchanged(const Layout *layout, guint number, GError **error)
+{
+    return fail(error, "layer %u of '%s' is not the one that the image's config names: it was exchanged or is damaged", number, layout->path);
+}
+
+/* How our encoder starts its output; Go's does too, so it says little. */
+static bool starts_as_ours(const uint8_t head[10])
+{
+    return memcmp(head, "\x1f\x8b\x08\0\0\0\0\0\0\xff", 10) == 0;
+}
+
+static bool is_compressed(const uint8_t head[10])
+{
+    return memcmp(head, "\x1f\x8b", 2) == 0 || memcmp(head, "\x28\xb5\x2f\xfd", 4) == 0 || memcmp(head, "BZh", 3) == 0 ||
+           memcmp(head, "\xfd" "7zXZ", 5) == 0;
+}
+
+typedef struct Unpacking {
+    int fd;
+    uint64_t size;
+    LayerProbe *probe;
+    bool foreign;
+} Unpacking;
+
+/* Zeroes become holes: a small layer may unpack to very many. */
+static bool take_tar(const void *data, size_t size, void *arg, GError **error)
+{
+    Unpacking *to = arg;
+    uint64_t at = to->size;
+
+    to->foreign = !layer_probe_push(to->probe, data, size);
+    to->size += size;
+    return !to->foreign && (bytes_are_zero(data, size) || file_pwrite_full(to->fd, data, size, at, "a layer's temporary file", error));
+}
+
+/* *ret_tar_fd: what is in the layer; it stays -1 when the layer is not our encoder's. */
+static bool unpack_ours(Store *store, int gzip_fd, int *ret_tar_fd, GError **error)
+{
+    g_autoptr(LayerProbe) probe = layer_probe_new(gzip_fd);
+    auto_fd int tar = -1;
+    Unpacking to = {.probe = probe};
+
+    if (lseek(gzip_fd, 0, SEEK_SET) < 0)
+        return fail_errno(error, "read a layer's temporary file");
+    if (!store_open_unnamed(store, &tar, error))
+        return false;
+    to.fd = tar;
+    if (!tree_tar_unpack(gzip_fd, take_tar, &to, error))
+        return to.foreign;
+    if (ftruncate(tar, (off_t)to.size) < 0)
+        return fail_errno(error, "write a layer's temporary file");
+    if (layer_probe_is_ours(probe))
+        *ret_tar_fd = g_steal_fd(&tar);
+    return true;
+}
+
+/* *ret_tar_fd: the plain tar of a layer that a recipe can bring back, or -1. @fd: all of the layer. */
+static bool find_tar(Layers *layers, int fd, const uint8_t head[10], int *ret_tar_fd, GError **error)
+{
+    if (!is_compressed(head)) {
+        *ret_tar_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        return *ret_tar_fd >= 0 || fail_errno(error, "read a layer's temporary file");
+    }
+    return !starts_as_ours(head) || unpack_ours(layers->store, fd, ret_tar_fd, error);
+}
+
+/* *ret_done: the recipe will be there after the commit. Else the layer is to be kept as it is. */
+static bool take_in(Layers *layers, int fd, const uint8_t head[10], const Digest *blob, const Digest *diff_id, bool *ret_done, GError **error)
+{
+    LayerBytes bytes = {.gzip = is_compressed(head), .blob = *blob, .diff_id = *diff_id};
+    guint number = layers->refs->len + 1;
+    auto_fd int tar = -1;
+    LayerIngest *ingest = NULL;
+    struct stat st;
     Digest have;
 
-    if (!interrupt_check(error) || !layout_file(layout, name, &source, error))
+    *ret_done = false;
+    if (!find_tar(layers, fd, head, &tar, error))
+        return false;
+    if (tar < 0)
+        return true;
+    if (!digest_of_fd(tar, &have, error) || !digest_equal(&have, diff_id))
+        return error && *error ? false : exchanged(layers->layout, number, error);
+    if (fstat(fd, &st) < 0)
+        return fail_errno(error, "read a layer's temporary file");
+    bytes.size = (uint64_t)st.st_size;
+    if (fstat(tar, &st) < 0)
+        return fail_errno(error, "read a layer's temporary file");
+    bytes.tar_size = (uint64_t)st.st_size;
+    if ((!layers->writer && !store_writer_open(layers->store, BLOCK_PUBLIC, &layers->writer, error)) ||
+        !layer_ingest_new(layers->store, layers->writer, tar, &bytes, &ingest, error))
+        return false;
+    g_ptr_array_add(layers->ingests, ingest);
+    *ret_done = true;
+    return true;
+}
+
+static bool keep_verbatim(Layers *layers, int fd, const Digest *digest, const Digest *diff_id, GError **error)
+{
+    uint64_t size;
+    Digest have;
+
+    if (!store_blob_put_file(layers->store, fd, &have, &size, error))
+        return false;
+    if (!digest_equal(&have, digest))
+        return damaged(layers->layout, error);
+    if (lseek(fd, 0, SEEK_SET) < 0)
+        return fail_errno(error, "read a layer's temporary file");
+    if (!interrupt_check(error) || !tree_tar_digest(fd, &have, error))
+        return fail_prefix(error, "layer %u of '%s'", layers->refs->len + 1, layers->layout->path);
+    g_ptr_array_add(layers->ingests, NULL);
+    return digest_equal(&have, diff_id) || exchanged(layers->layout, layers->refs->len + 1, error);
+}
+
+static bool store_layer(Layers *layers, const Digest *digest, uint64_t size, const Digest *diff_id, GError **error)
+{
+    g_autofree char *name = blob_name(digest);
+    auto_fd int fd = -1, copy = -1;
+    uint8_t head[10] = {0};
+    bool done = false;
+    Source source;
+    Digest have;
+
+    if (!interrupt_check(error) || !layout_file(layers->layout, name, &source, error))
         return false;
     fd = source.fd;
     if (source.size != size || size > LAYER_MAX)
-        return fail(error, "'%s' is damaged: a layer is not as long as its manifest says", layout->path);
-    if (layout->form == OCI_ARCHIVE && !cut_out(store, &source, layout->path, &copy, error))
+        return fail(error, "'%s' is damaged: a layer is not as long as its manifest says", layers->layout->path);
+    if (!copy_out(layers->store, &source, layers->layout->path, &copy, error) || !digest_of_fd(copy, &have, error))
         return false;
-    if (!store_blob_put_file(store, copy >= 0 ? copy : fd, &have, &have_size, error))
-        return false;
-    return digest_equal(&have, digest) ||
-           fail(error, "'%s' is damaged: a layer does not have the digest it is named by", layout->path);
+    if (!digest_equal(&have, digest))
+        return damaged(layers->layout, error);
+    if (pread(copy, head, sizeof head, 0) < 0)
+        return fail_errno(error, "read a layer's temporary file");
+    return take_in(layers, copy, head, digest, diff_id, &done, error) &&
+           (done || keep_verbatim(layers, copy, digest, diff_id, error));
 }
 
-static bool store_layers(Store *store, const Layout *layout, const json_t *manifest, GPtrArray *ret,
-                         GError **error)
+static bool check_layer_type(const Layout *layout, const json_t *layer, GError **error)
 {
-    const json_t *layers = json_object_get(manifest, "layers"), *layer;
+    g_autofree char *type = NULL;
+
+    if (known_layer_type(text_of(layer, "mediaType")))
+        return true;
+    type = log_printable(text_of(layer, "mediaType"));
+    return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);
+}
+
+static bool store_one(Layers *layers, const json_t *layer, const Digest *diff_id, Progress *progress, GError **error)
+{
+    StoreLayerRef *ref;
+    Digest digest;
+    uint64_t size;
+
+    if (!check_layer_type(layers->layout, layer, error) || !read_descriptor(layers->layout, layer, &digest, &size, error) ||
+        !store_layer(layers, &digest, size, diff_id, error))
+        return false;
+    ref = g_new0(StoreLayerRef, 1);
+    ref->blob = digest;
+    g_ptr_array_add(layers->refs, ref);
+    progress_add(progress, size);
+    return true;
+}
+
+/* From here on the copies of what has a recipe are not needed: each recipe has made its tar again. */
+static bool finish_recipes(Layers *layers, GError **error)
+{
+    if (!layers->writer)
+        return true;
+    if (!store_writer_commit(layers->writer, error))
+        return false;
+    for (guint i = 0; i < layers->refs->len; i++) {
+        StoreLayerRef *ref = g_ptr_array_index(layers->refs, i);
+        LayerIngest *ingest = g_ptr_array_index(layers->ingests, i);
+        LayerResult result;
+
+        if (ingest && !layer_ingest_result(ingest, &result, error))
+            return false;
+        if (ingest)
+            ref->recipe = result.recipe;
+    }
+    return true;
+}
+
+static bool store_layers(Store *store, const Layout *layout, const json_t *manifest, const json_t *diff_ids, GPtrArray *ret, GError **error)
+{
+    const json_t *list = json_object_get(manifest, "layers"), *layer;
+    g_auto(Layers) layers = {.store = store, .layout = layout, .refs = ret};
     g_autoptr(Progress) progress = NULL;
     uint64_t total = 0;
     size_t i;
 
-    if (!json_is_array(layers) || json_array_size(layers) > LAYERS_MAX)
-        return fail(error, "'%s' has no usable list of layers", layout->path);
-    json_array_foreach(layers, i, layer) total +=
-        (uint64_t)MAX(json_integer_value(json_object_get(layer, "size")), 0);
+    layers.ingests = g_ptr_array_new_with_free_func(free_ingest);
+    json_array_foreach(list, i, layer) total += (uint64_t)MAX(json_integer_value(json_object_get(layer, "size")), 0);
     progress = progress_new("import", total, true);
-    json_array_foreach(layers, i, layer)
+    json_array_foreach(list, i, layer)
     {
-        StoreLayerRef *ref;
-        Digest digest;
-        uint64_t size;
+        Digest diff_id;
 
-        if (!known_layer_type(text_of(layer, "mediaType"))) {
-            g_autofree char *type = log_printable(text_of(layer, "mediaType"));
-
-            return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);
-        }
-        if (!read_descriptor(layout, layer, &digest, &size, error) ||
-            !store_layer(store, layout, &digest, size, error))
+        if (!digest_parse(json_string_value(json_array_get(diff_ids, i)), &diff_id))
+            return fail(error, "'%s' has a malformed config", layout->path);
+        if (!store_one(&layers, layer, &diff_id, progress, error))
             return false;
-        ref = g_new0(StoreLayerRef, 1);
-        ref->blob = digest;
-        g_ptr_array_add(ret, ref);
-        progress_add(progress, size);
     }
     progress_done(progress);
-    return true;
+    return finish_recipes(&layers, error);
 }
 
 /* --- the face ---------------------------------------------------------------------------- */
 
-static bool check_config(const Layout *layout, const OciParent *parent, GError **error)
+static bool check_config(const Layout *layout, const json_t *config, const json_t *manifest, GError **error)
 {
-    const json_t *diff_ids = json_object_get(json_object_get(parent->config, "rootfs"), "diff_ids"), *item;
-    const char *os = text_of(parent->config, "os");
+    const json_t *diff_ids = json_object_get(json_object_get(config, "rootfs"), "diff_ids"), *item;
+    const json_t *layers = json_object_get(manifest, "layers");
+    const char *os = text_of(config, "os");
     Digest digest;
     size_t i;
 
+    if (!json_is_array(layers) || json_array_size(layers) > LAYERS_MAX)
+        return fail(error, "'%s' has no usable list of layers", layout->path);
     if (!json_is_array(diff_ids))
         return fail(error, "'%s' is no container image: its config lists no layers", layout->path);
     if (*os && strcmp(os, "linux") != 0)
         return fail(error, "'%s' is no Linux image", layout->path);
-    if (json_array_size(diff_ids) != parent->layers->len)
+    if (json_array_size(diff_ids) != json_array_size(layers))
         return fail(error, "'%s' is damaged: config and manifest list different layers", layout->path);
-    json_array_foreach(diff_ids, i,
-                       item) if (!json_is_string(item) ||
-                                 !digest_parse(json_string_value(item),
-                                               &digest)) return fail(error, "'%s' has a malformed config",
-                                                                     layout->path);
-    return true;
-}
-
-static bool check_layers(Store *store, const Layout *layout, const OciParent *parent, GError **error)
-{
-    const json_t *diff_ids = json_object_get(json_object_get(parent->config, "rootfs"), "diff_ids");
-
-    for (guint i = 0; i < parent->layers->len; i++) {
-        auto_fd int fd = -1;
-        Digest wanted, got;
-
-        if (!interrupt_check(error) || !oci_open_layer(store, parent->layers->pdata[i], &fd, error) || !tree_tar_digest(fd, &got, error))
-            return fail_prefix(error, "layer %u of '%s'", i + 1, layout->path);
-        if (!digest_parse(json_string_value(json_array_get(diff_ids, i)), &wanted) || !digest_equal(&wanted, &got))
-            return fail(error, "layer %u of '%s' is not the one that the image's config names: it was exchanged or is damaged", i + 1, layout->path);
-    }
+    json_array_foreach(diff_ids, i, item)
+        if (!json_is_string(item) || !digest_parse(json_string_value(item), &digest))
+            return fail(error, "'%s' has a malformed config", layout->path);
     return true;
 }
 
@@ -427,8 +589,8 @@ bool oci_import(Store *store, OciForm form, const char *path, const char *tag, O
         !find_manifest(store, &layout, tag, &parent->manifest, &manifest, error) ||
         !load_document(store, &layout, json_object_get(manifest, "config"), CONFIG_MAX, "the config",
                        &parent->config_digest, &parent->config, error) ||
-        !store_layers(store, &layout, manifest, parent->layers, error) ||
-        !check_config(&layout, parent, error) || !check_layers(store, &layout, parent, error))
+        !check_config(&layout, parent->config, manifest, error) ||
+        !store_layers(store, &layout, manifest, json_object_get(json_object_get(parent->config, "rootfs"), "diff_ids"), parent->layers, error))
         return false;
     *ret = g_steal_pointer(&parent);
     return true;

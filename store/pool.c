@@ -15,6 +15,7 @@
 #include "store/catalog.h"
 #include "store/frame-cache.h"
 #include "store/io.h"
+#include "store/layer-cache.h"
 #include "store/reserve.h"
 #include "store/store-private.h"
 
@@ -283,6 +284,7 @@ static Store *store_new(const char *path, unsigned flags)
     store->forgotten = segment_list_new();
     store->plain = frame_cache_new(PLAIN_CACHE_SIZE);
     store->heads = frame_cache_new(HEADS_CACHE_SIZE);
+    store->layer_cache = LAYER_CACHE_QUOTA;
     return store;
 }
 

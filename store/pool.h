@@ -40,6 +40,8 @@ const char *store_path(const Store *store);
 bool store_is_readonly(const Store *store);
 /* How many bytes of plain frames to keep in memory; 16 MiB otherwise. Before the first read. */
 void store_set_cache(Store *store, size_t bytes);
+/* How many bytes of compressed layers STORE/cache may hold for the next export; 2 GiB otherwise, 0 keeps none. */
+void store_set_layer_cache(Store *store, uint64_t bytes);
 
 /* The Unix user we are, as logs and journals name him; never NULL, free with g_free. */
 char *store_user(void);

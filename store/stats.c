@@ -5,6 +5,7 @@
 #include "store/upkeep.h"
 
 #include "store/catalog.h"
+#include "store/layer-cache.h"
 #include "store/store-private.h"
 
 #include <sys/stat.h>
@@ -50,14 +51,15 @@ static bool add_bytes(Store *store, Database *db, json_t *to, GError **error)
         { "blobs", "SELECT sum(stored) FROM blob" },
     };
     json_t *bytes = json_object();
-    int64_t databases = database_bytes(store);
+    int64_t databases = database_bytes(store), layers = (int64_t)layer_cache_bytes(store);
 
     json_object_set_new(to, "bytes", bytes);
     if (!add_figures(bytes, db, figures, G_N_ELEMENTS(figures), error))
         return false;
     json_object_set_new(bytes, "databases", json_integer(databases));
+    json_object_set_new(bytes, "layer_cache", json_integer(layers));
     json_object_set_new(bytes, "total",
-                        json_integer(databases + json_integer_value(json_object_get(bytes, "segments")) +
+                        json_integer(databases + layers + json_integer_value(json_object_get(bytes, "segments")) +
                                      json_integer_value(json_object_get(bytes, "blobs"))));
     return true;
 }

@@ -36,6 +36,8 @@ struct Store {
 
     int64_t ledger_at; /* monotonic time of the last writing of the ledger: see ledger.h */
 
+    uint64_t layer_cache; /* bytes that STORE/cache may take */
+
     GMutex index_lock;
     BlockIndex *index;
 };

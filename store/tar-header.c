@@ -22,11 +22,7 @@
 #define FOREIGN_NAME_MAX 4096
 #define FOREIGN_PAX_MAX (1u << 20)
 
-typedef struct Ustar {
-    char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, linkname[100];
-    char magic[6], version[2], uname[32], gname[32], devmajor[8], devminor[8], prefix[155], unused[12];
-} Ustar;
-G_STATIC_ASSERT(sizeof(Ustar) == TAR_BLOCK);
+typedef TarUstar Ustar;
 
 /* --- writing --------------------------------------------------------------- */
 
@@ -252,8 +248,7 @@ static void member_free(TarMember *member)
     g_free(member);
 }
 
-/* Octal digits with spaces around, or GNU's base-256 form. */
-static bool get_number(const char *field, size_t size, uint64_t *ret)
+bool tar_get_number(const char *field, size_t size, uint64_t *ret)
 {
     uint64_t value = 0;
     size_t i = 0;
@@ -275,7 +270,7 @@ static bool get_number(const char *field, size_t size, uint64_t *ret)
     return i == size || field[i] == 0 || field[i] == ' ';
 }
 
-static bool checksum_fits(const Ustar *u)
+bool tar_checksum_fits(const TarUstar *u)
 {
     Ustar copy = *u;
     uint64_t said;
@@ -284,7 +279,7 @@ static bool checksum_fits(const Ustar *u)
     memset(copy.checksum, ' ', sizeof(copy.checksum));
     for (size_t i = 0; i < TAR_BLOCK; i++)
         sum += ((const unsigned char *)&copy)[i];
-    return get_number(u->checksum, sizeof(u->checksum), &said) && said == sum;
+    return tar_get_number(u->checksum, sizeof(u->checksum), &said) && said == sum;
 }
 
 /* Takes path and size out of pax records; false when they are malformed. */
@@ -371,7 +366,7 @@ bool tar_list(int fd, size_t max, const char *what, GPtrArray **ret, GError **er
             return false;
         if (bytes_are_zero(&u, sizeof(u)))
             break;
-        if (!checksum_fits(&u) || !get_number(u.size, sizeof(u.size), &size))
+        if (!tar_checksum_fits(&u) || !tar_get_number(u.size, sizeof(u.size), &size))
             return fail(error, "%s is no tar archive, or a damaged one", what);
         at += TAR_BLOCK;
         if (u.type == 'x' || u.type == 'L' || u.type == 'g' || u.type == 'K') {

@@ -20,6 +20,16 @@ static inline uint64_t tar_padding(uint64_t size)
     return (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK;
 }
 
+typedef struct TarUstar {
+    char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, linkname[100];
+    char magic[6], version[2], uname[32], gname[32], devmajor[8], devminor[8], prefix[155], unused[12];
+} TarUstar;
+G_STATIC_ASSERT(sizeof(TarUstar) == TAR_BLOCK);
+
+/* Octal digits with spaces around, or GNU's base-256 form. */
+bool tar_get_number(const char *field, size_t size, uint64_t *ret);
+bool tar_checksum_fits(const TarUstar *header);
+
 /* Appends the header blocks of @entry; content and padding are the caller's. Sockets are an error. "" is
  * written as "./". */
 bool tar_header_append(GByteArray *out, const TreeEntry *entry, GError **error);

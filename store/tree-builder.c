@@ -65,7 +65,7 @@ bool tree_builder_new(StoreWriter *writer, TreeBuilder **ret, GError **error)
     builder->writer = writer;
     builder->tree = tree_new();
     builder->buffer = g_malloc(BUILDER_BUFFER);
-    if (!spool_open(&builder->spool, error))
+    if (writer && !spool_open(&builder->spool, error))
         return false;
     *ret = g_steal_pointer(&builder);
     return true;
@@ -119,7 +119,7 @@ bool tree_builder_begin(TreeBuilder *builder, TreeEntry *entry, GError **error)
 static bool builder_flush(TreeBuilder *builder, GError **error)
 {
     uint64_t offset = builder->open->data_offset + builder->written - builder->buffered;
-    bool zero = bytes_are_zero(builder->buffer, builder->buffered);
+    bool zero = !builder->writer || bytes_are_zero(builder->buffer, builder->buffered);
 
     if (!zero && !file_pwrite_full(builder->spool, builder->buffer, builder->buffered, offset, "temporary file", error))
         return false;
@@ -237,6 +237,11 @@ bool tree_builder_finish(TreeBuilder *builder, Tree **ret_tree, MapWriter **ret_
     assert(!builder->open);
     builder_add_parents(builder->tree);
     tree_normalise_links(builder->tree);
+    if (!builder->writer) {
+        *ret_tree = g_steal_pointer(&builder->tree);
+        *ret_space = NULL;
+        return true;
+    }
     if (!tree_space_lay_out(builder->tree, &layout, error) ||
         !map_writer_new(builder->writer, tree_space_size(layout), NULL, &space, error) ||
         !space_copy_all(builder, space, layout, error) || !map_writer_finish(space, error))

@@ -123,7 +123,7 @@ bool tree_load(Store *store, const TreeStored *stored, Tree **ret_tree, StoreMap
     data = g_bytes_get_data(text, &size);
     if (!tree_from_text(data, size, &tree, error))
         return fail_prefix(error, "tree %s", digest_to_hex(&stored->tree, hex));
-    if (!store_map_open(store, &stored->files, &files, error))
+    if (!digest_is_none(&stored->files) && !store_map_open(store, &stored->files, &files, error))
         return false;
     *ret_tree = g_steal_pointer(&tree);
     *ret_files = g_steal_pointer(&files);

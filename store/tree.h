@@ -97,7 +97,7 @@ bool tree_load(Store *store, const TreeStored *stored, Tree **ret_tree, StoreMap
 bool tree_read_file(const Tree *tree, StoreMap *files, const char *path, size_t max, GBytes **ret, GError **error);
 
 /*
- * Collects a tree while contents stream in: for tar readers and tests. The file space is written to @writer.
+ * Collects a tree while contents stream in: for tar readers and tests. The file space is written to @writer; without one there is none.
  *   b = tree_builder_new(writer); tree_builder_begin(b, entry); tree_builder_data(...)*; tree_builder_end(b); ...
  *   tree_builder_finish(b, &tree, &space); store_writer_commit(writer); tree_stored_result(store, tree, space, ...)
  * The contents wait in an unnamed temporary file until finish lays out the file space exactly as tree_store does, so equal trees

@@ -71,7 +71,7 @@ bool store_rebuild(const char *dir, GPtrArray **ret_notes, GError **error);
 /* Derived index from the segments, for fsck --rebuild-index. */
 bool store_rebuild_index(Store *store, GError **error);
 
-/* {path, format, bytes{segments,private_segments,blobs,databases,total}, segments, frames, blocks, blobs, maps, images,
+/* {path, format, bytes{segments,private_segments,blobs,databases,layer_cache,total}, segments, frames, blocks, blobs, maps, images,
    records_without_bytes, sets,
    logical_bytes, states, memos, unreachable_segments} */
 bool store_stats(Store *store, json_t **ret, GError **error);

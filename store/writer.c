@@ -314,6 +314,15 @@ bool store_writer_put_block(StoreWriter *w, const uint8_t data[STORE_BLOCK_SIZE]
     return put_hashed(w, data, &hash, ret, error);
 }
 
+bool store_writer_knows_block(StoreWriter *w, const uint8_t data[STORE_BLOCK_SIZE])
+{
+    BlockRef ref;
+    Digest hash;
+
+    digest_of(data, STORE_BLOCK_SIZE, &hash);
+    return find_known(w, &hash, &ref);
+}
+
 static bool put_whole_window(StoreWriter *w, const uint8_t *data, const Digest *hashes, BlockRef *ret, GError **error)
 {
     uint32_t frame = reserve_frame(w);

@@ -27,6 +27,9 @@ bool store_writer_put_block(StoreWriter *writer, const uint8_t data[STORE_BLOCK_
 /* Up to 32 neighbours, zero blocks allowed. Thirty-two that are all new become one frame of their own. */
 bool store_writer_put_window(StoreWriter *writer, const uint8_t *data, unsigned count, BlockRef *ret, GError **error);
 
+/* Would it be found? */
+bool store_writer_knows_block(StoreWriter *writer, const uint8_t data[STORE_BLOCK_SIZE]);
+
 /* A reference to a block in a segment that exists and whose class this writer may refer to. */
 bool store_writer_may_refer(const StoreWriter *writer, const Segment *segment);
 uint32_t store_writer_foreign(StoreWriter *writer, Segment *segment);

@@ -155,9 +155,18 @@ char *cli_store_path(const CliContext *cli)
 
 bool cli_open_store(CliContext *cli, unsigned flags, Store **ret, GError **error)
 {
-    g_autofree char *dir = cli_store_path(cli);
+    g_autofree char *dir = cli_store_path(cli), *quota = setting("KILN_LAYER_CACHE", "layer_cache");
+    g_autoptr(Store) store = NULL;
+    uint64_t bytes = 0;
 
-    return store_open(dir, flags, ret, error);
+    if (quota && !units_parse_size(quota, &bytes, error))
+        return fail_prefix(error, "the room for compressed layers (KILN_LAYER_CACHE, or layer_cache in kiln.conf)");
+    if (!store_open(dir, flags, &store, error))
+        return false;
+    if (quota)
+        store_set_layer_cache(store, bytes);
+    *ret = g_steal_pointer(&store);
+    return true;
 }
 
 int cli_fail(CliContext *cli, const GError *error)

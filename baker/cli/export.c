@@ -87,7 +87,7 @@ static bool export_tree(Store *store, const StoreImage *image, const char *file,
 
     if (digest_is_none(&image->tree.tree))
         return fail(error, "kiln has no list of the files in '%s', so it cannot be written as a tar", image->name);
-    return tree_load(store, &image->tree, &tree, &files, error) && tree_export_tar(tree, files, file, error);
+    return oci_image_load(store, image, &tree, &files, error) && tree_export_tar(tree, files, file, error);
 }
 
 /* One folder or file of the root, under its own name. */

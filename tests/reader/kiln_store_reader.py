@@ -491,7 +491,9 @@ class Encoder:
 class Recipe:
     def __init__(self, store, digest):
         data = Bytes(store.blob(digest))
-        need(data.take(8) == b"KILNLYR1" and data.number(4) == 1, "a recipe of another version")
+        need(data.take(8) == b"KILNLYR1", "no recipe")
+        self.encoder = data.number(4)
+        need(self.encoder in (0, 1), "a recipe of another version")
         data.number(4)
         self.diff_id, self.digest = data.take(32), data.take(32)
         self.size, self.tar_size, map_digest = data.number(8), data.number(8), data.take(32)
@@ -696,7 +698,7 @@ class Store:
             return self.blob(digest), None
         made = Recipe(self, recipe)
         tar = made.tar()
-        data = bytes(Encoder(tar).bits.out)
+        data = bytes(Encoder(tar).bits.out) if made.encoder == 1 else tar
         need(len(data) == made.size and made.digest == digest and sha256(data) == digest, f"layer {oci(digest)} does not come back")
         return data, tar
 

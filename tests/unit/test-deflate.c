@@ -17,16 +17,21 @@ static bool collect(const void *data, size_t size, void *arg, GError **error)
     return true;
 }
 
-static GByteArray *gzip(const uint8_t *data, size_t size, size_t piece)
+static GByteArray *gzip_by(unsigned threads, const uint8_t *data, size_t size, size_t piece)
 {
     g_autoptr(GzipWriter) z = NULL;
     GByteArray *out = g_byte_array_new();
 
-    z = gzip_writer_new(collect, out);
+    z = gzip_writer_new_with(threads, collect, out);
     for (size_t at = 0; at < size; at += piece)
         g_assert_true(gzip_writer_push(z, data + at, MIN(piece, size - at), NULL));
     g_assert_true(gzip_writer_finish(z, NULL));
     return out;
+}
+
+static GByteArray *gzip(const uint8_t *data, size_t size, size_t piece)
+{
+    return gzip_by(2, data, size, piece);
 }
 
 static void assert_decodes(const GByteArray *packed, const uint8_t *data, size_t size)
@@ -174,6 +179,23 @@ static void test_cutting(void)
     }
 }
 
+/* Stored blocks start on a byte, wherever the chunk before ended: "mixed" has all forms, in every order. */
+static void test_processors(void)
+{
+    const size_t size = 4000001;
+    g_autofree uint8_t *data = g_malloc(size);
+    g_autoptr(GByteArray) one = NULL;
+
+    fill_mixed(data, size);
+    one = gzip_by(1, data, size, size);
+    assert_decodes(one, data, size);
+    for (unsigned threads = 2; threads <= 16; threads += 7) {
+        g_autoptr(GByteArray) many = gzip_by(threads, data, size, 77777);
+
+        g_assert_cmpmem(many->data, many->len, one->data, one->len);
+    }
+}
+
 static void test_every_small_size(void)
 {
     uint8_t data[700];
@@ -227,12 +249,13 @@ static bool refuse(const void *data, size_t size, void *arg, GError **error)
 
 static void test_output_failure(void)
 {
-    g_autoptr(GzipWriter) z = gzip_writer_new(refuse, NULL);
+    const size_t size = 3000000;
+    g_autoptr(GzipWriter) z = gzip_writer_new_with(2, refuse, NULL);
     g_autoptr(GError) error = NULL;
-    g_autofree uint8_t *data = g_malloc(600000);
+    g_autofree uint8_t *data = g_malloc(size);
 
-    fill_random(data, 600000);
-    g_assert_false(gzip_writer_push(z, data, 600000, &error));
+    fill_random(data, size);
+    g_assert_false(gzip_writer_push(z, data, size, &error)); /* and its threads are ended, chunks under way or not */
     g_assert_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC);
 }
 
@@ -241,6 +264,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/deflate/output-is-frozen", test_golden);
     g_test_add_func("/deflate/cutting-of-the-input-does-not-matter", test_cutting);
+    g_test_add_func("/deflate/number-of-processors-does-not-matter", test_processors);
     g_test_add_func("/deflate/every-small-size-decodes", test_every_small_size);
     g_test_add_func("/deflate/chunk-edges-decode", test_chunk_edges);
     g_test_add_func("/deflate/as-small-as-zlib-6", test_ratio);
