@@ -33,6 +33,23 @@ void compressor_free(Compressor *compressor)
     g_free(compressor);
 }
 
+static void free_compressor(gpointer compressor)
+{
+    compressor_free(compressor);
+}
+
+Compressor *compressor_of_thread(void)
+{
+    static GPrivate key = G_PRIVATE_INIT(free_compressor);
+    Compressor *compressor = g_private_get(&key);
+
+    if (!compressor) {
+        compressor = compressor_new(COMPRESS_LEVEL);
+        g_private_set(&key, compressor);
+    }
+    return compressor;
+}
+
 size_t compress_bound(size_t size)
 {
     return ZSTD_compressBound(size);

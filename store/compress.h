@@ -18,6 +18,9 @@ Compressor *compressor_new(int level);
 void compressor_free(Compressor *compressor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Compressor, compressor_free)
 
+/* The calling thread's own, at COMPRESS_LEVEL; it goes with the thread. */
+Compressor *compressor_of_thread(void);
+
 size_t compress_bound(size_t size);
 /* Returns the compressed size, 0 when it does not fit into @room. */
 size_t compressor_run(Compressor *compressor, void *to, size_t room, const void *from, size_t size);

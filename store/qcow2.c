@@ -168,6 +168,11 @@ bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GE
 
 /* --- overlays --------------------------------------------------------------------- */
 
+bool qcow2_is_overlay(const uint8_t *head, size_t size)
+{
+    return size >= HEADER2_SIZE && memcmp(head, MAGIC, 4) == 0 && (be64(head + 8) || be32(head + 16));
+}
+
 bool qcow2_overlay_header(int fd, const char *what, Qcow2Overlay *ret, GError **error)
 {
     g_autofree uint8_t *head = g_malloc0(HEADER_READ);

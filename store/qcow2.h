@@ -25,6 +25,8 @@ typedef struct Qcow2Overlay {
     bool zero_bit, extended;
     char *backing;    /* as written: believe nothing */
 } Qcow2Overlay;
+/* Whether a header that qcow2_check_header() may still refuse names a backing file. */
+bool qcow2_is_overlay(const uint8_t *head, size_t size);
 bool qcow2_overlay_header(int fd, const char *what, Qcow2Overlay *ret, GError **error);
 void qcow2_overlay_clear(Qcow2Overlay *overlay);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2Overlay, qcow2_overlay_clear)

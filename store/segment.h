@@ -79,8 +79,6 @@ bool segment_file_new(int dirfd, char *name /* taken */, BlockClass class, Segme
 bool segment_file_append(SegmentFile *file, const uint8_t *frame, uint32_t size, unsigned blocks, uint8_t encoding, GError **error);
 bool segment_file_finish(SegmentFile *file, GError **error); /* footer and digest; starts writing back, does not wait */
 bool segment_file_sync(SegmentFile *file, GError **error);
-/* Plain bytes of one block of a frame written before. */
-bool segment_file_read(SegmentFile *file, uint32_t frame, unsigned block, uint8_t *to, GError **error);
 void segment_file_free(SegmentFile *file); /* removes the file unless it was renamed away and @name freed */
 
 #endif
