@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The door to libzstd. Compressed bytes never take part in an identity but a
- * segment's, so another libzstd may choose other bytes without harm.
+ * segment's, so another libzstd may choose other bytes without harm; frames say which one made them (compress_engine).
  */
 #include "store/compress.h"
 
@@ -48,6 +48,12 @@ Compressor *compressor_of_thread(void)
         g_private_set(&key, compressor);
     }
     return compressor;
+}
+
+/* libzstd's output is the same for one version, level and input, on every processor. */
+uint16_t compress_engine(void)
+{
+    return (uint16_t)(ZSTD_versionNumber() % UINT16_MAX + 1);
 }
 
 size_t compress_bound(size_t size)

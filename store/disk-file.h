@@ -25,7 +25,7 @@ bool disk_import_over(Store *store, StoreWriter *writer, const char *path, const
 
 /* @fd must be seekable and empty for a sparse raw file; a pipe gets every byte. Progress bar "export". */
 bool disk_export_raw(StoreMap *map, int fd, GError **error);
-/* Deterministic qcow2 v3 with zstd-compressed 64 KiB clusters, made by kiln; equal maps give equal files. */
+/* Deterministic qcow2 v3 with zstd-compressed 128 KiB clusters, made by kiln; equal maps give equal files. */
 bool disk_export_qcow2(StoreMap *map, int fd, GError **error);
 /* disk.raw in the archive that Google Compute Engine imports: store/gce.h. */
 bool disk_export_gce(StoreMap *map, int fd, GError **error);

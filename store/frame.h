@@ -12,6 +12,7 @@
 typedef struct FrameHead {
     uint8_t encoding;
     uint8_t blocks;
+    uint16_t engine; /* compress_engine() of who made it; 0: unknown */
     uint32_t payload; /* length of what follows the head */
     Digest hashes[FRAME_MAX_BLOCKS];
 } FrameHead;
@@ -20,6 +21,12 @@ static inline uint32_t frame_head_size(unsigned blocks)
 {
     return FRAME_FIXED_SIZE + blocks * DIGEST_SIZE;
 }
+
+/*
+ * What @data becomes as a payload: its compressed size, 0 when that gains less than 5 % and the bytes stay as they are. @to has room for
+ * @size bytes. An exporter that packs with this makes the very bytes that a frame of the same engine has.
+ */
+size_t frame_pack(Compressor *compressor, const uint8_t *data, size_t size, uint8_t *to);
 
 /* Writes the stored form into @to (FRAME_MAX_STORED bytes); returns its length, @ret_encoding what it became. */
 uint32_t frame_encode(Compressor *compressor, const uint8_t *data, const Digest *hashes, unsigned blocks, uint8_t *to,

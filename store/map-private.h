@@ -43,6 +43,8 @@ StoreMap *map_writer_parent(const MapWriter *map); /* borrowed; NULL: none */
 
 const MapBody *store_map_body(const StoreMap *map);
 bool store_map_segment(StoreMap *map, uint32_t index, Segment **ret, GError **error);
+/* Whether the 32 blocks from @block on are the blocks of one frame, in its order: then which one. */
+bool store_map_whole_frame(StoreMap *map, uint64_t block, Segment **ret_segment, uint32_t *ret_frame);
 /* The first run that ends after @block; runs->len when there is none. */
 guint map_body_find(const MapBody *body, uint64_t block);
 

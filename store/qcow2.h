@@ -39,7 +39,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2Overlay, qcow2_overlay_clear)
 typedef bool Qcow2RangeFn(uint64_t at, uint64_t size, uint64_t host, void *arg, GError **error);
 bool qcow2_overlay_each(const Qcow2Overlay *overlay, Qcow2RangeFn *fn, void *arg, GError **error);
 
-/* A version 3 image of 64 KiB clusters, zstd-compressed where that saves room. @fd is seekable and empty. */
+/* A version 3 image of 128 KiB clusters, zstd-compressed where that saves room. @fd is seekable and empty. */
 struct Progress;
 bool qcow2_write(StoreMap *map, int fd, struct Progress *progress, GError **error);
 

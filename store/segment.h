@@ -49,6 +49,12 @@ bool segment_hashes(Segment *segment, uint32_t frame, Digest ret[FRAME_MAX_BLOCK
 /* Copies [from, from+size) of the frame's plain bytes; the frame is verified when it enters the cache. */
 bool segment_read(Segment *segment, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error);
 
+/* The same past the cache where it is the whole frame: for who reads every frame once. */
+bool segment_read_once(Segment *segment, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error);
+
+/* The frame as it is stored, @stored (FRAME_MAX_STORED bytes), its head, and its plain bytes, which are verified. Fails where the segment was repacked. */
+bool segment_stored(Segment *segment, uint32_t frame, uint8_t *stored, FrameHead *ret_head, uint8_t *plain, GError **error);
+
 /* Reads a frame past the cache and verifies it: for fsck. */
 bool segment_verify_frame(Segment *segment, uint32_t frame, GError **error);
 
