@@ -101,13 +101,15 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
         !store_writer_commit(writer, error))
         return false;
     map_writer_result(written, &map);
+    image->new_bytes = store_writer_new_bytes(writer);
+    g_clear_pointer(&written, map_writer_free); /* they know a hash of every block: room that the tree can use */
+    g_clear_pointer(&writer, store_writer_free);
     if (tree_is_read(store, parent, &map))
         tree = parent->tree;
     else if (!store_map_open(store, &map.digest, &disk, error) || !read_tree(store, disk, parent, &tree, error))
         return false;
     if (!disk_config_put(store, image, &map, "in-place", &tree, error))
         return false;
-    image->new_bytes = store_writer_new_bytes(writer);
     *ret = g_steal_pointer(&image);
     return true;
 }
