@@ -594,7 +594,7 @@ static bool add_folder(Reader *r, ext2_ino_t ino, const char *path, GError **err
     folder = g_new0(Folder, 1);
     folder->ino = ino;
     folder->path = g_strdup(path);
-    g_queue_push_tail(&r->folders, folder);
+    g_queue_push_head(&r->folders, folder); /* what is deep comes first: file systems keep it near by, so frames are unpacked once */
     return true;
 }
 
