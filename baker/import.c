@@ -34,11 +34,23 @@ static bool find_root(StoreMap *disk, uint64_t *ret_offset, uint64_t *ret_size, 
     return true;
 }
 
-static bool read_tree(Store *store, StoreMap *disk, TreeStored *ret, GError **error)
+/* Files that are as the parent has them are not read again. */
+static bool know_parent(Store *store, const StoreImage *parent, TreeKnown *known, GError **error)
+{
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+
+    if (!parent || digest_is_none(&parent->tree.tree))
+        return true;
+    return tree_load(store, &parent->tree, &tree, &files, error) && tree_known_add(known, tree, files, error);
+}
+
+static bool read_tree(Store *store, StoreMap *disk, const StoreImage *parent, TreeStored *ret, GError **error)
 {
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) space = NULL;
     g_autoptr(Tree) tree = NULL;
+    g_autoptr(TreeKnown) known = tree_known_new();
     uint64_t offset = 0, size = 0;
     bool found;
 
@@ -49,28 +61,55 @@ static bool read_tree(Store *store, StoreMap *disk, TreeStored *ret, GError **er
         log_info("the disk has no ext4 that can be read on this machine: it is kept without a list of its files");
         return true;
     }
-    return store_writer_open(store, BLOCK_PUBLIC, &writer, error) &&
-           tree_read_ext4(store, disk, offset, size, writer, NULL, &tree, &space, error) && store_writer_commit(writer, error) &&
+    return know_parent(store, parent, known, error) && store_writer_open(store, BLOCK_PUBLIC, &writer, error) &&
+           tree_read_ext4(store, disk, offset, size, writer, known, &tree, &space, error) && store_writer_commit(writer, error) &&
            tree_stored_result(store, tree, space, ret, error);
 }
 
-static bool import_disk(Store *store, const char *path, const char *name, StoreImage **ret, GError **error)
+/* Nothing is wrong with a name that has no disk yet. */
+static bool find_parent(Store *store, const ImportFrom *from, const char *name, StoreImage **ret, StoreMap **ret_map, GError **error)
 {
-    g_autoptr(StoreImage) image = store_image_new("disk", name);
+    if (from->parent) {
+        if (!store_resolve(store, from->parent, "disk", ret, error))
+            return false;
+    } else if (!store_resolve(store, name, "disk", ret, NULL)) {
+        return true;
+    }
+    return store_map_open(store, &(*ret)->map, ret_map, error);
+}
+
+/* A bake's list of files is normalised; only what an import read is what another one would read. */
+static bool tree_is_read(Store *store, const StoreImage *parent, const MapResult *map)
+{
+    g_autoptr(json_t) provenance = NULL;
+
+    return parent && digest_equal(&parent->map, &map->digest) && store_image_provenance(store, parent, &provenance, NULL) &&
+           json_object_get(provenance, "imported");
+}
+
+static bool import_disk(Store *store, const ImportFrom *from, const char *name, StoreImage **ret, GError **error)
+{
+    g_autoptr(StoreImage) image = store_image_new("disk", name), parent = NULL;
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) written = NULL;
-    g_autoptr(StoreMap) disk = NULL;
+    g_autoptr(StoreMap) disk = NULL, parent_map = NULL;
     TreeStored tree;
     MapResult map;
 
-    if (!store_writer_open(store, BLOCK_PUBLIC, &writer, error) || !disk_import_file(store, writer, path, path, &written, error) ||
+    if (!find_parent(store, from, name, &parent, &parent_map, error) || !store_writer_open(store, BLOCK_PUBLIC, &writer, error) ||
+        !disk_import_over(store, writer, from->path, from->path, parent_map, from->base, &written, error) ||
         !store_writer_commit(writer, error))
         return false;
     map_writer_result(written, &map);
-    if (!store_map_open(store, &map.digest, &disk, error) || !read_tree(store, disk, &tree, error) ||
-        !disk_config_put(store, image, &map, "in-place", &tree, error))
-        return false;
     image->new_bytes = store_writer_new_bytes(writer);
+    g_clear_pointer(&written, map_writer_free); /* they know a hash of every block: room that the tree can use */
+    g_clear_pointer(&writer, store_writer_free);
+    if (tree_is_read(store, parent, &map))
+        tree = parent->tree;
+    else if (!store_map_open(store, &map.digest, &disk, error) || !read_tree(store, disk, parent, &tree, error))
+        return false;
+    if (!disk_config_put(store, image, &map, "in-place", &tree, error))
+        return false;
     *ret = g_steal_pointer(&image);
     return true;
 }
@@ -124,23 +163,27 @@ static bool is_tar(const char *path)
     return size == sizeof head && memcmp(head + 257, "ustar", 5) == 0;
 }
 
-bool import_file(Store *store, const char *path, const char *name, GPtrArray **ret, GError **error)
+bool import_file(Store *store, const ImportFrom *from, const char *name, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
-    g_autoptr(json_t) provenance = json_pack("{s:s}", "imported", path);
+    g_autoptr(json_t) provenance = json_pack("{s:s}", "imported", from->path);
     g_autoptr(GHashTable) inputs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     StoreSet set = {.name = name, .images = images, .provenance = provenance, .inputs = inputs};
+    const char *path = from->path;
     StoreImage *image = NULL;
-    bool ok;
+    bool disk, ok;
 
     if (!store_name_check(name, error))
         return false;
     if (access(path, R_OK) < 0)
         return fail_errno(error, "read '%s'", path);
-    if (g_file_test(path, G_FILE_TEST_IS_DIR))
-        ok = import_oci(store, OCI_DIR, path, name, &image, error);
+    disk = !g_file_test(path, G_FILE_TEST_IS_DIR) && !is_tar(path);
+    if (!disk && (from->parent || from->base))
+        return fail(error, "'%s' is a container image: only a disk has a parent", path);
+    if (disk)
+        ok = import_disk(store, from, name, &image, error);
     else
-        ok = is_tar(path) ? import_oci(store, OCI_ARCHIVE, path, name, &image, error) : import_disk(store, path, name, &image, error);
+        ok = import_oci(store, is_tar(path) ? OCI_ARCHIVE : OCI_DIR, path, name, &image, error);
     if (!ok)
         return fail_prefix(error, "import");
     g_ptr_array_add(images, image);

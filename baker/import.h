@@ -7,10 +7,16 @@
 
 #include "store/store.h"
 
+typedef struct ImportFrom {
+    const char *path;
+    const char *parent; /* REF of a disk that the file is the next night of; NULL: @name's newest, if it has one */
+    const char *base;   /* with an overlay: the raw file it lies over, to be read and compared; may be NULL */
+} ImportFrom;
+
 /*
- * A raw or qcow2 disk, an OCI archive or an OCI layout's folder, told by what it holds. Published under @name. The same file gives the
- * same image ID. Array of StoreImage*.
+ * A raw or qcow2 disk, an overlay over a stored disk, an OCI archive or an OCI layout's folder, told by what it holds. Published under
+ * @name. The same file gives the same image ID, whatever the parent. Array of StoreImage*.
  */
-bool import_file(Store *store, const char *path, const char *name, GPtrArray **ret, GError **error);
+bool import_file(Store *store, const ImportFrom *from, const char *name, GPtrArray **ret, GError **error);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The door to libzstd. Compressed bytes never take part in an identity but a
- * segment's, so another libzstd may choose other bytes without harm.
+ * segment's, so another libzstd may choose other bytes without harm; frames say which one made them (compress_engine).
  */
 #include "store/compress.h"
 
@@ -31,6 +31,29 @@ void compressor_free(Compressor *compressor)
         return;
     (void)ZSTD_freeCCtx(compressor->ctx);
     g_free(compressor);
+}
+
+static void free_compressor(gpointer compressor)
+{
+    compressor_free(compressor);
+}
+
+Compressor *compressor_of_thread(void)
+{
+    static GPrivate key = G_PRIVATE_INIT(free_compressor);
+    Compressor *compressor = g_private_get(&key);
+
+    if (!compressor) {
+        compressor = compressor_new(COMPRESS_LEVEL);
+        g_private_set(&key, compressor);
+    }
+    return compressor;
+}
+
+/* libzstd's output is the same for one version, level and input, on every processor. */
+uint16_t compress_engine(void)
+{
+    return (uint16_t)(ZSTD_versionNumber() % UINT16_MAX + 1);
 }
 
 size_t compress_bound(size_t size)

@@ -18,6 +18,12 @@ Compressor *compressor_new(int level);
 void compressor_free(Compressor *compressor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Compressor, compressor_free)
 
+/* The calling thread's own, at COMPRESS_LEVEL; it goes with the thread. */
+Compressor *compressor_of_thread(void);
+
+/* A number for the bytes that compressing gives: with the same one the same input gives the same output. Never 0. */
+uint16_t compress_engine(void);
+
 size_t compress_bound(size_t size);
 /* Returns the compressed size, 0 when it does not fit into @room. */
 size_t compressor_run(Compressor *compressor, void *to, size_t room, const void *from, size_t size);

@@ -91,7 +91,7 @@ static bool raw_work(void *slot, void *arg, GError **error)
             memset(piece->data, 0, piece->size);
         return true;
     }
-    return store_map_pread(raw->map, piece->data, piece->size, piece->offset, error) && (!raw->holes || write_sparse(raw->fd, piece, error));
+    return store_map_pread_once(raw->map, piece->data, piece->size, piece->offset, error) && (!raw->holes || write_sparse(raw->fd, piece, error));
 }
 
 static bool raw_take(void *slot, void *arg, GError **error)

@@ -14,9 +14,18 @@
  */
 bool disk_import_file(Store *store, StoreWriter *writer, const char *path, const char *what, MapWriter **ret, GError **error);
 
+/*
+ * The same for the next night of a disk that is stored: the map stands on @parent (may be NULL), and what is still as there stays its.
+ * A raw file or a whole qcow2 is read from end to end. Of a qcow2 overlay, which nothing else takes, only what it holds itself is
+ * read; that it lies over the parent is believed, unless @base names the raw file it lies over: then all the rest is read there, and the first
+ * block that the parent has otherwise is an error.
+ */
+bool disk_import_over(Store *store, StoreWriter *writer, const char *path, const char *what, StoreMap *parent, const char *base, MapWriter **ret,
+                      GError **error);
+
 /* @fd must be seekable and empty for a sparse raw file; a pipe gets every byte. Progress bar "export". */
 bool disk_export_raw(StoreMap *map, int fd, GError **error);
-/* Deterministic qcow2 v3 with zstd-compressed 64 KiB clusters, made by kiln; equal maps give equal files. */
+/* Deterministic qcow2 v3 with zstd-compressed 128 KiB clusters, made by kiln; equal maps give equal files. */
 bool disk_export_qcow2(StoreMap *map, int fd, GError **error);
 /* disk.raw in the archive that Google Compute Engine imports: store/gce.h. */
 bool disk_export_gce(StoreMap *map, int fd, GError **error);

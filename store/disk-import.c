@@ -12,6 +12,7 @@
 #include "base/process.h"
 #include "base/scope.h"
 #include "base/units.h"
+#include "store/ingest.h"
 #include "store/qcow2.h"
 
 #include <fcntl.h>
@@ -114,7 +115,7 @@ static bool read_head(int fd, const char *what, uint8_t *head, size_t *ret_size,
 }
 
 /* @raw holds the disk itself; @what is what the user named. */
-static bool import_raw(StoreWriter *writer, int raw, const char *what, MapWriter **ret, GError **error)
+static bool import_raw(StoreWriter *writer, int raw, const char *what, StoreMap *parent, MapWriter **ret, GError **error)
 {
     g_autofree uint8_t *head = g_malloc0(PROBE_SIZE);
     g_autoptr(Progress) progress = NULL;
@@ -130,7 +131,7 @@ static bool import_raw(StoreWriter *writer, int raw, const char *what, MapWriter
             "'%s' is no disk image: it has neither a partition table nor a file system that kiln knows",
             what);
     progress = progress_new("import", size, true);
-    if (!map_writer_new(writer, size, NULL, &map, error) ||
+    if (!map_writer_new(writer, size, parent, &map, error) ||
         !map_writer_write_file(map, 0, raw, size, progress, error) || !map_writer_finish(map, error))
         return fail_prefix(error, "'%s'", what);
     progress_done(progress);
@@ -167,7 +168,7 @@ static bool convert(int from, const char *to, const char *what, GError **error)
     return true;
 }
 
-static bool import_qcow2(Store *store, StoreWriter *writer, int fd, const char *what, MapWriter **ret,
+static bool import_qcow2(Store *store, StoreWriter *writer, int fd, const char *what, StoreMap *parent, MapWriter **ret,
                          GError **error)
 {
     g_autofree char *folder = NULL, *path = NULL, *size_text = NULL;
@@ -183,12 +184,119 @@ static bool import_qcow2(Store *store, StoreWriter *writer, int fd, const char *
     ok = convert(fd, path, what, error);
     if (ok && (raw = open(path, O_RDONLY | O_CLOEXEC)) < 0)
         ok = fail_errno(error, "open '%s'", path);
-    ok = ok && import_raw(writer, raw, what, ret, error);
+    ok = ok && import_raw(writer, raw, what, parent, ret, error);
     (void)file_remove_tree(AT_FDCWD, folder, NULL); /* recovery removes what stays */
     return ok;
 }
 
+/* --- overlays --- */
+
+typedef struct OverlayImport {
+    int fd, base; /* @base: -1 when only what the overlay holds is read */
+    MapWriter *map;
+    Ingest *ingest, *rest; /* of the overlay; of the base */
+    uint64_t at;           /* up to here all was handed over or left to the parent */
+} OverlayImport;
+
+/* Files end where their last cluster was written to: what is not there reads as zero. */
+static bool read_padded(int fd, void *buf, size_t size, uint64_t offset, GError **error)
+{
+    struct stat st;
+    size_t have;
+
+    if (fstat(fd, &st) < 0)
+        return fail_errno(error, "read an overlay");
+    have = offset >= (uint64_t)st.st_size ? 0 : (size_t)MIN((uint64_t)st.st_size - offset, (uint64_t)size);
+    memset((uint8_t *)buf + have, 0, size - have);
+    return have == 0 || file_pread_full(fd, buf, have, offset, "the overlay", error);
+}
+
+static bool read_overlay(void *buf, size_t size, uint64_t offset, void *arg, GError **error)
+{
+    return read_padded(((const OverlayImport *)arg)->fd, buf, size, offset, error);
+}
+
+static bool read_base(void *buf, size_t size, uint64_t offset, void *arg, GError **error)
+{
+    return read_padded(((const OverlayImport *)arg)->base, buf, size, offset, error);
+}
+
+static bool leave_until(OverlayImport *import, uint64_t end, GError **error)
+{
+    uint64_t from = import->at;
+
+    import->at = MAX(end, from);
+    return !import->rest || end <= from || ingest_check(import->rest, from, end - from, from, error);
+}
+
+static bool overlay_range(uint64_t at, uint64_t size, uint64_t host, void *arg, GError **error)
+{
+    OverlayImport *import = arg;
+
+    if (at % STORE_BLOCK_SIZE)
+        return fail(error, "the overlay's clusters are smaller than 4 KiB, which kiln does not look into");
+    if (!leave_until(import, at, error))
+        return false;
+    import->at = at + size;
+    return host == QCOW2_ZERO ? map_writer_zero(import->map, at, size, error) : ingest_range(import->ingest, at, size, host, error);
+}
+
+static bool walk_overlay(OverlayImport *import, const Qcow2Overlay *header, GError **error)
+{
+    g_autoptr(Ingest) ingest = ingest_new(import->map, read_overlay, import), rest = NULL;
+
+    if (import->base >= 0)
+        import->rest = rest = ingest_new(import->map, read_base, import);
+    import->ingest = ingest;
+    return qcow2_overlay_each(header, overlay_range, import, error) && leave_until(import, header->size, error) &&
+           ingest_finish(ingest, error) && (!rest || ingest_finish(rest, error));
+}
+
+static bool open_base(const char *base, uint64_t size, int *ret, GError **error)
+{
+    auto_fd int fd = open(base, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return fail_errno(error, "open '%s'", base);
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < size || (uint64_t)st.st_size - size >= STORE_BLOCK_SIZE)
+        return fail(error, "'%s' is not the raw disk of the parent: it has another size", base);
+    *ret = g_steal_fd(&fd);
+    return true;
+}
+
+static bool import_overlay(StoreWriter *writer, int fd, const char *what, StoreMap *parent, const char *base, MapWriter **ret, GError **error)
+{
+    g_auto(Qcow2Overlay) header = {.fd = -1};
+    g_autoptr(MapWriter) map = NULL;
+    auto_fd int base_fd = -1;
+    OverlayImport import = {.fd = fd, .base = -1};
+
+    if (!qcow2_overlay_header(fd, what, &header, error))
+        return false;
+    if (header.size < store_map_size(parent))
+        return fail(error, "the overlay '%s' shows a smaller disk than its parent", what);
+    if (base && !open_base(base, store_map_size(parent), &base_fd, error))
+        return false;
+    if (!map_writer_new(writer, header.size, parent, &map, error))
+        return false;
+    import.base = base_fd;
+    import.map = map;
+    if (!walk_overlay(&import, &header, error) || !map_writer_finish(map, error))
+        return fail_prefix(error, "'%s'", what);
+    *ret = g_steal_pointer(&map);
+    return true;
+}
+
+/* --- the face --- */
+
 bool disk_import_file(Store *store, StoreWriter *writer, const char *path, const char *what, MapWriter **ret, GError **error)
+{
+    return disk_import_over(store, writer, path, what, NULL, NULL, ret, error);
+}
+
+bool disk_import_over(Store *store, StoreWriter *writer, const char *path, const char *what, StoreMap *parent, const char *base, MapWriter **ret,
+                      GError **error)
 {
     g_autofree uint8_t *head = g_malloc0(PROBE_SIZE);
     auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo must not hang us */
@@ -202,10 +310,14 @@ bool disk_import_file(Store *store, StoreWriter *writer, const char *path, const
         return false;
     if (size == 0)
         return fail(error, "'%s' is no disk image: it is empty", what);
+    if (parent && qcow2_is_overlay(head, head_size))
+        return import_overlay(writer, fd, what, parent, base, ret, error);
+    if (base)
+        return fail(error, "'%s' is no overlay: it is read from end to end anyway", what);
     if (head_size >= 4 && memcmp(head, "QFI\xfb", 4) == 0)
-        return import_qcow2(store, writer, fd, what, ret, error);
+        return import_qcow2(store, writer, fd, what, parent, ret, error);
     foreign = foreign_format(head, head_size);
     if (foreign && !is_disk(head, head_size))
         return fail(error, "'%s' is no disk image that kiln reads: it is %s", what, foreign);
-    return import_raw(writer, fd, what, ret, error);
+    return import_raw(writer, fd, what, parent, ret, error);
 }

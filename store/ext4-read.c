@@ -6,7 +6,7 @@
  * Two passes. The first walks folders, reads inodes and hashes contents; then
  * the file space can be laid out (equal content once); the second refers the
  * space to the very blocks of the disk. Between the passes a file's data_offset
- * holds its inode number.
+ * holds its inode number. Contents are hashed by all processors (store/ordered.h) while the walk, which alone may call libext2fs, goes on.
  *
  * The file system comes out of a guest, so nothing in it is believed: every
  * count below has a bound, extents must ascend and lie inside, a folder may
@@ -16,6 +16,7 @@
 #include "store/ext4-read.h"
 
 #include "store/ext4-map-io.h"
+#include "store/ordered.h"
 #include "store/tree-acl.h"
 #include "store/tree-known.h"
 #include "store/tree-space.h"
@@ -30,7 +31,7 @@
 #define READ_STEPS_MAX ((uint64_t)1 << 28)   /* directory slots and extents looked at */
 #define READ_NAMES_MAX ((uint64_t)2 << 30)   /* bytes of all paths */
 #define READ_XATTRS_MAX ((uint64_t)1 << 30)  /* bytes of all xattrs */
-#define READ_CHUNK ((size_t)1 << 20)
+#define READ_CHUNK ((size_t)256 << 10)
 
 /* An outline is held against another one: both are in memory at once, and one of them may be a guest's joke. */
 #define OUTLINE_ENTRIES_MAX 1000000
@@ -47,6 +48,18 @@ typedef struct Folder {
     char *path;
 } Folder;
 
+/* A content on its way to be hashed. */
+typedef struct HashJob {
+    TreeEntry *entry; /* the tree's */
+    ext2_ino_t ino;
+    GArray *runs;
+    bool keyed;
+    Digest key;
+    Digest content;
+    bool padded; /* zeroes follow the end of the file in its last block */
+    uint8_t *chunk;
+} HashJob;
+
 typedef struct Ext4Reader {
     StoreMap *disk;
     uint64_t offset, size; /* of the file system on @disk */
@@ -60,6 +73,11 @@ typedef struct Ext4Reader {
     uint64_t entries_max, names_max, xattrs_max;
     bool outline;          /* keys stand for contents, which are not read */
     uint8_t *chunk;
+    Ordered *ring;
+    HashJob *jobs;
+    void **slots;
+    unsigned job_count;
+    ext2fs_inode_bitmap padded; /* files whose last block needs no look */
     MapWriter *space;
     TreeKnown *known; /* may be NULL */
     GError **error; /* of the walk under way, for libext2fs's callbacks */
@@ -168,24 +186,24 @@ static bool runs_of_file(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, ui
 
 /* --- contents --- */
 
-typedef bool ContentFn(Reader *r, const uint8_t *data, size_t size, void *arg, GError **error);
+typedef bool ContentFn(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error);
 
-static bool send_zeroes(Reader *r, uint64_t size, ContentFn *fn, void *arg, GError **error)
+static bool send_zeroes(const Reader *r, uint8_t *chunk, uint64_t size, ContentFn *fn, void *arg, GError **error)
 {
     if (size)
-        memset(r->chunk, 0, MIN(size, READ_CHUNK));
+        memset(chunk, 0, MIN(size, READ_CHUNK));
     while (size) {
         size_t part = MIN(size, READ_CHUNK);
 
-        if (!fn(r, r->chunk, part, arg, error) || !interrupt_check(error))
+        if (!fn(r, chunk, part, arg, error) || !interrupt_check(error))
             return false;
         size -= part;
     }
     return true;
 }
 
-/* Streams the bytes of a file of @size that lies in @runs. */
-static bool send_runs(Reader *r, const GArray *runs, uint64_t size, ContentFn *fn, void *arg, GError **error)
+/* Streams the bytes of a file of @size that lies in @runs, by way of @chunk. Any thread. */
+static bool send_runs(const Reader *r, uint8_t *chunk, const GArray *runs, uint64_t size, ContentFn *fn, void *arg, GError **error)
 {
     uint64_t block = r->fs->blocksize, done = 0;
 
@@ -193,12 +211,12 @@ static bool send_runs(Reader *r, const GArray *runs, uint64_t size, ContentFn *f
         const Run *run = &g_array_index(runs, Run, i);
         uint64_t from = r->offset + run->physical * block, end = MIN((run->logical + run->count) * block, size);
 
-        if (!send_zeroes(r, run->logical * block - done, fn, arg, error))
+        if (!send_zeroes(r, chunk, run->logical * block - done, fn, arg, error))
             return false;
         for (done = run->logical * block; done < end;) {
             size_t part = MIN(READ_CHUNK, end - done);
 
-            if (!store_map_pread(r->disk, r->chunk, part, from, error) || !fn(r, r->chunk, part, arg, error))
+            if (!store_map_pread(r->disk, chunk, part, from, error) || !fn(r, chunk, part, arg, error))
                 return false;
             done += part;
             from += part;
@@ -206,7 +224,7 @@ static bool send_runs(Reader *r, const GArray *runs, uint64_t size, ContentFn *f
         if (!interrupt_check(error))
             return false;
     }
-    return send_zeroes(r, size - done, fn, arg, error);
+    return send_zeroes(r, chunk, size - done, fn, arg, error);
 }
 
 static bool inline_content(Reader *r, ext2_ino_t ino, uint64_t size, GByteArray **ret, GError **error)
@@ -240,17 +258,17 @@ static bool send_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, ui
     if (inode->i_flags & EXT4_INLINE_DATA_FL)
         return inline_content(r, ino, size, &data, error) && fn(r, data->data, data->len, arg, error);
     runs = g_array_new(FALSE, FALSE, sizeof(Run));
-    return runs_of_file(r, ino, inode, size, runs, error) && send_runs(r, runs, size, fn, arg, error);
+    return runs_of_file(r, ino, inode, size, runs, error) && send_runs(r, r->chunk, runs, size, fn, arg, error);
 }
 
-static bool content_hash(Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
+static bool content_hash(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
 {
     (void)r, (void)error;
     digest_stream_update(arg, data, size);
     return true;
 }
 
-static bool content_collect(Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
+static bool content_collect(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
 {
     (void)r, (void)error;
     g_byte_array_append(arg, data, (guint)size);
@@ -275,18 +293,10 @@ static bool has_key(const Reader *r, const struct ext2_inode *inode, uint64_t si
            r->offset % STORE_BLOCK_SIZE == 0;
 }
 
-static bool content_key(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, uint64_t size, Digest *ret, bool *ret_has, GError **error)
+static bool content_key(const Reader *r, const GArray *runs, uint64_t size, Digest *ret, GError **error)
 {
-    g_autoptr(GArray) runs = NULL;
-    g_autoptr(DigestStream) key = NULL;
+    g_autoptr(DigestStream) key = tree_known_key_begin(size);
 
-    *ret_has = has_key(r, inode, size);
-    if (!*ret_has)
-        return true;
-    runs = g_array_new(FALSE, FALSE, sizeof(Run));
-    if (!runs_of_file(r, ino, inode, size, runs, error))
-        return false;
-    key = tree_known_key_begin(size);
     for (guint i = 0; i < runs->len; i++) {
         const Run *run = &g_array_index(runs, Run, i);
 
@@ -297,30 +307,133 @@ static bool content_key(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, uin
     return true;
 }
 
+/* The block that was read last, so it is at hand. One that is a hole has nothing behind the end either. */
+static bool see_padding(const Reader *r, HashJob *job, GError **error)
+{
+    uint64_t size = job->entry->size, last = size / STORE_BLOCK_SIZE;
+    size_t used = (size_t)(size % STORE_BLOCK_SIZE);
+    const Run *run = job->runs->len ? &g_array_index(job->runs, Run, job->runs->len - 1) : NULL;
+    uint8_t rest[STORE_BLOCK_SIZE];
+
+    job->padded = true;
+    if (!used || r->fs->blocksize != STORE_BLOCK_SIZE || !run || last < run->logical || last >= run->logical + run->count)
+        return true;
+    if (!store_map_pread(r->disk, rest, STORE_BLOCK_SIZE - used, r->offset + (run->physical + last - run->logical) * STORE_BLOCK_SIZE + used,
+                         error))
+        return false;
+    job->padded = bytes_are_zero(rest, STORE_BLOCK_SIZE - used);
+    return true;
+}
+
+static bool job_hash(void *slot, void *arg, GError **error)
+{
+    const Reader *r = arg;
+    HashJob *job = slot;
+    g_autoptr(DigestStream) digest = digest_stream_new();
+
+    if (!send_runs(r, job->chunk, job->runs, job->entry->size, content_hash, digest, error) || !see_padding(r, job, error))
+        return fail_prefix(error, "'/%s'", job->entry->path);
+    digest_stream_final(digest, &job->content);
+    return true;
+}
+
+static void mark_padded(Reader *r, ext2_ino_t ino, bool padded)
+{
+    if (padded)
+        ext2fs_mark_inode_bitmap2(r->padded, ino);
+}
+
+static bool job_done(void *slot, void *arg, GError **error)
+{
+    Reader *r = arg;
+    HashJob *job = slot;
+
+    job->entry->sha256 = job->content;
+    if (job->keyed)
+        tree_known_put(r->known, &job->key, &job->content, job->padded);
+    mark_padded(r, job->ino, job->padded);
+    return true;
+}
+
+static void start_ring(Reader *r)
+{
+    static const OrderedOps ops = {NULL, job_hash, job_done};
+
+    r->job_count = 4 * ordered_threads();
+    r->jobs = g_new0(HashJob, r->job_count);
+    r->slots = g_new(void *, r->job_count);
+    for (unsigned i = 0; i < r->job_count; i++) {
+        r->jobs[i].chunk = g_malloc(READ_CHUNK);
+        r->jobs[i].runs = g_array_new(FALSE, FALSE, sizeof(Run));
+        r->slots[i] = &r->jobs[i];
+    }
+    r->ring = ordered_new(&ops, r->slots, r->job_count, r);
+}
+
+/* Also in the middle of the work, before an entry goes that is being hashed. */
+static void end_ring(Reader *r)
+{
+    g_clear_pointer(&r->ring, ordered_free);
+    for (unsigned i = 0; i < r->job_count; i++) {
+        g_free(r->jobs[i].chunk);
+        g_array_unref(r->jobs[i].runs);
+    }
+    r->job_count = 0;
+    g_clear_pointer(&r->jobs, g_free);
+    g_clear_pointer(&r->slots, g_free);
+}
+
+static bool hash_later(Reader *r, ext2_ino_t ino, TreeEntry *entry, const GArray *runs, const Digest *key, GError **error)
+{
+    HashJob *job;
+    void *slot;
+
+    if (!r->ring)
+        start_ring(r);
+    if (!ordered_slot(r->ring, &slot, error))
+        return false;
+    job = slot;
+    job->entry = entry;
+    job->ino = ino;
+    g_array_set_size(job->runs, 0);
+    g_array_append_vals(job->runs, runs->data, runs->len);
+    job->keyed = key != NULL;
+    job->key = key ? *key : digest_none;
+    ordered_push(r->ring);
+    return true;
+}
+
+static bool hash_now(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
+{
+    g_autoptr(DigestStream) digest = digest_stream_new();
+
+    if (!send_content(r, ino, inode, entry->size, content_hash, digest, error))
+        return fail_prefix(error, "'/%s'", entry->path);
+    digest_stream_final(digest, &entry->sha256);
+    return true;
+}
+
 static bool get_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
 {
-    g_autoptr(DigestStream) digest = NULL;
-    const Digest *content = NULL;
-    bool keyed;
+    g_autoptr(GArray) runs = NULL;
+    bool keyed = has_key(r, inode, entry->size), padded = false;
+    const Digest *content;
     Digest key;
 
-    if (!content_key(r, ino, inode, entry->size, &key, &keyed, error))
-        return false;
+    if (entry->size == 0 || (inode->i_flags & EXT4_INLINE_DATA_FL))
+        return hash_now(r, ino, inode, entry, error);
+    runs = g_array_new(FALSE, FALSE, sizeof(Run));
+    if (!runs_of_file(r, ino, inode, entry->size, runs, error) || (keyed && !content_key(r, runs, entry->size, &key, error)))
+        return fail_prefix(error, "'/%s'", entry->path);
     if (keyed && r->outline) {
         entry->sha256 = key;
         return true;
     }
-    content = keyed ? tree_known_find(r->known, &key) : NULL;
-    if (content) {
-        entry->sha256 = *content;
-        return true;
-    }
-    digest = digest_stream_new();
-    if (!send_content(r, ino, inode, entry->size, content_hash, digest, error))
-        return false;
-    digest_stream_final(digest, &entry->sha256);
-    if (keyed)
-        tree_known_put(r->known, &key, &entry->sha256);
+    content = keyed ? tree_known_find(r->known, &key, &padded) : NULL;
+    if (!content)
+        return hash_later(r, ino, entry, runs, keyed ? &key : NULL, error);
+    entry->sha256 = *content;
+    mark_padded(r, ino, padded);
     return true;
 }
 
@@ -341,9 +454,7 @@ static bool get_file(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEn
     entry->data_offset = ino;
     if (!may_read(r, inode, entry->size))
         return fail(error, "the file '/%s' claims more bytes than a disk of this size should hold", entry->path);
-    if (!get_content(r, ino, inode, entry, error))
-        return fail_prefix(error, "'/%s'", entry->path);
-    return true;
+    return get_content(r, ino, inode, entry, error);
 }
 
 static bool get_symlink(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
@@ -483,7 +594,7 @@ static bool add_folder(Reader *r, ext2_ino_t ino, const char *path, GError **err
     folder = g_new0(Folder, 1);
     folder->ino = ino;
     folder->path = g_strdup(path);
-    g_queue_push_tail(&r->folders, folder);
+    g_queue_push_head(&r->folders, folder); /* what is deep comes first: file systems keep it near by, so frames are unpacked once */
     return true;
 }
 
@@ -530,6 +641,7 @@ static bool add_inode(Reader *r, ext2_ino_t ino, const char *path, GError **erro
     entry->gid = inode_gid(*small);
     entry->mtime = inode_mtime(&inode.large, size);
     if (!get_typed(r, ino, small, entry, error) || !get_xattrs(r, ino, &inode.large, entry, error)) {
+        end_ring(r);
         tree_entry_free(entry);
         return false;
     }
@@ -601,6 +713,9 @@ static bool read_folders(Reader *r, GError **error)
         if (!ok)
             return false;
     }
+    if (r->ring && !ordered_drain(r->ring, error))
+        return false;
+    end_ring(r);
     return true;
 }
 
@@ -613,7 +728,7 @@ typedef struct SpaceWrite {
 } SpaceWrite;
 
 /* Copies content that does not lie on the grid: whole blocks at once, the rest waits. */
-static bool content_copy(Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
+static bool content_copy(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
 {
     SpaceWrite *w = arg;
 
@@ -668,13 +783,16 @@ static bool space_take_tail(Reader *r, uint64_t from, uint64_t to, size_t used, 
     return map_writer_write(r->space, to, block, sizeof block, error);
 }
 
-static bool space_take_runs(Reader *r, const GArray *runs, const TreeSpaceFile *file, GError **error)
+static bool space_take_runs(Reader *r, ext2_ino_t ino, const GArray *runs, const TreeSpaceFile *file, GError **error)
 {
+    bool padded = ext2fs_test_inode_bitmap2(r->padded, ino);
+
+
     for (guint i = 0; i < runs->len; i++) {
         const Run *run = &g_array_index(runs, Run, i);
         uint64_t logical = run->logical * STORE_BLOCK_SIZE, len = run->count * STORE_BLOCK_SIZE;
         uint64_t from = r->offset + run->physical * STORE_BLOCK_SIZE, to = file->to + logical;
-        uint64_t whole = MIN(len, (file->size - logical) & ~(uint64_t)(STORE_BLOCK_SIZE - 1));
+        uint64_t whole = padded ? len : MIN(len, (file->size - logical) & ~(uint64_t)(STORE_BLOCK_SIZE - 1));
 
         if (whole && !map_writer_ref(r->space, to, r->disk, from, whole, error))
             return false;
@@ -698,7 +816,7 @@ static bool space_take_file(Reader *r, const TreeSpaceFile *file, GError **error
         return ext4_fail(r->fs, rc, error, "read an inode again");
     if (r->fs->blocksize != STORE_BLOCK_SIZE || r->offset % STORE_BLOCK_SIZE || (inode.i_flags & EXT4_INLINE_DATA_FL))
         return space_copy(r, ino, &inode, file, error);
-    return runs_of_file(r, ino, &inode, file->size, runs, error) && space_take_runs(r, runs, file, error);
+    return runs_of_file(r, ino, &inode, file->size, runs, error) && space_take_runs(r, ino, runs, file, error);
 }
 
 static bool space_take_all(Reader *r, StoreWriter *writer, GError **error)
@@ -725,6 +843,8 @@ static bool reader_open(Reader *r, GError **error)
     if (!ext4_open(r->disk, r->offset, r->size, &r->fs, error))
         return false;
     rc = ext2fs_allocate_inode_bitmap(r->fs, "folders", &r->seen);
+    if (rc == 0)
+        rc = ext2fs_allocate_inode_bitmap(r->fs, "padded", &r->padded);
     if (rc)
         return ext4_fail(r->fs, rc, error, "read the ext4 file system");
     g_queue_init(&r->folders);
@@ -741,8 +861,11 @@ static bool reader_open(Reader *r, GError **error)
 
 static void reader_clear(Reader *r)
 {
+    end_ring(r);
     if (r->seen)
         ext2fs_free_inode_bitmap(r->seen);
+    if (r->padded)
+        ext2fs_free_inode_bitmap(r->padded);
     ext4_close(r->fs);
     g_queue_clear_full(&r->folders, folder_free);
     g_clear_pointer(&r->names, g_hash_table_unref);

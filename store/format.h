@@ -35,13 +35,14 @@
  * Frame: 1..32 blocks of 4 KiB.
  *
  *   +------------------------------------------------------------------------------------+
- *   | skippable 0x184D2A51, n | "KFR1" | encoding 1 | blocks 1 | 0 0 | payload length 4   |
+ *   | skippable 0x184D2A51, n | "KFR1" | encoding 1 | blocks 1 | engine 2 | payload len 4 |
  *   |                         | check 4 | SHA-256 of block 0 | block 1 | ...             |
  *   +------------------------------------------------------------------------------------+
  *   | payload: a zstd frame of blocks * 4096 bytes                                       |
  *   +------------------------------------------------------------------------------------+
  *   encoding 1: compressed.  encoding 2: a zstd frame with one raw block, so that the
- *   bytes stand at payload + 12 as they are. "check" is the start of a SHA-256 over
+ *   bytes stand at payload + 12 as they are. engine: libzstd's version number plus one, 0 where unknown; two frames of one engine
+ *   with the same blocks have the same payload, which is all that it says. "check" is the start of a SHA-256 over
  *   what it covers (frame: the hashes; footer: the entries).
  *
  * Position: frame * 32 + block within one segment; a run of positions may go on

@@ -30,7 +30,7 @@ static uint32_t encode_raw(const uint8_t *data, uint32_t size, uint8_t *to)
     return FRAME_RAW_PREFIX + size;
 }
 
-uint32_t frame_write_head(uint8_t *to, const Digest *hashes, unsigned blocks, uint8_t encoding, uint32_t payload)
+uint32_t frame_write_head(uint8_t *to, const Digest *hashes, unsigned blocks, uint8_t encoding, uint16_t engine, uint32_t payload)
 {
     uint32_t head = frame_head_size(blocks);
 
@@ -39,25 +39,35 @@ uint32_t frame_write_head(uint8_t *to, const Digest *hashes, unsigned blocks, ui
     memcpy(to + 8, FRAME_MAGIC, 4);
     to[12] = encoding;
     to[13] = (uint8_t)blocks;
-    to[14] = to[15] = 0;
+    to[14] = (uint8_t)engine;
+    to[15] = (uint8_t)(engine >> 8);
     put_le32(to + 16, payload);
     put_le32(to + 20, check_of(hashes, blocks));
     memcpy(to + FRAME_FIXED_SIZE, hashes, (size_t)blocks * DIGEST_SIZE);
     return head;
 }
 
+size_t frame_pack(Compressor *compressor, const uint8_t *data, size_t size, uint8_t *to)
+{
+    return compressor_run(compressor, to, size - size / 20, data, size);
+}
+
 uint32_t frame_encode(Compressor *compressor, const uint8_t *data, const Digest *hashes, unsigned blocks, uint8_t *to,
                       uint8_t *ret_encoding)
 {
     uint32_t head = frame_head_size(blocks), size = blocks * STORE_BLOCK_SIZE;
-    uint32_t room = size - size / 20; /* under 5 % of gain is not worth unpacking */
-    uint32_t payload = (uint32_t)compressor_run(compressor, to + head, room, data, size);
+    uint32_t payload = (uint32_t)frame_pack(compressor, data, size, to + head);
     uint8_t encoding = payload ? FRAME_ZSTD : FRAME_RAW;
 
     if (encoding == FRAME_RAW)
         payload = encode_raw(data, size, to + head);
     *ret_encoding = encoding;
-    return frame_write_head(to, hashes, blocks, encoding, payload) + payload;
+    return frame_write_head(to, hashes, blocks, encoding, compress_engine(), payload) + payload;
+}
+
+uint16_t frame_engine(const uint8_t *head)
+{
+    return (uint16_t)(head[14] | head[15] << 8);
 }
 
 bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret)
@@ -72,6 +82,7 @@ bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret)
         return false;
     ret->encoding = bytes[12];
     ret->blocks = (uint8_t)blocks;
+    ret->engine = frame_engine(bytes);
     ret->payload = get_le32(bytes + 16);
     if (ret->encoding != FRAME_ZSTD && ret->encoding != FRAME_RAW)
         return false;

@@ -12,6 +12,7 @@
 typedef struct FrameHead {
     uint8_t encoding;
     uint8_t blocks;
+    uint16_t engine; /* compress_engine() of who made it; 0: unknown */
     uint32_t payload; /* length of what follows the head */
     Digest hashes[FRAME_MAX_BLOCKS];
 } FrameHead;
@@ -21,12 +22,21 @@ static inline uint32_t frame_head_size(unsigned blocks)
     return FRAME_FIXED_SIZE + blocks * DIGEST_SIZE;
 }
 
+/*
+ * What @data becomes as a payload: its compressed size, 0 when that gains less than 5 % and the bytes stay as they are. @to has room for
+ * @size bytes. An exporter that packs with this makes the very bytes that a frame of the same engine has.
+ */
+size_t frame_pack(Compressor *compressor, const uint8_t *data, size_t size, uint8_t *to);
+
 /* Writes the stored form into @to (FRAME_MAX_STORED bytes); returns its length, @ret_encoding what it became. */
 uint32_t frame_encode(Compressor *compressor, const uint8_t *data, const Digest *hashes, unsigned blocks, uint8_t *to,
                       uint8_t *ret_encoding);
 
-/* The head alone, in front of a payload of that length; returns its size. */
-uint32_t frame_write_head(uint8_t *to, const Digest *hashes, unsigned blocks, uint8_t encoding, uint32_t payload);
+/* The head alone, in front of a payload of that length that was made by @engine (0: by an unknown one); returns its size. */
+uint32_t frame_write_head(uint8_t *to, const Digest *hashes, unsigned blocks, uint8_t encoding, uint16_t engine, uint32_t payload);
+
+/* What a head of at least FRAME_FIXED_SIZE bytes says of its engine, be the rest damaged or not. */
+uint16_t frame_engine(const uint8_t *head);
 
 /* @size: bytes at hand from the frame's start, at least the head. False: this is no frame of ours. */
 bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret);

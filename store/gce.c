@@ -172,7 +172,7 @@ static bool gce_work(void *slot, void *arg, GError **error)
     size_t have = (size_t)MIN((uint64_t)piece->size, store_map_size(gce->map) - piece->offset);
 
     memset(piece->data + have, 0, piece->size - have);
-    return store_map_pread(gce->map, piece->data, have, piece->offset, error);
+    return store_map_pread_once(gce->map, piece->data, have, piece->offset, error);
 }
 
 static bool gce_take(void *slot, void *arg, GError **error)

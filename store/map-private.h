@@ -35,8 +35,16 @@ GByteArray *map_body_encode(const MapBody *body);
 bool map_body_decode(const uint8_t *bytes, size_t size, MapBody **ret, GError **error);
 bool map_bytes_are_map(const void *bytes, size_t size);
 
+/* For ingest.c. At most to the next multiple of 32 blocks; @same (may be NULL): these are as the parent has them. */
+bool map_writer_put(MapWriter *map, uint64_t block, const uint8_t *data, const Digest *hashes, const bool *same, unsigned count,
+                    GError **error);
+uint64_t map_writer_size(const MapWriter *map);
+StoreMap *map_writer_parent(const MapWriter *map); /* borrowed; NULL: none */
+
 const MapBody *store_map_body(const StoreMap *map);
 bool store_map_segment(StoreMap *map, uint32_t index, Segment **ret, GError **error);
+/* Whether the 32 blocks from @block on are the blocks of one frame, in its order: then which one. */
+bool store_map_whole_frame(StoreMap *map, uint64_t block, Segment **ret_segment, uint32_t *ret_frame);
 /* The first run that ends after @block; runs->len when there is none. */
 guint map_body_find(const MapBody *body, uint64_t block);
 

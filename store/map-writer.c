@@ -10,14 +10,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/interrupt.h"
-#include "base/log.h"
 #include "base/scope.h"
 #include "store/store-private.h"
 #include "store/writer.h"
-
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define LEAF_BLOCKS 512u
 
@@ -134,18 +129,48 @@ static bool check_range(const MapWriter *map, uint64_t offset, uint64_t len, GEr
 
 /* --- writing --- */
 
-/* At most to the next multiple of 32 blocks, so that whole windows stay whole. */
-static bool write_window(MapWriter *map, uint64_t block, const uint8_t *data, unsigned count, GError **error)
+uint64_t map_writer_size(const MapWriter *map)
+{
+    return map->size;
+}
+
+StoreMap *map_writer_parent(const MapWriter *map)
+{
+    return map->parent;
+}
+
+/* Blocks that are the parent's in the same place are left to it: to the writer they look like zeroes. */
+static void leave_to_parent(const Digest *hashes, const bool *same, unsigned count, Digest *ret)
+{
+    for (unsigned i = 0; i < count; i++)
+        ret[i] = same[i] ? digest_none : hashes[i];
+}
+
+bool map_writer_put(MapWriter *map, uint64_t block, const uint8_t *data, const Digest *hashes, const bool *same, unsigned count,
+                    GError **error)
 {
     BlockRef refs[FRAME_MAX_BLOCKS];
+    Digest others[FRAME_MAX_BLOCKS];
     uint64_t before = store_writer_fresh_blocks(map->writer);
 
-    if (!store_writer_put_window(map->writer, data, count, refs, error))
+    g_assert(!map->finished && count <= FRAME_MAX_BLOCKS && block + count <= map->blocks);
+    if (same)
+        leave_to_parent(hashes, same, count, others);
+    if (!store_writer_put_hashed(map->writer, data, same ? others : hashes, count, refs, error))
         return false;
     map->fresh += store_writer_fresh_blocks(map->writer) - before;
     for (unsigned i = 0; i < count; i++)
-        set_ref(map, block + i, refs[i]);
+        set_ref(map, block + i, same && same[i] ? (BlockRef){ REF_PARENT, 0 } : refs[i]);
     return true;
+}
+
+/* At most to the next multiple of 32 blocks, so that whole windows stay whole. */
+static bool write_window(MapWriter *map, uint64_t block, const uint8_t *data, unsigned count, GError **error)
+{
+    Digest hashes[FRAME_MAX_BLOCKS];
+
+    store_hash_blocks(data, count, hashes);
+    return map_writer_put(map, block, data, hashes, NULL, count, error);
 }
 
 static bool write_tail(MapWriter *map, uint64_t block, const uint8_t *data, size_t len, GError **error)
@@ -259,69 +284,6 @@ bool map_writer_ref(MapWriter *map, uint64_t offset, StoreMap *from, uint64_t fr
         if (!ref_run(map, block + (low - first), from, run, (uint32_t)(low - run->block), high - low, error))
             return false;
     }
-    return true;
-}
-
-/* --- ingesting a file --- */
-
-static bool write_data(MapWriter *map, uint64_t offset, int fd, uint64_t from, uint64_t to, Progress *progress, GError **error)
-{
-    enum { STEP = 1 << 20 };
-    g_autofree uint8_t *buf = g_malloc(STEP);
-
-    while (from < to) {
-        /* End each step on the map's own window border, so that windows are not cut in two. */
-        size_t part = (size_t)MIN(to - from, STEP - (offset + from) % STEP), padded = part;
-
-        if (!interrupt_check(error) || !file_pread_full(fd, buf, part, from, "the file being stored", error))
-            return false;
-        if (part % STORE_BLOCK_SIZE && offset + from + part != map->size) {
-            padded = (part + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE * STORE_BLOCK_SIZE;
-            memset(buf + part, 0, padded - part);
-        }
-        if (!map_writer_write(map, offset + from, buf, padded, error))
-            return false;
-        progress_add(progress, part);
-        from += part;
-    }
-    return true;
-}
-
-/* Holes by SEEK_HOLE where the file system knows them; what is left are zero blocks, which are found by looking. */
-static bool next_data(int fd, uint64_t at, uint64_t size, uint64_t *ret_start, uint64_t *ret_end)
-{
-    off_t start = lseek(fd, (off_t)at, SEEK_DATA), end;
-
-    if (start < 0 && errno == ENXIO)
-        return false;
-    if (start < 0) {
-        *ret_start = at;
-        *ret_end = size;
-        return true;
-    }
-    end = lseek(fd, start, SEEK_HOLE);
-    *ret_start = MIN((uint64_t)start / STORE_BLOCK_SIZE * STORE_BLOCK_SIZE, size);
-    *ret_end = end < 0 ? size : MIN(((uint64_t)end + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE * STORE_BLOCK_SIZE, size);
-    return *ret_start < size;
-}
-
-bool map_writer_write_file(MapWriter *map, uint64_t offset, int fd, uint64_t size, Progress *progress, GError **error)
-{
-    uint64_t at = 0, start, end;
-    uint64_t covered = MIN((size + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE * STORE_BLOCK_SIZE, map->size - MIN(offset, map->size));
-
-    if (!map_writer_zero(map, offset, covered, error))
-        return false;
-    if (covered < size)
-        return fail(error, "a file of %" G_GUINT64_FORMAT " bytes does not fit into its place in a map", size);
-    while (at < size && next_data(fd, at, size, &start, &end)) {
-        start = MAX(start, at);
-        progress_add(progress, start - at);
-        if (!write_data(map, offset, fd, start, end, progress, error))
-            return false;
-        at = end;
-    }
-    progress_add(progress, size - MIN(at, size));
     return true;
 }
 

@@ -93,8 +93,10 @@ bool store_map_segment(StoreMap *map, uint32_t index, Segment **ret, GError **er
     return true;
 }
 
+typedef bool ReadFrameFn(Segment *segment, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error);
+
 /* Reads bytes [skip, skip+size) of what the run holds; a run may go on over several full frames. */
-static bool read_run(StoreMap *map, const MapRun *run, uint64_t skip, uint8_t *to, size_t size, GError **error)
+static bool read_run(StoreMap *map, const MapRun *run, uint64_t skip, uint8_t *to, size_t size, ReadFrameFn *read, GError **error)
 {
     Segment *segment;
 
@@ -105,7 +107,7 @@ static bool read_run(StoreMap *map, const MapRun *run, uint64_t skip, uint8_t *t
         uint32_t from = position_block(position) * STORE_BLOCK_SIZE + (uint32_t)(skip % STORE_BLOCK_SIZE);
         uint32_t part = (uint32_t)MIN(size, (size_t)(FRAME_MAX_BYTES - from));
 
-        if (!segment_read(segment, position_frame(position), from, part, to, error))
+        if (!read(segment, position_frame(position), from, part, to, error))
             return false;
         to += part;
         skip += part;
@@ -114,7 +116,7 @@ static bool read_run(StoreMap *map, const MapRun *run, uint64_t skip, uint8_t *t
     return true;
 }
 
-bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GError **error)
+static bool pread_by(StoreMap *map, void *buf, size_t size, uint64_t offset, ReadFrameFn *read, GError **error)
 {
     const MapBody *body = map->body;
     uint8_t *to = buf;
@@ -140,13 +142,43 @@ bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GEr
         if (size == 0)
             break;
         part = (size_t)MIN(size, end - offset);
-        if (!read_run(map, run, offset - start, to, part, error))
+        if (!read_run(map, run, offset - start, to, part, read, error))
             return false;
         to += part;
         offset += part;
         size -= part;
     }
     return true;
+}
+
+bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GError **error)
+{
+    return pread_by(map, buf, size, offset, segment_read, error);
+}
+
+bool store_map_pread_once(StoreMap *map, void *buf, size_t size, uint64_t offset, GError **error)
+{
+    return pread_by(map, buf, size, offset, segment_read_once, error);
+}
+
+bool store_map_whole_frame(StoreMap *map, uint64_t block, Segment **ret_segment, uint32_t *ret_frame)
+{
+    const MapBody *body = map->body;
+    const MapRun *run;
+    uint32_t position;
+    guint i;
+
+    if (!body)
+        return false;
+    i = map_body_find(body, block);
+    run = i < body->runs->len ? &g_array_index(body->runs, MapRun, i) : NULL;
+    if (!run || run->block > block || run->block + run->count < block + FRAME_MAX_BLOCKS)
+        return false;
+    position = run->position + (uint32_t)(block - run->block);
+    if (position_block(position) != 0 || !store_map_segment(map, run->segment, ret_segment, NULL) || segment_is_moved(*ret_segment))
+        return false;
+    *ret_frame = position_frame(position);
+    return *ret_frame < segment_frames(*ret_segment) && segment_entry(*ret_segment, *ret_frame)->blocks == FRAME_MAX_BLOCKS;
 }
 
 void store_map_extent(const StoreMap *map, uint64_t offset, uint64_t *ret_end, bool *ret_zero)

@@ -34,6 +34,9 @@ uint64_t store_map_size(const StoreMap *map); /* bytes; need not be a multiple o
 /* Any offset and length inside the size. Every frame read is checked against its block hashes; damage is an error naming segment and frame. */
 bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GError **error);
 
+/* The same for who reads every byte once: whole frames go past the cache. */
+bool store_map_pread_once(StoreMap *map, void *buf, size_t size, uint64_t offset, GError **error);
+
 /* The extent that holds @offset: its end (exclusive, bytes) and whether it is zeroes. Adjacent data extents may come separately. */
 void store_map_extent(const StoreMap *map, uint64_t offset, uint64_t *ret_end, bool *ret_zero);
 /* Bytes in extents that are not zeroes: what copying the disk without its holes moves. */

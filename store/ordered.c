@@ -8,15 +8,19 @@
 
 #include "base/interrupt.h"
 
+#include <sched.h>
 #include <stdint.h>
 
 #define THREADS_MAX 8
 
-typedef struct Ring {
+struct Ordered {
     const OrderedOps *ops;
     void *const *slots;
     unsigned count;
     void *arg;
+    uint64_t taken;      /* the caller's thread alone */
+    GThread *threads[THREADS_MAX];
+    unsigned thread_count; /* started so far */
 
     GMutex lock; /* all below */
     GCond filling, finishing;
@@ -24,16 +28,21 @@ typedef struct Ring {
     uint64_t filled, begun;
     bool *done;
     GError **errors; /* by slot */
-} Ring;
+};
 
+/* Of the processors that we may use, not of those that there are. */
 unsigned ordered_threads(void)
 {
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return CLAMP(CPU_COUNT(&set), 1, THREADS_MAX);
     return CLAMP(g_get_num_processors(), 1, THREADS_MAX);
 }
 
 static gpointer ring_thread(gpointer arg)
 {
-    Ring *ring = arg;
+    Ordered *ring = arg;
 
     g_mutex_lock(&ring->lock);
     for (;;) {
@@ -56,16 +65,23 @@ static gpointer ring_thread(gpointer arg)
     return NULL;
 }
 
-static void hand_over(Ring *ring)
+Ordered *ordered_new(const OrderedOps *ops, void *const *slots, unsigned count, void *arg)
 {
-    g_mutex_lock(&ring->lock);
-    ring->done[ring->filled % ring->count] = false;
-    ring->filled++;
-    g_cond_signal(&ring->filling);
-    g_mutex_unlock(&ring->lock);
+    Ordered *ring = g_new0(Ordered, 1);
+
+    ring->ops = ops;
+    ring->slots = slots;
+    ring->count = count;
+    ring->arg = arg;
+    ring->done = g_new0(bool, count);
+    ring->errors = g_new0(GError *, count);
+    g_mutex_init(&ring->lock);
+    g_cond_init(&ring->filling);
+    g_cond_init(&ring->finishing);
+    return ring;
 }
 
-static bool wait_for(Ring *ring, unsigned slot, GError **error)
+static bool wait_for(Ordered *ring, unsigned slot, GError **error)
 {
     GError *failed;
 
@@ -79,57 +95,81 @@ static bool wait_for(Ring *ring, unsigned slot, GError **error)
     return !failed;
 }
 
-static bool run_ring(Ring *ring, GError **error)
+static bool take_oldest(Ordered *ring, GError **error)
 {
-    uint64_t filled = 0, taken = 0;
-    bool more = true;
+    unsigned slot = (unsigned)(ring->taken % ring->count);
 
-    for (;;) {
-        while (more && filled - taken < ring->count && (more = ring->ops->fill(ring->slots[filled % ring->count], ring->arg))) {
-            filled++;
-            hand_over(ring);
-        }
-        if (taken == filled)
-            return true;
-        if (!interrupt_check(error) || !wait_for(ring, (unsigned)(taken % ring->count), error) ||
-            !ring->ops->take(ring->slots[taken % ring->count], ring->arg, error))
-            return false;
-        taken++;
+    if (!wait_for(ring, slot, error) || !ring->ops->take(ring->slots[slot], ring->arg, error))
+        return false;
+    ring->taken++;
+    return true;
+}
+
+bool ordered_slot(Ordered *ring, void **ret, GError **error)
+{
+    if (ring->filled - ring->taken == ring->count && !take_oldest(ring, error))
+        return false;
+    *ret = ring->slots[ring->filled % ring->count];
+    return true;
+}
+
+/* A thread is started when all others have something to do: who has two pieces needs no eight. */
+void ordered_push(Ordered *ring)
+{
+    g_mutex_lock(&ring->lock);
+    ring->done[ring->filled % ring->count] = false;
+    ring->filled++;
+    g_cond_signal(&ring->filling);
+    g_mutex_unlock(&ring->lock);
+    if (ring->thread_count < MIN(ordered_threads(), ring->filled - ring->taken)) {
+        ring->threads[ring->thread_count] = g_thread_new("ordered", ring_thread, ring);
+        ring->thread_count++;
     }
 }
 
-static void end_threads(Ring *ring, GThread **threads, unsigned count)
+bool ordered_drain(Ordered *ring, GError **error)
+{
+    while (ring->taken < ring->filled)
+        if (!interrupt_check(error) || !take_oldest(ring, error))
+            return false;
+    return true;
+}
+
+static void end_threads(Ordered *ring)
 {
     g_mutex_lock(&ring->lock);
     ring->closing = true;
     g_cond_broadcast(&ring->filling);
     g_mutex_unlock(&ring->lock);
-    for (unsigned i = 0; i < count; i++)
-        (void)g_thread_join(threads[i]);
+    for (unsigned i = 0; i < ring->thread_count; i++)
+        (void)g_thread_join(ring->threads[i]);
+}
+
+void ordered_free(Ordered *ring)
+{
+    if (!ring)
+        return;
+    end_threads(ring);
+    for (unsigned i = 0; i < ring->count; i++)
+        g_clear_error(&ring->errors[i]);
+    g_free(ring->errors);
+    g_free(ring->done);
+    g_mutex_clear(&ring->lock);
+    g_cond_clear(&ring->filling);
+    g_cond_clear(&ring->finishing);
+    g_free(ring);
 }
 
 bool ordered_run(const OrderedOps *ops, void *const *slots, unsigned count, void *arg, GError **error)
 {
-    Ring ring = {.ops = ops, .slots = slots, .count = count, .arg = arg};
-    g_autofree bool *done = g_new0(bool, count);
-    g_autofree GError **errors = g_new0(GError *, count);
-    GThread *threads[THREADS_MAX];
-    unsigned thread_count = MIN(ordered_threads(), count);
-    bool ok;
+    g_autoptr(Ordered) ring = ordered_new(ops, slots, count, arg);
+    void *slot;
 
-    ring.done = done;
-    ring.errors = errors;
-    g_mutex_init(&ring.lock);
-    g_cond_init(&ring.filling);
-    g_cond_init(&ring.finishing);
-    for (unsigned i = 0; i < thread_count; i++)
-        threads[i] = g_thread_new("ordered", ring_thread, &ring);
-    ok = run_ring(&ring, error);
-    end_threads(&ring, threads, thread_count);
-    for (unsigned i = 0; i < count; i++)
-        g_clear_error(&errors[i]);
-    g_mutex_clear(&ring.lock);
-    g_cond_clear(&ring.filling);
-    g_cond_clear(&ring.finishing);
-    return ok;
+    for (;;) {
+        if (!interrupt_check(error) || !ordered_slot(ring, &slot, error))
+            return false;
+        if (!ops->fill(slot, arg))
+            return ordered_drain(ring, error);
+        ordered_push(ring);
+    }
 }

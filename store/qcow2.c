@@ -10,6 +10,10 @@
  * the border of host clusters; a host cluster's refcount is the number of compressed clusters that touch it.
  * A cluster that zstd does not shrink gets a host cluster of its own. Zero clusters have no entry.
  *
+ * A cluster is as large as a frame of the store, and packed by the same rule. So where the blocks of a cluster are those of one frame, and the
+ * frame was made by the libzstd that we have, its payload is what we would make, and is taken over. Which clusters that spares the work is the
+ * store's history, what they become is not.
+ *
  *   L2 entry, plain:      bit 63 (refcount is 1) | host offset
  *   L2 entry, compressed: bit 62 | further 512-byte sectors << 54 | host offset in bytes
  */
@@ -19,7 +23,8 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "store/compress.h"
+#include "store/frame.h"
+#include "store/map-private.h"
 #include "store/ordered.h"
 
 #include <string.h>
@@ -39,7 +44,7 @@
 #define EXTENSION_DATA_FILE 0x44415441u
 #define EXTENSION_CRYPTO 0x0537be77u
 
-#define CLUSTER_BITS 16
+#define CLUSTER_BITS 17 /* 32 blocks */
 #define CLUSTER (1u << CLUSTER_BITS)
 #define L2_ENTRIES (CLUSTER / 8)
 #define REFCOUNTS_PER_BLOCK (CLUSTER / 2)
@@ -167,6 +172,11 @@ bool qcow2_check_header(int fd, const char *what, uint64_t *ret_virtual_size, GE
 }
 
 /* --- overlays --------------------------------------------------------------------- */
+
+bool qcow2_is_overlay(const uint8_t *head, size_t size)
+{
+    return size >= HEADER2_SIZE && memcmp(head, MAGIC, 4) == 0 && (be64(head + 8) || be32(head + 16));
+}
 
 bool qcow2_overlay_header(int fd, const char *what, Qcow2Overlay *ret, GError **error)
 {
@@ -319,20 +329,20 @@ typedef struct Writer {
 } Writer;
 
 /* Neighbouring clusters, compressed by one thread: they share frames of the store. */
-#define BATCH 8
+#define BATCH 4
 #define BATCHES 6
 #define AS_IT_IS SIZE_MAX
+#define PACKED FRAME_MAX_STORED
+G_STATIC_ASSERT(CLUSTER == FRAME_MAX_BYTES);
 
 typedef struct Batch {
     uint64_t first;
     size_t sizes[BATCH]; /* packed; 0: zeroes */
-    Compressor *compressor;
-    uint8_t *plain, *packed;
+    uint8_t *plain, *packed; /* BATCH * CLUSTER, BATCH * PACKED */
 } Batch;
 
 static void batch_clear(Batch *batch)
 {
-    compressor_free(batch->compressor);
     g_free(batch->plain);
     g_free(batch->packed);
 }
@@ -433,29 +443,60 @@ static bool batch_fill(void *slot, void *arg)
 }
 
 /* What does not get smaller stays as it is. */
-static size_t pack_cluster(Batch *batch, unsigned i)
+static size_t pack_cluster(const uint8_t *plain, uint8_t *packed)
 {
-    const uint8_t *plain = batch->plain + i * CLUSTER;
-    size_t packed;
+    size_t size;
 
     if (bytes_are_zero(plain, CLUSTER))
         return 0;
-    packed = compressor_run(batch->compressor, batch->packed + i * compress_bound(CLUSTER), compress_bound(CLUSTER), plain, CLUSTER);
-    return packed == 0 || packed >= CLUSTER - 512 ? AS_IT_IS : packed;
+    size = frame_pack(compressor_of_thread(), plain, CLUSTER, packed);
+    return size == 0 ? AS_IT_IS : size;
+}
+
+/* Unpacked in any case, so that damage is an error here and not in the guest. */
+static bool take_over_frame(Segment *segment, uint32_t frame, uint8_t *plain, uint8_t *packed, size_t *ret, GError **error)
+{
+    FrameHead head;
+
+    if (!segment_stored(segment, frame, packed, &head, plain, error))
+        return false;
+    if (head.engine != compress_engine()) {
+        *ret = pack_cluster(plain, packed);
+    } else if (head.encoding == FRAME_RAW) {
+        *ret = AS_IT_IS;
+    } else {
+        memmove(packed, packed + frame_head_size(head.blocks), head.payload);
+        *ret = head.payload;
+    }
+    return true;
+}
+
+static bool work_cluster(StoreMap *map, uint64_t start, uint8_t *plain, uint8_t *packed, size_t *ret, GError **error)
+{
+    size_t size = (size_t)MIN((uint64_t)CLUSTER, store_map_size(map) - MIN(start, store_map_size(map)));
+    Segment *segment;
+    uint32_t frame;
+
+    /* What cannot be taken over, because it was repacked a moment ago or is damaged, is read as always or not at all. */
+    if (size == CLUSTER && store_map_whole_frame(map, start / STORE_BLOCK_SIZE, &segment, &frame) &&
+        take_over_frame(segment, frame, plain, packed, ret, NULL))
+        return true;
+    memset(plain + size, 0, CLUSTER - size);
+    if (size && !store_map_pread(map, plain, size, start, error))
+        return false;
+    *ret = pack_cluster(plain, packed);
+    return true;
 }
 
 static bool batch_work(void *slot, void *arg, GError **error)
 {
     const Writer *w = arg;
     Batch *batch = slot;
-    uint64_t start = batch->first * CLUSTER;
-    size_t size = (size_t)MIN((uint64_t)BATCH * CLUSTER, store_map_size(w->map) - start);
 
-    memset(batch->plain + size, 0, BATCH * CLUSTER - size);
-    if (!store_map_pread(w->map, batch->plain, size, start, error))
-        return false;
     for (unsigned i = 0; i < BATCH; i++)
-        batch->sizes[i] = pack_cluster(batch, i);
+        if (!work_cluster(w->map, (batch->first + i) * CLUSTER, batch->plain + i * CLUSTER, batch->packed + i * PACKED, &batch->sizes[i],
+                          error))
+            return false;
     return true;
 }
 
@@ -472,7 +513,7 @@ static bool place_cluster(Writer *w, const Batch *batch, unsigned i, GError **er
     at = take_packed(w, packed);
     sectors = (at + packed - 1) / 512 - at / 512;
     *entry = GUINT64_TO_BE(COMPRESSED | sectors << COMPRESSED_SHIFT | at);
-    return file_pwrite_full(w->fd, batch->packed + i * compress_bound(CLUSTER), packed, at, "qcow2 image", error);
+    return file_pwrite_full(w->fd, batch->packed + i * PACKED, packed, at, "qcow2 image", error);
 }
 
 static bool write_table(Writer *w, GError **error)
@@ -508,9 +549,7 @@ static bool write_clusters(Writer *w, GError **error)
     bool ok;
 
     for (unsigned i = 0; i < BATCHES; i++) {
-        batches[i] = (Batch){.compressor = compressor_new(COMPRESS_LEVEL),
-                             .plain = g_malloc(BATCH * CLUSTER),
-                             .packed = g_malloc(BATCH * compress_bound(CLUSTER))};
+        batches[i] = (Batch){.plain = g_malloc(BATCH * CLUSTER), .packed = g_malloc(BATCH * PACKED)};
         slots[i] = &batches[i];
     }
     ok = ordered_run(&ops, slots, BATCHES, w, error) && write_table(w, error);

@@ -25,6 +25,8 @@ typedef struct Qcow2Overlay {
     bool zero_bit, extended;
     char *backing;    /* as written: believe nothing */
 } Qcow2Overlay;
+/* Whether a header that qcow2_check_header() may still refuse names a backing file. */
+bool qcow2_is_overlay(const uint8_t *head, size_t size);
 bool qcow2_overlay_header(int fd, const char *what, Qcow2Overlay *ret, GError **error);
 void qcow2_overlay_clear(Qcow2Overlay *overlay);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2Overlay, qcow2_overlay_clear)
@@ -37,7 +39,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2Overlay, qcow2_overlay_clear)
 typedef bool Qcow2RangeFn(uint64_t at, uint64_t size, uint64_t host, void *arg, GError **error);
 bool qcow2_overlay_each(const Qcow2Overlay *overlay, Qcow2RangeFn *fn, void *arg, GError **error);
 
-/* A version 3 image of 64 KiB clusters, zstd-compressed where that saves room. @fd is seekable and empty. */
+/* A version 3 image of 128 KiB clusters, zstd-compressed where that saves room. @fd is seekable and empty. */
 struct Progress;
 bool qcow2_write(StoreMap *map, int fd, struct Progress *progress, GError **error);
 

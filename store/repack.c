@@ -380,6 +380,7 @@ static bool measure(Store *store, Database *db, int64_t young, bool *ret_more, G
 static bool copy_window(Repack *r, guint first, unsigned count, uint8_t *buffer, GError **error)
 {
     BlockRef refs[FRAME_MAX_BLOCKS];
+    Digest hashes[FRAME_MAX_BLOCKS];
 
     for (unsigned i = 0; i < count; i++) {
         const Needed *one = &g_array_index(r->order, Needed, first + i);
@@ -390,7 +391,8 @@ static bool copy_window(Repack *r, guint first, unsigned count, uint8_t *buffer,
                           buffer + (size_t)i * STORE_BLOCK_SIZE, error))
             return false;
     }
-    if (!store_writer_put_window(r->writer, buffer, count, refs, error))
+    store_hash_blocks(buffer, count, hashes);
+    if (!store_writer_put_hashed(r->writer, buffer, hashes, count, refs, error))
         return false;
     for (unsigned i = 0; i < count; i++)
         g_array_index(r->order, Needed, first + i).to = refs[i];

@@ -328,7 +328,8 @@ static bool append_encoded(Rebuild *b, const uint8_t *plain, const Digest *hashe
 
 /* --- as it was --- */
 
-/* With its head made anew, and its payload as it stands in the file if that was good. */
+/* With its head made anew, and its payload as it stands in the file if that was good. The engine is what stands there: where that is what
+ * was damaged, the bytes come together when the frames are encoded again. */
 static bool append_as_it_was(Rebuild *b, uint32_t number, bool encode, GError **error)
 {
     const SegmentEntry *e = &g_array_index(b->own->entries, SegmentEntry, number);
@@ -336,7 +337,7 @@ static bool append_as_it_was(Rebuild *b, uint32_t number, bool encode, GError **
 
     if (!load_frame(b, number) || encode)
         return append_encoded(b, b->frame->plain, b->frame->hashes, b->frame->blocks, error);
-    (void)frame_write_head(b->own->stored, b->frame->hashes, e->blocks, e->encoding, e->size - head);
+    (void)frame_write_head(b->own->stored, b->frame->hashes, e->blocks, e->encoding, frame_engine(b->own->stored), e->size - head);
     return segment_file_append(b->file, b->own->stored, e->size, e->blocks, e->encoding, error);
 }
 

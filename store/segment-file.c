@@ -107,20 +107,6 @@ bool segment_file_sync(SegmentFile *file, GError **error)
     return io_fdatasync(file->fd) == 0 || fail_errno(error, "sync a segment");
 }
 
-bool segment_file_read(SegmentFile *file, uint32_t frame, unsigned block, uint8_t *to, GError **error)
-{
-    const SegmentEntry *e = &g_array_index(file->entries, SegmentEntry, frame);
-    g_autofree uint8_t *bytes = g_malloc(e->size), *plain = g_malloc(FRAME_MAX_BYTES);
-    FrameHead head;
-
-    if (!io_pread_full(file->fd, bytes, e->size, e->offset))
-        return fail_errno(error, "read a segment back");
-    if (!frame_parse_head(bytes, e->size, &head) || !frame_decode(&head, bytes + frame_head_size(head.blocks), plain))
-        return fail(error, "a segment being written reads back with other bytes");
-    memcpy(to, plain + (size_t)block * STORE_BLOCK_SIZE, STORE_BLOCK_SIZE);
-    return true;
-}
-
 void segment_file_free(SegmentFile *file)
 {
     if (!file)

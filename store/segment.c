@@ -346,18 +346,31 @@ static bool own_hashes(Segment *s, uint32_t frame, Digest ret[FRAME_MAX_BLOCKS],
     return true;
 }
 
-static bool load_plain(Segment *s, uint32_t frame, CachedFrame **ret, GError **error)
+static bool load_stored(Segment *s, uint32_t frame, uint8_t *stored, FrameHead *ret_head, uint8_t *plain, GError **error)
 {
     uint32_t size = s->entries[frame].size;
-    g_autofree uint8_t *bytes = g_malloc(size);
-    g_autoptr(CachedFrame) cached = NULL;
+
+    if (!read_bytes(s, frame, stored, size, error) || !head_of(s, frame, stored, size, ret_head, error))
+        return false;
+    return frame_decode(ret_head, stored + frame_head_size(ret_head->blocks), plain) ||
+           bad_frame(s, frame, "is damaged: its blocks do not have their hashes", error);
+}
+
+bool segment_stored(Segment *s, uint32_t frame, uint8_t *stored, FrameHead *ret_head, uint8_t *plain, GError **error)
+{
+    if (segment_is_moved(s))
+        return bad_frame(s, frame, "was repacked", error);
+    return check_number(s, frame, error) && load_stored(s, frame, stored, ret_head, plain, error);
+}
+
+static bool load_plain(Segment *s, uint32_t frame, CachedFrame **ret, GError **error)
+{
+    g_autofree uint8_t *bytes = g_malloc(s->entries[frame].size);
+    g_autoptr(CachedFrame) cached = cached_frame_new(s->serial, frame, s->entries[frame].blocks * STORE_BLOCK_SIZE);
     FrameHead head;
 
-    if (!read_bytes(s, frame, bytes, size, error) || !head_of(s, frame, bytes, size, &head, error))
+    if (!load_stored(s, frame, bytes, &head, cached->data, error))
         return false;
-    cached = cached_frame_new(s->serial, frame, head.blocks * STORE_BLOCK_SIZE);
-    if (!frame_decode(&head, bytes + frame_head_size(head.blocks), cached->data))
-        return bad_frame(s, frame, "is damaged: its blocks do not have their hashes", error);
     *ret = g_steal_pointer(&cached);
     return true;
 }
@@ -537,6 +550,18 @@ bool segment_hashes(Segment *s, uint32_t frame, Digest ret[FRAME_MAX_BLOCKS], un
         return moved_hashes(s, frame, ret, ret_blocks, error);
     g_propagate_error(error, g_steal_pointer(&why));
     return false;
+}
+
+/* Repacked segments, also those that become it right now, are read block by block as always. */
+bool segment_read_once(Segment *s, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error)
+{
+    g_autofree uint8_t *bytes = NULL;
+    FrameHead head;
+
+    if (segment_is_moved(s) || frame >= s->frames || from != 0 || size != (uint32_t)s->entries[frame].blocks * STORE_BLOCK_SIZE)
+        return segment_read(s, frame, from, size, to, error);
+    bytes = g_malloc(s->entries[frame].size);
+    return load_stored(s, frame, bytes, &head, to, NULL) || segment_read(s, frame, from, size, to, error);
 }
 
 bool segment_verify_frame(Segment *s, uint32_t frame, GError **error)

@@ -49,6 +49,12 @@ bool segment_hashes(Segment *segment, uint32_t frame, Digest ret[FRAME_MAX_BLOCK
 /* Copies [from, from+size) of the frame's plain bytes; the frame is verified when it enters the cache. */
 bool segment_read(Segment *segment, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error);
 
+/* The same past the cache where it is the whole frame: for who reads every frame once. */
+bool segment_read_once(Segment *segment, uint32_t frame, uint32_t from, uint32_t size, void *to, GError **error);
+
+/* The frame as it is stored, @stored (FRAME_MAX_STORED bytes), its head, and its plain bytes, which are verified. Fails where the segment was repacked. */
+bool segment_stored(Segment *segment, uint32_t frame, uint8_t *stored, FrameHead *ret_head, uint8_t *plain, GError **error);
+
 /* Reads a frame past the cache and verifies it: for fsck. */
 bool segment_verify_frame(Segment *segment, uint32_t frame, GError **error);
 
@@ -79,8 +85,6 @@ bool segment_file_new(int dirfd, char *name /* taken */, BlockClass class, Segme
 bool segment_file_append(SegmentFile *file, const uint8_t *frame, uint32_t size, unsigned blocks, uint8_t encoding, GError **error);
 bool segment_file_finish(SegmentFile *file, GError **error); /* footer and digest; starts writing back, does not wait */
 bool segment_file_sync(SegmentFile *file, GError **error);
-/* Plain bytes of one block of a frame written before. */
-bool segment_file_read(SegmentFile *file, uint32_t frame, unsigned block, uint8_t *to, GError **error);
 void segment_file_free(SegmentFile *file); /* removes the file unless it was renamed away and @name freed */
 
 #endif

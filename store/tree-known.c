@@ -11,8 +11,13 @@
 
 #define AT_ONCE 1024
 
+typedef struct KnownContent {
+    Digest content;
+    bool padded;
+} KnownContent;
+
 struct TreeKnown {
-    GHashTable *contents; /* Digest* of the key -> Digest* of the content */
+    GHashTable *contents; /* Digest* of the key -> KnownContent* */
     Digest zero;          /* hash of a block of zeroes */
 };
 
@@ -68,14 +73,21 @@ bool tree_known_key_add(const TreeKnown *known, DigestStream *key, uint64_t logi
     return true;
 }
 
-const Digest *tree_known_find(const TreeKnown *known, const Digest *key)
+const Digest *tree_known_find(const TreeKnown *known, const Digest *key, bool *ret_padded)
 {
-    return g_hash_table_lookup(known->contents, key);
+    const KnownContent *found = g_hash_table_lookup(known->contents, key);
+
+    if (!found)
+        return NULL;
+    *ret_padded = found->padded;
+    return &found->content;
 }
 
-void tree_known_put(TreeKnown *known, const Digest *key, const Digest *content)
+void tree_known_put(TreeKnown *known, const Digest *key, const Digest *content, bool padded)
 {
-    g_hash_table_insert(known->contents, g_memdup2(key, sizeof *key), g_memdup2(content, sizeof *content));
+    KnownContent entry = {*content, padded};
+
+    g_hash_table_insert(known->contents, g_memdup2(key, sizeof *key), g_memdup2(&entry, sizeof entry));
 }
 
 bool tree_known_add(TreeKnown *known, Tree *tree, StoreMap *files, GError **error)
@@ -92,7 +104,7 @@ bool tree_known_add(TreeKnown *known, Tree *tree, StoreMap *files, GError **erro
                                 (entry->size + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE, error))
             return false;
         digest_stream_final(stream, &key);
-        tree_known_put(known, &key, &entry->sha256);
+        tree_known_put(known, &key, &entry->sha256, true); /* in a file space zeroes follow always */
     }
     return true;
 }

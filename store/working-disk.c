@@ -19,6 +19,7 @@
 #include "base/process.h"
 #include "base/scope.h"
 #include "store/generation.h"
+#include "store/ingest.h"
 #include "store/nbd-control.h"
 
 #include <fcntl.h>
@@ -26,7 +27,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define CAPTURE_CHUNK (1024 * 1024)
+#define SCAN_MAX ((size_t)256 * 1024) /* what an ingest shows at once, at most */
 #define SCAN_OVERLAP ((size_t)64 * 1024)
 #define END_GRACE 3.0
 
@@ -268,7 +269,7 @@ typedef struct Capture {
     StoreMap *parent; /* NULL: none */
     StoreWriter *writer;
     MapWriter *map;
-    uint8_t *buf;
+    Ingest *ingest;
     uint8_t *window;      /* what the scan sees: the end of the bytes before, and these */
     size_t window_size;
     uint64_t window_end;  /* on the disk */
@@ -276,21 +277,52 @@ typedef struct Capture {
 
 static void capture_clear(Capture *capture)
 {
+    ingest_free(capture->ingest);
     g_free(capture->window);
     map_writer_free(capture->map);
     store_writer_free(capture->writer);
     if (capture->parent)
         store_map_unref(capture->parent);
-    g_free(capture->buf);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Capture, capture_clear)
+
+static bool read_sealed(void *buf, size_t size, uint64_t offset, void *arg, GError **error)
+{
+    const Capture *capture = arg;
+
+    return generation_pread(capture->disk->sealed, buf, size, offset, error);
+}
+
+/* Bytes that lie side by side on the disk are looked at side by side. */
+static bool scan_blocks(const void *data, size_t size, uint64_t offset, void *arg, GError **error)
+{
+    Capture *capture = arg;
+    size_t kept = 0;
+
+    g_assert(size <= SCAN_MAX);
+    if (!capture->window)
+        capture->window = g_malloc(SCAN_OVERLAP + SCAN_MAX);
+    if (capture->window_end == offset) {
+        kept = MIN(capture->window_size, SCAN_OVERLAP);
+        memmove(capture->window, capture->window + capture->window_size - kept, kept);
+    }
+    memcpy(capture->window + kept, data, size);
+    capture->window_size = kept + size;
+    capture->window_end = offset + size;
+    return capture->disk->scan(capture->window, capture->window_size, capture->disk->scan_arg, error);
+}
 
 static bool need_writer(Capture *capture, GError **error)
 {
     if (capture->map)
         return true;
-    return store_writer_open(capture->disk->store, BLOCK_PRIVATE, &capture->writer, error) &&
-           map_writer_new(capture->writer, capture->disk->size, capture->parent, &capture->map, error);
+    if (!store_writer_open(capture->disk->store, BLOCK_PRIVATE, &capture->writer, error) ||
+        !map_writer_new(capture->writer, capture->disk->size, capture->parent, &capture->map, error))
+        return false;
+    capture->ingest = ingest_new(capture->map, read_sealed, capture);
+    if (capture->disk->scan)
+        ingest_set_seen(capture->ingest, scan_blocks, capture);
+    return true;
 }
 
 /* Trimming tells of every free extent of a file system; those that were zero before are no change. */
@@ -317,36 +349,9 @@ static bool zero_range(Capture *capture, uint64_t offset, uint64_t end, GError *
     return true;
 }
 
-/* Bytes that lie side by side on the disk are looked at side by side. */
-static bool scan_blocks(Capture *capture, uint64_t offset, size_t size, GError **error)
-{
-    size_t kept = 0;
-
-    if (!capture->window)
-        capture->window = g_malloc(SCAN_OVERLAP + CAPTURE_CHUNK);
-    if (capture->window_end == offset) {
-        kept = MIN(capture->window_size, SCAN_OVERLAP);
-        memmove(capture->window, capture->window + capture->window_size - kept, kept);
-    }
-    memcpy(capture->window + kept, capture->buf, size);
-    capture->window_size = kept + size;
-    capture->window_end = offset + size;
-    return capture->disk->scan(capture->window, capture->window_size, capture->disk->scan_arg, error);
-}
-
 static bool data_range(Capture *capture, uint64_t offset, uint64_t end, GError **error)
 {
-    if (!need_writer(capture, error))
-        return false;
-    while (offset < end) {
-        size_t some = MIN(end - offset, CAPTURE_CHUNK);
-
-        if (!generation_pread(capture->disk->sealed, capture->buf, some, offset, error) ||
-            (capture->disk->scan && !scan_blocks(capture, offset, some, error)) || !map_writer_write(capture->map, offset, capture->buf, some, error))
-            return false;
-        offset += some;
-    }
-    return true;
+    return need_writer(capture, error) && ingest_range(capture->ingest, offset, end - offset, offset, error);
 }
 
 static bool dirty_range(Capture *capture, uint64_t offset, uint64_t end, GError **error)
@@ -390,7 +395,7 @@ static bool capture_blocks(Capture *capture, GError **error)
 /* @parent on entry, the new map on return. */
 static bool capture_sealed(WorkingDisk *disk, Digest *map, uint64_t *ret_new_bytes, GError **error)
 {
-    g_auto(Capture) capture = {.disk = disk, .buf = g_malloc(CAPTURE_CHUNK)};
+    g_auto(Capture) capture = {.disk = disk};
     MapResult result;
 
     if (!digest_is_none(map) && !store_map_open(disk->store, map, &capture.parent, error))
@@ -401,7 +406,8 @@ static bool capture_sealed(WorkingDisk *disk, Digest *map, uint64_t *ret_new_byt
     if (!capture.map)
         return true;
 
-    if (!map_writer_finish(capture.map, error) || !store_writer_commit(capture.writer, error))
+    if (!ingest_finish(capture.ingest, error) || !map_writer_finish(capture.map, error) ||
+        !store_writer_commit(capture.writer, error))
         return false;
     map_writer_result(capture.map, &result);
     *map = result.digest;

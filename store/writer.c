@@ -8,6 +8,9 @@
  *
  * New blocks that arrive alone are gathered into a common frame of 32; a window of 32 neighbours that are all new
  * becomes a frame of its own, so that reading a fresh disk from front to back unpacks every frame once.
+ *
+ * Frames are compressed by all processors and appended by the caller's thread in the order in which they were made (store/ordered.h): a
+ * segment's bytes do not depend on the number of threads, and all I/O stays where the caller is.
  */
 #include "store/writer.h"
 
@@ -17,6 +20,7 @@
 #include "base/scope.h"
 #include "store/block-index.h"
 #include "store/io.h"
+#include "store/ordered.h"
 #include "store/store-private.h"
 
 /* Blocks this writer has appended: found again by hash before the index knows them. */
@@ -29,11 +33,20 @@ typedef struct OwnFrame {
     uint32_t file, number;
 } OwnFrame;
 
+/* A frame on its way into a segment. */
+typedef struct FrameJob {
+    uint32_t frame; /* our own number */
+    unsigned blocks;
+    Digest hashes[FRAME_MAX_BLOCKS];
+    uint8_t encoding;
+    uint32_t size; /* encoded */
+    uint8_t *data, *encoded;
+} FrameJob;
+
 struct StoreWriter {
     Store *store;
     BlockClass class;
     StoreLease *lease;
-    Compressor *compressor;
     bool failed, committed;
 
     GPtrArray *files;  /* of SegmentFile*; the last one may be open */
@@ -51,7 +64,11 @@ struct StoreWriter {
     Digest gather_hashes[FRAME_MAX_BLOCKS];
     unsigned gathered;
     uint32_t gather_frame;
-    uint8_t *encoded;
+
+    Ordered *ring; /* made with the first frame */
+    FrameJob *jobs;
+    void **slots_of_ring;
+    unsigned job_count;
 };
 
 static void free_segment_file(gpointer file)
@@ -65,7 +82,6 @@ static StoreWriter *writer_new(Store *store, BlockClass class)
 
     w->store = store;
     w->class = class;
-    w->compressor = compressor_new(COMPRESS_LEVEL);
     w->files = g_ptr_array_new_with_free_func(free_segment_file);
     w->frames = g_array_new(FALSE, FALSE, sizeof(OwnFrame));
     w->foreign = g_ptr_array_new();
@@ -75,8 +91,19 @@ static StoreWriter *writer_new(Store *store, BlockClass class)
     w->slot_mask = 1023;
     w->slots = g_new0(uint32_t, w->slot_mask + 1);
     w->gather = g_malloc(FRAME_MAX_BYTES);
-    w->encoded = g_malloc(FRAME_MAX_STORED);
     return w;
+}
+
+static void end_ring(StoreWriter *w)
+{
+    g_clear_pointer(&w->ring, ordered_free);
+    for (unsigned i = 0; i < w->job_count; i++) {
+        g_free(w->jobs[i].data);
+        g_free(w->jobs[i].encoded);
+    }
+    w->job_count = 0;
+    g_clear_pointer(&w->jobs, g_free);
+    g_clear_pointer(&w->slots_of_ring, g_free);
 }
 
 bool store_writer_open(Store *store, BlockClass class, StoreWriter **ret, GError **error)
@@ -104,7 +131,7 @@ void store_writer_free(StoreWriter *w)
             hook->orphaned(hook->arg);
     }
     store_lease_release(w->lease);
-    compressor_free(w->compressor);
+    end_ring(w);
     g_ptr_array_unref(w->files);
     g_array_unref(w->frames);
     g_ptr_array_unref(w->foreign);
@@ -113,7 +140,6 @@ void store_writer_free(StoreWriter *w)
     g_array_unref(w->blocks);
     g_free(w->slots);
     g_free(w->gather);
-    g_free(w->encoded);
     g_free(w);
 }
 
@@ -260,21 +286,64 @@ static uint32_t reserve_frame(StoreWriter *w)
     return w->frames->len - 1;
 }
 
+static bool job_encode(void *slot, void *arg, GError **error)
+{
+    FrameJob *job = slot;
+
+    job->size = frame_encode(compressor_of_thread(), job->data, job->hashes, job->blocks, job->encoded, &job->encoding);
+    return true;
+}
+
+static bool job_append(void *slot, void *arg, GError **error)
+{
+    StoreWriter *w = arg;
+    const FrameJob *job = slot;
+    SegmentFile *file = NULL;
+
+    if (!open_file(w, &file, error))
+        return false;
+    if (!segment_file_append(file, job->encoded, job->size, job->blocks, job->encoding, error))
+        return told(w, error);
+    g_array_index(w->frames, OwnFrame, job->frame) = (OwnFrame){ w->files->len - 1, file->entries->len - 1 };
+    w->new_bytes += job->size;
+    return true;
+}
+
+/* Twice as many frames as threads: while one is appended, each thread has its next. */
+static void start_ring(StoreWriter *w)
+{
+    static const OrderedOps ops = { NULL, job_encode, job_append };
+
+    w->job_count = 2 * ordered_threads() + 2;
+    w->jobs = g_new0(FrameJob, w->job_count);
+    w->slots_of_ring = g_new(void *, w->job_count);
+    for (unsigned i = 0; i < w->job_count; i++) {
+        w->jobs[i].data = g_malloc(FRAME_MAX_BYTES);
+        w->jobs[i].encoded = g_malloc(FRAME_MAX_STORED);
+        w->slots_of_ring[i] = &w->jobs[i];
+    }
+    w->ring = ordered_new(&ops, w->slots_of_ring, w->job_count, w);
+}
+
 static bool write_frame(StoreWriter *w, uint32_t frame, const uint8_t *data, const Digest *hashes, unsigned blocks, GError **error)
 {
-    SegmentFile *file = NULL;
-    uint8_t encoding;
-    uint32_t size;
+    FrameJob *job;
+    void *slot;
 
     if (w->failed)
         return fail(error, "store '%s': an earlier write failed", w->store->path);
-    if (!open_file(w, &file, error))
+    if (!w->ring)
+        start_ring(w);
+    if (!ordered_slot(w->ring, &slot, error)) {
+        w->failed = true;
         return false;
-    size = frame_encode(w->compressor, data, hashes, blocks, w->encoded, &encoding);
-    if (!segment_file_append(file, w->encoded, size, blocks, encoding, error))
-        return told(w, error);
-    g_array_index(w->frames, OwnFrame, frame) = (OwnFrame){ w->files->len - 1, file->entries->len - 1 };
-    w->new_bytes += size;
+    }
+    job = slot;
+    job->frame = frame;
+    job->blocks = blocks;
+    memcpy(job->data, data, (size_t)blocks * STORE_BLOCK_SIZE);
+    memcpy(job->hashes, hashes, blocks * sizeof(*hashes));
+    ordered_push(w->ring);
     return true;
 }
 
@@ -296,22 +365,6 @@ static bool gather(StoreWriter *w, const uint8_t *data, const Digest *hash, Bloc
     ret->position = position_of(w->gather_frame, w->gathered);
     remember(w, hash, ret->position);
     return ++w->gathered < FRAME_MAX_BLOCKS || flush_gathered(w, error);
-}
-
-static bool put_hashed(StoreWriter *w, const uint8_t *data, const Digest *hash, BlockRef *ret, GError **error)
-{
-    return find_known(w, hash, ret) || gather(w, data, hash, ret, error);
-}
-
-bool store_writer_put_block(StoreWriter *w, const uint8_t data[STORE_BLOCK_SIZE], BlockRef *ret, Digest *ret_hash, GError **error)
-{
-    Digest hash;
-
-    g_assert(!w->committed);
-    digest_of(data, STORE_BLOCK_SIZE, &hash);
-    if (ret_hash)
-        *ret_hash = hash;
-    return put_hashed(w, data, &hash, ret, error);
 }
 
 bool store_writer_knows_block(StoreWriter *w, const uint8_t data[STORE_BLOCK_SIZE])
@@ -345,23 +398,24 @@ static bool twins_inside(const Digest *hashes)
     return false;
 }
 
-bool store_writer_put_window(StoreWriter *w, const uint8_t *data, unsigned count, BlockRef *ret, GError **error)
+void store_hash_blocks(const uint8_t *data, size_t count, Digest *ret)
 {
-    Digest hashes[FRAME_MAX_BLOCKS];
+    for (size_t i = 0; i < count; i++, data += STORE_BLOCK_SIZE) {
+        ret[i] = digest_none;
+        if (!bytes_are_zero(data, STORE_BLOCK_SIZE))
+            digest_of(data, STORE_BLOCK_SIZE, &ret[i]);
+    }
+}
+
+bool store_writer_put_hashed(StoreWriter *w, const uint8_t *data, const Digest *hashes, unsigned count, BlockRef *ret, GError **error)
+{
     bool known[FRAME_MAX_BLOCKS];
     unsigned news = 0;
 
     g_assert(count <= FRAME_MAX_BLOCKS && !w->committed);
     for (unsigned i = 0; i < count; i++) {
-        const uint8_t *block = data + (size_t)i * STORE_BLOCK_SIZE;
-
-        known[i] = true;
-        if (bytes_are_zero(block, STORE_BLOCK_SIZE)) {
-            ret[i] = (BlockRef){ REF_ZERO, 0 };
-            continue;
-        }
-        digest_of(block, STORE_BLOCK_SIZE, &hashes[i]);
-        known[i] = find_known(w, &hashes[i], &ret[i]);
+        ret[i] = (BlockRef){ REF_ZERO, 0 };
+        known[i] = digest_is_none(&hashes[i]) || find_known(w, &hashes[i], &ret[i]);
         news += !known[i];
     }
     if (news == FRAME_MAX_BLOCKS && !twins_inside(hashes))
@@ -373,28 +427,6 @@ bool store_writer_put_window(StoreWriter *w, const uint8_t *data, unsigned count
             return false;
     }
     return true;
-}
-
-bool store_writer_read(StoreWriter *w, const BlockRef *ref, uint8_t to[STORE_BLOCK_SIZE], GError **error)
-{
-    uint32_t frame = position_frame(ref->position);
-    unsigned block = position_block(ref->position);
-    const OwnFrame *own;
-
-    g_assert(ref->segment != REF_PARENT);
-    if (ref->segment == REF_ZERO) {
-        memset(to, 0, STORE_BLOCK_SIZE);
-        return true;
-    }
-    if (ref->segment != REF_OWN)
-        return segment_read(w->foreign->pdata[ref->segment], frame, block * STORE_BLOCK_SIZE, STORE_BLOCK_SIZE, to, error);
-    if (w->gathered > 0 && frame == w->gather_frame) {
-        memcpy(to, w->gather + (size_t)block * STORE_BLOCK_SIZE, STORE_BLOCK_SIZE);
-        return true;
-    }
-    own = &g_array_index(w->frames, OwnFrame, frame);
-    return segment_file_read(w->files->pdata[own->file], own->number, block, to, error) ||
-           fail_prefix(error, "store '%s'", w->store->path);
 }
 
 void store_writer_resolve(const StoreWriter *w, const BlockRef *ref, Digest *ret_segment, uint32_t *ret_position)
@@ -418,8 +450,9 @@ void store_writer_resolve(const StoreWriter *w, const BlockRef *ref, Digest *ret
 
 static bool finish_files(StoreWriter *w, GError **error)
 {
-    if (!flush_gathered(w, error))
+    if (!flush_gathered(w, error) || (w->ring && !ordered_drain(w->ring, error)))
         return false;
+    end_ring(w);
     for (guint i = 0; i < w->files->len; i++) {
         SegmentFile *file = w->files->pdata[i];
 

@@ -21,11 +21,11 @@ typedef struct BlockRef {
 BlockClass store_writer_class(const StoreWriter *writer);
 Store *store_writer_store(const StoreWriter *writer);
 
-/* One block that is not zero: deduplicated or appended. @ret_hash may be NULL. */
-bool store_writer_put_block(StoreWriter *writer, const uint8_t data[STORE_BLOCK_SIZE], BlockRef *ret, Digest *ret_hash, GError **error);
+/* Hashes of neighbouring blocks, digest_none for zero blocks. Any thread. */
+void store_hash_blocks(const uint8_t *data, size_t count, Digest *ret);
 
-/* Up to 32 neighbours, zero blocks allowed. Thirty-two that are all new become one frame of their own. */
-bool store_writer_put_window(StoreWriter *writer, const uint8_t *data, unsigned count, BlockRef *ret, GError **error);
+/* Up to 32 neighbours with their hashes: deduplicated or appended. Thirty-two that are all new become one frame of their own. */
+bool store_writer_put_hashed(StoreWriter *writer, const uint8_t *data, const Digest *hashes, unsigned count, BlockRef *ret, GError **error);
 
 /* Would it be found? */
 bool store_writer_knows_block(StoreWriter *writer, const uint8_t data[STORE_BLOCK_SIZE]);
@@ -33,9 +33,6 @@ bool store_writer_knows_block(StoreWriter *writer, const uint8_t data[STORE_BLOC
 /* A reference to a block in a segment that exists and whose class this writer may refer to. */
 bool store_writer_may_refer(const StoreWriter *writer, const Segment *segment);
 uint32_t store_writer_foreign(StoreWriter *writer, Segment *segment);
-
-/* Plain bytes of what @ref (not REF_PARENT) names, also before the commit. */
-bool store_writer_read(StoreWriter *writer, const BlockRef *ref, uint8_t to[STORE_BLOCK_SIZE], GError **error);
 
 /* From the commit on: the segment and position that @ref (not REF_ZERO, not REF_PARENT) became. */
 void store_writer_resolve(const StoreWriter *writer, const BlockRef *ref, Digest *ret_segment, uint32_t *ret_position);

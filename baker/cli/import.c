@@ -10,7 +10,8 @@
 
 int verb_import(CliContext *cli, int argc, char **argv)
 {
-    const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
+    ImportFrom from = {0};
+    const CliOption options[] = {{"parent", CLI_STRING, &from.parent}, {"full-read", CLI_STRING, &from.base}, {NULL, CLI_FLAG, NULL}};
     g_autofree char **arguments = NULL;
     g_autoptr(Store) store = NULL;
     g_autoptr(StoreLease) lease = NULL;
@@ -18,9 +19,11 @@ int verb_import(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
     json_t *list;
 
-    if (!cli_parse(options, "import FILE|FOLDER NAME", argc, argv, 2, 2, &arguments, &error) ||
-        !cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) || !store_lease_take(store, "import", &lease, &error) ||
-        !import_file(store, arguments[0], arguments[1], &images, &error))
+    if (!cli_parse(options, "import FILE|FOLDER NAME [--parent REF [--full-read RAW]]", argc, argv, 2, 2, &arguments, &error) ||
+        !cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) || !store_lease_take(store, "import", &lease, &error))
+        return cli_fail(cli, error);
+    from.path = arguments[0];
+    if (!import_file(store, &from, arguments[1], &images, &error))
         return cli_fail(cli, error);
     list = json_array();
     for (guint i = 0; i < images->len; i++) {

@@ -126,7 +126,8 @@ class Segment:
     def frame(data, offset, size, count, encoding):
         head = Bytes(data, offset)
         need(head.number(4) == 0x184D2A51 and head.number(4) == 16 + 32 * count and head.take(4) == b"KFR1", "a frame has no head")
-        need((head.number(1), head.number(1), head.number(2)) == (encoding, count, 0), "a frame is not what the footer says")
+        need((head.number(1), head.number(1)) == (encoding, count), "a frame is not what the footer says")
+        head.number(2)  # the engine, which says nothing about the blocks
         need(head.number(4) + 24 + 32 * count == size, "a frame is not as long as the footer says")
         check, digests = head.take(4), head.take(32 * count)
         need(sha256(digests)[:4] == check, "a frame's digests do not have their check")

@@ -64,7 +64,7 @@ static StoreImage *import(Store *store, const char *path)
     g_autoptr(GPtrArray) images = NULL;
     g_autoptr(GError) error = NULL;
 
-    (void)import_file(store, path, "app", &images, &error);
+    (void)import_file(store, &(ImportFrom){.path = path}, "app", &images, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(images->len, ==, 1);
     g_ptr_array_set_free_func(images, NULL);
