@@ -209,7 +209,7 @@ int verb_diff(CliContext *cli, int argc, char **argv)
     g_autofree char **refs = NULL;
     g_autoptr(GError) error = NULL;
 
-    if (!cli_parse(options, "diff [--patch] REF REF", argc, argv, 2, 2, &refs, &error) || !cli_open_store(cli, 0, &store, &error) ||
+    if (!cli_parse(options, "diff [--patch] REF REF", argc, argv, 2, 2, &refs, &error) || !cli_open_store(cli, STORE_OPEN_ANYWAY, &store, &error) ||
         !image_root_open(store, refs[0], &a, &error) || !image_root_open(store, refs[1], &b, &error) || !image_diff(a, b, &diff, &error))
         return cli_fail(cli, error);
     call = (DiffCall){.a = a, .b = b, .diff = diff, .patch = call.patch};

@@ -106,17 +106,25 @@ static int list(CliContext *cli, const ImageRoot *root, const TreeEntry *top)
     return all ? cli_print_json(json_pack("{s:o}", "files", all)) : 0;
 }
 
-int verb_files(CliContext *cli, int argc, char **argv)
+/* What all three verbs begin with: words[0] is the image. */
+static bool open_root(CliContext *cli, const char *usage, int argc, char **argv, int min, int max, char ***ret_words, Store **ret_store,
+                      ImageRoot **ret_root, GError **error)
 {
     const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
+
+    return cli_parse(options, usage, argc, argv, min, max, ret_words, error) && cli_open_store(cli, STORE_OPEN_ANYWAY, ret_store, error) &&
+           image_root_open(*ret_store, (*ret_words)[0], ret_root, error);
+}
+
+int verb_files(CliContext *cli, int argc, char **argv)
+{
     g_autoptr(Store) store = NULL;
     g_autoptr(ImageRoot) root = NULL;
     g_autofree char **words = NULL;
     g_autoptr(GError) error = NULL;
     const TreeEntry *top = NULL;
 
-    if (!cli_parse(options, "files REF [PATH]", argc, argv, 1, 2, &words, &error) || !cli_open_store(cli, 0, &store, &error) ||
-        !image_root_open(store, words[0], &root, &error) ||
+    if (!open_root(cli, "files REF [PATH]", argc, argv, 1, 2, &words, &store, &root, &error) ||
         !image_root_find(root, words[1] ? words[1] : "/", words[1] && g_str_has_suffix(words[1], "/"), &top, &error))
         return cli_fail(cli, error);
     return list(cli, root, top);
@@ -124,15 +132,13 @@ int verb_files(CliContext *cli, int argc, char **argv)
 
 int verb_cat(CliContext *cli, int argc, char **argv)
 {
-    const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
     g_autoptr(Store) store = NULL;
     g_autoptr(ImageRoot) root = NULL;
     g_autofree char **words = NULL;
     g_autoptr(GError) error = NULL;
     const TreeEntry *file = NULL;
 
-    if (!cli_parse(options, "cat REF PATH...", argc, argv, 2, -1, &words, &error) || !cli_open_store(cli, 0, &store, &error) ||
-        !image_root_open(store, words[0], &root, &error))
+    if (!open_root(cli, "cat REF PATH...", argc, argv, 2, -1, &words, &store, &root, &error))
         return cli_fail(cli, error);
     for (char **path = words + 1; *path; path++)
         if (!image_root_find(root, *path, true, &file, &error) || !image_root_copy(root, file, STDOUT_FILENO, &error))
@@ -199,7 +205,6 @@ static void print_origin(const TreeEntry *entry, const Origin *origin)
 
 int verb_blame(CliContext *cli, int argc, char **argv)
 {
-    const CliOption options[] = {{NULL, CLI_FLAG, NULL}};
     g_autoptr(Store) store = NULL;
     g_autoptr(ImageRoot) root = NULL;
     g_autofree char **words = NULL;
@@ -207,8 +212,7 @@ int verb_blame(CliContext *cli, int argc, char **argv)
     g_autoptr(json_t) all = json_array();
     const TreeEntry *entry = NULL;
 
-    if (!cli_parse(options, "blame REF PATH...", argc, argv, 2, -1, &words, &error) || !cli_open_store(cli, 0, &store, &error) ||
-        !image_root_open(store, words[0], &root, &error))
+    if (!open_root(cli, "blame REF PATH...", argc, argv, 2, -1, &words, &store, &root, &error))
         return cli_fail(cli, error);
     for (char **path = words + 1; *path; path++) {
         Origin origin;

@@ -125,7 +125,7 @@ int verb_find(CliContext *cli, int argc, char **argv)
 
     name = call.package;
     call.found = found;
-    if (!ok || !cli_open_store(cli, 0, &store, &error) || !index_rest(store, &error) ||
+    if (!ok || !cli_open_store(cli, STORE_OPEN_ANYWAY, &store, &error) || !index_rest(store, &error) ||
         !store_find_package(store, call.package, take_hit, &call, &error))
         return cli_fail(cli, error);
     return cli->json ? cli_print_json(json_pack("{s:O}", "images", found)) : 0;

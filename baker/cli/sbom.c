@@ -33,7 +33,7 @@ int verb_sbom(CliContext *cli, int argc, char **argv)
     SbomFn *make = NULL;
 
     if (!cli_parse(options, "sbom REF [--format=spdx|cyclonedx]", argc, argv, 1, 1, &refs, &error) || !find_format(format, &make, &error) ||
-        !cli_open_store(cli, 0, &store, &error) ||
+        !cli_open_store(cli, STORE_OPEN_ANYWAY, &store, &error) ||
         (!store_resolve_record(store, refs[0], "disk", &image, NULL) && !store_resolve_record(store, refs[0], NULL, &image, &error)) ||
         !origins_packages(store, image, &list, &error))
         return cli_fail(cli, error);

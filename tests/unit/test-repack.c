@@ -344,6 +344,16 @@ static void write_when_told(StoreFixture *f, Disk *disk, int from, int to)
     _exit(0);
 }
 
+/* b and c keep some of a's blocks; a and b are published. */
+static void make_three(Store *store, Disk *a, Disk *b, Disk *c)
+{
+    make_disk(a, 1, NULL, 0, 0);
+    make_disk(b, 2, a, 0, 64);
+    make_disk(c, 3, a, 100, 100);
+    publish(store, a, "a");
+    publish(store, b, "b");
+}
+
 /* A writer that began when dead blocks were still offered may go on and refer to them. */
 static void test_writer(StoreFixture *f, gconstpointer data)
 {
@@ -352,11 +362,7 @@ static void test_writer(StoreFixture *f, gconstpointer data)
     char byte;
     pid_t pid;
 
-    make_disk(&a, 1, NULL, 0, 0);
-    make_disk(&b, 2, &a, 0, 64);
-    make_disk(&c, 3, &a, 100, 100);
-    publish(f->store, &a, "a");
-    publish(f->store, &b, "b");
+    make_three(f->store, &a, &b, &c);
     remove_disk(f->store, &a);
     /* The map of a goes; its segment is as if too young to be measured. */
     exec(f, "UPDATE segment SET created = created + 1000000000000000");
@@ -390,11 +396,7 @@ static void test_lease(StoreFixture *f, gconstpointer data)
     char byte;
     pid_t pid;
 
-    make_disk(&a, 1, NULL, 0, 0);
-    make_disk(&b, 2, &a, 0, 64);
-    make_disk(&c, 3, &a, 100, 100);
-    publish(f->store, &a, "a");
-    publish(f->store, &b, "b");
+    make_three(f->store, &a, &b, &c);
     g_assert_true(pipe(to_child) == 0 && pipe(to_parent) == 0);
     pid = fork();
     if (pid == 0) {
