@@ -31,7 +31,7 @@ matches 'and it is said how much' "$(cat .err)" 'read .*[KM]iB of [0-9]+ files'
 ok 'a share of it' kiln fsck --read-data --subset 2/3
 fails 2 'no such share' '2/7' kiln fsck --read-data --subset 4/3
 fails 2 'a rate without reading' '--read-data' kiln fsck --rate 1M
-timeout --preserve-status -s INT 1.5 "$KILN" fsck --read-data --rate 300K >/dev/null 2>cut.err
+timeout --foreground --preserve-status -s INT 1.5 "$KILN" fsck --read-data --rate 300K >/dev/null 2>cut.err
 is 'Ctrl-C ends it' $? 130
 matches 'and is told what was done' "$(cat cut.err)" 'the next run goes on behind them'
 ok 'the next one goes on' kiln fsck --read-data
