@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* timeout(1) and service managers tell a process and its group: what comes so soon after the first is the same wish. */
-#define SAME_WISH_NS 500000000LL
+#define SAME_WISH_NS (50 * 1000000LL)
 
 static volatile sig_atomic_t requested;
 static int64_t first_at; /* written before @requested is set, read after it */

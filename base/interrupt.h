@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ctrl-C, made polite: the first SIGINT, SIGTERM or SIGHUP sets a flag that long work asks
- * for; the caller unwinds, so every cleanup runs. A second one ends the
- * program at once (children die with us, see process.h).
+ * for; the caller unwinds, so every cleanup runs. A second one, more
+ * than a twentieth of a second later, ends the program at once (children die with us, see process.h).
  */
 #ifndef KILN_BASE_INTERRUPT_H
 #define KILN_BASE_INTERRUPT_H

@@ -82,15 +82,19 @@ static void check_restored(void (*child)(void), int number, int times)
 {
     int master, slave, status;
     pid_t pid = start(child, &master, &slave);
+    bool ended = false;
 
     wait_for(master, "taken");
     if (number)
         g_assert_false(echoes(master));
-    for (int i = 0; i < times; i++) {
+    for (int i = 0; !ended && i < (times == 2 ? 20 : times); i++) { /* on a slow machine two may come as one */
         g_assert_cmpint(kill(pid, number), ==, 0);
-        g_usleep(100000);
+        g_usleep(200000); /* well apart: what comes at once is one wish (base/interrupt.c) */
+        ended = times == 2 && waitpid(pid, &status, WNOHANG) == pid;
+        g_assert_false(ended && i == 0);
     }
-    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    if (!ended)
+        g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
     g_assert_true(echoes(master));
     if (times == 1)
         g_assert_true(WIFSIGNALED(status) && WTERMSIG(status) == number);
