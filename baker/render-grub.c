@@ -71,7 +71,7 @@ static bool write_early_config(const char *dir, const uint8_t root_uuid[16], cha
     char uuid[37];
     g_autofree char *text = NULL, *path = g_build_filename(dir, "early.cfg", NULL);
 
-    render_uuid_text(root_uuid, uuid);
+    digest_uuid_text(root_uuid, uuid);
     text = g_strdup_printf("search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile ($root)/boot/grub/grub.cfg\n",
                            uuid);
     if (!file_replace(AT_FDCWD, path, text, strlen(text), 0600, FILE_SYNC_NO, error))
@@ -252,7 +252,7 @@ bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16]
         cmdline = "console=tty0 console=ttyS0,115200";
     if (!check_cmdline(cmdline, error) || !find_kernels(tree, files, &versions, error))
         return false;
-    render_uuid_text(root_uuid, uuid);
+    digest_uuid_text(root_uuid, uuid);
     out = g_string_new("# Written by kiln for the kernels in /boot; changes here last until the next bake.\n"
                        "serial --unit=0 --speed=115200\n"
                        "terminal_input console serial\n"

@@ -51,11 +51,4 @@ typedef struct RenderFs {
 uint64_t render_ext4_needs(Tree *tree);
 bool render_ext4(MapWriter *out, Tree *tree, StoreMap *files, const RenderFs *spec, GError **error);
 
-static inline void render_uuid_text(const uint8_t uuid[16], char text[37])
-{
-    g_snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", uuid[0], uuid[1],
-               uuid[2], uuid[3], uuid[4], uuid[5], uuid[6], uuid[7], uuid[8], uuid[9], uuid[10], uuid[11], uuid[12],
-               uuid[13], uuid[14], uuid[15]);
-}
-
 #endif

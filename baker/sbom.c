@@ -20,11 +20,12 @@ static char *moment(int64_t seconds)
 static char *uuid_of(const StoreImage *image, const char *role)
 {
     char id[DIGEST_OCI_SIZE];
-    uint8_t u[16];
+    char text[DIGEST_UUID_SIZE];
+    uint8_t uuid[16];
 
-    digest_uuid5(digest_to_oci(&image->id, id), role, u);
-    return g_strdup_printf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7],
-                           u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+    digest_uuid5(digest_to_oci(&image->id, id), role, uuid);
+    digest_uuid_text(uuid, text);
+    return g_strdup(text);
 }
 
 /* --- SPDX ------------------------------------------------------------------------------------------ */

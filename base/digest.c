@@ -194,3 +194,9 @@ void digest_uuid5(const char *name, const char *role, uint8_t ret[16])
     ret[6] = (ret[6] & 0x0f) | 0x50; /* version 5 */
     ret[8] = (ret[8] & 0x3f) | 0x80; /* variant of RFC 4122 */
 }
+
+void digest_uuid_text(const uint8_t u[16], char ret[DIGEST_UUID_SIZE])
+{
+    (void)g_snprintf(ret, DIGEST_UUID_SIZE, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4],
+                     u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}

@@ -66,4 +66,8 @@ gboolean digest_equal_gfunc(gconstpointer a, gconstpointer b);
  */
 void digest_uuid5(const char *name, const char *role, uint8_t ret[16]);
 
+/* 16 bytes in network order as a UUID is written, with its NUL. */
+#define DIGEST_UUID_SIZE 37
+void digest_uuid_text(const uint8_t uuid[16], char ret[DIGEST_UUID_SIZE]);
+
 #endif

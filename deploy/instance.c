@@ -20,8 +20,7 @@ void instance_uuid(const InstanceId *id, char ret[37])
 
     instance_name(id, name);
     digest_uuid5(name, "instance", b);
-    (void)g_snprintf(ret, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6],
-                     b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    digest_uuid_text(b, ret);
 }
 
 bool instance_name_parse(const char *name, InstanceId *ret)

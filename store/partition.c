@@ -72,10 +72,7 @@ static void guid_text(const uint8_t *g, char text[40])
 /* The names that an fstab knows a file system by. */
 static void ext4_names(const uint8_t *super, DiskPartition *part)
 {
-    const uint8_t *u = super + 104;
-
-    g_snprintf(part->uuid, sizeof part->uuid, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
-               u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+    digest_uuid_text(super + 104, part->uuid);
     g_snprintf(part->label, sizeof part->label, "%.16s", (const char *)super + 120);
 }
 
