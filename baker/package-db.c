@@ -4,6 +4,7 @@
  */
 #include "baker/package-parts.h"
 
+#include "baker/stanza.h"
 #include "base/error.h"
 
 #include <string.h>
@@ -99,38 +100,17 @@ static bool read_text(PackageScan *scan, const TreeEntry *entry, size_t max, cha
     return true;
 }
 
-/* --- stanzas of "Key: value" lines ------------------------------------------------------ */
+/* --- dpkg ---------------------------------------------------------------------------------- */
 
-/* The first line of a field's value; continuation lines are of no interest here. NULL when the stanza has none. */
-static char *field(const char *stanza, const char *end, const char *key)
+typedef struct Found {
+    PackageScan *scan;
+    const char *path;
+} Found;
+
+static void add_deb(const char *stanza, const char *end, void *arg)
 {
-    size_t length = strlen(key);
-
-    for (const char *line = stanza; line < end;) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        const char *next = stop ? stop + 1 : end;
-
-        if ((size_t)(end - line) > length && g_ascii_strncasecmp(line, key, length) == 0 && line[length] == ':') {
-            g_autofree char *value = g_strndup(line + length + 1, (gsize)((stop ? stop : end) - line) - length - 1);
-
-            return g_strdup(g_strstrip(value));
-        }
-        line = next;
-    }
-    return NULL;
-}
-
-/* The end of the stanza that begins at @text: a line without anything in it. */
-static const char *stanza_end(const char *text)
-{
-    const char *end = strstr(text, "\n\n");
-
-    return end ? end + 1 : text + strlen(text);
-}
-
-static void add_deb(PackageScan *scan, const char *stanza, const char *end, const char *path)
-{
-    g_autofree char *status = field(stanza, end, "Status");
+    const Found *found = arg;
+    g_autofree char *status = stanza_field(stanza, end, "Status");
     Package *package;
 
     if (status && !g_str_has_suffix(status, " installed") && !g_str_has_suffix(status, " triggers-pending") &&
@@ -138,29 +118,25 @@ static void add_deb(PackageScan *scan, const char *stanza, const char *end, cons
         return;
     package = g_new0(Package, 1);
     package->type = g_strdup("deb");
-    package->name = field(stanza, end, "Package");
-    package->version = field(stanza, end, "Version");
-    package->architecture = field(stanza, end, "Architecture");
-    package->source = field(stanza, end, "Source");
-    package->supplier = field(stanza, end, "Maintainer");
-    package->homepage = field(stanza, end, "Homepage");
-    package->path = g_strdup(path);
-    package_found(scan, package);
+    package->name = stanza_field(stanza, end, "Package");
+    package->version = stanza_field(stanza, end, "Version");
+    package->architecture = stanza_field(stanza, end, "Architecture");
+    package->source = stanza_field(stanza, end, "Source");
+    package->supplier = stanza_field(stanza, end, "Maintainer");
+    package->homepage = stanza_field(stanza, end, "Homepage");
+    package->path = g_strdup(found->path);
+    package_found(found->scan, package);
 }
 
 static bool read_dpkg(PackageScan *scan, const TreeEntry *entry, GError **error)
 {
     g_autofree char *text = NULL;
+    Found found = {scan, entry->path};
 
     if (!read_text(scan, entry, DATABASE_MAX, &text, error))
         return false;
-    for (const char *stanza = text; stanza && *stanza;) {
-        const char *end = stanza_end(stanza);
-
-        add_deb(scan, stanza, end, entry->path);
-        for (stanza = end; *stanza == '\n'; stanza++)
-            ;
-    }
+    if (text)
+        stanza_each(text, strlen(text), add_deb, &found);
     return true;
 }
 
@@ -276,14 +252,14 @@ static bool read_python(PackageScan *scan, const TreeEntry *entry, GError **erro
         return false;
     if (!text)
         return true;
-    end = stanza_end(text);
+    end = stanza_stop(text, text + strlen(text));
     package = g_new0(Package, 1);
     package->type = g_strdup("pypi");
-    package->name = field(text, end, "Name");
-    package->version = field(text, end, "Version");
-    package->license = field(text, end, "License");
-    package->supplier = field(text, end, "Author");
-    package->homepage = field(text, end, "Home-page");
+    package->name = stanza_field(text, end, "Name");
+    package->version = stanza_field(text, end, "Version");
+    package->license = stanza_field(text, end, "License");
+    package->supplier = stanza_field(text, end, "Author");
+    package->homepage = stanza_field(text, end, "Home-page");
     package->path = g_strdup(entry->path);
     package_found(scan, package);
     return true;

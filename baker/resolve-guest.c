@@ -9,6 +9,7 @@
  */
 #include "baker/resolve-parts.h"
 
+#include "baker/stanza.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -67,30 +68,15 @@ static ResolveGuest *guest_new(void)
     return guest;
 }
 
-/* The value of @field in the stanza that starts at @stanza; NULL when absent. One line. */
-static char *stanza_field(const char *stanza, const char *end, const char *field)
-{
-    size_t length = strlen(field);
-
-    for (const char *line = stanza; line < end;) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-
-        stop = stop ? stop : end;
-        if ((size_t)(stop - line) > length && line[length] == ':' && g_ascii_strncasecmp(line, field, length) == 0)
-            return g_strstrip(g_strndup(line + length + 1, (gsize)(stop - line) - length - 1));
-        line = stop + 1;
-    }
-    return NULL;
-}
-
 bool resolve_plain_word(const char *text)
 {
     return text && g_ascii_isalnum(*text) && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-._~:") ==
                                                  strlen(text);
 }
 
-static void take_status(ResolveGuest *guest, const char *stanza, const char *end)
+static void take_status(const char *stanza, const char *end, void *arg)
 {
+    ResolveGuest *guest = arg;
     g_autofree char *status = stanza_field(stanza, end, "Status");
     g_autofree char *name = stanza_field(stanza, end, "Package"), *version = stanza_field(stanza, end, "Version");
     g_autofree char *architecture = stanza_field(stanza, end, "Architecture");
@@ -107,26 +93,21 @@ static void take_status(ResolveGuest *guest, const char *stanza, const char *end
     g_ptr_array_add(guest->installed, package);
 }
 
-static void take_extended(ResolveGuest *guest, const char *stanza, const char *end)
+static void take_extended(const char *stanza, const char *end, void *arg)
 {
+    ResolveGuest *guest = arg;
     g_autofree char *name = stanza_field(stanza, end, "Package"), *automatic = stanza_field(stanza, end, "Auto-Installed");
 
     if (name && automatic && strcmp(automatic, "1") == 0)
         g_hash_table_add(guest->automatic, g_steal_pointer(&name));
 }
 
-static void each_stanza(ResolveGuest *guest, GBytes *text, void (*take)(ResolveGuest *, const char *, const char *))
+static void each_stanza(ResolveGuest *guest, GBytes *text, StanzaFn *take)
 {
-    size_t size;
-    const char *at = g_bytes_get_data(text, &size), *end = at + size;
+    gsize size;
+    const char *data = g_bytes_get_data(text, &size);
 
-    while (at < end) {
-        const char *stop = g_strstr_len(at, end - at, "\n\n");
-
-        stop = stop ? stop : end;
-        take(guest, at, stop);
-        at = stop + 2;
-    }
+    stanza_each(data, size, take, guest);
 }
 
 const ResolvePackage *resolve_guest_find(const ResolveGuest *guest, const char *name)
