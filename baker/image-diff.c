@@ -15,6 +15,8 @@
 
 #define PATCH_MAX ((size_t)1 << 20)
 
+const char *const file_part_names[FILE_PARTS] = {"type", "content", "mode", "owner", "xattrs", "time", "links"};
+
 void image_diff_free(ImageDiff *diff)
 {
     if (!diff)

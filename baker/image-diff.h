@@ -21,6 +21,8 @@ typedef enum FilePart {
     FILE_PART_TIME = 32,
     FILE_PART_LINKS = 64, /* which names are one file */
 } FilePart;
+#define FILE_PARTS 7
+extern const char *const file_part_names[FILE_PARTS]; /* of 1u << index */
 
 typedef struct FileChange {
     const TreeEntry *a, *b; /* NULL: it came or went; borrowed from the roots */

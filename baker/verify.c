@@ -194,14 +194,13 @@ static bool content_bytes(const ImageRoot *a, const ImageRoot *b, const FileChan
 
 static bool note_file(Pair *pair, const ImageRoot *a, const ImageRoot *b, const FileChange *change, GError **error)
 {
-    static const char *const names[] = {"type", "content", "mode", "owner", "xattrs", "time", "links"};
     const char *path = (change->b ? change->b : change->a)->path;
     g_autoptr(GString) what = g_string_new(!change->a ? "only in the second" : !change->b ? "only in the first" : "");
     g_autofree char *step = NULL, *bytes = NULL;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+    for (size_t i = 0; i < FILE_PARTS; i++)
         if (change->parts & (1u << i))
-            g_string_append_printf(what, "%s%s", what->len ? ", " : "", names[i]);
+            g_string_append_printf(what, "%s%s", what->len ? ", " : "", file_part_names[i]);
     if (!origins_kept_step(pair->store, (change->b ? pair->b : pair->a)->result.kept, pair->image_a->kind, path, &step, error) ||
         (change->parts & FILE_PART_CONTENT && !content_bytes(a, b, change, &bytes, error)))
         return false;

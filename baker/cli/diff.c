@@ -16,12 +16,6 @@ typedef struct DiffCall {
     bool patch;
 } DiffCall;
 
-static const struct {
-    FilePart part;
-    const char *name;
-} part_names[] = {{FILE_PART_TYPE, "type"},     {FILE_PART_CONTENT, "content"}, {FILE_PART_MODE, "mode"}, {FILE_PART_OWNER, "owner"},
-                  {FILE_PART_XATTRS, "xattrs"}, {FILE_PART_TIME, "time"},       {FILE_PART_LINKS, "links"}};
-
 /* By name of the package; what has none comes last. */
 static gint by_package(gconstpointer a, gconstpointer b)
 {
@@ -66,9 +60,9 @@ static void print_file(const DiffCall *call, const FileChange *change)
         printf("  %s\n", change->a ? before : after);
         return;
     }
-    for (size_t i = 0, n = 0; i < G_N_ELEMENTS(part_names); i++)
-        if (change->parts & part_names[i].part)
-            printf("%s%s", n++ ? ", " : "  ", part_names[i].name);
+    for (size_t i = 0, n = 0; i < FILE_PARTS; i++)
+        if (change->parts & (1u << i))
+            printf("%s%s", n++ ? ", " : "  ", file_part_names[i]);
     if (change->parts & FILE_PART_CONTENT && strcmp(before, after) != 0)
         printf("  %s -> %s", before, after);
     printf("\n");
@@ -146,9 +140,9 @@ static bool file_json(const DiffCall *call, const FileChange *change, json_t **r
     json_t *object = json_pack("{s:o, s:s}", "path", json_sprintf("/%s", path), "change", !change->a ? "added" : !change->b ? "removed" : "changed");
     json_t *parts = json_array();
 
-    for (size_t i = 0; i < G_N_ELEMENTS(part_names); i++)
-        if (change->parts & part_names[i].part)
-            json_array_append_new(parts, json_string(part_names[i].name));
+    for (size_t i = 0; i < FILE_PARTS; i++)
+        if (change->parts & (1u << i))
+            json_array_append_new(parts, json_string(file_part_names[i]));
     if (change->a && change->b)
         json_object_set_new(object, "what", json_incref(parts));
     json_decref(parts);
