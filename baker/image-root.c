@@ -7,6 +7,7 @@
 #include "baker/layers.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/interrupt.h"
 
 #include <string.h>
 
@@ -134,19 +135,12 @@ bool image_root_find(const ImageRoot *root, const char *path, bool follow, const
 
 /* --- parts --------------------------------------------------------------------------------- */
 
-static bool is_below(const char *path, const TreeEntry *top)
-{
-    size_t length = strlen(top->path);
-
-    return !length || (strncmp(path, top->path, length) == 0 && path[length] == '/');
-}
-
 /* @entry as it is called below @top; a name of a file whose first name is elsewhere becomes that file. */
 static TreeEntry *entry_below(const ImageRoot *root, const TreeEntry *entry, const TreeEntry *top)
 {
     size_t skip = *top->path ? strlen(top->path) + 1 : 0;
     const TreeEntry *content = entry->type == 'h' ? tree_content_entry(root->tree, entry) : NULL;
-    TreeEntry *copy = tree_entry_copy(content && !is_below(entry->target, top) ? content : entry);
+    TreeEntry *copy = tree_entry_copy(content && !tree_path_is_below(entry->target, top->path) ? content : entry);
 
     g_free(copy->path);
     copy->path = g_strdup(entry->path + skip);
@@ -189,7 +183,7 @@ Tree *image_root_below(const ImageRoot *root, const TreeEntry *top)
     for (size_t i = 0; i < tree_count(root->tree); i++) {
         const TreeEntry *entry = tree_nth(root->tree, i);
 
-        if (*entry->path && is_below(entry->path, top))
+        if (tree_path_is_below(entry->path, top->path))
             tree_put(tree, entry_below(root, entry, top));
     }
     tree_normalise_links(tree);
@@ -206,7 +200,7 @@ bool image_root_copy(const ImageRoot *root, const TreeEntry *file, int fd, GErro
     for (uint64_t done = 0; done < content->size;) {
         size_t piece = (size_t)MIN((uint64_t)COPY_PIECE, content->size - done);
 
-        if (!store_map_pread(root->files, buffer, piece, content->data_offset + done, error) ||
+        if (!interrupt_check(error) || !store_map_pread(root->files, buffer, piece, content->data_offset + done, error) ||
             !file_write_full(fd, buffer, piece, "the file", error))
             return fail_prefix(error, "'/%s'", file->path);
         done += piece;

@@ -49,13 +49,6 @@ struct LayersResult {
 
 /* --- what a container has no use for -------------------------------------------- */
 
-static bool below(const char *path, const char *folder)
-{
-    size_t n = strlen(folder);
-
-    return strncmp(path, folder, n) == 0 && path[n] == '/';
-}
-
 static bool excluded(const TreeEntry *entry)
 {
     static const char *const emptied[] = {"dev", "proc", "sys", "run", "tmp"};
@@ -69,13 +62,13 @@ static bool excluded(const TreeEntry *entry)
     if (entry->type == 'b' || entry->type == 'c' || entry->type == 's')
         return true;
     for (size_t i = 0; i < G_N_ELEMENTS(emptied); i++)
-        if (below(path, emptied[i]))
+        if (tree_path_is_below(path, emptied[i]))
             return true;
     for (size_t i = 0; i < G_N_ELEMENTS(boot); i++)
         if (g_str_has_prefix(path, boot[i]))
             return true;
     for (size_t i = 0; i < G_N_ELEMENTS(root); i++)
-        if (strcmp(path, root[i]) == 0 || (below(path, root[i]) && i == G_N_ELEMENTS(root) - 1))
+        if (strcmp(path, root[i]) == 0 || (tree_path_is_below(path, root[i]) && i == G_N_ELEMENTS(root) - 1))
             return true;
     for (size_t i = 0; i < G_N_ELEMENTS(bound); i++) /* runtimes bind their own over these */
         if (strcmp(path, bound[i]) == 0 && entry->type != 'f')
@@ -107,7 +100,7 @@ static bool is_owned(GHashTable *owned, const char *path)
                                           "etc/ld.so.cache", "var/lib/systemd/deb-systemd-helper-enabled"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(managed); i++)
-        if (strcmp(path, managed[i]) == 0 || below(path, managed[i]))
+        if (strcmp(path, managed[i]) == 0 || tree_path_is_below(path, managed[i]))
             return true;
     return g_hash_table_contains(owned, path);
 }
@@ -273,7 +266,7 @@ static bool note_shed(char what, const TreeEntry *a, const TreeEntry *b, void *a
 
     if (what == '+' || (what == '~' && a->type == 'd' && b->type == 'd'))
         return true;
-    if (below(a->path, "var/lib/dpkg") || g_hash_table_contains(shed->owned, a->path))
+    if (tree_path_is_below(a->path, "var/lib/dpkg") || g_hash_table_contains(shed->owned, a->path))
         return true;
     g_hash_table_add(shed->paths, g_strdup(a->type == 'h' ? a->target : a->path));
     g_hash_table_add(shed->paths, g_strdup(a->path));

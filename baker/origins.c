@@ -319,6 +319,82 @@ static bool parent_image(Store *store, const StoreImage *image, StoreImage **ret
     return true;
 }
 
+/* One bake that may have brought a file: the image's own, or an ancestor's. */
+typedef struct Level {
+    StoreImage *image;
+    json_t *origins; /* NULL: nothing was recorded */
+} Level;
+
+struct Origins {
+    Store *store;
+    const ImageRoot *root;
+    GHashTable *owners;
+    PackageList *packages;
+    GPtrArray *levels; /* of Level*, from the image upwards, as far as somebody asked */
+    bool complete;     /* there is no level above the last one */
+};
+
+static void level_free(gpointer data)
+{
+    Level *level = data;
+
+    store_image_free(level->image);
+    json_decref(level->origins);
+    g_free(level);
+}
+
+void origins_free(Origins *origins)
+{
+    if (!origins)
+        return;
+    g_clear_pointer(&origins->owners, g_hash_table_unref);
+    g_clear_pointer(&origins->packages, package_list_free);
+    g_clear_pointer(&origins->levels, g_ptr_array_unref);
+    g_free(origins);
+}
+
+static bool add_level(Origins *origins, StoreImage *image /* taken */, GError **error)
+{
+    Level *level = g_new0(Level, 1);
+
+    level->image = image;
+    g_ptr_array_add(origins->levels, level);
+    return load_kept(origins->store, image, ORIGINS_KEPT, &level->origins, error);
+}
+
+bool origins_open(Store *store, const ImageRoot *root, Origins **ret, GError **error)
+{
+    g_autoptr(Origins) origins = g_new0(Origins, 1);
+    StoreImage *image = NULL;
+    char id[DIGEST_OCI_SIZE];
+
+    origins->store = store;
+    origins->root = root;
+    origins->levels = g_ptr_array_new_with_free_func(level_free);
+    origins->owners = package_owners_new();
+    if (!store_resolve(store, digest_to_oci(&root->image->id, id), root->image->kind, &image, error) || !add_level(origins, image, error) ||
+        !package_owners(root->tree, root->files, true, origins->owners, error) || !origins_packages(store, image, &origins->packages, error))
+        return false;
+    *ret = g_steal_pointer(&origins);
+    return true;
+}
+
+/* Goes on to the parent of the last level; *ret NULL when there is none that could be asked. */
+static bool next_level(Origins *origins, Level **ret, GError **error)
+{
+    const Level *last = origins->levels->pdata[origins->levels->len - 1];
+    StoreImage *parent = NULL;
+
+    *ret = NULL;
+    if (!origins->complete && last->origins && origins->levels->len < ANCESTORS_MAX && !parent_image(origins->store, last->image, &parent, error))
+        return false;
+    origins->complete = !parent;
+    if (parent && !add_level(origins, parent, error))
+        return false;
+    *ret = parent ? origins->levels->pdata[origins->levels->len - 1] : NULL;
+    return true;
+}
+
 static void name_step(Origin *origin, const json_t *step)
 {
     origin->position = (unsigned)json_integer_value(json_object_get(step, "position"));
@@ -327,57 +403,45 @@ static void name_step(Origin *origin, const json_t *step)
 }
 
 /* Upwards through the ancestors, to the first bake with a step that brought @path. */
-static bool find_step(Store *store, const char *path, Origin *origin, GError **error)
+static bool find_step(Origins *origins, const char *path, Origin *origin, GError **error)
 {
-    for (unsigned i = 0; i < ANCESTORS_MAX; i++) {
-        g_autoptr(json_t) origins = NULL;
-        StoreImage *parent = NULL;
+    for (guint i = 0;; i++) {
+        Level *level = NULL;
         const json_t *step;
 
-        if (!load_kept(store, origin->image, ORIGINS_KEPT, &origins, error))
+        if (i < origins->levels->len)
+            level = origins->levels->pdata[i];
+        else if (!next_level(origins, &level, error))
             return false;
-        origin->recorded = origins != NULL;
-        step = step_with(origins, path);
+        if (!level)
+            return true;
+        origin->image = level->image;
+        origin->recorded = level->origins != NULL;
+        step = step_with(level->origins, path);
         if (step) {
             name_step(origin, step);
             return true;
         }
-        if (origin->recorded && !parent_image(store, origin->image, &parent, error))
-            return false;
-        if (!parent)
-            return true;
-        store_image_free(origin->image);
-        origin->image = parent;
     }
-    return true;
 }
 
-static bool find_package(const ImageRoot *root, const char *path, Origin *origin, GError **error)
+static void name_package(const Origins *origins, const char *path, Origin *origin)
 {
-    g_autoptr(GHashTable) owners = package_owners_new();
-    g_autoptr(PackageList) list = NULL;
+    const GPtrArray *all = origins->packages->all;
 
-    if (!package_owners(root->tree, root->files, true, owners, error))
-        return false;
-    origin->package = g_strdup(g_hash_table_lookup(owners, path));
-    if (!origin->package)
-        return true;
-    if (!package_db_read(root->tree, root->files, &list, error))
-        return false;
-    for (guint i = 0; i < list->all->len && !origin->version; i++)
-        if (strcmp(((Package *)list->all->pdata[i])->name, origin->package) == 0)
-            origin->version = g_strdup(((Package *)list->all->pdata[i])->version);
-    return true;
+    origin->package = g_strdup(g_hash_table_lookup(origins->owners, path));
+    for (guint i = 0; origin->package && i < all->len && !origin->version; i++)
+        if (strcmp(((Package *)all->pdata[i])->name, origin->package) == 0)
+            origin->version = g_strdup(((Package *)all->pdata[i])->version);
 }
 
-bool origins_find(Store *store, const ImageRoot *root, const TreeEntry *entry, Origin *ret, GError **error)
+bool origins_find(Origins *origins, const TreeEntry *entry, Origin *ret, GError **error)
 {
     g_autofree char *path = encoded(entry->path);
-    char id[DIGEST_OCI_SIZE];
     Origin origin = {0};
 
-    if (!store_resolve(store, digest_to_oci(&root->image->id, id), root->image->kind, &origin.image, error) || !find_package(root, entry->path, &origin, error) ||
-        !find_step(store, path, &origin, error)) {
+    name_package(origins, entry->path, &origin);
+    if (!find_step(origins, path, &origin, error)) {
         origin_clear(&origin);
         return false;
     }
@@ -394,6 +458,5 @@ void origin_clear(Origin *origin)
     g_free(origin->step);
     g_free(origin->type);
     g_free(origin->source);
-    store_image_free(origin->image);
     *origin = (Origin){0};
 }

@@ -34,15 +34,20 @@ bool origins_packages(Store *store, const StoreImage *image, PackageList **ret, 
 
 typedef struct Origin {
     char *package, *version; /* that has the path; NULL: none has */
-    StoreImage *image;       /* the image whose bake brought it: this one or an ancestor of it */
+    const StoreImage *image; /* the image whose bake brought it: this one or an ancestor of it; of the Origins */
     char *step, *type;       /* the step of that bake; NULL: it came with the source */
     unsigned position;       /* of the step, from 1; 0: the seal's cleaning */
     char *source;            /* what that bake started from, as text; NULL: not known */
     bool recorded;           /* that bake kept which step brought what; false: step and source are not known */
 } Origin;
 
-/* Who brought @entry of @root. */
-bool origins_find(Store *store, const ImageRoot *root, const TreeEntry *entry, Origin *ret, GError **error);
+/* Answers for one root, which must outlive it; what all of its files have in common is read once. */
+typedef struct Origins Origins;
+bool origins_open(Store *store, const ImageRoot *root, Origins **ret, GError **error);
+/* Who brought @entry of the root. */
+bool origins_find(Origins *origins, const TreeEntry *entry, Origin *ret, GError **error);
 void origin_clear(Origin *origin);
+void origins_free(Origins *origins);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Origins, origins_free)
 
 #endif

@@ -327,6 +327,13 @@ const TreeEntry *tree_nth(Tree *tree, size_t index)
     return index < tree->sorted->len ? tree->sorted->pdata[index] : NULL;
 }
 
+bool tree_path_is_below(const char *path, const char *folder)
+{
+    size_t length = strlen(folder);
+
+    return length ? strncmp(path, folder, length) == 0 && path[length] == '/' : *path != '\0';
+}
+
 const TreeEntry *tree_content_entry(const Tree *tree, const TreeEntry *entry)
 {
     if (entry->type != 'h')

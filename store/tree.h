@@ -69,6 +69,9 @@ const TreeEntry *tree_nth(Tree *tree, size_t index); /* sorted order */
 /* Entry that holds the content of @entry: itself, or its leader for 'h'. */
 const TreeEntry *tree_content_entry(const Tree *tree, const TreeEntry *entry);
 
+/* Whether @path is somewhere in @folder; the root "" has every other path below it. */
+bool tree_path_is_below(const char *path, const char *folder);
+
 /* Settles hard links after free adding: every name of a group points at its first path, which holds the entry. Missing leaders stay. */
 void tree_normalise_links(Tree *tree);
 

@@ -91,12 +91,11 @@ static void print_entry(const ImageRoot *root, const TreeEntry *name)
 static int list(CliContext *cli, const ImageRoot *root, const TreeEntry *top)
 {
     json_t *all = cli->json ? json_array() : NULL;
-    size_t length = strlen(top->path);
 
     for (size_t i = 0; i < tree_count(root->tree); i++) {
         const TreeEntry *entry = tree_nth(root->tree, i);
 
-        if (entry != top && length && (strncmp(entry->path, top->path, length) != 0 || entry->path[length] != '/'))
+        if (entry != top && !tree_path_is_below(entry->path, top->path))
             continue;
         if (all)
             json_array_append_new(all, entry_json(root, entry));
@@ -210,14 +209,15 @@ int verb_blame(CliContext *cli, int argc, char **argv)
     g_autofree char **words = NULL;
     g_autoptr(GError) error = NULL;
     g_autoptr(json_t) all = json_array();
+    g_autoptr(Origins) origins = NULL;
     const TreeEntry *entry = NULL;
 
-    if (!open_root(cli, "blame REF PATH...", argc, argv, 2, -1, &words, &store, &root, &error))
+    if (!open_root(cli, "blame REF PATH...", argc, argv, 2, -1, &words, &store, &root, &error) || !origins_open(store, root, &origins, &error))
         return cli_fail(cli, error);
     for (char **path = words + 1; *path; path++) {
         Origin origin;
 
-        if (!image_root_find(root, *path, false, &entry, &error) || !origins_find(store, root, entry, &origin, &error))
+        if (!image_root_find(root, *path, false, &entry, &error) || !origins_find(origins, entry, &origin, &error))
             return cli_fail(cli, error);
         if (cli->json)
             json_array_append_new(all, origin_json(entry, &origin));
