@@ -101,7 +101,8 @@ bool bake_session_run(BakeSession *session, GError **error)
     Guest *guest = session->guest;
     ProvisionerHost host = bake_host(session->chain, step);
     double timeout = step->block && !step->ops->stops ? step->block->timeout : 0; /* nobody looks around against the clock */
-    GuestStep begin = {.name = step->label, .network = step->network, .clock = session->chain->epoch, .clock_ahead = session->chain->options->around.clock_ahead,
+    GuestStep begin = {.name = step->label, .network = step->network, .clock = session->chain->epoch,
+                       .clock_ahead = session->chain->options->around.clock_ahead,
                        .timeout = timeout, .on_line = say, .arg = session};
     bool ok;
 

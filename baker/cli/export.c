@@ -90,6 +90,12 @@ static bool export_tree(Store *store, const StoreImage *image, const char *file,
     return oci_image_load(store, image, &tree, &files, error) && tree_export_tar(tree, files, file, error);
 }
 
+/* Puts in front of the error where the bytes were to go. */
+static bool fail_to(const char *file, GError **error)
+{
+    return fail_prefix(error, "export to '%s'", strcmp(file, "-") == 0 ? "stdout" : file);
+}
+
 /* One folder or file of the root, under its own name. */
 static bool export_part(Store *store, const char *ref, const char *path, const char *file, GError **error)
 {
@@ -100,7 +106,7 @@ static bool export_part(Store *store, const char *ref, const char *path, const c
     if (!image_root_open(store, ref, &root, error) || !image_root_find(root, path, true, &top, error))
         return false;
     part = image_root_below(root, top);
-    return tree_export_tar(part, root->files, file, error) || fail_prefix(error, "export to '%s'", strcmp(file, "-") == 0 ? "stdout" : file);
+    return tree_export_tar(part, root->files, file, error) || fail_to(file, error);
 }
 
 static bool write_image(Store *store, const StoreImage *image, const char *file, ExportFormat format, GError **error)
@@ -129,7 +135,7 @@ static bool export_image(Store *store, const char *ref, const char *file, Export
 
     if (!find_image(store, ref, format, &image, error))
         return false;
-    return write_image(store, image, file, format, error) || fail_prefix(error, "export to '%s'", strcmp(file, "-") == 0 ? "stdout" : file);
+    return write_image(store, image, file, format, error) || fail_to(file, error);
 }
 
 /* A part of a root has one form. */
