@@ -39,7 +39,6 @@ struct Ingest {
     Progress *progress;
     Ordered *ring;
     Piece *pieces;
-    void **slots;
     unsigned count;
 };
 
@@ -118,12 +117,9 @@ Ingest *ingest_new(MapWriter *map, IngestReadFn *read, void *arg)
     in->arg = arg;
     in->count = 2 * ordered_threads() + 2;
     in->pieces = g_new(Piece, in->count);
-    in->slots = g_new(void *, in->count);
-    for (unsigned i = 0; i < in->count; i++) {
+    for (unsigned i = 0; i < in->count; i++)
         in->pieces[i].data = g_malloc(PIECE);
-        in->slots[i] = &in->pieces[i];
-    }
-    in->ring = ordered_new(&ops, in->slots, in->count, in);
+    in->ring = ordered_new(&ops, in->pieces, sizeof *in->pieces, in->count, in);
     return in;
 }
 
@@ -183,7 +179,6 @@ void ingest_free(Ingest *in)
     for (unsigned i = 0; i < in->count; i++)
         g_free(in->pieces[i].data);
     g_free(in->pieces);
-    g_free(in->slots);
     g_free(in);
 }
 

@@ -15,7 +15,8 @@
 
 struct Ordered {
     const OrderedOps *ops;
-    void *const *slots;
+    char *slots;
+    size_t size; /* of one */
     unsigned count;
     void *arg;
     uint64_t taken;      /* the caller's thread alone */
@@ -40,6 +41,11 @@ unsigned ordered_threads(void)
     return CLAMP(g_get_num_processors(), 1, THREADS_MAX);
 }
 
+static void *piece_of(const Ordered *ring, unsigned slot)
+{
+    return ring->slots + slot * ring->size;
+}
+
 static gpointer ring_thread(gpointer arg)
 {
     Ordered *ring = arg;
@@ -55,7 +61,7 @@ static gpointer ring_thread(gpointer arg)
             break;
         slot = (unsigned)(ring->begun++ % ring->count);
         g_mutex_unlock(&ring->lock);
-        (void)ring->ops->work(ring->slots[slot], ring->arg, &error);
+        (void)ring->ops->work(piece_of(ring, slot), ring->arg, &error);
         g_mutex_lock(&ring->lock);
         ring->errors[slot] = error;
         ring->done[slot] = true;
@@ -65,12 +71,13 @@ static gpointer ring_thread(gpointer arg)
     return NULL;
 }
 
-Ordered *ordered_new(const OrderedOps *ops, void *const *slots, unsigned count, void *arg)
+Ordered *ordered_new(const OrderedOps *ops, void *slots, size_t size, unsigned count, void *arg)
 {
     Ordered *ring = g_new0(Ordered, 1);
 
     ring->ops = ops;
     ring->slots = slots;
+    ring->size = size;
     ring->count = count;
     ring->arg = arg;
     ring->done = g_new0(bool, count);
@@ -99,7 +106,7 @@ static bool take_oldest(Ordered *ring, GError **error)
 {
     unsigned slot = (unsigned)(ring->taken % ring->count);
 
-    if (!wait_for(ring, slot, error) || !ring->ops->take(ring->slots[slot], ring->arg, error))
+    if (!wait_for(ring, slot, error) || !ring->ops->take(piece_of(ring, slot), ring->arg, error))
         return false;
     ring->taken++;
     return true;
@@ -109,7 +116,7 @@ bool ordered_slot(Ordered *ring, void **ret, GError **error)
 {
     if (ring->filled - ring->taken == ring->count && !take_oldest(ring, error))
         return false;
-    *ret = ring->slots[ring->filled % ring->count];
+    *ret = piece_of(ring, (unsigned)(ring->filled % ring->count));
     return true;
 }
 
@@ -160,9 +167,9 @@ void ordered_free(Ordered *ring)
     g_free(ring);
 }
 
-bool ordered_run(const OrderedOps *ops, void *const *slots, unsigned count, void *arg, GError **error)
+bool ordered_run(const OrderedOps *ops, void *slots, size_t size, unsigned count, void *arg, GError **error)
 {
-    g_autoptr(Ordered) ring = ordered_new(ops, slots, count, arg);
+    g_autoptr(Ordered) ring = ordered_new(ops, slots, size, count, arg);
     void *slot;
 
     for (;;) {

@@ -20,8 +20,8 @@ typedef struct OrderedOps {
     bool (*take)(void *slot, void *arg, GError **error); /* in the order of fill */
 } OrderedOps;
 
-/* @slots: @count pointers to pieces of the caller's. Ends early, with the first error in order, or when the user interrupts. */
-bool ordered_run(const OrderedOps *ops, void *const *slots, unsigned count, void *arg, GError **error);
+/* @slots: an array of @count pieces of @size bytes, the caller's. Ends early, with the first error in order, or when the user interrupts. */
+bool ordered_run(const OrderedOps *ops, void *slots, size_t size, unsigned count, void *arg, GError **error);
 
 /*
  * The same for who has pieces to hand over, not to be asked for:
@@ -29,7 +29,7 @@ bool ordered_run(const OrderedOps *ops, void *const *slots, unsigned count, void
  * After an error only ordered_free() may follow.
  */
 typedef struct Ordered Ordered;
-Ordered *ordered_new(const OrderedOps *ops, void *const *slots, unsigned count, void *arg);
+Ordered *ordered_new(const OrderedOps *ops, void *slots, size_t size, unsigned count, void *arg);
 /* A free slot; where there is none, the oldest piece is waited for and taken. */
 bool ordered_slot(Ordered *ordered, void **ret, GError **error);
 void ordered_push(Ordered *ordered); /* the slot that was last given out */
