@@ -11,7 +11,7 @@
 #include <sched.h>
 #include <stdint.h>
 
-#define THREADS_MAX 8
+#define THREADS_USUAL 8u /* at most */
 
 struct Ordered {
     const OrderedOps *ops;
@@ -20,8 +20,8 @@ struct Ordered {
     unsigned count;
     void *arg;
     uint64_t taken;      /* the caller's thread alone */
-    GThread *threads[THREADS_MAX];
-    unsigned thread_count; /* started so far */
+    GThread *threads[ORDERED_THREADS_MAX];
+    unsigned thread_limit, thread_count; /* started so far */
 
     GMutex lock; /* all below */
     GCond filling, finishing;
@@ -37,8 +37,8 @@ unsigned ordered_threads(void)
     cpu_set_t set;
 
     if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return CLAMP(CPU_COUNT(&set), 1, THREADS_MAX);
-    return CLAMP(g_get_num_processors(), 1, THREADS_MAX);
+        return CLAMP((unsigned)CPU_COUNT(&set), 1, THREADS_USUAL);
+    return CLAMP(g_get_num_processors(), 1, THREADS_USUAL);
 }
 
 static void *piece_of(const Ordered *ring, unsigned slot)
@@ -80,12 +80,18 @@ Ordered *ordered_new(const OrderedOps *ops, void *slots, size_t size, unsigned c
     ring->size = size;
     ring->count = count;
     ring->arg = arg;
+    ring->thread_limit = ordered_threads();
     ring->done = g_new0(bool, count);
     ring->errors = g_new0(GError *, count);
     g_mutex_init(&ring->lock);
     g_cond_init(&ring->filling);
     g_cond_init(&ring->finishing);
     return ring;
+}
+
+void ordered_set_threads(Ordered *ring, unsigned threads)
+{
+    ring->thread_limit = CLAMP(threads, 1, ORDERED_THREADS_MAX);
 }
 
 static bool wait_for(Ordered *ring, unsigned slot, GError **error)
@@ -128,7 +134,7 @@ void ordered_push(Ordered *ring)
     ring->filled++;
     g_cond_signal(&ring->filling);
     g_mutex_unlock(&ring->lock);
-    if (ring->thread_count < MIN(ordered_threads(), ring->filled - ring->taken)) {
+    if (ring->thread_count < MIN(ring->thread_limit, ring->filled - ring->taken)) {
         ring->threads[ring->thread_count] = g_thread_new("ordered", ring_thread, ring);
         ring->thread_count++;
     }
