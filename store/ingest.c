@@ -47,21 +47,12 @@ static size_t blocks_of(const Piece *piece)
     return (piece->size + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
 }
 
-/* What the parent has in the piece's place; it may be shorter than the map. */
-static bool parent_hashes(const Ingest *in, const Piece *piece, Digest *ret, GError **error)
-{
-    uint64_t first = piece->offset / STORE_BLOCK_SIZE, blocks = (store_map_size(in->parent) + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
-    size_t count = blocks_of(piece), have = first >= blocks ? 0 : (size_t)MIN((uint64_t)count, blocks - first);
-
-    memset(ret + have, 0, (count - have) * sizeof *ret);
-    return have == 0 || store_map_hashes(in->parent, first, have, ret, error);
-}
-
+/* The parent may be shorter than the map. */
 static bool compare_with_parent(const Ingest *in, Piece *piece, GError **error)
 {
     Digest before[PIECE_BLOCKS];
 
-    if (!parent_hashes(in, piece, before, error))
+    if (!store_map_hashes_beyond(in->parent, piece->offset / STORE_BLOCK_SIZE, blocks_of(piece), before, error))
         return false;
     for (size_t i = 0; i < blocks_of(piece); i++) {
         piece->same[i] = digest_equal(&piece->hashes[i], &before[i]);

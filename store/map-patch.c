@@ -268,21 +268,12 @@ void map_patch_extent(const MapPatch *patch, const StoreMap *base, uint64_t offs
     *ret_end = end;
 }
 
-static bool hash_base(StoreMap *base, uint64_t first, uint64_t count, Digest *ret, GError **error)
-{
-    uint64_t blocks = (store_map_size(base) + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
-    uint64_t have = first >= blocks ? 0 : MIN(count, blocks - first);
-
-    memset(ret + have, 0, (count - have) * sizeof *ret);
-    return have == 0 || store_map_hashes(base, first, have, ret, error);
-}
-
 static bool hash_piece(const MapPatch *patch, StoreMap *base, const Piece *piece, Digest *ret, GError **error)
 {
     uint8_t block[STORE_BLOCK_SIZE];
 
     if (piece->kind == PIECE_BASE)
-        return hash_base(base, piece->at, piece->count, ret, error);
+        return store_map_hashes_beyond(base, piece->at, piece->count, ret, error);
     for (uint64_t i = 0; i < piece->count; i++) {
         if (!read_piece(patch, base, piece, i * STORE_BLOCK_SIZE, block, sizeof block, error))
             return false;
