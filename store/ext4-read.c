@@ -783,7 +783,6 @@ static bool space_take_runs(Reader *r, ext2_ino_t ino, const GArray *runs, const
 {
     bool padded = ext2fs_test_inode_bitmap2(r->padded, ino);
 
-
     for (guint i = 0; i < runs->len; i++) {
         const Run *run = &g_array_index(runs, Run, i);
         uint64_t logical = run->logical * STORE_BLOCK_SIZE, len = run->count * STORE_BLOCK_SIZE;
