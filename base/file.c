@@ -18,23 +18,42 @@
 
 #define LOCK_PAUSE_US 20000
 
-bool file_pread_full(int fd, void *buf, size_t size, uint64_t offset, const char *what, GError **error)
+/* *ret: how many bytes there were; fewer than @size only at the end of the file. */
+static bool pread_some(int fd, uint8_t *to, size_t size, uint64_t offset, const char *what, size_t *ret, GError **error)
 {
-    uint8_t *to = buf;
+    size_t done = 0;
 
-    while (size > 0) {
-        ssize_t got = pread(fd, to, size, (off_t)offset);
+    while (done < size) {
+        ssize_t got = pread(fd, to + done, size - done, (off_t)(offset + done));
 
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
             return fail_errno(error, "read %s", what);
         if (got == 0)
-            return fail(error, "%s ends too early (at byte %" G_GUINT64_FORMAT ")", what, offset);
-        to += got;
-        size -= (size_t)got;
-        offset += (uint64_t)got;
+            break;
+        done += (size_t)got;
     }
+    *ret = done;
+    return true;
+}
+
+bool file_pread_full(int fd, void *buf, size_t size, uint64_t offset, const char *what, GError **error)
+{
+    size_t got;
+
+    if (!pread_some(fd, buf, size, offset, what, &got, error))
+        return false;
+    return got == size || fail(error, "%s ends too early (at byte %" G_GUINT64_FORMAT ")", what, offset + got);
+}
+
+bool file_pread_padded(int fd, void *buf, size_t size, uint64_t offset, const char *what, GError **error)
+{
+    size_t got;
+
+    if (!pread_some(fd, buf, size, offset, what, &got, error))
+        return false;
+    memset((uint8_t *)buf + got, 0, size - got);
     return true;
 }
 

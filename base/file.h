@@ -19,6 +19,8 @@ typedef enum FileSync { FILE_SYNC_NO, FILE_SYNC_YES } FileSync;
 
 /* Loops over short reads and EINTR. A read that ends early is an error naming @what. */
 bool file_pread_full(int fd, void *buf, size_t size, uint64_t offset, const char *what, GError **error);
+/* The same, but zeroes follow the end of the file. */
+bool file_pread_padded(int fd, void *buf, size_t size, uint64_t offset, const char *what, GError **error);
 bool file_pwrite_full(int fd, const void *buf, size_t size, uint64_t offset, const char *what, GError **error);
 bool file_write_full(int fd, const void *buf, size_t size, const char *what, GError **error);
 

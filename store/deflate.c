@@ -4,26 +4,20 @@
  * one behind the other in order again. Nothing here decides about a bit but the member's header and trailer, so the output
  * does not depend on how many processors there are, nor on how the input was cut.
  *
- *     pusher's thread   fill -> ........................ -> join -> out     in order
- *     threads                   encode, encode, encode                       any order
- *
- * The slots are a ring; taken <= begun <= filled <= taken + count. The slot being filled is number @filled. Threads start
- * with the first full chunk that is not the last: what is small is encoded where it is.
+ * Threads (store/ordered.h) start with the first full chunk that is not the last: what is small is encoded where it is.
  */
 #include "store/deflate.h"
 
-#include "base/scope.h"
 #include "store/deflate-chunk.h"
+#include "store/ordered.h"
 
-#include <assert.h>
 #include <string.h>
 
-#define THREADS_MAX 16u
 #define OUT_SIZE 65536u
 
 typedef struct Slot {
     DeflateChunk *chunk;
-    bool last, done; /* under the lock */
+    bool last;
 } Slot;
 
 struct GzipWriter {
@@ -31,16 +25,10 @@ struct GzipWriter {
     void *arg;
     uint32_t crc, total; /* of the chunks taken */
 
-    Slot *slots;
+    Ordered *ring;
+    Slot *slots, *open; /* @open: being filled */
     unsigned count;
-    uint64_t filled, taken;
-
-    GThread *threads[THREADS_MAX];
-    unsigned thread_limit, thread_count;
-    GMutex lock; /* the threads' view: begun and ready, done of the slots, closing */
-    GCond filling, finishing;
-    uint64_t ready, begun;
-    bool closing;
+    bool shared; /* a chunk was handed over to the threads */
 
     uint64_t bits; /* fewer than 8 of them wait between two chunks */
     unsigned bit_count;
@@ -126,107 +114,75 @@ static bool join_chunk(GzipWriter *z, const DeflateChunk *chunk, GError **error)
     return true;
 }
 
-/* --- threads ------------------------------------------------------------------- */
+/* --- chunks ------------------------------------------------------------------- */
 
-static gpointer encode_thread(gpointer arg)
+static bool encode_slot(void *arg, void *writer, GError **error)
 {
-    GzipWriter *z = arg;
+    const Slot *slot = arg;
 
-    g_mutex_lock(&z->lock);
-    for (;;) {
-        Slot *slot;
-
-        while (z->begun == z->ready && !z->closing)
-            g_cond_wait(&z->filling, &z->lock);
-        if (z->closing)
-            break;
-        slot = &z->slots[z->begun++ % z->count];
-        g_mutex_unlock(&z->lock);
-        deflate_chunk_encode(slot->chunk, slot->last);
-        g_mutex_lock(&z->lock);
-        slot->done = true;
-        g_cond_signal(&z->finishing);
-    }
-    g_mutex_unlock(&z->lock);
-    return NULL;
+    deflate_chunk_encode(slot->chunk, slot->last);
+    return true;
 }
 
-static void start_threads(GzipWriter *z)
+static bool join_slot(void *arg, void *writer, GError **error)
 {
-    for (; z->thread_count < z->thread_limit; z->thread_count++)
-        z->threads[z->thread_count] = g_thread_new("deflate", encode_thread, z);
+    return join_chunk(writer, ((const Slot *)arg)->chunk, error);
 }
 
-static void hand_over(GzipWriter *z, bool last)
+/* The next slot, whose chunk goes on behind @before. */
+static bool open_slot(GzipWriter *z, const DeflateChunk *before, GError **error)
 {
-    Slot *slot = &z->slots[z->filled % z->count];
+    void *slot;
 
-    AUTO_LOCK(&z->lock);
-    slot->last = last;
-    slot->done = false;
-    z->ready = ++z->filled;
-    g_cond_signal(&z->filling);
+    if (!ordered_slot(z->ring, &slot, error))
+        return false;
+    z->open = slot;
+    if (!z->open->chunk)
+        z->open->chunk = deflate_chunk_new();
+    deflate_chunk_begin(z->open->chunk, before);
+    return true;
 }
 
-/* The oldest chunk under way. */
-static bool take(GzipWriter *z, GError **error)
+/* A chunk goes on its way only when a byte behind it is known: the last one says that it is. */
+static bool next_chunk(GzipWriter *z, GError **error)
 {
-    Slot *slot = &z->slots[z->taken % z->count];
+    z->shared = true;
+    ordered_push(z->ring);
+    return open_slot(z, z->open->chunk, error);
+}
 
-    g_mutex_lock(&z->lock);
-    while (!slot->done)
-        g_cond_wait(&z->finishing, &z->lock);
-    g_mutex_unlock(&z->lock);
-    z->taken++;
-    return join_chunk(z, slot->chunk, error);
+static bool finish_chunks(GzipWriter *z, GError **error)
+{
+    z->open->last = true;
+    if (!z->shared)
+        return encode_slot(z->open, z, error) && join_slot(z->open, z, error);
+    ordered_push(z->ring);
+    return ordered_drain(z->ring, error);
 }
 
 /* --- the stream ------------------------------------------------------------------ */
 
-static Slot *open_slot(GzipWriter *z)
-{
-    Slot *slot = &z->slots[z->filled % z->count];
-
-    if (!slot->chunk)
-        slot->chunk = deflate_chunk_new();
-    return slot;
-}
-
 GzipWriter *gzip_writer_new_with(unsigned threads, GzipOutFn *out, void *arg)
 {
+    static const OrderedOps ops = {NULL, encode_slot, join_slot};
     static const uint8_t header[10] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255};
     GzipWriter *z = g_new0(GzipWriter, 1);
 
     z->out = out;
     z->arg = arg;
-    z->thread_limit = CLAMP(threads, 1, THREADS_MAX);
-    z->count = z->thread_limit + 2; /* one being filled, and one that waits to be joined */
+    z->count = CLAMP(threads, 1, ORDERED_THREADS_MAX) + 2; /* one being filled, and one that waits to be joined */
     z->slots = g_new0(Slot, z->count);
-    g_mutex_init(&z->lock);
-    g_cond_init(&z->filling);
-    g_cond_init(&z->finishing);
+    z->ring = ordered_new(&ops, z->slots, sizeof *z->slots, z->count, z);
+    ordered_set_threads(z->ring, z->count - 2);
     memcpy(z->out_buffer, header, sizeof(header));
     z->out_used = sizeof(header);
-    deflate_chunk_begin(open_slot(z)->chunk, NULL);
+    (void)open_slot(z, NULL, NULL); /* nothing is under way that could fail */
     return z;
 }
 
 GzipWriter *gzip_writer_new(GzipOutFn *out, void *arg)
 {
     return gzip_writer_new_with(g_get_num_processors(), out, arg);
-}
-
-/* A chunk goes on its way only when a byte behind it is known: the last one says that it is. */
-static bool next_chunk(GzipWriter *z, GError **error)
-{
-    const DeflateChunk *full = open_slot(z)->chunk;
-
-    start_threads(z);
-    hand_over(z, false);
-    if (z->filled - z->taken == z->count && !take(z, error))
-        return false;
-    deflate_chunk_begin(open_slot(z)->chunk, full);
-    return true;
 }
 
 bool gzip_writer_push(GzipWriter *z, const void *data, size_t size, GError **error)
@@ -236,25 +192,12 @@ bool gzip_writer_push(GzipWriter *z, const void *data, size_t size, GError **err
     while (size) {
         size_t n;
 
-        if (deflate_chunk_is_full(open_slot(z)->chunk) && !next_chunk(z, error))
+        if (deflate_chunk_is_full(z->open->chunk) && !next_chunk(z, error))
             return false;
-        n = deflate_chunk_fill(open_slot(z)->chunk, p, size);
+        n = deflate_chunk_fill(z->open->chunk, p, size);
         p += n;
         size -= n;
     }
-    return true;
-}
-
-static bool finish_chunks(GzipWriter *z, GError **error)
-{
-    if (z->thread_count == 0) {
-        deflate_chunk_encode(open_slot(z)->chunk, true);
-        return join_chunk(z, open_slot(z)->chunk, error);
-    }
-    hand_over(z, true);
-    while (z->taken < z->filled)
-        if (!take(z, error))
-            return false;
     return true;
 }
 
@@ -268,26 +211,13 @@ bool gzip_writer_finish(GzipWriter *z, GError **error)
     return out_flush(z, error);
 }
 
-static void end_threads(GzipWriter *z)
-{
-    g_mutex_lock(&z->lock);
-    z->closing = true;
-    g_cond_broadcast(&z->filling);
-    g_mutex_unlock(&z->lock);
-    for (unsigned i = 0; i < z->thread_count; i++)
-        (void)g_thread_join(z->threads[i]);
-}
-
 void gzip_writer_free(GzipWriter *z)
 {
     if (!z)
         return;
-    end_threads(z);
+    ordered_free(z->ring);
     for (unsigned i = 0; i < z->count; i++)
         deflate_chunk_free(z->slots[i].chunk);
     g_free(z->slots);
-    g_mutex_clear(&z->lock);
-    g_cond_clear(&z->filling);
-    g_cond_clear(&z->finishing);
     g_free(z);
 }

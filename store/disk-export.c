@@ -110,15 +110,12 @@ bool disk_export_raw(StoreMap *map, int fd, GError **error)
     g_autofree uint8_t *buffer = g_malloc((size_t)SLOTS * PIECE);
     RawExport raw = {map, fd, can_have_holes(fd), 0, progress};
     Piece pieces[SLOTS];
-    void *slots[SLOTS];
 
-    for (unsigned i = 0; i < SLOTS; i++) {
+    for (unsigned i = 0; i < SLOTS; i++)
         pieces[i] = (Piece){.data = buffer + (size_t)i * PIECE};
-        slots[i] = &pieces[i];
-    }
     if (raw.holes && ftruncate(fd, (off_t)store_map_size(map)) < 0)
         return fail_errno(error, "write the disk image");
-    if (!ordered_run(&ops, slots, SLOTS, &raw, error))
+    if (!ordered_run(&ops, pieces, sizeof *pieces, SLOTS, &raw, error))
         return false;
     progress_done(progress);
     return true;

@@ -199,26 +199,14 @@ typedef struct OverlayImport {
 } OverlayImport;
 
 /* Files end where their last cluster was written to: what is not there reads as zero. */
-static bool read_padded(int fd, void *buf, size_t size, uint64_t offset, GError **error)
-{
-    struct stat st;
-    size_t have;
-
-    if (fstat(fd, &st) < 0)
-        return fail_errno(error, "read an overlay");
-    have = offset >= (uint64_t)st.st_size ? 0 : (size_t)MIN((uint64_t)st.st_size - offset, (uint64_t)size);
-    memset((uint8_t *)buf + have, 0, size - have);
-    return have == 0 || file_pread_full(fd, buf, have, offset, "the overlay", error);
-}
-
 static bool read_overlay(void *buf, size_t size, uint64_t offset, void *arg, GError **error)
 {
-    return read_padded(((const OverlayImport *)arg)->fd, buf, size, offset, error);
+    return file_pread_padded(((const OverlayImport *)arg)->fd, buf, size, offset, "the overlay", error);
 }
 
 static bool read_base(void *buf, size_t size, uint64_t offset, void *arg, GError **error)
 {
-    return read_padded(((const OverlayImport *)arg)->base, buf, size, offset, error);
+    return file_pread_padded(((const OverlayImport *)arg)->base, buf, size, offset, "the overlay", error);
 }
 
 static bool leave_until(OverlayImport *import, uint64_t end, GError **error)

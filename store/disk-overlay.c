@@ -55,34 +55,12 @@ static bool collect_zeroes(Collect *c, uint64_t at, uint64_t size, GError **erro
     return true;
 }
 
-/* The file may end inside: what is not there reads as zero. */
-static bool read_data(int fd, uint8_t *to, size_t size, uint64_t at, GError **error)
-{
-    struct stat st;
-    size_t have;
-
-    if (fstat(fd, &st) < 0)
-        return fail_errno(error, "read an overlay");
-    have = at >= (uint64_t)st.st_size ? 0 : (size_t)MIN((uint64_t)st.st_size - at, (uint64_t)size);
-    memset(to + have, 0, size - have);
-    return file_pread_full(fd, to, have, at, "the overlay", error);
-}
-
-static bool base_hashes(StoreMap *base, uint64_t first, size_t count, Digest *ret, GError **error)
-{
-    uint64_t blocks = (store_map_size(base) + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
-    size_t have = first >= blocks ? 0 : (size_t)MIN((uint64_t)count, blocks - first);
-
-    memset(ret + have, 0, (count - have) * sizeof *ret);
-    return have == 0 || store_map_hashes(base, first, have, ret, error);
-}
-
-/* At most AT_ONCE blocks. */
+/* At most AT_ONCE blocks. The file may end inside. */
 static bool collect_data(Collect *c, uint64_t first, size_t count, uint64_t host, GError **error)
 {
     Digest before[AT_ONCE], now;
 
-    if (!read_data(c->fd, c->data, count * STORE_BLOCK_SIZE, host, error) || !base_hashes(c->base, first, count, before, error))
+    if (!file_pread_padded(c->fd, c->data, count * STORE_BLOCK_SIZE, host, "the overlay", error) || !store_map_hashes_beyond(c->base, first, count, before, error))
         return false;
     for (size_t i = 0; i < count; i++) {
         const uint8_t *block = c->data + i * STORE_BLOCK_SIZE;

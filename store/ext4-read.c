@@ -75,7 +75,6 @@ typedef struct Ext4Reader {
     uint8_t *chunk;
     Ordered *ring;
     HashJob *jobs;
-    void **slots;
     unsigned job_count;
     ext2fs_inode_bitmap padded; /* files whose last block needs no look */
     MapWriter *space;
@@ -361,13 +360,11 @@ static void start_ring(Reader *r)
 
     r->job_count = 4 * ordered_threads();
     r->jobs = g_new0(HashJob, r->job_count);
-    r->slots = g_new(void *, r->job_count);
     for (unsigned i = 0; i < r->job_count; i++) {
         r->jobs[i].chunk = g_malloc(READ_CHUNK);
         r->jobs[i].runs = g_array_new(FALSE, FALSE, sizeof(Run));
-        r->slots[i] = &r->jobs[i];
     }
-    r->ring = ordered_new(&ops, r->slots, r->job_count, r);
+    r->ring = ordered_new(&ops, r->jobs, sizeof *r->jobs, r->job_count, r);
 }
 
 /* Also in the middle of the work, before an entry goes that is being hashed. */
@@ -380,7 +377,6 @@ static void end_ring(Reader *r)
     }
     r->job_count = 0;
     g_clear_pointer(&r->jobs, g_free);
-    g_clear_pointer(&r->slots, g_free);
 }
 
 static bool hash_later(Reader *r, ext2_ino_t ino, TreeEntry *entry, const GArray *runs, const Digest *key, GError **error)
@@ -786,7 +782,6 @@ static bool space_take_tail(Reader *r, uint64_t from, uint64_t to, size_t used, 
 static bool space_take_runs(Reader *r, ext2_ino_t ino, const GArray *runs, const TreeSpaceFile *file, GError **error)
 {
     bool padded = ext2fs_test_inode_bitmap2(r->padded, ino);
-
 
     for (guint i = 0; i < runs->len; i++) {
         const Run *run = &g_array_index(runs, Run, i);

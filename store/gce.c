@@ -190,13 +190,10 @@ static bool write_data(Gce *gce, GError **error)
     static const uint8_t zeroes[TAR_END_SIZE];
     g_autofree uint8_t *buffer = g_malloc((size_t)SLOTS * PIECE);
     Piece pieces[SLOTS];
-    void *slots[SLOTS];
 
-    for (unsigned i = 0; i < SLOTS; i++) {
+    for (unsigned i = 0; i < SLOTS; i++)
         pieces[i] = (Piece){.data = buffer + (size_t)i * PIECE};
-        slots[i] = &pieces[i];
-    }
-    return ordered_run(&ops, slots, SLOTS, gce, error) && gzip_writer_push(gce->gzip, zeroes, sizeof zeroes, error) &&
+    return ordered_run(&ops, pieces, sizeof *pieces, SLOTS, gce, error) && gzip_writer_push(gce->gzip, zeroes, sizeof zeroes, error) &&
            gzip_writer_finish(gce->gzip, error);
 }
 

@@ -39,7 +39,6 @@ struct Ingest {
     Progress *progress;
     Ordered *ring;
     Piece *pieces;
-    void **slots;
     unsigned count;
 };
 
@@ -48,21 +47,12 @@ static size_t blocks_of(const Piece *piece)
     return (piece->size + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
 }
 
-/* What the parent has in the piece's place; it may be shorter than the map. */
-static bool parent_hashes(const Ingest *in, const Piece *piece, Digest *ret, GError **error)
-{
-    uint64_t first = piece->offset / STORE_BLOCK_SIZE, blocks = (store_map_size(in->parent) + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
-    size_t count = blocks_of(piece), have = first >= blocks ? 0 : (size_t)MIN((uint64_t)count, blocks - first);
-
-    memset(ret + have, 0, (count - have) * sizeof *ret);
-    return have == 0 || store_map_hashes(in->parent, first, have, ret, error);
-}
-
+/* The parent may be shorter than the map. */
 static bool compare_with_parent(const Ingest *in, Piece *piece, GError **error)
 {
     Digest before[PIECE_BLOCKS];
 
-    if (!parent_hashes(in, piece, before, error))
+    if (!store_map_hashes_beyond(in->parent, piece->offset / STORE_BLOCK_SIZE, blocks_of(piece), before, error))
         return false;
     for (size_t i = 0; i < blocks_of(piece); i++) {
         piece->same[i] = digest_equal(&piece->hashes[i], &before[i]);
@@ -118,12 +108,9 @@ Ingest *ingest_new(MapWriter *map, IngestReadFn *read, void *arg)
     in->arg = arg;
     in->count = 2 * ordered_threads() + 2;
     in->pieces = g_new(Piece, in->count);
-    in->slots = g_new(void *, in->count);
-    for (unsigned i = 0; i < in->count; i++) {
+    for (unsigned i = 0; i < in->count; i++)
         in->pieces[i].data = g_malloc(PIECE);
-        in->slots[i] = &in->pieces[i];
-    }
-    in->ring = ordered_new(&ops, in->slots, in->count, in);
+    in->ring = ordered_new(&ops, in->pieces, sizeof *in->pieces, in->count, in);
     return in;
 }
 
@@ -183,7 +170,6 @@ void ingest_free(Ingest *in)
     for (unsigned i = 0; i < in->count; i++)
         g_free(in->pieces[i].data);
     g_free(in->pieces);
-    g_free(in->slots);
     g_free(in);
 }
 

@@ -31,7 +31,6 @@
 #define STRETCH (1u << 20) /* members up to this length are never cut by content */
 #define SAMPLES 16u
 #define STAGE (1u << 20)
-#define LITERALS_MAX (RECIPE_MAX - (64u << 20))
 #define COMPARE 65536u
 
 struct LayerIngest {
@@ -145,7 +144,7 @@ static bool add_span(uint64_t literal, uint64_t content, void *arg, GError **err
     LayerIngest *in = arg;
     const uint8_t *data = in->data + in->at;
 
-    if (literal > LITERALS_MAX - in->literals->len)
+    if (literal > RECIPE_LITERALS_MAX - in->literals->len)
         return fail(error, "the layer has too many files");
     g_byte_array_append(in->literals, data, (guint)literal);
     in->at += literal;
@@ -266,24 +265,19 @@ static bool makes_the_tar(const LayerIngest *in, const Digest *recipe, GError **
 
 bool layer_ingest_result(LayerIngest *in, LayerResult *ret, GError **error)
 {
-    LayerResult result = {.diff_id = in->bytes.diff_id, .blob = in->bytes.blob, .size = in->bytes.size, .tar_size = in->bytes.tar_size};
+    LayerResult result;
     LayerRecipe recipe = {
-        .info = result,
+        .info = {.diff_id = in->bytes.diff_id, .blob = in->bytes.blob, .size = in->bytes.size, .tar_size = in->bytes.tar_size},
         .encoder = in->bytes.gzip ? RECIPE_GZIP : RECIPE_PLAIN,
         .segments = in->segments,
         .literals = in->literals->data,
         .literal_size = in->literals->len,
     };
-    MapResult map = {.new_bytes = 0};
-    g_autoptr(GByteArray) blob = NULL;
 
-    if (in->map)
-        map_writer_result(in->map, &map);
-    recipe.map = map.digest;
-    blob = layer_recipe_encode(&recipe);
-    if (!store_blob_put(in->store, blob->data, blob->len, &result.recipe, error) || !makes_the_tar(in, &result.recipe, error))
+    if (!layer_recipe_put(in->store, &recipe, in->map, &result, error))
+        return false;
+    if (!makes_the_tar(in, &result.recipe, error))
         return fail_prefix(error, "layer");
-    result.new_bytes = map.new_bytes + blob->len;
     *ret = result;
     return true;
 }

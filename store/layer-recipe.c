@@ -36,6 +36,23 @@ GByteArray *layer_recipe_encode(const LayerRecipe *recipe)
     return out;
 }
 
+bool layer_recipe_put(Store *store, LayerRecipe *recipe, const MapWriter *map, LayerResult *ret, GError **error)
+{
+    LayerResult result = recipe->info;
+    MapResult payload = {.new_bytes = 0};
+    g_autoptr(GByteArray) blob = NULL;
+
+    if (map)
+        map_writer_result(map, &payload);
+    recipe->map = payload.digest;
+    blob = layer_recipe_encode(recipe);
+    if (!store_blob_put(store, blob->data, blob->len, &result.recipe, error))
+        return fail_prefix(error, "layer");
+    result.new_bytes = payload.new_bytes + blob->len;
+    *ret = result;
+    return true;
+}
+
 static bool read_segment(const uint8_t **at, const uint8_t *end, RecipeSegment *ret)
 {
     RecipeSegment s = {0, 0, 0};

@@ -24,6 +24,7 @@
 #define RECIPE_GZIP 1
 #define RECIPE_HEADER_SIZE 144
 #define RECIPE_MAX (1u << 30)
+#define RECIPE_LITERALS_MAX (RECIPE_MAX - (64u << 20)) /* leaves room for the segments */
 
 typedef struct RecipeSegment {
     uint64_t literal, payload, block;
@@ -40,6 +41,8 @@ typedef struct LayerRecipe {
 } LayerRecipe;
 
 GByteArray *layer_recipe_encode(const LayerRecipe *recipe);
+/* Stores it: @map (NULL: no member has content) is committed and becomes the recipe's. *ret: the recipe's info, all of it. */
+bool layer_recipe_put(Store *store, LayerRecipe *recipe, const MapWriter *map, LayerResult *ret, GError **error);
 /* Every length is checked against the others; blocks are checked when the map is opened. */
 bool layer_recipe_decode(GBytes *blob, LayerRecipe **ret, GError **error);
 void layer_recipe_free(LayerRecipe *recipe);

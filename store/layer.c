@@ -27,7 +27,6 @@
 #include <string.h>
 
 #define PIECE (512u * 1024u)
-#define LITERALS_MAX (RECIPE_MAX - (64u << 20))
 #define WHITEOUT ".wh."
 
 /* Where the payload of a segment is read from until the recipe's own map can be opened. */
@@ -154,7 +153,7 @@ static bool check_name(const char *path, GError **error)
 
 static bool check_room(const LayerWriter *layer, GError **error)
 {
-    return layer->literals->len < LITERALS_MAX || fail(error, "the layer has too many files");
+    return layer->literals->len < RECIPE_LITERALS_MAX || fail(error, "the layer has too many files");
 }
 
 bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry,
@@ -378,19 +377,7 @@ bool layer_writer_result(LayerWriter *layer, LayerResult *ret, GError **error)
         .literals = layer->literals->data,
         .literal_size = layer->literals->len,
     };
-    MapResult map = {.new_bytes = 0};
-    g_autoptr(GByteArray) bytes = NULL;
 
     assert(layer->finished);
-    if (layer->zstd)
-        return zstd_result(layer, ret, error);
-    if (layer->map)
-        map_writer_result(layer->map, &map);
-    recipe.map = map.digest;
-    bytes = layer_recipe_encode(&recipe);
-    if (!store_blob_put(layer->store, bytes->data, bytes->len, &layer->result.recipe, error))
-        return fail_prefix(error, "layer");
-    layer->result.new_bytes = map.new_bytes + bytes->len;
-    *ret = layer->result;
-    return true;
+    return layer->zstd ? zstd_result(layer, ret, error) : layer_recipe_put(layer->store, &recipe, layer->map, ret, error);
 }

@@ -185,26 +185,6 @@ static Piece piece_at(const MapPatch *patch, uint64_t block, uint64_t max)
     return piece;
 }
 
-static bool read_file(int fd, uint8_t *to, size_t size, uint64_t offset, GError **error)
-{
-    while (size) {
-        ssize_t n = pread(fd, to, size, (off_t)offset);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return fail_errno(error, "read an overlay");
-        if (n == 0) { /* files end where their last cluster was written to */
-            memset(to, 0, size);
-            return true;
-        }
-        to += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return true;
-}
-
 static bool read_base(StoreMap *base, uint8_t *to, size_t size, uint64_t offset, GError **error)
 {
     uint64_t end = store_map_size(base);
@@ -219,8 +199,8 @@ static bool read_piece(const MapPatch *patch, StoreMap *base, const Piece *piece
     switch (piece->kind) {
     case PIECE_BASE:
         return read_base(base, to, size, piece->at * STORE_BLOCK_SIZE + skip, error);
-    case PIECE_FILE:
-        return read_file(patch->fd, to, size, piece->at + skip, error);
+    case PIECE_FILE: /* files end where their last cluster was written to */
+        return file_pread_padded(patch->fd, to, size, piece->at + skip, "an overlay", error);
     case PIECE_BYTES:
         memcpy(to, piece->bytes + skip, size);
         return true;
@@ -268,21 +248,12 @@ void map_patch_extent(const MapPatch *patch, const StoreMap *base, uint64_t offs
     *ret_end = end;
 }
 
-static bool hash_base(StoreMap *base, uint64_t first, uint64_t count, Digest *ret, GError **error)
-{
-    uint64_t blocks = (store_map_size(base) + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
-    uint64_t have = first >= blocks ? 0 : MIN(count, blocks - first);
-
-    memset(ret + have, 0, (count - have) * sizeof *ret);
-    return have == 0 || store_map_hashes(base, first, have, ret, error);
-}
-
 static bool hash_piece(const MapPatch *patch, StoreMap *base, const Piece *piece, Digest *ret, GError **error)
 {
     uint8_t block[STORE_BLOCK_SIZE];
 
     if (piece->kind == PIECE_BASE)
-        return hash_base(base, piece->at, piece->count, ret, error);
+        return store_map_hashes_beyond(base, piece->at, piece->count, ret, error);
     for (uint64_t i = 0; i < piece->count; i++) {
         if (!read_piece(patch, base, piece, i * STORE_BLOCK_SIZE, block, sizeof block, error))
             return false;

@@ -260,6 +260,15 @@ bool store_map_hashes(StoreMap *map, uint64_t first, size_t count, Digest *ret, 
     return true;
 }
 
+bool store_map_hashes_beyond(StoreMap *map, uint64_t first, size_t count, Digest *ret, GError **error)
+{
+    uint64_t blocks = (store_map_size(map) + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
+    size_t have = first >= blocks ? 0 : (size_t)MIN((uint64_t)count, blocks - first);
+
+    memset(ret + have, 0, (count - have) * sizeof *ret);
+    return have == 0 || store_map_hashes(map, first, have, ret, error);
+}
+
 #define CONTENT_STEP 1024
 
 static bool hash_run(StoreMap *map, const MapRun *run, DigestStream *stream, GError **error)

@@ -44,6 +44,8 @@ uint64_t store_map_data_size(const StoreMap *map);
 
 /* Hashes of @count blocks from block number @first; digest_none for zero blocks. */
 bool store_map_hashes(StoreMap *map, uint64_t first, size_t count, Digest *ret, GError **error);
+/* The same for blocks that may lie beyond the end, where zeroes are. */
+bool store_map_hashes_beyond(StoreMap *map, uint64_t first, size_t count, Digest *ret, GError **error);
 
 /* SHA-256 over (64-bit little-endian block number, block hash) of all non-zero blocks: the disk config's `content`. */
 bool store_map_content(StoreMap *map, Digest *ret, GError **error);

@@ -365,6 +365,7 @@ static bool is_compressed(const uint8_t head[10])
 typedef struct Unpacking {
     int fd;
     uint64_t size;
+    DigestStream *digest;
     LayerProbe *probe;
     bool foreign;
 } Unpacking;
@@ -377,15 +378,17 @@ static bool take_tar(const void *data, size_t size, void *arg, GError **error)
 
     to->foreign = !layer_probe_push(to->probe, data, size);
     to->size += size;
+    digest_stream_update(to->digest, data, size);
     return !to->foreign && (bytes_are_zero(data, size) || file_pwrite_full(to->fd, data, size, at, "a layer's temporary file", error));
 }
 
-/* *ret_tar_fd: what is in the layer; it stays -1 when the layer is not our encoder's. */
-static bool unpack_ours(Store *store, int gzip_fd, int *ret_tar_fd, GError **error)
+/* *ret_tar_fd: what is in the layer; it stays -1 when the layer is not our encoder's. Its digest and size go into @bytes. */
+static bool unpack_ours(Store *store, int gzip_fd, LayerBytes *bytes, int *ret_tar_fd, GError **error)
 {
     g_autoptr(LayerProbe) probe = layer_probe_new(gzip_fd);
+    g_autoptr(DigestStream) digest = digest_stream_new();
     auto_fd int tar = -1;
-    Unpacking to = {.probe = probe};
+    Unpacking to = {.digest = digest, .probe = probe};
 
     if (lseek(gzip_fd, 0, SEEK_SET) < 0)
         return fail_errno(error, "read a layer's temporary file");
@@ -396,44 +399,41 @@ static bool unpack_ours(Store *store, int gzip_fd, int *ret_tar_fd, GError **err
         return to.foreign;
     if (ftruncate(tar, (off_t)to.size) < 0)
         return fail_errno(error, "write a layer's temporary file");
-    if (layer_probe_is_ours(probe))
-        *ret_tar_fd = g_steal_fd(&tar);
+    if (!layer_probe_is_ours(probe))
+        return true;
+    digest_stream_final(digest, &bytes->diff_id);
+    bytes->tar_size = to.size;
+    *ret_tar_fd = g_steal_fd(&tar);
     return true;
 }
 
-/* *ret_tar_fd: the plain tar of a layer that a recipe can bring back, or -1. @fd: all of the layer. */
-static bool find_tar(Layers *layers, int fd, const uint8_t head[10], int *ret_tar_fd, GError **error)
+/* *ret_tar_fd: the plain tar of a layer that a recipe can bring back, or -1. @fd: all of the layer, of which @bytes says what is known. */
+static bool find_tar(Layers *layers, int fd, const uint8_t head[10], LayerBytes *bytes, int *ret_tar_fd, GError **error)
 {
-    if (!is_compressed(head)) {
+    if (!bytes->gzip) {
+        bytes->diff_id = bytes->blob;
+        bytes->tar_size = bytes->size;
         *ret_tar_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         return *ret_tar_fd >= 0 || fail_errno(error, "read a layer's temporary file");
     }
-    return !starts_as_ours(head) || unpack_ours(layers->store, fd, ret_tar_fd, error);
+    return !starts_as_ours(head) || unpack_ours(layers->store, fd, bytes, ret_tar_fd, error);
 }
 
 /* *ret_done: the recipe will be there after the commit. Else the layer is to be kept as it is. */
-static bool take_in(Layers *layers, int fd, const uint8_t head[10], const Digest *blob, const Digest *diff_id, bool *ret_done, GError **error)
+static bool take_in(Layers *layers, int fd, const uint8_t head[10], const Digest *blob, uint64_t size, const Digest *diff_id, bool *ret_done,
+                    GError **error)
 {
-    LayerBytes bytes = {.gzip = is_compressed(head), .blob = *blob, .diff_id = *diff_id};
-    guint number = layers->refs->len + 1;
+    LayerBytes bytes = {.gzip = is_compressed(head), .blob = *blob, .size = size};
     auto_fd int tar = -1;
     LayerIngest *ingest = NULL;
-    struct stat st;
-    Digest have;
 
     *ret_done = false;
-    if (!find_tar(layers, fd, head, &tar, error))
+    if (!find_tar(layers, fd, head, &bytes, &tar, error))
         return false;
     if (tar < 0)
         return true;
-    if (!digest_of_fd(tar, &have, error) || !digest_equal(&have, diff_id))
-        return error && *error ? false : exchanged(layers->layout, number, error);
-    if (fstat(fd, &st) < 0)
-        return fail_errno(error, "read a layer's temporary file");
-    bytes.size = (uint64_t)st.st_size;
-    if (fstat(tar, &st) < 0)
-        return fail_errno(error, "read a layer's temporary file");
-    bytes.tar_size = (uint64_t)st.st_size;
+    if (!digest_equal(&bytes.diff_id, diff_id))
+        return exchanged(layers->layout, layers->refs->len + 1, error);
     if ((!layers->writer && !store_writer_open(layers->store, BLOCK_PUBLIC, &layers->writer, error)) ||
         !layer_ingest_new(layers->store, layers->writer, tar, &bytes, &ingest, error))
         return false;
@@ -479,7 +479,7 @@ static bool store_layer(Layers *layers, const Digest *digest, uint64_t size, con
         return damaged(layers->layout, error);
     if (pread(copy, head, sizeof head, 0) < 0)
         return fail_errno(error, "read a layer's temporary file");
-    return take_in(layers, copy, head, digest, diff_id, &done, error) &&
+    return take_in(layers, copy, head, digest, size, diff_id, &done, error) &&
            (done || keep_verbatim(layers, copy, digest, diff_id, error));
 }
 

@@ -11,16 +11,17 @@
 #include <sched.h>
 #include <stdint.h>
 
-#define THREADS_MAX 8
+#define THREADS_USUAL 8u /* at most */
 
 struct Ordered {
     const OrderedOps *ops;
-    void *const *slots;
+    char *slots;
+    size_t size; /* of one */
     unsigned count;
     void *arg;
     uint64_t taken;      /* the caller's thread alone */
-    GThread *threads[THREADS_MAX];
-    unsigned thread_count; /* started so far */
+    GThread *threads[ORDERED_THREADS_MAX];
+    unsigned thread_limit, thread_count; /* started so far */
 
     GMutex lock; /* all below */
     GCond filling, finishing;
@@ -36,8 +37,13 @@ unsigned ordered_threads(void)
     cpu_set_t set;
 
     if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return CLAMP(CPU_COUNT(&set), 1, THREADS_MAX);
-    return CLAMP(g_get_num_processors(), 1, THREADS_MAX);
+        return CLAMP((unsigned)CPU_COUNT(&set), 1, THREADS_USUAL);
+    return CLAMP(g_get_num_processors(), 1, THREADS_USUAL);
+}
+
+static void *piece_of(const Ordered *ring, unsigned slot)
+{
+    return ring->slots + slot * ring->size;
 }
 
 static gpointer ring_thread(gpointer arg)
@@ -55,7 +61,7 @@ static gpointer ring_thread(gpointer arg)
             break;
         slot = (unsigned)(ring->begun++ % ring->count);
         g_mutex_unlock(&ring->lock);
-        (void)ring->ops->work(ring->slots[slot], ring->arg, &error);
+        (void)ring->ops->work(piece_of(ring, slot), ring->arg, &error);
         g_mutex_lock(&ring->lock);
         ring->errors[slot] = error;
         ring->done[slot] = true;
@@ -65,20 +71,27 @@ static gpointer ring_thread(gpointer arg)
     return NULL;
 }
 
-Ordered *ordered_new(const OrderedOps *ops, void *const *slots, unsigned count, void *arg)
+Ordered *ordered_new(const OrderedOps *ops, void *slots, size_t size, unsigned count, void *arg)
 {
     Ordered *ring = g_new0(Ordered, 1);
 
     ring->ops = ops;
     ring->slots = slots;
+    ring->size = size;
     ring->count = count;
     ring->arg = arg;
+    ring->thread_limit = ordered_threads();
     ring->done = g_new0(bool, count);
     ring->errors = g_new0(GError *, count);
     g_mutex_init(&ring->lock);
     g_cond_init(&ring->filling);
     g_cond_init(&ring->finishing);
     return ring;
+}
+
+void ordered_set_threads(Ordered *ring, unsigned threads)
+{
+    ring->thread_limit = CLAMP(threads, 1, ORDERED_THREADS_MAX);
 }
 
 static bool wait_for(Ordered *ring, unsigned slot, GError **error)
@@ -99,7 +112,7 @@ static bool take_oldest(Ordered *ring, GError **error)
 {
     unsigned slot = (unsigned)(ring->taken % ring->count);
 
-    if (!wait_for(ring, slot, error) || !ring->ops->take(ring->slots[slot], ring->arg, error))
+    if (!wait_for(ring, slot, error) || !ring->ops->take(piece_of(ring, slot), ring->arg, error))
         return false;
     ring->taken++;
     return true;
@@ -109,7 +122,7 @@ bool ordered_slot(Ordered *ring, void **ret, GError **error)
 {
     if (ring->filled - ring->taken == ring->count && !take_oldest(ring, error))
         return false;
-    *ret = ring->slots[ring->filled % ring->count];
+    *ret = piece_of(ring, (unsigned)(ring->filled % ring->count));
     return true;
 }
 
@@ -121,7 +134,7 @@ void ordered_push(Ordered *ring)
     ring->filled++;
     g_cond_signal(&ring->filling);
     g_mutex_unlock(&ring->lock);
-    if (ring->thread_count < MIN(ordered_threads(), ring->filled - ring->taken)) {
+    if (ring->thread_count < MIN(ring->thread_limit, ring->filled - ring->taken)) {
         ring->threads[ring->thread_count] = g_thread_new("ordered", ring_thread, ring);
         ring->thread_count++;
     }
@@ -160,9 +173,9 @@ void ordered_free(Ordered *ring)
     g_free(ring);
 }
 
-bool ordered_run(const OrderedOps *ops, void *const *slots, unsigned count, void *arg, GError **error)
+bool ordered_run(const OrderedOps *ops, void *slots, size_t size, unsigned count, void *arg, GError **error)
 {
-    g_autoptr(Ordered) ring = ordered_new(ops, slots, count, arg);
+    g_autoptr(Ordered) ring = ordered_new(ops, slots, size, count, arg);
     void *slot;
 
     for (;;) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Work on pieces by all processors, taken in order: what exports and ingests are.
+ * Work on pieces by all processors, taken in order: what exports, ingests and gzip streams are.
  *
  *     caller's thread    fill -> ............... -> take      pieces in order
  *     threads                   work, work, work              any order, at the same time
@@ -14,14 +14,16 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#define ORDERED_THREADS_MAX 16u
+
 typedef struct OrderedOps {
     bool (*fill)(void *slot, void *arg);                 /* puts the next piece into @slot; false: there are no more. For ordered_run() */
     bool (*work)(void *slot, void *arg, GError **error); /* other threads: touches @slot and what is thread-safe */
     bool (*take)(void *slot, void *arg, GError **error); /* in the order of fill */
 } OrderedOps;
 
-/* @slots: @count pointers to pieces of the caller's. Ends early, with the first error in order, or when the user interrupts. */
-bool ordered_run(const OrderedOps *ops, void *const *slots, unsigned count, void *arg, GError **error);
+/* @slots: an array of @count pieces of @size bytes, the caller's. Ends early, with the first error in order, or when the user interrupts. */
+bool ordered_run(const OrderedOps *ops, void *slots, size_t size, unsigned count, void *arg, GError **error);
 
 /*
  * The same for who has pieces to hand over, not to be asked for:
@@ -29,16 +31,18 @@ bool ordered_run(const OrderedOps *ops, void *const *slots, unsigned count, void
  * After an error only ordered_free() may follow.
  */
 typedef struct Ordered Ordered;
-Ordered *ordered_new(const OrderedOps *ops, void *const *slots, unsigned count, void *arg);
+Ordered *ordered_new(const OrderedOps *ops, void *slots, size_t size, unsigned count, void *arg);
 /* A free slot; where there is none, the oldest piece is waited for and taken. */
 bool ordered_slot(Ordered *ordered, void **ret, GError **error);
+/* With so many threads, 1 to ORDERED_THREADS_MAX, instead of ordered_threads(); before the first push. */
+void ordered_set_threads(Ordered *ordered, unsigned threads);
 void ordered_push(Ordered *ordered); /* the slot that was last given out */
 /* Takes all that was pushed; more may be pushed afterwards. */
 bool ordered_drain(Ordered *ordered, GError **error);
 void ordered_free(Ordered *ordered); /* what was not taken is dropped */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ordered, ordered_free)
 
-/* How many threads it uses. */
+/* How many threads it uses, unless told otherwise. */
 unsigned ordered_threads(void);
 
 #endif

@@ -545,14 +545,11 @@ static bool write_clusters(Writer *w, GError **error)
 {
     static const OrderedOps ops = {batch_fill, batch_work, batch_take};
     Batch batches[BATCHES];
-    void *slots[BATCHES];
     bool ok;
 
-    for (unsigned i = 0; i < BATCHES; i++) {
+    for (unsigned i = 0; i < BATCHES; i++)
         batches[i] = (Batch){.plain = g_malloc(BATCH * CLUSTER), .packed = g_malloc(BATCH * PACKED)};
-        slots[i] = &batches[i];
-    }
-    ok = ordered_run(&ops, slots, BATCHES, w, error) && write_table(w, error);
+    ok = ordered_run(&ops, batches, sizeof *batches, BATCHES, w, error) && write_table(w, error);
     for (unsigned i = 0; i < BATCHES; i++)
         batch_clear(&batches[i]);
     return ok;

@@ -67,7 +67,6 @@ struct StoreWriter {
 
     Ordered *ring; /* made with the first frame */
     FrameJob *jobs;
-    void **slots_of_ring;
     unsigned job_count;
 };
 
@@ -103,7 +102,6 @@ static void end_ring(StoreWriter *w)
     }
     w->job_count = 0;
     g_clear_pointer(&w->jobs, g_free);
-    g_clear_pointer(&w->slots_of_ring, g_free);
 }
 
 bool store_writer_open(Store *store, BlockClass class, StoreWriter **ret, GError **error)
@@ -316,13 +314,11 @@ static void start_ring(StoreWriter *w)
 
     w->job_count = 2 * ordered_threads() + 2;
     w->jobs = g_new0(FrameJob, w->job_count);
-    w->slots_of_ring = g_new(void *, w->job_count);
     for (unsigned i = 0; i < w->job_count; i++) {
         w->jobs[i].data = g_malloc(FRAME_MAX_BYTES);
         w->jobs[i].encoded = g_malloc(FRAME_MAX_STORED);
-        w->slots_of_ring[i] = &w->jobs[i];
     }
-    w->ring = ordered_new(&ops, w->slots_of_ring, w->job_count, w);
+    w->ring = ordered_new(&ops, w->jobs, sizeof *w->jobs, w->job_count, w);
 }
 
 static bool write_frame(StoreWriter *w, uint32_t frame, const uint8_t *data, const Digest *hashes, unsigned blocks, GError **error)

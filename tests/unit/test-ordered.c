@@ -56,11 +56,8 @@ static bool run_all(Run *run, GError **error)
 {
     static const OrderedOps ops = {fill, work, take};
     Slot pieces[SLOTS];
-    void *slots[SLOTS];
 
-    for (unsigned i = 0; i < SLOTS; i++)
-        slots[i] = &pieces[i];
-    return ordered_run(&ops, slots, SLOTS, run, error);
+    return ordered_run(&ops, pieces, sizeof *pieces, SLOTS, run, error);
 }
 
 static void test_order(void)
