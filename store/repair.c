@@ -555,8 +555,7 @@ static bool drop_damaged(Rebuild *b, GError **error)
     if (dir >= 0 && ((io_unlink(dir, name, 0) < 0 && errno != ENOENT) || io_fsync(dir) < 0))
         return store_fail_errno(b->r->store, error, "take a damaged segment out of");
     segment_forget(b->r->store, &b->d->digest);
-    return database_run(b->r->db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d", &b->d->digest) &&
-           database_run(b->r->db, error, "DELETE FROM segment WHERE digest = ?1", "d", &b->d->digest);
+    return catalog_remove_segment(b->r->db, &b->d->digest, error);
 }
 
 static bool switch_to_new(Repair *r, void *arg, GError **error)
