@@ -735,11 +735,6 @@ static bool repair_blob(Repair *r, Damage *d, GError **error)
 
 /* --- all --- */
 
-static void place_free(gpointer place)
-{
-    g_free(place);
-}
-
 static bool lock_tables(Store *store, int *ret, GError **error)
 {
     auto_fd int lock = io_open(store->dirfd, "index/repack.lock", O_RDWR | O_CREAT, 0644);
@@ -793,7 +788,7 @@ bool store_repair(Store *store, Store *from, DamageList *damage, GPtrArray *repa
     if (!store_catalog(store, &r.db, error) || !lock_tables(store, &lock, error))
         return false;
     r.compressor = compressor_new(COMPRESS_LEVEL);
-    r.wanted = g_hash_table_new_full(digest_hash, digest_equal_gfunc, NULL, place_free);
+    r.wanted = g_hash_table_new_full(digest_hash, digest_equal_gfunc, NULL, g_free);
     ok = find_lost_blocks(&r, damage, error) && repair_all(&r, damage, error);
     g_hash_table_unref(r.wanted);
     compressor_free(r.compressor);
