@@ -301,11 +301,19 @@ bool store_blob_has(Store *store, const Digest *digest)
     return find_recipe(store, digest, &recipe, &size, NULL) && !digest_is_none(&recipe);
 }
 
+bool blob_file_plain_size(int fd, bool packed, uint64_t stored, uint64_t *ret)
+{
+    uint8_t head[18];
+    size_t part = MIN(sizeof(head), stored);
+
+    *ret = stored;
+    return !packed || (io_pread_full(fd, head, part, 0) && compress_plain_size(head, part, ret));
+}
+
 bool store_blob_size(Store *store, const Digest *digest, uint64_t *ret_size, GError **error)
 {
     bool packed;
     auto_fd int fd = blob_file_open(store, digest, &packed);
-    uint8_t head[18];
     struct stat st;
     int64_t size = 0;
     Digest recipe;
@@ -318,12 +326,7 @@ bool store_blob_size(Store *store, const Digest *digest, uint64_t *ret_size, GEr
     }
     if (fstat(fd, &st) < 0)
         return store_fail_errno(store, error, "read a blob of");
-    *ret_size = (uint64_t)st.st_size;
-    if (!packed)
-        return true;
-    return (io_pread_full(fd, head, MIN(sizeof(head), (size_t)st.st_size), 0) &&
-            compress_plain_size(head, MIN(sizeof(head), (size_t)st.st_size), ret_size)) ||
-           bad_blob(store, digest, error);
+    return blob_file_plain_size(fd, packed, (uint64_t)st.st_size, ret_size) || bad_blob(store, digest, error);
 }
 
 typedef struct CopyOut {

@@ -27,6 +27,8 @@ void blob_unstage(StagedBlob *staged);
 
 /* Its file for reading, -1 with errno; @ret_packed: it is compressed. */
 int blob_file_open(Store *store, const Digest *digest, bool *ret_packed);
+/* What a file of @stored bytes unpacks to: that is in the first of them. False when it is not. */
+bool blob_file_plain_size(int fd, bool packed, uint64_t stored, uint64_t *ret);
 /* A file, not a recipe. */
 bool blob_file_exists(Store *store, const Digest *digest);
 bool blob_file_remove(Store *store, const Digest *digest, GError **error);

@@ -288,6 +288,12 @@ bool catalog_add_segment_file(Database *db, const SegmentFile *file, int64_t cre
     return set_blocks(db, number, error);
 }
 
+bool catalog_remove_segment(Database *db, const Digest *digest, GError **error)
+{
+    return database_run(db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d", digest) &&
+           database_run(db, error, "DELETE FROM segment WHERE digest = ?1", "d", digest);
+}
+
 /* --- blobs, maps, recipes --- */
 
 bool catalog_add_blob(Database *db, const Digest *digest, uint64_t size, uint64_t stored, int64_t created, GError **error)

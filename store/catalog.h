@@ -21,6 +21,8 @@ bool store_state_db(Store *store, Database **ret, GError **error);
 /* Rows of a segment; one that is there already is only marked as young and living again. In a transaction. */
 bool catalog_add_segment(Database *db, const Segment *segment, int64_t created, GError **error);
 bool catalog_add_segment_file(Database *db, const SegmentFile *file, int64_t created, GError **error);
+/* Takes them away; none is no problem. */
+bool catalog_remove_segment(Database *db, const Digest *digest, GError **error);
 bool catalog_add_blob(Database *db, const Digest *digest, uint64_t size, uint64_t stored, int64_t created, GError **error);
 bool catalog_add_map(Database *db, const Digest *digest, BlockClass class, uint64_t size, uint64_t data_bytes,
                      const Digest *segments, size_t count, GError **error);

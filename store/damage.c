@@ -249,18 +249,18 @@ static bool is_bad(const Look *l, uint32_t position)
 /* Names of segments that were repacked into this one; a table that cannot be read is its own damage. */
 static bool load_moved(Look *l, GError **error)
 {
-    g_autoptr(Query) query = database_query(l->db, error, "SELECT segment FROM moved WHERE target = ?1", "d", &l->d->digest);
-    int rc = query ? 0 : -1;
+    g_autoptr(GArray) names = NULL;
 
-    while (query && (rc = query_step(query, error)) > 0) {
+    if (!catalog_digests(l->db, &names, error, "SELECT segment FROM moved WHERE target = ?1", &l->d->digest))
+        return false;
+    for (guint i = 0; i < names->len; i++) {
+        const Digest *name = &g_array_index(names, Digest, i);
         SegmentMoved *moved;
-        Digest name;
 
-        query_digest(query, 0, &name);
-        if (segment_moved_load(l->store, &name, &moved, NULL) && moved)
-            g_hash_table_replace(l->moved, g_memdup2(&name, sizeof(name)), moved);
+        if (segment_moved_load(l->store, name, &moved, NULL) && moved)
+            g_hash_table_replace(l->moved, g_memdup2(name, sizeof(*name)), moved);
     }
-    return rc >= 0;
+    return true;
 }
 
 /* --- images --- */
@@ -414,21 +414,9 @@ static uint64_t bad_of_map(const Look *l, const MapBody *body, BadFn *fn, void *
 
 static bool list_maps(Look *l, GArray **ret, GError **error)
 {
-    g_autoptr(GArray) maps = g_array_new(FALSE, FALSE, sizeof(Digest));
-    g_autoptr(Query) query = database_query(l->db, error,
-                                            "SELECT DISTINCT map FROM map_segment WHERE (segment = ?1 OR segment IN (SELECT segment FROM moved"
-                                            " WHERE target = ?1)) AND map IN (SELECT digest FROM blob WHERE dead = 0)", "d", &l->d->digest);
-    int rc = query ? 0 : -1;
-    Digest map;
-
-    while (query && (rc = query_step(query, error)) > 0) {
-        query_digest(query, 0, &map);
-        g_array_append_val(maps, map);
-    }
-    if (rc < 0)
-        return false;
-    *ret = g_steal_pointer(&maps);
-    return true;
+    return catalog_digests(l->db, ret, error,
+                           "SELECT DISTINCT map FROM map_segment WHERE (segment = ?1 OR segment IN (SELECT segment FROM moved"
+                           " WHERE target = ?1)) AND map IN (SELECT digest FROM blob WHERE dead = 0)", &l->d->digest);
 }
 
 static bool look_at_maps(Look *l, GError **error)

@@ -8,7 +8,7 @@
  *     page: | content, page size - 8 | SHA-256(content, page number as 64-bit little-endian)[0..8] |
  *
  * Nothing looks at the check but database_pages_check(). Pages in a WAL have SQLite's own check there, and get ours when they are copied into the
- * file; a page that was never written to is all zero. Databases from before have no reserved bytes, until database_pages_add() has written
+ * file; a page that was never written to is all zero. Databases from before have no reserved bytes, until database_add_checks() has written
  * them anew.
  *
  * The second file of the door to SQLite, beside database.c, which is its only user.

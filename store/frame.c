@@ -70,6 +70,11 @@ uint16_t frame_engine(const uint8_t *head)
     return (uint16_t)(head[14] | head[15] << 8);
 }
 
+bool frame_check_fits(const uint8_t *head, const Digest *hashes, unsigned blocks)
+{
+    return get_le32(head + 20) == check_of(hashes, blocks);
+}
+
 bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret)
 {
     unsigned blocks;
@@ -91,7 +96,7 @@ bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret)
     if (ret->encoding == FRAME_RAW && ret->payload != blocks * STORE_BLOCK_SIZE + FRAME_RAW_PREFIX)
         return false;
     memcpy(ret->hashes, bytes + FRAME_FIXED_SIZE, (size_t)blocks * DIGEST_SIZE);
-    return get_le32(bytes + 20) == check_of(ret->hashes, blocks);
+    return frame_check_fits(bytes, ret->hashes, blocks);
 }
 
 bool frame_decode(const FrameHead *head, const uint8_t *payload, uint8_t *to)

@@ -38,6 +38,9 @@ uint32_t frame_write_head(uint8_t *to, const Digest *hashes, unsigned blocks, ui
 /* What a head of at least FRAME_FIXED_SIZE bytes says of its engine, be the rest damaged or not. */
 uint16_t frame_engine(const uint8_t *head);
 
+/* Is the check of such a head that of these hashes? */
+bool frame_check_fits(const uint8_t *head, const Digest *hashes, unsigned blocks);
+
 /* @size: bytes at hand from the frame's start, at least the head. False: this is no frame of ours. */
 bool frame_parse_head(const uint8_t *bytes, size_t size, FrameHead *ret);
 

@@ -145,19 +145,13 @@ static bool check_segment(Fsck *f, const Row *row, GError **error)
 
 /* --- blobs and maps --- */
 
-/* @fd is the blob's file. What it unpacks to is in its first bytes. */
 static bool blob_size_fits(const Row *row, int fd, bool packed)
 {
-    uint8_t head[18];
     uint64_t plain;
     struct stat st;
 
-    if (fstat(fd, &st) < 0 || (int64_t)st.st_size != row->b)
-        return false;
-    plain = (uint64_t)st.st_size;
-    if (packed && (!io_pread_full(fd, head, MIN(sizeof(head), plain), 0) || !compress_plain_size(head, MIN(sizeof(head), plain), &plain)))
-        return false;
-    return (int64_t)plain == row->a;
+    return fstat(fd, &st) == 0 && (int64_t)st.st_size == row->b && blob_file_plain_size(fd, packed, (uint64_t)st.st_size, &plain) &&
+           (int64_t)plain == row->a;
 }
 
 static bool check_blob(Fsck *f, const Row *row, GError **error)

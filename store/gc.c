@@ -161,9 +161,7 @@ static bool remove_segment(Gc *gc, const Doomed *doomed, GError **error)
         return store_fail_errno(gc->store, error, "remove a segment of");
     segment_forget(gc->store, &doomed->digest);
     return segment_moved_remove(gc->store, &doomed->digest, error) && /* of a repacking that was killed */
-           database_run(gc->db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d",
-                        &doomed->digest) &&
-           database_run(gc->db, error, "DELETE FROM segment WHERE digest = ?1", "d", &doomed->digest);
+           catalog_remove_segment(gc->db, &doomed->digest, error);
 }
 
 /* What a map referred to may be needed less now. */

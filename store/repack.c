@@ -518,12 +518,6 @@ static bool switch_name(Repack *r, const Name *name, GError **error)
            catalog_add_moved(r->db, &name->digest, moved->body->segments, error);
 }
 
-static bool remove_rows(Database *db, const Digest *segment, GError **error)
-{
-    return database_run(db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d", segment) &&
-           database_run(db, error, "DELETE FROM segment WHERE digest = ?1", "d", segment);
-}
-
 static bool remove_leaving(Repack *r, const Leaving *leaving, GError **error)
 {
     char name[IO_NAME_SIZE];
@@ -531,7 +525,7 @@ static bool remove_leaving(Repack *r, const Leaving *leaving, GError **error)
 
     if (dir >= 0 && io_unlink(dir, name, 0) < 0 && errno != ENOENT)
         return store_fail_errno(r->store, error, "remove a segment of");
-    return remove_rows(r->db, &leaving->digest, error);
+    return catalog_remove_segment(r->db, &leaving->digest, error);
 }
 
 static bool take_mark_away(Repack *r, const Leaving *leaving, GError **error)
@@ -684,7 +678,8 @@ static bool forget_if_gone(Store *store, Database *db, const Digest *leaving, GE
     for (guint i = 0; i < earlier->len; i++)
         if (is_led_to(store, &g_array_index(earlier, Digest, i), leaving))
             return true;
-    return database_run(db, error, "DELETE FROM moved WHERE segment = ?1 OR target = ?1", "d", leaving) && remove_rows(db, leaving, error);
+    return database_run(db, error, "DELETE FROM moved WHERE segment = ?1 OR target = ?1", "d", leaving) &&
+           catalog_remove_segment(db, leaving, error);
 }
 
 bool repack_forget_gone(Store *store, Database *db, GError **error)

@@ -212,7 +212,7 @@ typedef struct Rebuild {
     SalvagedFrame *frame;    /* the one at hand, completed */
     uint8_t *encoded;
     SegmentFile *file;       /* being written */
-    MapBody *table;          /* where blocks went: positions of the old segment, segment 0 is the new one */
+    SegmentMoved *moved;     /* where blocks went: into the new segment, all of them */
 } Rebuild;
 
 static void rebuild_clear(Rebuild *b)
@@ -223,7 +223,7 @@ static void rebuild_clear(Rebuild *b)
     g_free(b->frame);
     g_free(b->encoded);
     segment_file_free(b->file);
-    map_body_free(b->table);
+    segment_moved_free(b->moved);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Rebuild, rebuild_clear)
 
@@ -460,14 +460,14 @@ static bool append_blocks(Rebuild *b, uint32_t number, GError **error)
             continue;
         memmove(f->plain + (size_t)count * STORE_BLOCK_SIZE, f->plain + (size_t)i * STORE_BLOCK_SIZE, STORE_BLOCK_SIZE);
         f->hashes[count] = f->hashes[i];
-        map_body_append(b->table, position_of(number, i), 0, position_of(b->file->entries->len, count++));
+        map_body_append(b->moved->body, position_of(number, i), 0, position_of(b->file->entries->len, count++));
     }
     return count == 0 || append_encoded(b, f->plain, f->hashes, count, error);
 }
 
 static bool write_blocks(Rebuild *b, GError **error)
 {
-    b->table = map_body_new((uint64_t)b->frames * FRAME_MAX_BYTES, b->own->class);
+    b->moved = segment_moved_new(b->frames, map_body_new((uint64_t)b->frames * FRAME_MAX_BYTES, b->own->class));
     if (!begin_file(b, error))
         return false;
     for (uint32_t i = 0; i < b->frames; i++)
@@ -475,7 +475,7 @@ static bool write_blocks(Rebuild *b, GError **error)
             return false;
     if (!segment_file_finish(b->file, error) || !segment_file_sync(b->file, error))
         return false;
-    g_array_append_val(b->table->segments, b->file->digest);
+    g_array_append_val(b->moved->body->segments, b->file->digest);
     return true;
 }
 
@@ -510,42 +510,23 @@ static bool place_new(Repair *r, void *arg, GError **error)
     return true;
 }
 
-/* Where @position of the damaged segment is now. */
-static bool new_place(const Rebuild *b, uint32_t position, uint32_t *ret)
-{
-    guint i = map_body_find(b->table, position);
-    const MapRun *run = i < b->table->runs->len ? &g_array_index(b->table->runs, MapRun, i) : NULL;
-
-    if (!run || run->block > position)
-        return false;
-    *ret = run->position + (uint32_t)(position - run->block);
-    return true;
-}
-
-static uint32_t table_segment(MapBody *body, const Digest *digest)
-{
-    for (guint i = 0; i < body->segments->len; i++)
-        if (digest_equal(&g_array_index(body->segments, Digest, i), digest))
-            return i;
-    g_array_append_vals(body->segments, digest, 1);
-    return body->segments->len - 1;
-}
-
 /* A table that led to the damaged segment leads to where its blocks are now. */
 static MapBody *redirect(const Rebuild *b, const MapBody *old)
 {
+    g_autoptr(GHashTable) indexes = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
     MapBody *body = map_body_new(old->size, old->class);
 
     for (guint i = 0; i < old->runs->len; i++) {
         const MapRun *run = &g_array_index(old->runs, MapRun, i);
         const Digest *segment = &g_array_index(old->segments, Digest, run->segment);
         bool here = digest_equal(segment, &b->d->digest);
-        uint32_t index = table_segment(body, here ? &b->file->digest : segment);
+        uint32_t index = map_body_segment(body, indexes, here ? &b->file->digest : segment);
+        Digest target;
 
         for (uint32_t j = 0; j < run->count; j++) {
             uint32_t position = run->position + j;
 
-            if (!here || new_place(b, position, &position))
+            if (!here || segment_moved_find(b->moved, position, &target, &position))
                 map_body_append(body, run->block + j, index, position);
         }
     }
@@ -574,16 +555,13 @@ static bool drop_damaged(Rebuild *b, GError **error)
     if (dir >= 0 && ((io_unlink(dir, name, 0) < 0 && errno != ENOENT) || io_fsync(dir) < 0))
         return store_fail_errno(b->r->store, error, "take a damaged segment out of");
     segment_forget(b->r->store, &b->d->digest);
-    return database_run(b->r->db, error, "DELETE FROM frame WHERE segment = (SELECT number FROM segment WHERE digest = ?1)", "d", &b->d->digest) &&
-           database_run(b->r->db, error, "DELETE FROM segment WHERE digest = ?1", "d", &b->d->digest);
+    return catalog_remove_segment(b->r->db, &b->d->digest, error);
 }
 
 static bool switch_to_new(Repair *r, void *arg, GError **error)
 {
     Rebuild *b = arg;
-    g_autoptr(SegmentMoved) moved = segment_moved_new(b->frames, g_steal_pointer(&b->table));
     g_autoptr(GArray) names = NULL;
-    bool ok;
 
     if (b->d->kind == DAMAGE_TABLE) {
         g_autofree char *name = g_path_get_basename(b->d->file);
@@ -593,14 +571,12 @@ static bool switch_to_new(Repair *r, void *arg, GError **error)
         if (!keep_damaged(r->store, dir, name, error))
             return false;
     }
-    if (!segment_moved_write(r->store, &b->d->digest, moved, error))
+    if (!segment_moved_write(r->store, &b->d->digest, b->moved, error) || !list_names(b, &names, error))
         return false;
-    b->table = g_steal_pointer(&moved->body);
-    moved->body = map_body_new(0, b->own->class);
-    ok = list_names(b, &names, error);
-    for (guint i = 0; ok && i < names->len; i++)
-        ok = redirect_name(b, &g_array_index(names, Digest, i), error);
-    return ok && drop_damaged(b, error);
+    for (guint i = 0; i < names->len; i++)
+        if (!redirect_name(b, &g_array_index(names, Digest, i), error))
+            return false;
+    return drop_damaged(b, error);
 }
 
 static char *counts_of(const Rebuild *b)
@@ -759,11 +735,6 @@ static bool repair_blob(Repair *r, Damage *d, GError **error)
 
 /* --- all --- */
 
-static void place_free(gpointer place)
-{
-    g_free(place);
-}
-
 static bool lock_tables(Store *store, int *ret, GError **error)
 {
     auto_fd int lock = io_open(store->dirfd, "index/repack.lock", O_RDWR | O_CREAT, 0644);
@@ -817,7 +788,7 @@ bool store_repair(Store *store, Store *from, DamageList *damage, GPtrArray *repa
     if (!store_catalog(store, &r.db, error) || !lock_tables(store, &lock, error))
         return false;
     r.compressor = compressor_new(COMPRESS_LEVEL);
-    r.wanted = g_hash_table_new_full(digest_hash, digest_equal_gfunc, NULL, place_free);
+    r.wanted = g_hash_table_new_full(digest_hash, digest_equal_gfunc, NULL, g_free);
     ok = find_lost_blocks(&r, damage, error) && repair_all(&r, damage, error);
     g_hash_table_unref(r.wanted);
     compressor_free(r.compressor);

@@ -6,7 +6,6 @@
 #include "store/salvage.h"
 
 #include "base/scope.h"
-#include "store/bytes.h"
 #include "store/io.h"
 #include "store/store-private.h"
 
@@ -97,14 +96,6 @@ static bool unpack(const SegmentEntry *e, const uint8_t *payload, uint8_t *to)
     return decompress_exact(to, plain, payload, size);
 }
 
-static bool check_fits(const Digest *hashes, unsigned blocks, const uint8_t *stored)
-{
-    Digest digest;
-
-    digest_of(hashes, (size_t)blocks * DIGEST_SIZE, &digest);
-    return get_le32(digest.bytes) == get_le32(stored + 20);
-}
-
 static void judge_blocks(SalvagedFrame *f, const uint8_t *stored)
 {
     Digest have[FRAME_MAX_BLOCKS];
@@ -114,7 +105,7 @@ static void judge_blocks(SalvagedFrame *f, const uint8_t *stored)
         if (digest_equal(&have[i], &f->hashes[i]))
             f->good |= 1u << i;
     }
-    if (f->hashes_known || !check_fits(have, f->blocks, stored))
+    if (f->hashes_known || !frame_check_fits(stored, have, f->blocks))
         return;
     f->good = salvage_all(f->blocks);
     f->hashes_known = true;
@@ -147,7 +138,7 @@ void salvage_frame(Salvage *s, uint32_t frame, SalvagedFrame *ret)
     if (read_strictly(e, s->stored, ret))
         return;
     memcpy(ret->hashes, s->stored + FRAME_FIXED_SIZE, (size_t)e->blocks * DIGEST_SIZE);
-    ret->hashes_known = check_fits(ret->hashes, e->blocks, s->stored);
+    ret->hashes_known = frame_check_fits(s->stored, ret->hashes, e->blocks);
     if (unpack(e, s->stored + frame_head_size(e->blocks), ret->plain))
         judge_blocks(ret, s->stored);
 }
