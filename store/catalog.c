@@ -257,13 +257,10 @@ static bool set_blocks(Database *db, int64_t segment, GError **error)
                         "i", segment);
 }
 
-bool catalog_add_segment(Database *db, const Segment *segment, int64_t created, GError **error)
+static bool add_rows(Database *db, const Segment *segment, int64_t created, GError **error)
 {
-    bool known = false;
     int64_t number;
 
-    if (!revive_segment(db, segment_digest(segment), created, &known, error) || known)
-        return known;
     if (!add_segment_row(db, segment_digest(segment), segment_class(segment), segment_file_size(segment),
                          segment_frames(segment), created, &number, error))
         return false;
@@ -271,6 +268,14 @@ bool catalog_add_segment(Database *db, const Segment *segment, int64_t created, 
         if (!add_frame_row(db, number, i, segment_entry(segment, i), error))
             return false;
     return set_blocks(db, number, error);
+}
+
+bool catalog_add_segment(Database *db, const Segment *segment, int64_t created, GError **error)
+{
+    bool known;
+
+    return revive_segment(db, segment_digest(segment), created, &known, error) && (known || add_rows(db, segment, created, error)) &&
+           database_run(db, error, "UPDATE segment SET suspect = 1 WHERE digest = ?1", "d", segment_digest(segment));
 }
 
 bool catalog_add_segment_file(Database *db, const SegmentFile *file, int64_t created, GError **error)

@@ -18,7 +18,10 @@ bool catalog_open_file(const char *dir, bool state, const char *suffix, Database
 bool store_catalog(Store *store, Database **ret, GError **error);
 bool store_state_db(Store *store, Database **ret, GError **error);
 
-/* Rows of a segment; one that is there already is only marked as young and living again. In a transaction. */
+/*
+ * Rows of a segment; one that is there already is only marked as young and living again. In a transaction. The first is for files that came
+ * from elsewhere: as nobody knows how much of them is needed, gc is to measure them.
+ */
 bool catalog_add_segment(Database *db, const Segment *segment, int64_t created, GError **error);
 bool catalog_add_segment_file(Database *db, const SegmentFile *file, int64_t created, GError **error);
 /* Takes them away; none is no problem. */

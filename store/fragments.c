@@ -253,7 +253,7 @@ static bool look_at(Store *store, Marking *m, const Digest *map, GError **error)
 
 bool fragments_mark(Store *store, Database *db, int64_t young, uint64_t budget, GError **error)
 {
-    static const char newest[] = "SELECT DISTINCT r.digest FROM reference r JOIN map ON map.digest = r.digest WHERE map.judged < 100"
+    static const char newest[] = "SELECT DISTINCT r.digest FROM reference r JOIN map ON map.digest = r.digest WHERE map.judged < " G_STRINGIFY(HAD_ITS_TURN)
                                  " AND r.image IN (SELECT max(number) FROM image WHERE bytes_gone = 0 GROUP BY name, kind)"
                                  " ORDER BY r.image DESC";
     Marking m = {.db = db, .young = young, .budget = budget};

@@ -117,8 +117,7 @@ static bool adopt_segment(Store *store, int dirfd, const char *fan, const char *
     if (!segment_get(store, &digest, &segment, NULL))
         return leave_alone(name); /* whole, so it is not half a file but a later kiln's */
     trace("store.recovery", "adopting segment '%s'", name);
-    return sync_name(store, store->segments_fd, dirfd, error) && catalog_add_segment(db, segment, g_get_real_time(), error) &&
-           database_run(db, error, "UPDATE segment SET suspect = 1 WHERE digest = ?1", "d", &digest);
+    return sync_name(store, store->segments_fd, dirfd, error) && catalog_add_segment(db, segment, g_get_real_time(), error);
 }
 
 bool store_catalog_map(Store *store, Database *db, const Digest *digest, GError **error)
@@ -269,7 +268,6 @@ bool store_catalog_files(Store *store, Database *db, GPtrArray *notes, GError **
     Cataloguing c = {.db = db, .notes = notes};
 
     return store_each_file(store, store->segments_fd, catalog_segment_file, &c, error) &&
-           database_run(db, error, "UPDATE segment SET suspect = 1", "") && /* nobody knows how much of them is needed */
            store_each_file(store, store->blobs_fd, catalog_blob_file, &c, error);
 }
 

@@ -53,7 +53,7 @@ typedef struct Name {
 
 /* One block that is needed, in the order of copying. */
 typedef struct Needed {
-    guint leaving;
+    const Leaving *leaving;
     uint32_t position;
     BlockRef to;
 } Needed;
@@ -62,7 +62,7 @@ typedef struct Repack {
     Store *store;
     Database *db;
     GPtrArray *leaving;       /* of Leaving* */
-    GHashTable *leaving_by;   /* Digest* -> index + 1 */
+    GHashTable *leaving_by;   /* Digest* -> Leaving* */
     GPtrArray *names;         /* of Name* */
     GHashTable *names_by;     /* Digest* -> Name* */
     GHashTable *maps;         /* Digest*: those that were looked at */
@@ -155,7 +155,7 @@ static bool prepare_leaving(Repack *r, GError **error)
         segment = ((Name *)g_hash_table_lookup(r->names_by, &leaving->digest))->segment;
         leaving->positions = segment_is_moved(segment) ? 0 : segment_frames(segment) * FRAME_MAX_BLOCKS;
         leaving->order = g_new0(uint32_t, MAX(leaving->positions, 1));
-        g_hash_table_insert(r->leaving_by, &leaving->digest, GUINT_TO_POINTER(i + 1));
+        g_hash_table_insert(r->leaving_by, &leaving->digest, leaving);
         if (!add_earlier_names(r, &leaving->digest, error))
             return false;
     }
@@ -183,9 +183,7 @@ static bool list_leaving(Repack *r, const char *sql, int64_t limit, GError **err
 
 static Leaving *leaving_of(const Repack *r, const Digest *segment)
 {
-    guint index = GPOINTER_TO_UINT(g_hash_table_lookup(r->leaving_by, segment));
-
-    return index ? r->leaving->pdata[index - 1] : NULL;
+    return g_hash_table_lookup(r->leaving_by, segment);
 }
 
 /* Where the block of a name is now; NULL: not in a leaving segment. */
@@ -222,7 +220,7 @@ static bool need(Repack *r, const Name *name, uint32_t position, GError **error)
         return false;
     }
     if (leaving && place < leaving->positions && leaving->order[place] == 0) {
-        Needed one = {.leaving = GPOINTER_TO_UINT(g_hash_table_lookup(r->leaving_by, &segment)) - 1, .position = place};
+        Needed one = {.leaving = leaving, .position = place};
 
         g_array_append_val(r->order, one);
         leaving->order[place] = r->order->len;
@@ -386,7 +384,7 @@ static bool copy_window(Repack *r, guint first, unsigned count, uint8_t *buffer,
         const Needed *one = &g_array_index(r->order, Needed, first + i);
         Segment *segment;
 
-        if (!segment_get(r->store, &((Leaving *)r->leaving->pdata[one->leaving])->digest, &segment, error) ||
+        if (!segment_get(r->store, &one->leaving->digest, &segment, error) ||
             !segment_read(segment, position_frame(one->position), position_block(one->position) * STORE_BLOCK_SIZE, STORE_BLOCK_SIZE,
                           buffer + (size_t)i * STORE_BLOCK_SIZE, error))
             return false;

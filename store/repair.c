@@ -383,7 +383,7 @@ static bool take_segment(Repair *r, void *arg, GError **error)
     g_clear_pointer(t->name, g_free);
     segment_forget(r->store, &t->d->digest);
     return segment_get(r->store, &t->d->digest, &segment, error) && catalog_add_segment(r->db, segment, g_get_real_time(), error) &&
-           database_run(r->db, error, "UPDATE segment SET verified = ?1, suspect = 1 WHERE digest = ?2", "id", g_get_real_time(), &t->d->digest);
+           database_run(r->db, error, "UPDATE segment SET verified = ?1 WHERE digest = ?2", "id", g_get_real_time(), &t->d->digest);
 }
 
 static bool take_as_it_was(Rebuild *b, GError **error)

@@ -342,8 +342,7 @@ static bool place_segment(Sync *s, StagedSegment *staged, GError **error)
         return store_fail_errno(s->to, error, "name a segment in");
     g_clear_pointer(&staged->name, g_free);
     segment_forget(s->to, &staged->digest); /* it may have been the name of a repacked one */
-    return segment_get(s->to, &staged->digest, &segment, error) && catalog_add_segment(s->to_catalog, segment, g_get_real_time(), error) &&
-           database_run(s->to_catalog, error, "UPDATE segment SET suspect = 1 WHERE digest = ?1", "d", &staged->digest);
+    return segment_get(s->to, &staged->digest, &segment, error) && catalog_add_segment(s->to_catalog, segment, g_get_real_time(), error);
 }
 
 static bool name_segment(Sync *s, StagedSegment *staged, GError **error)

@@ -9,7 +9,6 @@
  *     growth KILN FOLDER [IMAGES...]      the store is FOLDER/store; FOLDER must not exist, and is left for a look
  */
 #include "base/file.h"
-#include "base/process.h"
 #include "store/block-index.h"
 #include "store/segment.h"
 #include "store/store-private.h"
@@ -27,7 +26,6 @@
 #define OWN 10000u
 #define NAMES 10u
 #define RUNS 9u
-#define RUNS_MAX RUNS
 #define MEASURED 3u /* of the images of a row: the last ones, which are written with everything read */
 
 static const char *self, *kiln;
@@ -311,7 +309,7 @@ typedef struct Pair {
 
 static Pair in_turns(const char *const *grown, const char *const *single, size_t runs, bool said)
 {
-    double ours[RUNS_MAX], others[RUNS_MAX];
+    double ours[RUNS], others[RUNS]; /* no @runs is more */
     Pair pair = {.rss = 0};
 
     for (size_t i = 0; i < runs; i++) {

@@ -51,13 +51,23 @@ void test_noise(uint8_t *bytes, size_t size, uint64_t seed)
     }
 }
 
-void test_state_sql(const Store *store, const char *text)
+static void run_sql(const Store *store, const char *name, const char *text)
 {
-    g_autofree char *path = g_build_filename(store_path(store), "state.db", NULL);
+    g_autofree char *path = g_build_filename(store_path(store), name, NULL);
     sqlite3 *db;
 
     g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
     sqlite3_busy_timeout(db, 10000);
     g_assert_cmpint(sqlite3_exec(db, text, NULL, NULL, NULL), ==, SQLITE_OK);
     sqlite3_close(db);
+}
+
+void test_state_sql(const Store *store, const char *text)
+{
+    run_sql(store, "state.db", text);
+}
+
+void test_catalog_sql(const Store *store, const char *text)
+{
+    run_sql(store, "catalog.db", text);
 }

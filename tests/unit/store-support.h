@@ -21,7 +21,8 @@ Store *test_store_open(const char *path, unsigned flags);
 /* Bytes that do not compress and depend on @seed alone; @size a multiple of 8. */
 void test_noise(uint8_t *bytes, size_t size, uint64_t seed);
 
-/* Does to state.db what somebody with another program would do. */
+/* Do to state.db, catalog.db what somebody with another program would do. */
 void test_state_sql(const Store *store, const char *text);
+void test_catalog_sql(const Store *store, const char *text);
 
 #endif

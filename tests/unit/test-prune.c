@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "tests/unit/store-support.h"
 
-#include <sqlite3.h>
 #include <unistd.h>
 
 #define MIB (1024 * 1024)
@@ -16,18 +15,6 @@
 
 static const StoreRetention nothing = {-1, -1, -1, -1};
 
-static void fill(uint8_t *bytes, size_t size, uint64_t seed)
-{
-    uint64_t x = 88172645463325252ull ^ (seed * 0x9E3779B97F4A7C15ull);
-
-    for (size_t i = 0; i < size; i += 8) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        memcpy(bytes + i, &x, 8);
-    }
-}
-
 static void make_map(Store *store, uint64_t seed, Digest *ret)
 {
     g_autofree uint8_t *bytes = g_malloc(MIB);
@@ -35,21 +22,11 @@ static void make_map(Store *store, uint64_t seed, Digest *ret)
     g_autoptr(MapWriter) map = NULL;
     MapResult result;
 
-    fill(bytes, MIB, seed);
+    test_noise(bytes, MIB, seed);
     g_assert_true(store_writer_open(store, BLOCK_PUBLIC, &writer, NULL) && map_writer_new(writer, MIB, NULL, &map, NULL) &&
                   map_writer_write(map, 0, bytes, MIB, NULL) && map_writer_finish(map, NULL) && store_writer_commit(writer, NULL));
     map_writer_result(map, &result);
     *ret = result.digest;
-}
-
-static void exec(StoreFixture *f, const char *database, const char *sql)
-{
-    g_autofree char *path = g_build_filename(store_path(f->store), database, NULL);
-    sqlite3 *handle = NULL;
-
-    g_assert_cmpint(sqlite3_open(path, &handle), ==, SQLITE_OK);
-    g_assert_cmpint(sqlite3_exec(handle, sql, NULL, NULL, NULL), ==, SQLITE_OK);
-    sqlite3_close(handle);
 }
 
 static void publish(StoreFixture *f, const char *name, uint64_t seed, Digest *ret_id)
@@ -64,7 +41,7 @@ static void publish(StoreFixture *f, const char *name, uint64_t seed, Digest *re
     StoreSet set = {.name = name, .images = images, .provenance = provenance, .inputs = inputs};
     Digest template, upload;
 
-    fill(large, 2 * MIB, seed + 1000);
+    test_noise(large, 2 * MIB, seed + 1000);
     g_assert_true(store_blob_put(f->store, config, strlen(config), &disk->id, NULL) &&
                   store_blob_put(f->store, other, strlen(other), &oci->id, NULL) &&
                   store_blob_put(f->store, "manifest", 8, &oci->manifest, NULL) && store_blob_put(f->store, "text", 4, &template, NULL) &&
@@ -87,7 +64,7 @@ static void date_newest(StoreFixture *f, const char *name, int64_t created)
     g_autofree char *sql = g_strdup_printf("UPDATE image SET created = %" G_GINT64_FORMAT
                                            " WHERE bake = (SELECT max(bake) FROM image WHERE name = '%s')", created, name);
 
-    exec(f, "catalog.db", sql);
+    test_catalog_sql(f->store, sql);
 }
 
 static guint prune(StoreFixture *f, const char *name, StoreRetention rules, bool dry_run)
@@ -341,7 +318,7 @@ static void test_upgrade(StoreFixture *f, gconstpointer data)
     g_autoptr(GError) error = NULL;
 
     publish(f, "web", 1, NULL);
-    exec(f, "catalog.db", "ALTER TABLE image DROP COLUMN bytes_gone; ALTER TABLE segment DROP COLUMN suspect;"
+    test_catalog_sql(f->store, "ALTER TABLE image DROP COLUMN bytes_gone; ALTER TABLE segment DROP COLUMN suspect;"
          " ALTER TABLE segment DROP COLUMN leaving; ALTER TABLE segment DROP COLUMN verified; ALTER TABLE blob DROP COLUMN verified; ALTER TABLE blob DROP COLUMN file; DROP TABLE moved; ALTER TABLE map DROP COLUMN judged; DROP TRIGGER image_gone;"
          " DROP TABLE image_package; DROP TABLE package; ALTER TABLE image DROP COLUMN indexed; PRAGMA user_version = 1");
     store_close(g_steal_pointer(&f->store));

@@ -29,14 +29,7 @@ typedef struct Disk {
 
 static void fill_block(uint8_t *to, uint32_t seed)
 {
-    uint64_t x = 88172645463325252ull ^ ((seed + 1) * 0x9E3779B97F4A7C15ull);
-
-    for (size_t i = 0; i < B; i += 8) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        memcpy(to + i, &x, 8);
-    }
+    test_noise(to, B, (uint64_t)seed + 1);
 }
 
 static void write_map(Store *store, Disk *disk, BlockClass class)
@@ -310,16 +303,6 @@ static void test_damaged_table(StoreFixture *f, gconstpointer data)
     assert_clean(f->store);
 }
 
-static void exec(StoreFixture *f, const char *sql)
-{
-    g_autofree char *path = g_build_filename(store_path(f->store), "catalog.db", NULL);
-    sqlite3 *handle = NULL;
-
-    g_assert_cmpint(sqlite3_open(path, &handle), ==, SQLITE_OK);
-    g_assert_cmpint(sqlite3_exec(handle, sql, NULL, NULL, NULL), ==, SQLITE_OK);
-    sqlite3_close(handle);
-}
-
 static void write_when_told(StoreFixture *f, Disk *disk, int from, int to)
 {
     g_autofree uint8_t *bytes = g_malloc((size_t)disk->blocks * B);
@@ -365,9 +348,9 @@ static void test_writer(StoreFixture *f, gconstpointer data)
     make_three(f->store, &a, &b, &c);
     remove_disk(f->store, &a);
     /* The map of a goes; its segment is as if too young to be measured. */
-    exec(f, "UPDATE segment SET created = created + 1000000000000000");
+    test_catalog_sql(f->store, "UPDATE segment SET created = created + 1000000000000000");
     (void)store_gc(f->store, &(StoreGcOptions){.grace = 1e-6}, &(StoreGcReport){0}, NULL);
-    exec(f, "UPDATE segment SET created = created - 1000000000000000");
+    test_catalog_sql(f->store, "UPDATE segment SET created = created - 1000000000000000");
     g_assert_true(pipe(to_child) == 0 && pipe(to_parent) == 0);
     pid = fork();
     if (pid == 0)
@@ -662,7 +645,7 @@ static void test_rows_are_lost(StoreFixture *f, gconstpointer data)
     g_assert_cmpuint(collect(f->store).segments_repacked, ==, 1);
     digest_to_hex(&b.map, hex);
     sql = g_strdup_printf("DELETE FROM moved; DELETE FROM blob WHERE digest = x'%s'; DELETE FROM map_segment WHERE map = x'%s'", hex, hex);
-    exec(f, sql);
+    test_catalog_sql(f->store, sql);
     assert_clean(f->store); /* which adopts tables before maps */
     g_assert_false(is_dead(f->store, &b.map));
     (void)collect(f->store);
@@ -785,9 +768,9 @@ static void leave_marked(StoreFixture *f, const Disk *gone)
     StoreLease *lease = NULL;
 
     remove_disk(f->store, gone);
-    exec(f, "UPDATE segment SET created = created + 1000000000000000");
+    test_catalog_sql(f->store, "UPDATE segment SET created = created + 1000000000000000");
     (void)store_gc(f->store, &(StoreGcOptions){.grace = 1e-6}, &(StoreGcReport){0}, NULL);
-    exec(f, "UPDATE segment SET created = created - 1000000000000000");
+    test_catalog_sql(f->store, "UPDATE segment SET created = created - 1000000000000000");
     g_assert_true(store_lease_take(other, "test", &lease, NULL));
     g_assert_cmpuint(collect(f->store).segments_repacked, ==, 0);
     store_lease_release(lease);
