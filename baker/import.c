@@ -93,6 +93,7 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) written = NULL;
     g_autoptr(StoreMap) disk = NULL, parent_map = NULL;
+    g_autoptr(SourceBytes) bytes = NULL;
     TreeStored tree;
     MapResult map;
 
@@ -102,12 +103,18 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
         return false;
     map_writer_result(written, &map);
     image->new_bytes = store_writer_new_bytes(writer);
+    bytes = map_writer_source(written) ? source_bytes_ref(map_writer_source(written)) : NULL;
     g_clear_pointer(&written, map_writer_free); /* they know a hash of every block: room that the tree can use */
     g_clear_pointer(&writer, store_writer_free);
     if (tree_is_read(store, parent, &map))
         tree = parent->tree;
-    else if (!store_map_open(store, &map.digest, &disk, error) || !read_tree(store, disk, parent, &tree, error))
+    else if (!store_map_open(store, &map.digest, &disk, error))
         return false;
+    else {
+        store_map_set_source(disk, bytes);
+        if (!read_tree(store, disk, parent, &tree, error))
+            return false;
+    }
     if (!disk_config_put(store, image, &map, "in-place", &tree, error))
         return false;
     *ret = g_steal_pointer(&image);

@@ -19,7 +19,7 @@
 #include <elf.h>
 #include <string.h>
 
-#define PROGRAM_MIN 65536u /* no Go program is smaller */
+#define PROGRAM_MIN (512u << 10) /* no Go program is smaller */
 #define SECTIONS_MAX 4096u
 #define NAMES_MAX ((size_t)1 << 20)
 #define INFO_MAX ((size_t)4 << 20)

@@ -119,6 +119,7 @@ static bool import_raw(StoreWriter *writer, int raw, const char *what, StoreMap 
 {
     g_autofree uint8_t *head = g_malloc0(PROBE_SIZE);
     g_autoptr(Progress) progress = NULL;
+    g_autoptr(SourceBytes) bytes = NULL;
     g_autoptr(MapWriter) map = NULL;
     uint64_t size;
     size_t head_size;
@@ -131,8 +132,11 @@ static bool import_raw(StoreWriter *writer, int raw, const char *what, StoreMap 
             "'%s' is no disk image: it has neither a partition table nor a file system that kiln knows",
             what);
     progress = progress_new("import", size, true);
-    if (!map_writer_new(writer, size, parent, &map, error) ||
-        !map_writer_write_file(map, 0, raw, size, progress, error) || !map_writer_finish(map, error))
+    if (!map_writer_new(writer, size, parent, &map, error))
+        return fail_prefix(error, "'%s'", what);
+    bytes = source_bytes_new(raw, size);
+    map_writer_set_source(map, bytes);
+    if (!map_writer_write_file(map, 0, raw, size, progress, error) || !map_writer_finish(map, error))
         return fail_prefix(error, "'%s'", what);
     progress_done(progress);
     *ret = g_steal_pointer(&map);

@@ -32,6 +32,7 @@
 #define READ_NAMES_MAX ((uint64_t)2 << 30)   /* bytes of all paths */
 #define READ_XATTRS_MAX ((uint64_t)1 << 30)  /* bytes of all xattrs */
 #define READ_CHUNK ((size_t)256 << 10)
+#define HASH_CHUNK ((size_t)128 << 10) /* on a thread's stack */
 
 /* An outline is held against another one: both are in memory at once, and one of them may be a guest's joke. */
 #define OUTLINE_ENTRIES_MAX 1000000
@@ -57,7 +58,6 @@ typedef struct HashJob {
     Digest key;
     Digest content;
     bool padded; /* zeroes follow the end of the file in its last block */
-    uint8_t *chunk;
 } HashJob;
 
 typedef struct Ext4Reader {
@@ -187,12 +187,12 @@ static bool runs_of_file(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, ui
 
 typedef bool ContentFn(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error);
 
-static bool send_zeroes(const Reader *r, uint8_t *chunk, uint64_t size, ContentFn *fn, void *arg, GError **error)
+static bool send_zeroes(const Reader *r, uint8_t *chunk, size_t chunk_size, uint64_t size, ContentFn *fn, void *arg, GError **error)
 {
     if (size)
-        memset(chunk, 0, MIN(size, READ_CHUNK));
+        memset(chunk, 0, MIN(size, chunk_size));
     while (size) {
-        size_t part = MIN(size, READ_CHUNK);
+        size_t part = MIN(size, chunk_size);
 
         if (!fn(r, chunk, part, arg, error) || !interrupt_check(error))
             return false;
@@ -202,7 +202,8 @@ static bool send_zeroes(const Reader *r, uint8_t *chunk, uint64_t size, ContentF
 }
 
 /* Streams the bytes of a file of @size that lies in @runs, by way of @chunk. Any thread. */
-static bool send_runs(const Reader *r, uint8_t *chunk, const GArray *runs, uint64_t size, ContentFn *fn, void *arg, GError **error)
+static bool send_runs(const Reader *r, uint8_t *chunk, size_t chunk_size, const GArray *runs, uint64_t size, ContentFn *fn, void *arg,
+                      GError **error)
 {
     uint64_t block = r->fs->blocksize, done = 0;
 
@@ -210,10 +211,10 @@ static bool send_runs(const Reader *r, uint8_t *chunk, const GArray *runs, uint6
         const Run *run = &g_array_index(runs, Run, i);
         uint64_t from = r->offset + run->physical * block, end = MIN((run->logical + run->count) * block, size);
 
-        if (!send_zeroes(r, chunk, run->logical * block - done, fn, arg, error))
+        if (!send_zeroes(r, chunk, chunk_size, run->logical * block - done, fn, arg, error))
             return false;
         for (done = run->logical * block; done < end;) {
-            size_t part = MIN(READ_CHUNK, end - done);
+            size_t part = MIN(chunk_size, end - done);
 
             if (!store_map_pread(r->disk, chunk, part, from, error) || !fn(r, chunk, part, arg, error))
                 return false;
@@ -223,7 +224,7 @@ static bool send_runs(const Reader *r, uint8_t *chunk, const GArray *runs, uint6
         if (!interrupt_check(error))
             return false;
     }
-    return send_zeroes(r, chunk, size - done, fn, arg, error);
+    return send_zeroes(r, chunk, chunk_size, size - done, fn, arg, error);
 }
 
 static bool inline_content(Reader *r, ext2_ino_t ino, uint64_t size, GByteArray **ret, GError **error)
@@ -257,7 +258,7 @@ static bool send_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, ui
     if (inode->i_flags & EXT4_INLINE_DATA_FL)
         return inline_content(r, ino, size, &data, error) && fn(r, data->data, data->len, arg, error);
     runs = g_array_new(FALSE, FALSE, sizeof(Run));
-    return runs_of_file(r, ino, inode, size, runs, error) && send_runs(r, r->chunk, runs, size, fn, arg, error);
+    return runs_of_file(r, ino, inode, size, runs, error) && send_runs(r, r->chunk, READ_CHUNK, runs, size, fn, arg, error);
 }
 
 static bool content_hash(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
@@ -329,8 +330,9 @@ static bool job_hash(void *slot, void *arg, GError **error)
     const Reader *r = arg;
     HashJob *job = slot;
     g_autoptr(DigestStream) digest = digest_stream_new();
+    uint8_t chunk[HASH_CHUNK];
 
-    if (!send_runs(r, job->chunk, job->runs, job->entry->size, content_hash, digest, error) || !see_padding(r, job, error))
+    if (!send_runs(r, chunk, sizeof chunk, job->runs, job->entry->size, content_hash, digest, error) || !see_padding(r, job, error))
         return fail_prefix(error, "'/%s'", job->entry->path);
     digest_stream_final(digest, &job->content);
     return true;
@@ -358,10 +360,9 @@ static void start_ring(Reader *r)
 {
     static const OrderedOps ops = {NULL, job_hash, job_done};
 
-    r->job_count = 4 * ordered_threads();
+    r->job_count = 64 * ordered_threads();
     r->jobs = g_new0(HashJob, r->job_count);
     for (unsigned i = 0; i < r->job_count; i++) {
-        r->jobs[i].chunk = g_malloc(READ_CHUNK);
         r->jobs[i].runs = g_array_new(FALSE, FALSE, sizeof(Run));
     }
     r->ring = ordered_new(&ops, r->jobs, sizeof *r->jobs, r->job_count, r);
@@ -372,7 +373,6 @@ static void end_ring(Reader *r)
 {
     g_clear_pointer(&r->ring, ordered_free);
     for (unsigned i = 0; i < r->job_count; i++) {
-        g_free(r->jobs[i].chunk);
         g_array_unref(r->jobs[i].runs);
     }
     r->job_count = 0;

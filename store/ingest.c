@@ -31,7 +31,8 @@ typedef struct Piece {
 
 struct Ingest {
     MapWriter *map;
-    StoreMap *parent; /* borrowed; NULL: none */
+    StoreMap *parent;    /* borrowed; NULL: none */
+    SourceBytes *source; /* borrowed; NULL: nothing is noted */
     IngestReadFn *read;
     void *arg;
     IngestSeenFn *seen;
@@ -73,6 +74,8 @@ static bool piece_work(void *slot, void *arg, GError **error)
         return false;
     memset(piece->data + piece->size, 0, count * STORE_BLOCK_SIZE - piece->size);
     store_hash_blocks(piece->data, count, piece->hashes);
+    if (in->source)
+        source_bytes_note(in->source, piece->offset / STORE_BLOCK_SIZE, piece->data, count);
     return !in->parent || compare_with_parent(in, piece, error);
 }
 
@@ -104,6 +107,7 @@ Ingest *ingest_new(MapWriter *map, IngestReadFn *read, void *arg)
 
     in->map = map;
     in->parent = map_writer_parent(map);
+    in->source = map_writer_source(map);
     in->read = read;
     in->arg = arg;
     in->count = 2 * ordered_threads() + 2;
@@ -127,7 +131,7 @@ void ingest_set_progress(Ingest *in, Progress *progress)
 
 static bool hand_over(Ingest *in, uint64_t offset, uint64_t size, uint64_t from, bool check, GError **error)
 {
-    g_assert(offset % STORE_BLOCK_SIZE == 0 && (!check || in->parent));
+    g_assert(offset % STORE_BLOCK_SIZE == 0 && (!check || in->parent) && (!in->source || offset == from));
     while (size > 0) {
         Piece *piece;
         void *slot;

@@ -24,6 +24,7 @@ struct MapWriter {
     StoreWriter *writer; /* NULL once it is freed */
     Store *store;
     StoreMap *parent;
+    SourceBytes *source; /* may be NULL */
     uint64_t size, blocks;
     Leaf **leaves;
     size_t leaf_count;
@@ -82,6 +83,7 @@ void map_writer_free(MapWriter *map)
     g_free(map->leaves);
     map_body_free(map->body);
     store_map_unref(map->parent);
+    source_bytes_unref(map->source);
     g_free(map);
 }
 
@@ -137,6 +139,17 @@ uint64_t map_writer_size(const MapWriter *map)
 StoreMap *map_writer_parent(const MapWriter *map)
 {
     return map->parent;
+}
+
+void map_writer_set_source(MapWriter *map, SourceBytes *bytes)
+{
+    source_bytes_unref(map->source);
+    map->source = bytes ? source_bytes_ref(bytes) : NULL;
+}
+
+SourceBytes *map_writer_source(const MapWriter *map)
+{
+    return map->source;
 }
 
 /* Blocks that are the parent's in the same place are left to it: to the writer they look like zeroes. */

@@ -17,6 +17,7 @@ struct StoreMap {
     Segment **segments; /* opened when first needed; set atomically, all threads find the same */
     MapPatch *patch;    /* a patched map has this and @base, and no body */
     StoreMap *base;
+    SourceBytes *source; /* may be NULL */
 };
 
 bool store_map_open(Store *store, const Digest *digest, StoreMap **ret, GError **error)
@@ -63,8 +64,15 @@ void store_map_unref(StoreMap *map)
     map_body_free(map->body);
     map_patch_free(map->patch);
     store_map_unref(map->base);
+    source_bytes_unref(map->source);
     g_free(map->segments);
     g_free(map);
+}
+
+void store_map_set_source(StoreMap *map, SourceBytes *bytes)
+{
+    source_bytes_unref(map->source);
+    map->source = bytes ? source_bytes_ref(bytes) : NULL;
 }
 
 uint64_t store_map_size(const StoreMap *map)
@@ -142,7 +150,7 @@ static bool pread_by(StoreMap *map, void *buf, size_t size, uint64_t offset, Rea
         if (size == 0)
             break;
         part = (size_t)MIN(size, end - offset);
-        if (!read_run(map, run, offset - start, to, part, read, error))
+        if (!(map->source && source_bytes_read(map->source, to, part, offset)) && !read_run(map, run, offset - start, to, part, read, error))
             return false;
         to += part;
         offset += part;

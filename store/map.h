@@ -21,6 +21,7 @@
 #define KILN_STORE_MAP_H
 
 #include "store/pool.h"
+#include "store/source-bytes.h"
 
 typedef struct StoreMap StoreMap; /* immutable, reference counted, thread-safe */
 
@@ -36,6 +37,9 @@ bool store_map_pread(StoreMap *map, void *buf, size_t size, uint64_t offset, GEr
 
 /* The same for who reads every byte once: whole frames go past the cache. */
 bool store_map_pread_once(StoreMap *map, void *buf, size_t size, uint64_t offset, GError **error);
+
+/* From now on store_map_pread takes what it can from @bytes (NULL: nothing). Set before other threads read. */
+void store_map_set_source(StoreMap *map, SourceBytes *bytes);
 
 /* The extent that holds @offset: its end (exclusive, bytes) and whether it is zeroes. Adjacent data extents may come separately. */
 void store_map_extent(const StoreMap *map, uint64_t offset, uint64_t *ret_end, bool *ret_zero);
@@ -70,6 +74,9 @@ bool map_writer_ref(MapWriter *map, uint64_t offset, StoreMap *from, uint64_t fr
 /* Ingests [0,size) of an open file at @offset, holes by SEEK_HOLE; progress may be NULL. */
 struct Progress;
 bool map_writer_write_file(MapWriter *map, uint64_t offset, int fd, uint64_t size, struct Progress *progress, GError **error);
+/* What is ingested into the map, offset by offset, is noted in @bytes; NULL: nothing is. */
+void map_writer_set_source(MapWriter *map, SourceBytes *bytes);
+SourceBytes *map_writer_source(const MapWriter *map); /* borrowed, or NULL */
 bool map_writer_finish(MapWriter *map, GError **error);
 /* Only after the StoreWriter's commit. */
 void map_writer_result(const MapWriter *map, MapResult *ret);
