@@ -45,7 +45,7 @@ static bool know_parent(Store *store, const StoreImage *parent, TreeKnown *known
     return tree_load(store, &parent->tree, &tree, &files, error) && tree_known_add(known, tree, files, error);
 }
 
-static bool read_tree(Store *store, StoreMap *disk, const StoreImage *parent, TreeStored *ret, GError **error)
+static bool read_tree(Store *store, StoreMap *disk, const StoreImage *parent, TreeStored *ret, Tree **ret_tree, GError **error)
 {
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) space = NULL;
@@ -61,9 +61,12 @@ static bool read_tree(Store *store, StoreMap *disk, const StoreImage *parent, Tr
         log_info("the disk has no ext4 that can be read on this machine: it is kept without a list of its files");
         return true;
     }
-    return know_parent(store, parent, known, error) && store_writer_open(store, BLOCK_PUBLIC, &writer, error) &&
-           tree_read_ext4(store, disk, offset, size, writer, known, &tree, &space, error) && store_writer_commit(writer, error) &&
-           tree_stored_result(store, tree, space, ret, error);
+    if (!know_parent(store, parent, known, error) || !store_writer_open(store, BLOCK_PUBLIC, &writer, error) ||
+        !tree_read_ext4(store, disk, offset, size, writer, known, &tree, &space, error) || !store_writer_commit(writer, error) ||
+        !tree_stored_result(store, tree, space, ret, error))
+        return false;
+    *ret_tree = g_steal_pointer(&tree);
+    return true;
 }
 
 /* Nothing is wrong with a name that has no disk yet. */
@@ -87,7 +90,8 @@ static bool tree_is_read(Store *store, const StoreImage *parent, const MapResult
            json_object_get(provenance, "imported");
 }
 
-static bool import_disk(Store *store, const ImportFrom *from, const char *name, StoreImage **ret, GError **error)
+/* *ret_tree stays NULL where there is no tree, or the parent's is taken over. */
+static bool import_disk(Store *store, const ImportFrom *from, const char *name, StoreImage **ret, Tree **ret_tree, GError **error)
 {
     g_autoptr(StoreImage) image = store_image_new("disk", name), parent = NULL;
     g_autoptr(StoreWriter) writer = NULL;
@@ -112,7 +116,7 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
         return false;
     else {
         store_map_set_source(disk, bytes);
-        if (!read_tree(store, disk, parent, &tree, error))
+        if (!read_tree(store, disk, parent, &tree, ret_tree, error))
             return false;
     }
     if (!disk_config_put(store, image, &map, "in-place", &tree, error))
@@ -177,6 +181,7 @@ bool import_file(Store *store, const ImportFrom *from, const char *name, GPtrArr
     g_autoptr(GHashTable) inputs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     StoreSet set = {.name = name, .images = images, .provenance = provenance, .inputs = inputs};
     const char *path = from->path;
+    g_autoptr(Tree) tree = NULL;
     StoreImage *image = NULL;
     bool disk, ok;
 
@@ -188,13 +193,13 @@ bool import_file(Store *store, const ImportFrom *from, const char *name, GPtrArr
     if (!disk && (from->parent || from->base))
         return fail(error, "'%s' is a container image: only a disk has a parent", path);
     if (disk)
-        ok = import_disk(store, from, name, &image, error);
+        ok = import_disk(store, from, name, &image, &tree, error);
     else
         ok = import_oci(store, is_tar(path) ? OCI_ARCHIVE : OCI_DIR, path, name, &image, error);
     if (!ok)
         return fail_prefix(error, "import");
     g_ptr_array_add(images, image);
-    if (!origins_keep_packages(store, images, inputs, error) || !store_publish(store, &set, error))
+    if (!origins_keep_packages(store, images, tree, inputs, error) || !store_publish(store, &set, error))
         return false;
     *ret = g_steal_pointer(&images);
     return true;

@@ -205,16 +205,19 @@ static bool keep_packages(Store *store, Tree *tree, StoreMap *files, const char 
 }
 
 /* What has to be laid out for it, which is an imported container's contents, is not kept. */
-bool origins_keep_packages(Store *store, GPtrArray *images, GHashTable *inputs, GError **error)
+bool origins_keep_packages(Store *store, GPtrArray *images, Tree *tree, GHashTable *inputs, GError **error)
 {
     const StoreImage *image = images->pdata[0];
-    g_autoptr(Tree) tree = NULL;
+    g_autoptr(Tree) loaded = NULL;
     g_autoptr(StoreMap) files = NULL;
     TreeStored stored;
 
-    return digest_is_none(&image->tree.tree) ||
-           (oci_image_tree(store, image, false, &stored, error) && tree_load(store, &stored, &tree, &files, error) &&
-            keep_packages(store, tree, files, NULL, images, inputs, error));
+    if (digest_is_none(&image->tree.tree))
+        return true;
+    if (tree)
+        return store_map_open(store, &image->tree.files, &files, error) && keep_packages(store, tree, files, NULL, images, inputs, error);
+    return oci_image_tree(store, image, false, &stored, error) && tree_load(store, &stored, &loaded, &files, error) &&
+           keep_packages(store, loaded, files, NULL, images, inputs, error);
 }
 
 bool origins_keep(Store *store, GPtrArray *chains, GPtrArray *images, GHashTable *inputs, GError **error)

@@ -23,8 +23,8 @@
 
 /* Adds both to @inputs (name -> Digest*), for a set that is about to be published. Images without a list of files have neither. */
 bool origins_keep(Store *store, GPtrArray *chains /* of BakeChain* */, GPtrArray *images, GHashTable *inputs, GError **error);
-/* The list of packages alone, for images with one root that were not baked. */
-bool origins_keep_packages(Store *store, GPtrArray *images, GHashTable *inputs, GError **error);
+/* The list of packages alone, for images with one root that were not baked. @tree: the first one's as it was stored; NULL: it is loaded. */
+bool origins_keep_packages(Store *store, GPtrArray *images, Tree *tree, GHashTable *inputs, GError **error);
 
 /* The step, "2 packages", that brought @path, as what was kept for @kind says; *ret NULL where none did. Free with g_free. */
 bool origins_kept_step(Store *store, GHashTable *kept, const char *kind, const char *path, char **ret, GError **error);
