@@ -3,8 +3,8 @@
  * Tags of blocks by NH, the first layer of UMAC (RFC 4418, section 5.2.2) with one key of a block's length: two blocks that differ have
  * the same tag with a probability of 2^-32 whoever chose them, as long as the key is not known. It costs a tenth of a SHA-256.
  *
- * Memory is bounded: blocks beyond NOTES_MAX have no tag and are read from the store, which for disks of that size is in the page cache
- * sooner than the file.
+ * Memory is bounded: blocks behind the first NOTES_MAX have no tag and are read from the store, which for disks of that size is in the page
+ * cache sooner than the file.
  */
 #include "store/source-bytes.h"
 
@@ -17,14 +17,13 @@
 #include <sys/random.h>
 
 #define BLOCK_WORDS (STORE_BLOCK_SIZE / sizeof(uint32_t))
-#define NOTES_MAX ((size_t)1 << 20) /* blocks: 8 MiB of tags for 4 GiB of data */
+#define NOTES_MAX ((uint64_t)2 << 20) /* blocks: 16 MiB of tags for the first 8 GiB */
 
 struct SourceBytes {
     gint refs;
     int fd;
-    uint64_t blocks;
-    uint64_t *tags; /* by block; 0: none. Pages of it that nobody writes to cost nothing */
-    gsize noted;
+    uint64_t blocks; /* that may have a tag */
+    uint64_t *tags;  /* by block; 0: none */
     uint32_t key[BLOCK_WORDS];
 };
 
@@ -37,7 +36,7 @@ SourceBytes *source_bytes_new(int fd, uint64_t size)
         return NULL;
     bytes = g_new0(SourceBytes, 1);
     bytes->refs = 1;
-    bytes->blocks = (size + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE;
+    bytes->blocks = MIN((size + STORE_BLOCK_SIZE - 1) / STORE_BLOCK_SIZE, NOTES_MAX);
     bytes->tags = g_try_new0(uint64_t, bytes->blocks);
     if (!bytes->tags || getrandom(bytes->key, sizeof bytes->key, 0) != (ssize_t)sizeof bytes->key) {
         g_free(bytes->tags);
@@ -80,8 +79,9 @@ static uint64_t tag_of(const uint32_t *key, const uint8_t *data)
 
 void source_bytes_note(SourceBytes *bytes, uint64_t first, const uint8_t *data, size_t count)
 {
-    if (first > bytes->blocks || count > bytes->blocks - first || (size_t)g_atomic_pointer_add(&bytes->noted, (gssize)count) >= NOTES_MAX)
+    if (first >= bytes->blocks)
         return;
+    count = (size_t)MIN((uint64_t)count, bytes->blocks - first);
     for (size_t i = 0; i < count; i++)
         bytes->tags[first + i] = tag_of(bytes->key, data + i * STORE_BLOCK_SIZE);
 }
