@@ -118,8 +118,8 @@ static bool add_layers(const SourceContext *context, const StoreImage *image, So
             json_object_set_new(layer, "recipe", json_string(digest_to_oci(&ref->recipe, oci)));
         json_array_append_new(layers, layer);
     }
-    json_object_set_new(state->info, "oci_parent", json_pack("{so so ss}", "config", config, "layers", layers, "manifest",
-                                                            digest_to_oci(&image->manifest, oci)));
+    json_object_set_new(state->info, "oci_parent", json_pack("{so so ss sb}", "config", config, "layers", layers, "manifest",
+                                                               digest_to_oci(&image->manifest, oci), "own", true));
     return true;
 }
 
