@@ -20,6 +20,7 @@ typedef struct SourceContext {
     int64_t epoch;          /* template's or the environment's SOURCE_DATE_EPOCH; -1 unknown */
     bool offline;
     bool anew;              /* a root that was made before is made again, and not remembered */
+    bool kept;              /* a root that the store does not have any more is an error: it could only be made of other packages */
     bool other_order;       /* BakeAround's */
 } SourceContext;
 
