@@ -10,6 +10,7 @@
 
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
+#include "baker/source-image.h"
 #include "base/host-kernel.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -236,6 +237,7 @@ bool bake_resolve_request(BakeChain *chain, size_t index, ResolveRequest *ret, G
 /* The lock's transaction for a step; a lock that lacks one was made for another template. */
 static bool find_locked(BakeChain *chain, const BakeStep *step, const json_t **ret, GError **error)
 {
+    g_autofree char *own = g_strdup_printf("%u.%s", step->position, chain->output ? chain->output : "");
     char number[16];
 
     *ret = NULL;
@@ -244,7 +246,9 @@ static bool find_locked(BakeChain *chain, const BakeStep *step, const json_t **r
     if (!chain->locked && !bake_lock_load(chain->options->locked, chain->build->name, &chain->locked, error))
         return false;
     g_snprintf(number, sizeof number, "%u", step->position);
-    *ret = json_object_get(chain->locked, number);
+    *ret = json_object_get(chain->locked, own); /* that of its branch, where they differ */
+    if (!*ret)
+        *ret = json_object_get(chain->locked, number);
     return *ret || fail(error, "lock file '%s' has no transaction for provisioner %u of build '%s'; make it again with --lock",
                         chain->options->locked, step->position, chain->build->name);
 }
@@ -462,6 +466,8 @@ static void source_key(BakeChain *chain, const SourceContext *context)
     json_object_set_new(key, "epoch", json_integer(context->epoch));
     json_object_set(key, "source", chain->identity);
     json_object_set_new(key, "args", secrets_mask_json(chain->secrets, chain->build->source->args));
+    if (chain->output && source_image_ref(chain->build->source->args))
+        json_object_set_new(key, "output", json_string(chain->output));
     json_digest(key, &chain->source_key);
 }
 
@@ -540,6 +546,7 @@ static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **e
     SourceContext context = {.store = chain->store,
                              .template_dir = template_dir(chain->template),
                              .name = build->name,
+                             .output = chain->output,
                              .epoch = build->source_date_epoch >= 0 ? build->source_date_epoch : environment_epoch(),
                              .offline = chain->options->offline,
                              .anew = chain->options->unpublished,

@@ -2,22 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # `kiln verify IMAGE-ID`: a stored image is rebuilt from what its set recorded, its template, files, variables and source gone from where they were.
 . "$(dirname "$0")/../lib.sh"
+. "$TREE/tests/root.sh"
 require python3 jq ldd bash
 KILN_STORE=$WORK/store
 
-root=$WORK/root
-mkdir -p root/usr/bin root/usr/lib/x86_64-linux-gnu root/usr/lib64 root/etc
-for folder in bin lib lib64; do ln -s "usr/$folder" "root/$folder"; done
-for program in sh bash cat head od mkdir; do
-    path=$(readlink -f "$(command -v "$program")")
-    cp "$path" "root/usr/bin/$program"
-    ldd "$path" | grep -o '/[^ ]*' | while read -r library; do
-        mkdir -p "root$(dirname "$library")"
-        cp -n "$library" "root$library"
-    done
-done
-tar -C "$root" --sort=name --owner=0 --group=0 --mtime=@1600000000 -cf root.tar . && oci_layout parent root.tar >/dev/null
-
+small_root sh bash cat head od mkdir chmod
 mkdir -p t/files
 echo uploaded >t/files/page
 echo 'echo "from a script" > /script' >t/run.sh
