@@ -5,9 +5,11 @@
 . "$TREE/tests/root.sh"
 require python3 jq ldd bash
 KILN_STORE=$WORK/store
+kernel=$(ls /boot/vmlinuz-* 2>/dev/null | head -n 1)
+[ -n "$kernel" ] || { echo '1..0 # SKIP no kernel in /boot'; exit 77; }
 mkdir -p root/boot
-echo kernel >root/boot/vmlinuz-6.1.0-1-amd64 # nothing here boots it
-echo initrd >root/boot/initrd.img-6.1.0-1-amd64
+cp "$kernel" root/boot/
+echo 'nothing here boots it' >"root/boot/initrd.img-${kernel##*vmlinuz-}"
 small_root sh bash cat mkdir chmod
 
 cat >split.pkr.hcl <<'END'
