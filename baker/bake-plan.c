@@ -10,6 +10,7 @@
 
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
+#include "baker/source-image.h"
 #include "base/host-kernel.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -236,6 +237,7 @@ bool bake_resolve_request(BakeChain *chain, size_t index, ResolveRequest *ret, G
 /* The lock's transaction for a step; a lock that lacks one was made for another template. */
 static bool find_locked(BakeChain *chain, const BakeStep *step, const json_t **ret, GError **error)
 {
+    g_autofree char *own = g_strdup_printf("%u.%s", step->position, chain->output ? chain->output : "");
     char number[16];
 
     *ret = NULL;
@@ -244,7 +246,9 @@ static bool find_locked(BakeChain *chain, const BakeStep *step, const json_t **r
     if (!chain->locked && !bake_lock_load(chain->options->locked, chain->build->name, &chain->locked, error))
         return false;
     g_snprintf(number, sizeof number, "%u", step->position);
-    *ret = json_object_get(chain->locked, number);
+    *ret = json_object_get(chain->locked, own); /* that of its branch, where they differ */
+    if (!*ret)
+        *ret = json_object_get(chain->locked, number);
     return *ret || fail(error, "lock file '%s' has no transaction for provisioner %u of build '%s'; make it again with --lock",
                         chain->options->locked, step->position, chain->build->name);
 }
@@ -462,6 +466,8 @@ static void source_key(BakeChain *chain, const SourceContext *context)
     json_object_set_new(key, "epoch", json_integer(context->epoch));
     json_object_set(key, "source", chain->identity);
     json_object_set_new(key, "args", secrets_mask_json(chain->secrets, chain->build->source->args));
+    if (chain->output && source_image_ref(chain->build->source->args))
+        json_object_set_new(key, "output", json_string(chain->output));
     json_digest(key, &chain->source_key);
 }
 
@@ -487,6 +493,52 @@ static bool make_source(BakeChain *chain, const SourceContext *context, GError *
     return remember_source(chain, error);
 }
 
+/*
+ * Where today's archive still gives the recorded root it is made again; else the one that the store kept has to do, and it is said. A place that
+ * does not answer is no reason to stop.
+ */
+static bool identify_recorded(BakeChain *chain, SourceContext *context, GError **error)
+{
+    const BakeRebuild *rebuild = chain->options->rebuild;
+    g_autoptr(json_t) today = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    chain->identity = json_incref(rebuild->source);
+    if (!rebuild->source)
+        return fail(error, "what it was baked from was not recorded");
+    if (strcmp(chain->build->source->type, "bootstrap") != 0 ||
+        (chain->source->identify(context, chain->build->source->args, &today, &problem) && json_equal(today, rebuild->source)))
+        return true;
+    log_warning("the root is not made again: %s; the store's own copy of it is taken", problem ? problem->message : "the archive has other packages now");
+    context->anew = false;
+    context->kept = true;
+    return true;
+}
+
+/* What the store took in then from outside is what was recorded: it need not be there any more. */
+static bool is_rebuilt_import(const BakeChain *chain)
+{
+    return chain->options->rebuild && strcmp(chain->build->source->type, "bootstrap") != 0;
+}
+
+/* The environment of then, not of now. */
+static void recorded_context(const BakeChain *chain, SourceContext *context)
+{
+    const BakeRebuild *rebuild = chain->options->rebuild;
+    const json_t *request = json_object_get(json_object_get(rebuild->source, "root"), "request"), *said = json_object_get(request, "source_date_epoch");
+
+    context->template_dir = rebuild->dir;
+    if (chain->build->source_date_epoch < 0)
+        context->epoch = json_is_integer(said) ? json_integer_value(said) : -1;
+}
+
+static bool identify_source(BakeChain *chain, SourceContext *context, GError **error)
+{
+    const TemplateBlock *source = chain->build->source;
+
+    return chain->options->rebuild ? identify_recorded(chain, context, error) : chain->source->identify(context, source->args, &chain->identity, error);
+}
+
 /* @make: a first state that is not there is made; else *ret_known tells. */
 static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **error)
 {
@@ -494,22 +546,28 @@ static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **e
     SourceContext context = {.store = chain->store,
                              .template_dir = template_dir(chain->template),
                              .name = build->name,
+                             .output = chain->output,
                              .epoch = build->source_date_epoch >= 0 ? build->source_date_epoch : environment_epoch(),
                              .offline = chain->options->offline,
                              .anew = chain->options->unpublished,
                              .other_order = chain->options->around.other_order};
+    bool imported = is_rebuilt_import(chain);
     g_autoptr(StoreState) cached = NULL;
 
+    if (chain->options->rebuild)
+        recorded_context(chain, &context);
     *ret_known = true;
-    if (!chain->source->identify(&context, build->source->args, &chain->identity, error))
+    if (!identify_source(chain, &context, error))
         return fail_prefix(error, "source '%s'", build->source->type);
     source_key(chain, &context);
-    if (!chain->options->no_cache && !store_state_get(chain->store, &chain->source_key, &cached, error))
+    if ((!chain->options->no_cache || imported) && !store_state_get(chain->store, &chain->source_key, &cached, error))
         return false;
     if (cached) {
         chain->source_cached = true;
         return unpack_source_state(cached, &chain->state, error);
     }
+    if (imported)
+        context.epoch = chain->options->rebuild->epoch;
     *ret_known = make;
     if (!make)
         return true;

@@ -50,11 +50,15 @@ bool bake_is_parent(const BakeChain *chain)
            digest_equal(bake_content_before(chain, chain->steps->len), &chain->state.content);
 }
 
-/* Kinds that need a chain of their own: all outputs, when some step is for one of them only; a place to stop at is no reason. */
+/*
+ * Kinds that need a chain of their own: all outputs, when some step is for one of them only, or was when the parent was baked; a place to stop
+ * at is no reason.
+ */
 GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options)
 {
     GPtrArray *chains = g_ptr_array_new_with_free_func((GDestroyNotify)bake_chain_free);
-    bool branches = false;
+    const char *ref = source_image_ref(build->source->args);
+    bool split = store && ref && source_image_is_split(store, ref), branches = split;
 
     for (guint i = 0; i < build->provisioners->len; i++) {
         const TemplateBlock *block = build->provisioners->pdata[i];
@@ -64,6 +68,10 @@ GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild
     for (guint i = 0; branches && i < build->outputs->len; i++)
         g_ptr_array_add(chains, bake_chain_new(store, template, build, options,
                                                ((TemplateBlock *)build->outputs->pdata[i])->type));
+    if (split && build->outputs->len == 0) { /* the parent's own, each from its own root */
+        g_ptr_array_add(chains, bake_chain_new(store, template, build, options, "disk"));
+        g_ptr_array_add(chains, bake_chain_new(store, template, build, options, "oci"));
+    }
     if (chains->len == 0)
         g_ptr_array_add(chains, bake_chain_new(store, template, build, options, NULL));
     return chains;
@@ -107,11 +115,11 @@ static json_t *transactions_of(GPtrArray *chains)
 
         for (guint j = 0; j < chain->steps->len; j++) {
             const BakeStep *step = chain->steps->pdata[j];
-            char number[16];
+            g_autofree char *number = g_strdup_printf("%u", step->position), *own = g_strdup_printf("%u.%s", step->position, chain->output ? chain->output : "");
+            const json_t *other = json_object_get(transactions, number);
 
-            g_snprintf(number, sizeof number, "%u", step->position);
-            if (step->transaction)
-                json_object_set(transactions, number, step->transaction);
+            if (step->transaction) /* branches may differ in what they already have */
+                json_object_set(transactions, other && !json_equal(other, step->transaction) ? own : number, step->transaction);
         }
     }
     return transactions;
@@ -354,6 +362,15 @@ static bool earlier_tests(Store *store, GPtrArray *images, json_t **ret, GError 
     return images->len == 0 || store_image_tests(store, &((StoreImage *)images->pdata[0])->id, ret, error);
 }
 
+/* Of two chains both: a set is taken whole or not at all. */
+static bool are_parent(GPtrArray *chains)
+{
+    for (guint i = 0; i < chains->len; i++)
+        if (!bake_is_parent(chains->pdata[i]))
+            return false;
+    return true;
+}
+
 /* Nothing changed: the parent's set is the result. Under another name it is published there, too. */
 static bool take_parent(Store *store, Template *template, const TemplateBuild *build, GPtrArray *chains, BakeResult *result,
                         GError **error)
@@ -457,7 +474,7 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
     result->cached = true;
     if (!run_chains(chains, result, error))
         return false;
-    if (chains->len == 1 && bake_is_parent(chains->pdata[0]))
+    if (are_parent(chains))
         return take_parent(store, template, build, chains, result, error);
     combined_key(chains, &key);
     if (!options->no_cache && !bake_published(store, build, chains, &result->images, &newest, error))

@@ -25,6 +25,13 @@ typedef struct BakeAround {
     bool other_order;    /* folders of the first working disk hand out their entries in another order */
 } BakeAround;
 
+/* A bake from what another one recorded instead of from what its template would find today. */
+typedef struct BakeRebuild {
+    const char *dir;   /* the folder that the template was in: sources are looked for there */
+    json_t *source;    /* the source's identity */
+    int64_t epoch;     /* SOURCE_DATE_EPOCH */
+} BakeRebuild;
+
 typedef struct BakeOptions {
     bool offline;  /* nothing is asked from the network by kiln itself */
     bool refresh;  /* volatile results are made again */
@@ -38,6 +45,7 @@ typedef struct BakeOptions {
     const char *shell_at;    /* step before which a shell opens, see bake_check_step(); NULL: none */
     bool unpublished;        /* nothing is published or remembered: the images are in the result only. Boot tests and post-processors do not run */
     BakeAround around;
+    const BakeRebuild *rebuild; /* NULL: none */
     bool interactive;        /* somebody sits at the terminal: breakpoints open, questions are asked */
     GuestLineFn *shell_line; /* gets the output of a shell that is fed from standard input; NULL: the log */
 } BakeOptions;

@@ -53,11 +53,17 @@ static void note(Keeping *k, const Input *input, const Digest *digest, const Dig
     json_object_set_new(one, "name", json_string_nocheck(input->name));
     json_object_set_new(one, "mode", json_integer(input->mode));
     set_hex(one, "digest", digest);
-    if (input->position)
+    if (input->position) {
+        g_autofree char *path = g_canonicalize_filename(input->path, NULL);
+
         json_object_set_new(one, "step", json_integer(input->position));
+        json_object_set_new(one, "path", json_string_nocheck(path));
+    }
     if (!blob)
         return;
     set_hex(one, "blob", blob);
+    if (!digest_equal(blob, &input->digest))
+        json_object_set_new(one, "masked", json_true());
     g_hash_table_insert(k->kept, kept_name(input->name), g_memdup2(blob, sizeof *blob));
 }
 
@@ -121,6 +127,20 @@ static bool keep(Keeping *k, const Input *input, GError **error)
         return fail_prefix(error, "keep '%s'", input->name);
     k->total += size;
     note(k, input, &blob, &blob); /* of a masked text not its own digest: a short secret could be guessed from it */
+    return true;
+}
+
+/* Strings in it are searched for secrets as those of a file are: a variable need not be marked to hold one. */
+static bool keep_given(Keeping *k, Template *template, GError **error)
+{
+    g_autoptr(json_t) given = template_given(template);
+    g_autofree char *text = json_canonical(given);
+    g_autoptr(GBytes) all = g_bytes_new(text, strlen(text)), bytes = without_secrets(k, all);
+    Digest blob;
+
+    if (!store_blob_put(k->store, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &blob, error))
+        return false;
+    g_hash_table_insert(k->kept, g_strdup(KEPT_GIVEN), g_memdup2(&blob, sizeof blob));
     return true;
 }
 
@@ -204,7 +224,8 @@ bool kept_inputs_within(const KeptLimits *limits, Store *store, Template *templa
 
     if (chains->len > 0)
         k.secrets = ((BakeChain *)chains->pdata[0])->secrets;
-    if (!keep_template(&k, template, error) || !keep_template_text(&k, template, error) || !keep_steps(&k, chains, error) || !keep_text(store, kept, KEPT_LIST, list, error))
+    if (!keep_template(&k, template, error) || !keep_template_text(&k, template, error) ||
+        !keep_steps(&k, chains, error) || !keep_given(&k, template, error) || !keep_text(store, kept, KEPT_LIST, list, error))
         return false;
     *ret = g_steal_pointer(&kept);
     return true;

@@ -4,7 +4,9 @@
  *
  *   PATH           a file that the template was read from (template, variables, file())
  *   NAME           a file that a step read (scripts, uploads), as the template names it
- *   kiln.inputs    all of them: [ { "name", "mode", "digest", "step" (position, absent: the template), "blob" (absent: not kept) } ]
+ *   kiln.inputs    all of them: [ { "name", "mode", "digest", "step" (position, absent: the template), "path" (where it was, with step), "blob" (absent: not kept),
+ *                  "masked" (true: it held a secret) } ]
+ *   kiln.given     which template it was and what its variables were: template_given()
  *   kiln.template  the template's text where kiln made it itself (a patch night)
  *   kiln.lock      what the packages steps did
  *
@@ -19,6 +21,7 @@
 #define KEPT_LIST "kiln.inputs"
 #define KEPT_TEMPLATE "kiln.template"
 #define KEPT_LOCK "kiln.lock"
+#define KEPT_GIVEN "kiln.given"
 
 #define KEPT_FILE_MAX ((uint64_t)64 << 20)
 #define KEPT_TOTAL_MAX ((uint64_t)256 << 20)

@@ -1,23 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Cuts a sealed tree into container layers and describes them in an OCI config and manifest.
- *
- * Rules (facts of the image-spec that decide them in brackets):
- * 1. base: the source's tree, less what the bake deleted or changed and no package owns (shed_changes).
- * packages: what the distribution's packages own among the changes. rest: all other changes. Without a base tree what packages own and
- * all folders are the base. From an oci parent: one layer with all changes.
- * 2. An entry is preceded by its parent folders in their final form, whiteouts come right after their folder.
- * 3. A hard-link group with one changed name goes whole into one layer [links across layers are not
- * reliable].
- * 4. A path that changes its type is simply written again; what was below it is gone with it.
- * 5. What belongs to a booted machine is left out (excluded()), in the base tree as well, so that it is no
- * deletion.
- *
- * Applying the layers in order gives the tree back, less what rule 5 leaves out; tests hold us to it.
+ * A sealed tree as a container image: what of it a container has use for, on which of a parent's layers, and the OCI config and manifest
+ * that describe it. Which entry goes into which layer is layer-cuts.h's to say.
  */
 #include "baker/layers.h"
 
-#include "baker/package-db.h"
+#include "baker/layer-cuts.h"
 #include "base/error.h"
 #include "base/units.h"
 
@@ -25,67 +13,101 @@
 
 #define MANIFEST_MAX (4u << 20)
 #define LAYERS_MAX 512
+#define CHANGES_MAX 8u /* layers of changes on one image */
+#define HISTORY "kiln: "
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define LAYER_MEDIA_TYPE "application/vnd.oci.image.layer.v1.tar+gzip"
 #define ZSTD_MEDIA_TYPE "application/vnd.oci.image.layer.v1.tar+zstd"
 #define CONFIG_MEDIA_TYPE "application/vnd.oci.image.config.v1+json"
 #define MANIFEST_MEDIA_TYPE "application/vnd.oci.image.manifest.v1+json"
 
-typedef struct Cut {
-    const char *title; /* in the config's history */
-    Tree *tree;        /* entries come from it, contents from @files */
-    StoreMap *files;
-    GHashTable *paths;     /* set of paths of @tree that go in */
-    GHashTable *whiteouts; /* folder -> GPtrArray of paths that disappear from it */
-    LayerWriter *writer;
-} Cut;
-
 struct LayersResult {
     json_t *parent; /* NULL but for oci sources */
     json_t *args;
     int64_t epoch;
-    GPtrArray *cuts; /* of Cut*, bottom first, only such as hold something */
+    size_t kept;        /* of the parent's layers: the lowest ones */
+    GPtrArray *cuts;    /* of LayerCut*, bottom first, only such as hold something */
+    GPtrArray *writers; /* of LayerWriter*, one for each */
 };
 
 /* --- what a container has no use for -------------------------------------------- */
 
-static bool excluded(const TreeEntry *entry)
+/* What the rest of a root says about its parts. */
+typedef struct Machine {
+    GHashTable *kernels; /* set of versions that /boot has; borrowed */
+    bool boot_loader;    /* it was installed into /boot */
+} Machine;
+
+static bool is_below_any(const char *path, const char *const *folders)
 {
-    static const char *const emptied[] = {"dev", "proc", "sys", "run", "tmp"};
+    for (; *folders; folders++)
+        if (tree_path_is_below(path, *folders))
+            return true;
+    return false;
+}
+
+/* Modules go with the kernel in /boot; a container that brings modules of its own, without that kernel, keeps them. */
+static bool is_module(const Machine *machine, const char *path)
+{
+    static const char *const folders[] = {"usr/lib/modules/", "lib/modules/"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(folders); i++)
+        if (g_str_has_prefix(path, folders[i])) {
+            const char *rest = path + strlen(folders[i]);
+            g_autofree char *version = g_strndup(rest, strcspn(rest, "/"));
+
+            return g_hash_table_contains(machine->kernels, version);
+        }
+    return false;
+}
+
+static bool excluded(const Machine *machine, const TreeEntry *entry)
+{
+    static const char *const emptied[] = {"dev", "proc", "sys", "run", "tmp", "lost+found", NULL};
+    static const char *const loaders[] = {"usr/lib/grub", "usr/lib/shim", "usr/lib/systemd/boot", NULL};
     static const char *const boot[] = {"boot/vmlinuz",    "boot/initrd", "boot/config-",
                                        "boot/System.map", "boot/grub/",  "boot/efi/"};
-    static const char *const root[] = {"vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old",
-                                       "lost+found"};
-    static const char *const bound[] = {"etc/resolv.conf", "etc/hostname", "etc/hosts"};
+    static const char *const root[] = {"vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old", "lost+found", NULL};
+    static const char *const bound[] = {"etc/resolv.conf", "etc/hostname", "etc/hosts", NULL};
     const char *path = entry->path;
 
-    if (entry->type == 'b' || entry->type == 'c' || entry->type == 's')
+    if (entry->type == 'b' || entry->type == 'c' || entry->type == 's' || is_below_any(path, emptied))
         return true;
-    for (size_t i = 0; i < G_N_ELEMENTS(emptied); i++)
-        if (tree_path_is_below(path, emptied[i]))
-            return true;
     for (size_t i = 0; i < G_N_ELEMENTS(boot); i++)
         if (g_str_has_prefix(path, boot[i]))
             return true;
-    for (size_t i = 0; i < G_N_ELEMENTS(root); i++)
-        if (strcmp(path, root[i]) == 0 || (tree_path_is_below(path, root[i]) && i == G_N_ELEMENTS(root) - 1))
-            return true;
-    for (size_t i = 0; i < G_N_ELEMENTS(bound); i++) /* runtimes bind their own over these */
-        if (strcmp(path, bound[i]) == 0 && entry->type != 'f')
-            return true;
-    return false;
+    if (g_strv_contains(root, path) || is_module(machine, path) || (machine->boot_loader && is_below_any(path, loaders)))
+        return true;
+    return entry->type != 'f' && g_strv_contains(bound, path); /* runtimes bind their own over these */
+}
+
+static void look_at_machine(Tree *tree, Machine *machine)
+{
+    static const char kernel[] = "boot/vmlinuz-";
+    static const char *const loaders[] = {"boot/grub", "boot/efi", NULL};
+
+    for (size_t i = 0; i < tree_count(tree); i++) {
+        const char *path = tree_nth(tree, i)->path;
+
+        if (g_str_has_prefix(path, kernel))
+            g_hash_table_add(machine->kernels, (gpointer)(path + strlen(kernel)));
+        machine->boot_loader |= is_below_any(path, loaders);
+    }
 }
 
 Tree *layers_container_tree(Tree *tree)
 {
     g_autoptr(GPtrArray) out = g_ptr_array_new();
+    g_autoptr(GHashTable) kernels = g_hash_table_new(g_str_hash, g_str_equal);
+    Machine machine = {.kernels = kernels};
     Tree *copy = tree_new();
 
+    look_at_machine(tree, &machine);
     for (size_t i = 0; i < tree_count(tree); i++) {
         const TreeEntry *entry = tree_nth(tree, i);
 
         tree_put(copy, tree_entry_copy(entry));
-        if (excluded(entry))
+        if (excluded(&machine, entry))
             g_ptr_array_add(out, entry->path);
     }
     for (guint i = out->len; i-- > 0;) /* from the back: what is below a folder goes before it */
@@ -93,261 +115,107 @@ Tree *layers_container_tree(Tree *tree)
     return copy;
 }
 
-/* Also what package managers write beside the packages' own files. */
-static bool is_owned(GHashTable *owned, const char *path)
-{
-    static const char *const managed[] = {"var/lib/dpkg", "var/lib/apt", "etc/alternatives",
-                                          "etc/ld.so.cache", "var/lib/systemd/deb-systemd-helper-enabled"};
+/* --- a parent's changes ----------------------------------------------------------------- */
 
-    for (size_t i = 0; i < G_N_ELEMENTS(managed); i++)
-        if (strcmp(path, managed[i]) == 0 || tree_path_is_below(path, managed[i]))
-            return true;
-    return g_hash_table_contains(owned, path);
+static bool read_manifest(Store *store, const json_t *parent, json_t **ret, GError **error)
+{
+    const char *digest_text = json_string_value(json_object_get(parent, "manifest"));
+    g_autoptr(GBytes) bytes = NULL;
+    Digest digest;
+
+    if (!digest_text || !digest_parse(digest_text, &digest))
+        return fail(error, "the parent image has no manifest");
+    return store_blob_get(store, &digest, MANIFEST_MAX, &bytes, error) &&
+           json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), MANIFEST_MAX, "the parent's manifest", ret, error);
 }
 
-/* --- cuts ----------------------------------------------------------------------------- */
-
-static void cut_free(Cut *cut)
+/* Places in the history that stand for layers, bottom first. */
+static GPtrArray *layer_history(const json_t *config)
 {
-    if (!cut)
-        return;
-    layer_writer_free(cut->writer);
-    g_hash_table_unref(cut->paths);
-    g_hash_table_unref(cut->whiteouts);
-    g_free(cut);
-}
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Cut, cut_free)
+    GPtrArray *list = g_ptr_array_new();
+    json_t *one;
+    size_t i;
 
-static Cut *cut_new(const char *title, Tree *tree, StoreMap *files)
-{
-    Cut *cut = g_new0(Cut, 1);
-
-    cut->title = title;
-    cut->tree = tree;
-    cut->files = files;
-    cut->paths = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    cut->whiteouts =
-        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
-    return cut;
+    json_array_foreach (json_object_get(config, "history"), i, one)
+        if (!json_is_true(json_object_get(one, "empty_layer")))
+            g_ptr_array_add(list, one);
+    return list;
 }
 
-static char *parent_of(const char *path)
+/* How many layers on top of the parent are changes that kiln put there, one on the other. */
+static size_t changes_on_top(const json_t *parent, size_t layers)
 {
-    const char *slash = strrchr(path, '/');
+    g_autoptr(GPtrArray) history = layer_history(json_object_get(parent, "config"));
+    size_t count = 0;
 
-    return slash ? g_strndup(path, (gsize)(slash - path)) : g_strdup("");
+    if (!json_is_true(json_object_get(parent, "own")) || history->len != layers)
+        return 0;
+    while (count < layers && g_strcmp0(json_string_value(json_object_get(history->pdata[layers - 1 - count], "created_by")), HISTORY LAYER_CHANGES) == 0)
+        count++;
+    return count;
 }
 
-/* With all folders above it. */
-static void cut_add(Cut *cut, const char *path)
+static uint64_t layer_size(const json_t *layers, size_t index)
 {
-    if (!g_hash_table_add(cut->paths, g_strdup(path)) || !*path)
-        return;
-    g_autofree char *up = parent_of(path);
+    json_int_t size = json_integer_value(json_object_get(json_array_get(layers, index), "size"));
 
-    cut_add(cut, up);
-}
-
-static void cut_add_whiteout(Cut *cut, const char *path)
-{
-    char *folder = parent_of(path);
-    GPtrArray *names = g_hash_table_lookup(cut->whiteouts, folder);
-
-    cut_add(cut, folder);
-    if (!names) {
-        names = g_ptr_array_new_with_free_func(g_free);
-        g_hash_table_insert(cut->whiteouts, g_strdup(folder), names);
-    }
-    g_ptr_array_add(names, g_strdup(path)); /* told in path order, so sorted */
-    g_free(folder);
-}
-
-static bool cut_write(Cut *cut, Store *store, StoreWriter *writer, bool zstd, GError **error)
-{
-    if (!layer_writer_new(store, writer, &cut->writer, error))
-        return false;
-    if (zstd)
-        layer_writer_use_zstd(cut->writer);
-    for (size_t i = 0; i < tree_count(cut->tree); i++) {
-        const TreeEntry *entry = tree_nth(cut->tree, i);
-        const GPtrArray *gone = g_hash_table_lookup(cut->whiteouts, entry->path);
-
-        if (!g_hash_table_contains(cut->paths, entry->path))
-            continue;
-        if (!layer_writer_add(cut->writer, cut->tree, cut->files, entry, error))
-            return false;
-        for (guint k = 0; gone && k < gone->len; k++)
-            if (!layer_writer_whiteout(cut->writer, g_ptr_array_index(gone, k), error))
-                return false;
-    }
-    return layer_writer_finish(cut->writer, error) || fail_prefix(error, "layer '%s'", cut->title);
-}
-
-/* --- changes ----------------------------------------------------------------------------- */
-
-typedef struct Changes {
-    Tree *from, *to;
-    GHashTable *owned;
-    Cut *packages, *rest; /* the same cut when there is only one */
-    GHashTable *leaders;  /* hard-link groups of @to with a changed name; keys borrowed */
-} Changes;
-
-static Cut *cut_for(const Changes *changes, const char *path)
-{
-    return is_owned(changes->owned, path) ? changes->packages : changes->rest;
-}
-
-/* Only the topmost of what disappears, and only where its folder stays a folder. */
-static void add_deletion(Changes *changes, const char *path)
-{
-    g_autofree char *up = parent_of(path);
-    const TreeEntry *folder = tree_find(changes->to, up);
-
-    if (folder && folder->type == 'd')
-        cut_add_whiteout(cut_for(changes, path), path);
-}
-
-static bool add_change(char what, const TreeEntry *a, const TreeEntry *b, void *arg)
-{
-    Changes *changes = arg;
-
-    if (what == '-') {
-        add_deletion(changes, a->path);
-        return true;
-    }
-    cut_add(cut_for(changes, b->path), b->path);
-    if (b->type == 'h')
-        g_hash_table_add(changes->leaders, b->target);
-    else if (b->type == 'f')
-        g_hash_table_add(changes->leaders, b->path);
-    return true;
-}
-
-/* Every name of a group goes where its leader goes, and nowhere else. */
-static void add_whole_groups(Changes *changes)
-{
-    for (size_t i = 0; i < tree_count(changes->to); i++) {
-        const TreeEntry *entry = tree_nth(changes->to, i);
-        Cut *cut;
-
-        if (entry->type != 'h' || !g_hash_table_contains(changes->leaders, entry->target))
-            continue;
-        cut = cut_for(changes, entry->target);
-        cut_add(cut, entry->target);
-        cut_add(cut, entry->path);
-        if (changes->packages != changes->rest) {
-            Cut *other = cut == changes->rest ? changes->packages : changes->rest;
-
-            g_hash_table_remove(other->paths, entry->path);
-            g_hash_table_remove(other->paths, entry->target);
-        }
-    }
-}
-
-static void collect_changes(Changes *changes)
-{
-    changes->leaders = g_hash_table_new(g_str_hash, g_str_equal);
-    tree_diff(changes->from, changes->to, add_change, changes);
-    add_whole_groups(changes);
-    g_hash_table_unref(changes->leaders);
-}
-
-/* --- what the base layer does not keep --------------------------------------------- */
-
-typedef struct Shed {
-    GHashTable *owned;
-    GHashTable *paths; /* a set */
-} Shed;
-
-/* Packages' own files stay, so that an upgrade leaves the base layer's digest alone. */
-static bool note_shed(char what, const TreeEntry *a, const TreeEntry *b, void *arg)
-{
-    Shed *shed = arg;
-
-    if (what == '+' || (what == '~' && a->type == 'd' && b->type == 'd'))
-        return true;
-    if (tree_path_is_below(a->path, "var/lib/dpkg") || g_hash_table_contains(shed->owned, a->path))
-        return true;
-    g_hash_table_add(shed->paths, g_strdup(a->type == 'h' ? a->target : a->path));
-    g_hash_table_add(shed->paths, g_strdup(a->path));
-    return true;
+    return (uint64_t)CLAMP(size, 0, (json_int_t)1 << 50);
 }
 
 /*
- * Takes out of @base what the bake deleted or changed: keys, logs and secrets that it cleaned must be in no
- * layer, not even under a whiteout. All names of a hard-link group go together, or an heir would keep the old
- * content.
+ * Which of the parent's layers stay. All of them, until CHANGES_MAX layers of changes lie on each other: then the new one takes in those below
+ * it, as long as the next is less than twice as large as all that was taken in. So the number stays, the large old ones stay, and what a
+ * night uploads beyond its own changes is, in the long run, a small multiple of them. Sizes are the parent's: the same parent, the same answer.
  */
-static void shed_changes(Tree *base, Tree *tree, GHashTable *owned)
+static bool decide_kept(Store *store, LayersResult *result, GError **error)
 {
-    Shed shed = {owned, g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL)};
-    GHashTableIter iter;
-    gpointer path;
+    g_autoptr(json_t) manifest = NULL;
+    const json_t *layers;
+    size_t count, changes, taken = 1;
+    uint64_t size;
 
-    tree_diff(base, tree, note_shed, &shed);
-    for (size_t i = 0; i < tree_count(base); i++) {
-        const TreeEntry *entry = tree_nth(base, i);
+    if (!result->parent)
+        return true;
+    if (!read_manifest(store, result->parent, &manifest, error))
+        return false;
+    layers = json_object_get(manifest, "layers");
+    count = result->kept = json_array_size(layers);
+    changes = changes_on_top(result->parent, count);
+    if (changes < CHANGES_MAX)
+        return true;
+    for (size = layer_size(layers, count - 1); taken < changes && layer_size(layers, count - 1 - taken) / 2 < size; taken++)
+        size += layer_size(layers, count - 1 - taken);
+    result->kept -= taken;
+    return true;
+}
 
-        if (entry->type == 'h' && g_hash_table_contains(shed.paths, entry->target))
-            g_hash_table_add(shed.paths, g_strdup(entry->path));
-    }
-    g_hash_table_iter_init(&iter, shed.paths);
-    while (g_hash_table_iter_next(&iter, &path, NULL))
-        tree_remove(base, path);
-    g_hash_table_unref(shed.paths);
+static void add_kept_layer(OciParent *kept, const json_t *layer)
+{
+    StoreLayerRef *ref = g_new0(StoreLayerRef, 1);
+    const char *recipe = json_string_value(json_object_get(layer, "recipe"));
+
+    g_ptr_array_add(kept->layers, ref);
+    if (!digest_parse(json_string_value(json_object_get(layer, "blob")), &ref->blob) || !recipe || !digest_parse(recipe, &ref->recipe))
+        ref->recipe = digest_none;
+}
+
+/* The tree that the parent's layers that stay make, where not all of them do. */
+static bool kept_tree(Store *store, const LayersResult *result, Tree **ret, GError **error)
+{
+    const json_t *layers = json_object_get(result->parent, "layers");
+    g_autoptr(OciParent) kept = g_new0(OciParent, 1);
+    g_autoptr(Tree) tree = NULL;
+
+    kept->layers = g_ptr_array_new_with_free_func(g_free);
+    for (size_t i = 0; i < MIN(result->kept, json_array_size(layers)); i++)
+        add_kept_layer(kept, json_array_get(layers, i));
+    if (!oci_parent_tree(store, NULL, kept, &tree, NULL, error))
+        return false;
+    *ret = layers_container_tree(tree);
+    return true;
 }
 
 /* --- plans -------------------------------------------------------------------------------- */
-
-static void keep_cut(LayersResult *result, Cut *cut)
-{
-    if (g_hash_table_size(cut->paths))
-        g_ptr_array_add(result->cuts, cut);
-    else
-        cut_free(cut);
-}
-
-static void plan_parent(LayersResult *result, Tree *base, Tree *tree, StoreMap *files, GHashTable *owned)
-{
-    Cut *cut = cut_new("changes", tree, files);
-    Changes changes = {base, tree, owned, cut, cut, NULL};
-
-    collect_changes(&changes);
-    keep_cut(result, cut);
-}
-
-static void plan_base(LayersResult *result, const LayersSpec *spec, Tree *base, Tree *tree, GHashTable *owned)
-{
-    Cut *bottom = cut_new("base", base, spec->base_files);
-    Cut *packages = cut_new("packages", tree, spec->files), *rest = cut_new("files", tree, spec->files);
-    Changes changes = {base, tree, owned, packages, rest, NULL};
-
-    shed_changes(base, tree, owned);
-    for (size_t i = 0; i < tree_count(base); i++)
-        cut_add(bottom, tree_nth(base, i)->path);
-    collect_changes(&changes);
-    keep_cut(result, bottom);
-    keep_cut(result, packages);
-    keep_cut(result, rest);
-}
-
-/* No earlier tree: packages and all folders below, the rest on top. */
-static void plan_whole(LayersResult *result, const LayersSpec *spec, Tree *tree, GHashTable *owned)
-{
-    Cut *bottom = cut_new("base", tree, spec->files), *rest = cut_new("files", tree, spec->files);
-
-    for (size_t i = 0; i < tree_count(tree); i++) {
-        const TreeEntry *entry = tree_nth(tree, i);
-        const char *group = entry->type == 'h' ? entry->target : entry->path;
-
-        if (g_hash_table_size(owned) == 0)
-            cut_add(rest, entry->path);
-        else
-            cut_add(entry->type == 'd' || is_owned(owned, group) ? bottom : rest, entry->path);
-    }
-    keep_cut(result, bottom);
-    keep_cut(result, rest);
-}
 
 static bool uses_zstd(const LayersResult *result)
 {
@@ -359,35 +227,68 @@ static bool has_content(Tree *tree)
     return tree && tree_count(tree) > 1; /* the root folder alone is nothing */
 }
 
+static bool plan_on_parent(Store *store, LayersResult *result, Tree *base, const LayerRoot *root, GError **error)
+{
+    g_autoptr(Tree) kept = NULL;
+
+    if (result->kept < json_array_size(json_object_get(result->parent, "layers")) && !kept_tree(store, result, &kept, error))
+        return fail_prefix(error, "the parent's lower layers");
+    layer_cut_changes(kept ? kept : base, root, result->cuts);
+    return true;
+}
+
+static bool plan_by_rule(LayersResult *result, const LayersSpec *spec, Tree *base, LayerRoot *root, GError **error)
+{
+    g_autoptr(GHashTable) origins = NULL, base_origins = NULL;
+    LayerRoot from = {base, spec->base_files, NULL};
+
+    if (!layer_origins(spec->tree, spec->files, &origins, error) ||
+        (base && !layer_origins(spec->base, spec->base_files, &base_origins, error)))
+        return false;
+    root->origins = origins;
+    from.origins = base_origins;
+    layer_cuts_by_rule(base ? &from : NULL, root, result->cuts);
+    root->origins = NULL;
+    return true;
+}
+
+static bool write_cuts(Store *store, StoreWriter *writer, LayersResult *result, GError **error)
+{
+    for (guint i = 0; i < result->cuts->len; i++) {
+        LayerCut *cut = g_ptr_array_index(result->cuts, i);
+        LayerWriter *layer = NULL;
+
+        if (!layer_writer_new(store, writer, &layer, error))
+            return false;
+        g_ptr_array_add(result->writers, layer);
+        if (uses_zstd(result))
+            layer_writer_use_zstd(layer);
+        if (!layer_cut_write(cut, layer, error) || !layer_writer_finish(layer, error))
+            return fail_prefix(error, "layer '%s'", cut->title);
+        cut->tree = NULL; /* ours ends with the caller's */
+        cut->files = NULL;
+    }
+    return true;
+}
+
 bool layers_build(Store *store, StoreWriter *writer, const LayersSpec *spec, LayersResult **ret,
                   GError **error)
 {
     g_autoptr(LayersResult) result = g_new0(LayersResult, 1);
-    g_autoptr(GHashTable) owned = package_owners_new();
     g_autoptr(Tree) tree = layers_container_tree(spec->tree), base = spec->base ? layers_container_tree(spec->base) : NULL;
+    LayerRoot root = {tree, spec->files, NULL};
 
-    result->cuts = g_ptr_array_new_with_free_func((GDestroyNotify)cut_free);
+    result->cuts = g_ptr_array_new_with_free_func((GDestroyNotify)layer_cut_free);
+    result->writers = g_ptr_array_new_with_free_func((GDestroyNotify)layer_writer_free);
     result->epoch = spec->epoch;
     result->args = spec->args ? json_deep_copy(spec->args) : json_object();
     result->parent = spec->parent ? json_deep_copy(spec->parent) : NULL;
-    if (!package_owners(spec->tree, spec->files, false, owned, error))
+    if (!decide_kept(store, result, error))
         return false;
-    if (has_content(base) && !spec->parent && !package_owners(spec->base, spec->base_files, false, owned, error))
+    if (!(spec->parent && base ? plan_on_parent(store, result, base, &root, error)
+                               : plan_by_rule(result, spec, has_content(base) ? base : NULL, &root, error)) ||
+        !write_cuts(store, writer, result, error))
         return false;
-    if (spec->parent && base)
-        plan_parent(result, base, tree, spec->files, owned);
-    else if (has_content(base))
-        plan_base(result, spec, base, tree, owned);
-    else
-        plan_whole(result, spec, tree, owned);
-    for (guint i = 0; i < result->cuts->len; i++) {
-        Cut *cut = g_ptr_array_index(result->cuts, i);
-
-        if (!cut_write(cut, store, writer, uses_zstd(result), error))
-            return false;
-        cut->tree = NULL; /* ours ends here */
-        cut->files = NULL;
-    }
     *ret = g_steal_pointer(&result);
     return true;
 }
@@ -396,8 +297,8 @@ void layers_result_free(LayersResult *result)
 {
     if (!result)
         return;
-    if (result->cuts)
-        g_ptr_array_unref(result->cuts);
+    g_clear_pointer(&result->cuts, g_ptr_array_unref);
+    g_clear_pointer(&result->writers, g_ptr_array_unref);
     json_decref(result->parent);
     json_decref(result->args);
     g_free(result);
@@ -751,6 +652,19 @@ static json_t *array_or_new(const json_t *object, const char *key)
     return json_is_array(array) ? json_deep_copy(array) : json_array();
 }
 
+/* Layers of the parent that went into a new one: kiln's own, so each is one of the last entries of both lists. */
+static void drop_merged(const LayersResult *result, json_t *diff_ids, json_t *history)
+{
+    while (result->parent && json_array_size(diff_ids) > result->kept) {
+        (void)json_array_remove(diff_ids, json_array_size(diff_ids) - 1);
+        for (size_t i = json_array_size(history); i-- > 0;)
+            if (!json_is_true(json_object_get(json_array_get(history, i), "empty_layer"))) {
+                (void)json_array_remove(history, i);
+                break;
+            }
+    }
+}
+
 /* Starts from the parent's document, so that what it says beyond us (os.version, variant) stays. */
 static json_t *make_config(const LayersResult *result, const LayerResult *layers)
 {
@@ -761,14 +675,15 @@ static json_t *make_config(const LayersResult *result, const LayerResult *layers
 
     diff_ids = array_or_new(json_object_get(from, "rootfs"), "diff_ids");
     history = array_or_new(from, "history");
+    drop_merged(result, diff_ids, history);
     if (!json_is_string(json_object_get(config, "architecture")))
         json_object_set_new(config, "architecture", json_string(host_architecture()));
     json_object_set_new(config, "os", json_string("linux"));
     json_object_set_new(config, "created", json_string(created));
     json_object_set_new(config, "config", make_run_config(result));
     for (guint i = 0; i < result->cuts->len; i++) {
-        const Cut *cut = g_ptr_array_index(result->cuts, i);
-        g_autofree char *by = g_strconcat("kiln: ", cut->title, NULL);
+        const LayerCut *cut = g_ptr_array_index(result->cuts, i);
+        g_autofree char *by = g_strconcat(HISTORY, cut->title, NULL);
 
         json_array_append_new(diff_ids, json_string(digest_to_oci(&layers[i].diff_id, oci)));
         json_array_append_new(history, json_pack("{ssss}", "created", created, "created_by", by));
@@ -836,29 +751,19 @@ static bool add_parent_layer(const json_t *from, const json_t *layer, json_t *la
     return true;
 }
 
-/* Descriptors of the parent's layers, as its own manifest (a blob of the store) writes them. */
-static bool add_parent_layers(Store *store, const json_t *parent, json_t *layers, StoreImage *image,
+/* Descriptors of the parent's layers that stay, as its own manifest (a blob of the store) writes them. */
+static bool add_parent_layers(Store *store, const LayersResult *result, json_t *layers, StoreImage *image,
                               GError **error)
 {
-    g_autoptr(GBytes) bytes = NULL;
     g_autoptr(json_t) manifest = NULL;
-    json_t *kept = json_object_get(parent, "layers"), *theirs;
-    const char *digest_text = json_string_value(json_object_get(parent, "manifest"));
-    Digest digest;
-    gsize size;
-    const char *data;
+    json_t *kept = json_object_get(result->parent, "layers"), *theirs;
 
-    if (!digest_text || !digest_parse(digest_text, &digest))
-        return fail(error, "the parent image has no manifest");
-    if (!store_blob_get(store, &digest, MANIFEST_MAX, &bytes, error))
-        return false;
-    data = g_bytes_get_data(bytes, &size);
-    if (!json_parse(data, size, MANIFEST_MAX, "the parent's manifest", &manifest, error))
+    if (!read_manifest(store, result->parent, &manifest, error))
         return false;
     theirs = json_object_get(manifest, "layers");
     if (json_array_size(theirs) != json_array_size(kept) || json_array_size(theirs) > LAYERS_MAX)
         return fail(error, "the parent's layers are not those of its manifest");
-    for (size_t i = 0; i < json_array_size(theirs); i++)
+    for (size_t i = 0; i < result->kept; i++)
         if (!add_parent_layer(json_array_get(theirs, i), json_array_get(kept, i), layers, image, error))
             return false;
     return true;
@@ -871,12 +776,10 @@ bool layers_finish(Store *store, LayersResult *result, StoreImage *image, GError
     size_t config_size, manifest_size;
 
     image->size = 0;
-    if (result->parent && !add_parent_layers(store, result->parent, layers, image, error))
+    if (result->parent && !add_parent_layers(store, result, layers, image, error))
         return false;
     for (guint i = 0; i < result->cuts->len; i++) {
-        const Cut *cut = g_ptr_array_index(result->cuts, i);
-
-        if (!layer_writer_result(cut->writer, &made[i], error))
+        if (!layer_writer_result(g_ptr_array_index(result->writers, i), &made[i], error))
             return false;
         json_array_append_new(layers, descriptor(uses_zstd(result) ? ZSTD_MEDIA_TYPE : LAYER_MEDIA_TYPE, &made[i].blob, made[i].size));
         store_image_add_layer(image, &made[i].blob, &made[i].recipe);

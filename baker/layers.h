@@ -2,8 +2,8 @@
 /*
  * Layers: a sealed tree becomes a container image.
  *
- * From disk and bootstrap sources layers are cut by rule: base, operating-system packages, rest. From an oci
- * source the parent's layers stay byte for byte and one layer with the difference is added.
+ * From disk and bootstrap sources layers are cut by rule (baker/layer-cuts.h). On a parent image its layers stay byte for byte and one layer
+ * with the difference is added; of an image of the store, night after night, the layers of changes are merged so that they stay few.
  *
  *   layers_check_output_args (plan time) -> layers_build -> commit of the StoreWriter -> layers_finish
  */
@@ -21,15 +21,15 @@ typedef struct LayersSpec {
     StoreMap *files; /* its file space, public */
     Tree *base;      /* the source's first tree; NULL for vendor disks */
     StoreMap *base_files;
-    const json_t *parent; /* {"config": {...}, "layers": [{"blob", "recipe"}], "manifest"} of an oci source,
-                             else NULL */
+    const json_t *parent; /* {"config": {...}, "layers": [{"blob", "recipe"}], "manifest"} of an oci source, with "own": true where layers
+                             of changes may be merged; else NULL */
     const json_t *args;   /* of the output block */
     int64_t epoch;
 } LayersSpec;
 
 typedef struct LayersResult LayersResult;
 
-/* A copy of @tree without what a container has no use for (boot files, devices, what a machine makes at its start); for tree_free(). */
+/* A copy of @tree without what a container has no use for (kernel, its modules and boot loader, devices, what a machine makes at its start); for tree_free(). */
 Tree *layers_container_tree(Tree *tree);
 
 /* Writes the layers into @writer. */

@@ -54,4 +54,7 @@ char *package_url(const Package *package, const char *system);
 GHashTable *package_owners_new(void);
 bool package_owners(Tree *tree, StoreMap *files, bool all, GHashTable *owners, GError **error);
 
+/* Adds to @sources: package name -> name of the source package that dpkg and apk were built from, where that is another. */
+bool package_sources(Tree *tree, StoreMap *files, GHashTable *sources, GError **error);
+
 #endif

@@ -4,6 +4,8 @@
  */
 #include "baker/package-parts.h"
 
+#include "baker/stanza.h"
+
 #include <string.h>
 
 #define LIST_MAX ((size_t)16 << 20)      /* one package's file list */
@@ -150,5 +152,58 @@ bool package_owners(Tree *tree, StoreMap *files, bool all, GHashTable *table, GE
     for (size_t i = 0; all && i < tree_count(tree); i++)
         if (tree_nth(tree, i)->type == 'f' && !add_language(&owners, tree_nth(tree, i), error))
             return false;
+    return true;
+}
+
+/* --- what packages were built from ------------------------------------------------------------------ */
+
+/* "NAME" or "NAME (VERSION)" */
+static void note_source(GHashTable *sources, const char *package, char *source)
+{
+    source[strcspn(source, " ")] = '\0';
+    if (*package && *source && !g_hash_table_contains(sources, package))
+        g_hash_table_insert(sources, g_strdup(package), g_strdup(source));
+}
+
+static void add_deb_source(const char *stanza, const char *end, void *arg)
+{
+    g_autofree char *package = stanza_field(stanza, end, "Package"), *source = stanza_field(stanza, end, "Source");
+
+    if (package && source)
+        note_source(arg, package, source);
+}
+
+static void add_apk_sources(char **lines, GHashTable *sources)
+{
+    const char *package = "";
+
+    for (; *lines; lines++) {
+        if (g_str_has_prefix(*lines, "P:"))
+            package = *lines + 2;
+        else if (g_str_has_prefix(*lines, "o:"))
+            note_source(sources, package, *lines + 2);
+    }
+}
+
+bool package_sources(Tree *tree, StoreMap *files, GHashTable *sources, GError **error)
+{
+    static const char *const databases[] = {"var/lib/dpkg/status", "lib/apk/db/installed", "usr/lib/apk/db/installed"};
+    Owners owners = {tree, files, NULL};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(databases); i++) {
+        const TreeEntry *entry = tree_find(tree, databases[i]);
+        g_auto(GStrv) lines = NULL;
+        g_autofree char *text = NULL;
+
+        if (!entry || entry->type != 'f')
+            continue;
+        if (!read_lines(&owners, entry, DATABASE_MAX, &lines, error))
+            return false;
+        text = g_strjoinv("\n", lines);
+        if (i == 0)
+            stanza_each(text, strlen(text), add_deb_source, sources);
+        else
+            add_apk_sources(lines, sources);
+    }
     return true;
 }

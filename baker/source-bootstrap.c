@@ -520,6 +520,8 @@ static bool bare_root(const SourceContext *context, const json_t *root, TreeStor
         digest_parse(string_of(known, "files", ""), &ret->files) && store_blob_has(context->store, &ret->tree) &&
         store_blob_has(context->store, &ret->files))
         return true;
+    if (context->kept)
+        return fail(error, "the archive has other packages now than this root was made of, and the store does not have the root any more");
     if (!bootstrap_root(context, json_object_get(root, "request"),
                         json_integer_value(json_object_get(root, "epoch")), ret, error))
         return false;

@@ -73,6 +73,19 @@ bool source_image_identify(const SourceContext *context, const json_t *args, jso
     return true;
 }
 
+static bool are_split(const StoreImage *a, const StoreImage *b)
+{
+    return !digest_is_none(&a->tree.tree) && !digest_is_none(&b->tree.tree) && !digest_equal(&a->tree.tree, &b->tree.tree);
+}
+
+/* What cannot be found is told when it is baked. */
+bool source_image_is_split(Store *store, const char *ref)
+{
+    g_autoptr(GPtrArray) images = NULL;
+
+    return store_resolve_set(store, ref, &images, NULL) && images->len == 2 && are_split(images->pdata[0], images->pdata[1]);
+}
+
 bool source_image_load(Store *store, const json_t *identity, const char *kind, StoreImage **ret, GError **error)
 {
     const char *id = json_string_value(json_object_get(json_object_get(identity, "images"), kind));
@@ -118,8 +131,8 @@ static bool add_layers(const SourceContext *context, const StoreImage *image, So
             json_object_set_new(layer, "recipe", json_string(digest_to_oci(&ref->recipe, oci)));
         json_array_append_new(layers, layer);
     }
-    json_object_set_new(state->info, "oci_parent", json_pack("{so so ss}", "config", config, "layers", layers, "manifest",
-                                                            digest_to_oci(&image->manifest, oci)));
+    json_object_set_new(state->info, "oci_parent", json_pack("{so so ss sb}", "config", config, "layers", layers, "manifest",
+                                                               digest_to_oci(&image->manifest, oci), "own", true));
     return true;
 }
 
@@ -163,6 +176,10 @@ static bool prepare(const SourceContext *context, const json_t *identity, Source
     if (!source_image_load(context->store, identity, "disk", &disk, error) ||
         !source_image_load(context->store, identity, "oci", &container, error))
         return false;
+    if (disk && container && context->output && are_split(disk, container)) {
+        size = size ? size : disk->size; /* both branches have one layout, so that a step's cached state fits wherever its key does */
+        g_clear_pointer(strcmp(context->output, "disk") == 0 ? &container : &disk, store_image_free);
+    }
     first = disk ? disk : container;
     state->epoch = parent_epoch(context, first);
     state->info = json_pack("{sO}", "images", json_object_get(identity, "images"));

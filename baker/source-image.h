@@ -15,6 +15,9 @@ const char *source_image_ref(const json_t *args);
 /* The name in it when it means that name's newest image (which a build of the same batch may make), else NULL. */
 char *source_image_name(const json_t *args);
 
+/* A set whose kinds have different roots (steps were for one of them only) is no one source: each kind is baked from its own. @ref as above. */
+bool source_image_is_split(Store *store, const char *ref);
+
 bool source_image_check(const json_t *args, const char **ret_argument, GError **error);
 bool source_image_identify(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error);
 bool source_image_prepare(const SourceContext *context, const json_t *identity, SourceState *ret, GError **error);

@@ -18,8 +18,10 @@ typedef struct SourceContext {
     const char *template_dir;
     const char *name;       /* set name: seeds UUIDs */
     int64_t epoch;          /* template's or the environment's SOURCE_DATE_EPOCH; -1 unknown */
+    const char *output;     /* "disk" or "oci" where the bake is for that output only; else NULL */
     bool offline;
     bool anew;              /* a root that was made before is made again, and not remembered */
+    bool kept;              /* a root that the store does not have any more is an error: it could only be made of other packages */
     bool other_order;       /* BakeAround's */
 } SourceContext;
 

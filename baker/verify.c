@@ -7,6 +7,7 @@
 
 #include "baker/image-diff.h"
 #include "baker/origins.h"
+#include "baker/rebuild.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -355,4 +356,35 @@ bool verify_build(Store *store, Template *template, const TemplateBuild *build, 
     if (ok)
         *ret = g_steal_pointer(&verdicts);
     return ok;
+}
+
+static bool run_rebuild(Store *store, Rebuild *rebuild, const BakeOptions *options, GPtrArray *verdicts, GError **error)
+{
+    Bake stored = {.store = store, .build = rebuild->build}, again = {.store = store, .template = rebuild->template, .build = rebuild->build, .options = *options};
+    bool ok;
+
+    stored.result.images = g_ptr_array_ref(rebuild->images);
+    stored.result.kept = g_hash_table_ref(rebuild->kept);
+    again.options.no_cache = again.options.unpublished = true;
+    again.options.rebuild = &rebuild->recorded;
+    again.options.locked = rebuild->lock;
+    log_info("==> %s: rebuilt from its recorded inputs", rebuild->build->name);
+    ok = run(&again, error) && compare(store, &stored, &again, verdicts, error);
+    bake_result_clear(&stored.result);
+    bake_result_clear(&again.result);
+    return ok;
+}
+
+bool verify_image(Store *store, const char *ref, const char *const *vars, const BakeOptions *options, char **ret_name, GPtrArray **ret, GError **error)
+{
+    g_autoptr(GPtrArray) verdicts = g_ptr_array_new_with_free_func(verify_image_free);
+    g_autoptr(Rebuild) rebuild = NULL;
+    g_autoptr(StoreLease) lease = NULL;
+
+    if (!store_lease_take(store, "a rebuild of a stored image", &lease, error) || !rebuild_open(store, ref, vars, &rebuild, error) ||
+        !run_rebuild(store, rebuild, options, verdicts, error))
+        return false;
+    *ret_name = g_strdup(rebuild->build->name);
+    *ret = g_steal_pointer(&verdicts);
+    return true;
 }

@@ -38,4 +38,10 @@ typedef struct VerifyImage {
 /* *ret: one VerifyImage* for each kind; free with g_ptr_array_unref. Takes two cold bakes. */
 bool verify_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options, GPtrArray **ret, GError **error);
 
+/*
+ * The same of a stored image: rebuilt once, from nothing, from the inputs that its set recorded, and compared with what is stored. @vars: "NAME=VALUE"
+ * of its template's sensitive variables, which are not kept; may be NULL. *ret_name: the set's, free with g_free.
+ */
+bool verify_image(Store *store, const char *ref, const char *const *vars, const BakeOptions *options, char **ret_name, GPtrArray **ret, GError **error);
+
 #endif

@@ -40,7 +40,7 @@ struct Template {
     Arena *arena;
     Diagnostics diagnostics;
     const TemplateOptions *options; /* during the load only */
-    char *dir;
+    char *dir, *place;      /* its folder; what was loaded, absolute */
     GHashTable *files;      /* absolute path -> Digest* */
     GBytes *text;           /* instead of the files of the template; or NULL */
     GPtrArray *bodies;      /* of Body*, one for each file */

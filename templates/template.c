@@ -454,6 +454,7 @@ void template_free(Template *t)
     diagnostics_clear(&t->diagnostics);
     arena_free(t->arena);
     g_free(t->dir);
+    g_free(t->place);
     g_free(t);
 }
 
@@ -550,6 +551,7 @@ static bool open_template(const char *path, const TemplateOptions *options, Temp
     dir = is_folder(path, options) ? g_strdup(path) : g_path_get_dirname(path);
     t = template_new(dir);
     t->options = options;
+    t->place = g_canonicalize_filename(path, NULL);
     t->text = options->input ? g_bytes_ref(options->input) : NULL;
     t->sink = json_incref(options->diagnostics);
     read_bodies(t, path, names);
@@ -605,6 +607,22 @@ const char *template_dir(const Template *template)
 GHashTable *template_files(Template *template)
 {
     return template->files;
+}
+
+json_t *template_given(Template *template)
+{
+    g_autofree char *dir = g_canonicalize_filename(template->dir, NULL);
+    json_t *values = json_object(), *sensitive = json_array();
+
+    for (guint i = 0; i < template->variables->len; i++) {
+        const Variable *variable = template->variables->pdata[i];
+
+        if (!variable->sensitive)
+            json_object_set_new(values, variable->name, value_to_json(variable->value));
+        else if (variable->origin)
+            json_array_append_new(sensitive, json_string(variable->name));
+    }
+    return json_pack("{s:s, s:s, s:o, s:o}", "template", template->place, "dir", dir, "variables", values, "sensitive", sensitive);
 }
 
 GBytes *template_given_text(const Template *template)

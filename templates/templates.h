@@ -89,6 +89,12 @@ GHashTable *template_files(Template *template);
 /* The text that it was loaded from instead of its file (TemplateOptions.input); NULL: there was none. Borrowed. */
 GBytes *template_given_text(const Template *template);
 
+/*
+ * What gives the same builds again: {"template": absolute path, "dir": its folder, "variables": {NAME: value}, "sensitive": [NAME]}. Values of
+ * sensitive variables are not in it: those that came from outside the template are listed. New reference.
+ */
+json_t *template_given(Template *template);
+
 /* Every string in the values of variables and locals that are marked sensitive; char*, to free. */
 GPtrArray *template_sensitive(Template *template);
 

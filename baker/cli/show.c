@@ -21,6 +21,13 @@ static bool add_config(Store *store, const StoreImage *image, json_t *document, 
     return true;
 }
 
+/* What a reader of two IDs has to know. */
+static void add_note(json_t *document)
+{
+    if (g_strcmp0(json_string_value(json_object_get(json_object_get(document, "config"), "layout")), "in-place") == 0)
+        json_object_set_new(document, "note", json_string("it keeps its own partitions: two bakes from nothing may have two IDs, and have one tree"));
+}
+
 static bool add_inputs(Store *store, const StoreImage *image, json_t *document, GError **error)
 {
     g_autoptr(GHashTable) inputs = NULL;
@@ -67,6 +74,7 @@ static bool describe(Store *store, const StoreImage *image, json_t **ret, GError
         return false;
     if (provenance)
         json_object_set_new(document, "provenance", provenance);
+    add_note(document);
     *ret = g_steal_pointer(&document);
     return true;
 }

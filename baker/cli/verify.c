@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kiln verify: bakes twice from nothing and says whether the results are the same.
+ * kiln verify: bakes a template twice from nothing, or rebuilds a stored image from its recorded inputs, and says whether the results are the same.
  */
 #include "baker/cli/builds.h"
 
 #include "baker/verify.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct VerifyCall {
     CliContext *cli;
@@ -57,20 +58,25 @@ static json_t *verdict_json(const char *name, const VerifyImage *image)
     return document;
 }
 
+static void tell(VerifyCall *call, const char *name, const GPtrArray *verdicts)
+{
+    for (guint i = 0; i < verdicts->len; i++) {
+        const VerifyImage *image = verdicts->pdata[i];
+
+        call->different |= image->verdict == VERIFY_DIFFERENT;
+        json_array_append_new(call->verdicts, verdict_json(name, image));
+        if (!call->cli->json)
+            print_verdict(name, image);
+    }
+}
+
 static bool verify_one(VerifyCall *call, Store *store, Template *template, const TemplateBuild *build, GError **error)
 {
     g_autoptr(GPtrArray) verdicts = NULL;
 
     if (!verify_build(store, template, build, &call->builds.options, &verdicts, error))
         return false;
-    for (guint i = 0; i < verdicts->len; i++) {
-        const VerifyImage *image = verdicts->pdata[i];
-
-        call->different |= image->verdict == VERIFY_DIFFERENT;
-        json_array_append_new(call->verdicts, verdict_json(build->name, image));
-        if (!call->cli->json)
-            print_verdict(build->name, image);
-    }
+    tell(call, build->name, verdicts);
     return true;
 }
 
@@ -87,10 +93,40 @@ static bool verify_all(VerifyCall *call, Store *store, GError **error)
     return true;
 }
 
+/* What is there as a file or folder, or is named like one, is a template. */
+static bool is_template(const char *argument)
+{
+    return g_file_test(argument, G_FILE_TEST_EXISTS) || strchr(argument, '/') == argument || g_str_has_prefix(argument, "./") ||
+           g_str_has_suffix(argument, ".hcl") || g_str_has_suffix(argument, ".pkr.json");
+}
+
+static bool verify_stored(VerifyCall *call, char **refs, GError **error)
+{
+    g_autoptr(Store) store = NULL;
+
+    if (!builds_prepare(&call->builds, error) || !cli_open_store(call->cli, 0, &store, error))
+        return false;
+    for (; *refs; refs++) {
+        g_autoptr(GPtrArray) verdicts = NULL;
+        g_autofree char *name = NULL;
+
+        if (!verify_image(store, *refs, call->builds.template_options.vars, &call->builds.options, &name, &verdicts, error))
+            return false;
+        tell(call, name, verdicts);
+    }
+    return true;
+}
+
+static bool verify_templates(VerifyCall *call, char **paths, GError **error)
+{
+    g_autoptr(Store) store = NULL;
+
+    return builds_load(&call->builds, paths, error) && cli_open_store(call->cli, STORE_OPEN_CREATE, &store, error) && verify_all(call, store, error);
+}
+
 int verb_verify(CliContext *cli, int argc, char **argv)
 {
     g_autoptr(json_t) verdicts = json_array();
-    g_autoptr(Store) store = NULL;
     g_autofree char **paths = NULL;
     g_autoptr(GError) error = NULL;
     VerifyCall call = {.cli = cli, .verdicts = verdicts};
@@ -99,8 +135,8 @@ int verb_verify(CliContext *cli, int argc, char **argv)
 
     builds_init(&call.builds);
     options = builds_options(&call.builds, NULL);
-    ok = cli_parse(options, "verify " BUILDS_USAGE " TEMPLATE...", argc, argv, 1, -1, &paths, &error) &&
-         builds_load(&call.builds, paths, &error) && cli_open_store(cli, STORE_OPEN_CREATE, &store, &error) && verify_all(&call, store, &error);
+    ok = cli_parse(options, "verify " BUILDS_USAGE " TEMPLATE...|REF...", argc, argv, 1, -1, &paths, &error) &&
+         (is_template(paths[0]) ? verify_templates : verify_stored)(&call, paths, &error);
     builds_clear(&call.builds);
     if (!ok)
         return cli_fail(cli, error);

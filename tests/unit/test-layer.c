@@ -459,14 +459,14 @@ static void test_cut_with_base(Fixture *f, gconstpointer data)
         f->store,
         &(LayersSpec){.tree = final, .files = files, .base = base, .base_files = base_files, .epoch = 86400},
         &image);
-    g_assert_cmpuint(image->layers->len, ==, 3);
+    g_assert_cmpuint(image->layers->len, ==, 4); /* base, packages, system, files */
     assert_nowhere(f, image, "SECRET");
     apply_image(f->store, image, &applied);
     remove_machine_parts(final);
     assert_same_tree(final, applied);
     config = config_of(f->store, image);
     g_assert_cmpstr(json_string_value(json_object_get(config, "created")), ==, "1970-01-02T00:00:00Z");
-    g_assert_cmpuint(json_array_size(json_object_get(json_object_get(config, "rootfs"), "diff_ids")), ==, 3);
+    g_assert_cmpuint(json_array_size(json_object_get(json_object_get(config, "rootfs"), "diff_ids")), ==, 4);
 }
 
 static void test_cut_without_base(Fixture *f, gconstpointer data)
@@ -477,10 +477,24 @@ static void test_cut_without_base(Fixture *f, gconstpointer data)
 
     make_tree(f->store, fill_final, &final, &files);
     build_image(f->store, &(LayersSpec){.tree = final, .files = files}, &image);
-    g_assert_cmpuint(image->layers->len, ==, 2);
+    g_assert_cmpuint(image->layers->len, ==, 3); /* base, system, files */
     apply_image(f->store, image, &applied);
     remove_machine_parts(final);
     assert_same_tree(final, applied);
+}
+
+static json_t *parent_json(Store *store, const StoreImage *image, bool own)
+{
+    json_t *layers = json_array(), *config = config_of(store, image);
+    char oci[DIGEST_OCI_SIZE];
+
+    for (guint i = 0; i < image->layers->len; i++) {
+        const StoreLayerRef *ref = g_ptr_array_index(image->layers, i);
+
+        json_array_append_new(layers, json_pack("{ss}", "blob", digest_to_oci(&ref->blob, oci)));
+        json_object_set_new(json_array_get(layers, i), "recipe", json_string(digest_to_oci(&ref->recipe, oci)));
+    }
+    return json_pack("{so so ss sb}", "config", config, "layers", layers, "manifest", digest_to_oci(&image->manifest, oci), "own", own);
 }
 
 static void test_cut_on_parent(Fixture *f, gconstpointer data)
@@ -488,24 +502,13 @@ static void test_cut_on_parent(Fixture *f, gconstpointer data)
     g_autoptr(Tree) base = NULL, final = NULL, applied = NULL;
     g_autoptr(StoreMap) base_files = NULL, files = NULL;
     g_autoptr(StoreImage) first = NULL, second = NULL;
-    g_autoptr(json_t) parent = json_object(), args = NULL, config = NULL;
-    char oci[DIGEST_OCI_SIZE];
-    json_t *layers = json_array();
+    g_autoptr(json_t) parent = NULL, args = NULL, config = NULL;
 
     make_tree(f->store, fill_base, &base, &base_files);
     remove_machine_parts(base);
     args = json_pack("{s[s]s{ss}s[s]}", "entrypoint", "/bin/one", "env", "A", "1", "cmd", "x");
     build_image(f->store, &(LayersSpec){.tree = base, .files = base_files, .args = args}, &first);
-    for (guint i = 0; i < first->layers->len; i++) {
-        const StoreLayerRef *ref = g_ptr_array_index(first->layers, i);
-
-        json_array_append_new(layers, json_pack("{ss}", "blob", digest_to_oci(&ref->blob, oci)));
-        json_object_set_new(json_array_get(layers, i), "recipe",
-                            json_string(digest_to_oci(&ref->recipe, oci)));
-    }
-    json_object_set_new(parent, "layers", layers);
-    json_object_set_new(parent, "config", config_of(f->store, first));
-    json_object_set_new(parent, "manifest", json_string(digest_to_oci(&first->manifest, oci)));
+    parent = parent_json(f->store, first, false);
     g_clear_pointer(&args, json_decref);
     args =
         json_pack("{s[s]s[ss]s[is]}", "entrypoint", "/bin/two", "env", "A=2", "B=3", "expose", 80, "53/udp");
@@ -533,6 +536,160 @@ static void test_cut_on_parent(Fixture *f, gconstpointer data)
                         "{\"Entrypoint\":[\"/bin/two\"],\"Env\":[\"PATH=/usr/local/sbin:/usr/local/bin:/usr/"
                         "sbin:/usr/bin:/sbin:/bin\","
                         "\"A=2\",\"B=3\"],\"ExposedPorts\":{\"53/udp\":{},\"80/tcp\":{}}}");
+    }
+}
+
+/* --- many packages, many nights ----------------------------------------------------- */
+
+#define PACKAGES 12u
+#define LARGE ((size_t)3 << 19) /* together large enough for layers by origin */
+
+static unsigned night;              /* what fill_many() makes */
+static size_t package_size = 10000; /* of each */
+
+/* Package N has usr/lib/pN; "p5" and "p6" were built from one source. Sparse contents: they compress, and the test stays short. */
+static void add_package(TreeBuilder *b, GString *status, unsigned number)
+{
+    static char content[LARGE];
+    g_autofree char *path = g_strdup_printf("usr/lib/p%u", number), *list = g_strdup_printf("var/lib/dpkg/info/p%u.list", number);
+    g_autofree char *lines = g_strdup_printf("/usr\n/usr/lib\n/usr/lib/p%u\n", number);
+    unsigned version = number == night % PACKAGES ? night : number < night % PACKAGES ? night - night % PACKAGES + number : 0;
+
+    g_snprintf(content, 64, "package %u, version %u", number, version);
+    add_file(b, path, content, package_size);
+    add_text(b, list, lines);
+    g_string_append_printf(status, "Package: p%u\nStatus: install ok installed\n%sVersion: %u\n\n", number,
+                           number == 6 ? "Source: p5 (1.0)\n" : "", version);
+}
+
+static void fill_many(TreeBuilder *b)
+{
+    static const char *const folders[] = {"", "etc", "usr", "var", "var/lib", "var/lib/dpkg", "var/lib/dpkg/info", "boot", "usr/lib/modules",
+                                          "usr/lib/modules/6.1", "usr/lib/modules/6.2", NULL};
+    g_autoptr(GString) status = g_string_new(NULL);
+    g_autofree char *number = g_strdup_printf("%u", night);
+    TreeEntry *lib = entry_new("usr/lib", 'd', 0755);
+
+    lib->mtime += night; /* as dpkg leaves it */
+    g_assert_true(tree_builder_add(b, lib, NULL));
+    for (size_t i = 0; folders[i]; i++)
+        add_folder(b, folders[i]);
+    for (unsigned i = 0; i < PACKAGES; i++)
+        add_package(b, status, i);
+    add_text(b, "var/lib/dpkg/status", status->str);
+    add_text(b, "etc/night", number);
+    add_text(b, "boot/vmlinuz-6.1", "kernel");
+    add_text(b, "usr/lib/modules/6.1/one.ko", "of the machine's kernel");
+    add_text(b, "usr/lib/modules/6.2/one.ko", "of no kernel here");
+}
+
+static void make_night(const Fixture *f, unsigned which, const json_t *parent, Tree *from, StoreImage **ret, Tree **ret_tree)
+{
+    g_autoptr(StoreMap) files = NULL;
+    LayersSpec spec = {.parent = parent, .base = parent ? from : NULL};
+
+    night = which;
+    make_tree(f->store, fill_many, ret_tree, &files);
+    spec.tree = *ret_tree;
+    spec.files = files;
+    build_image(f->store, &spec, ret);
+}
+
+static guint same_layers(const StoreImage *a, const StoreImage *b)
+{
+    guint same = 0;
+
+    for (guint i = 0; i < a->layers->len; i++)
+        for (guint k = 0; k < b->layers->len; k++)
+            same += digest_equal(&((const StoreLayerRef *)a->layers->pdata[i])->blob, &((const StoreLayerRef *)b->layers->pdata[k])->blob);
+    return same;
+}
+
+static void assert_gives(const Fixture *f, const StoreImage *image, Tree *tree)
+{
+    g_autoptr(Tree) applied = NULL, wanted = layers_container_tree(tree);
+
+    apply_image(f->store, image, &applied);
+    assert_same_tree(wanted, applied);
+}
+
+/* The same template on another day, one package newer: not on a parent, and yet most layers are the same. */
+static void test_origins(Fixture *f, gconstpointer data)
+{
+    g_autoptr(StoreImage) first = NULL, second = NULL;
+    g_autoptr(Tree) one = NULL, two = NULL;
+
+    package_size = LARGE;
+    make_night(f, 0, NULL, NULL, &first, &one);
+    make_night(f, 1, NULL, NULL, &second, &two);
+    package_size = 10000;
+    g_assert_cmpuint(first->layers->len, >, 5);
+    g_assert_cmpuint(first->layers->len, ==, second->layers->len);
+    g_assert_cmpuint(same_layers(first, second), ==, first->layers->len - 3); /* its own, system, files */
+    assert_gives(f, second, two);
+    g_assert_null(tree_find(two, "usr/lib/modules/6.3"));
+    {
+        g_autoptr(Tree) container = layers_container_tree(two);
+
+        g_assert_null(tree_find(container, "usr/lib/modules/6.1"));
+        g_assert_nonnull(tree_find(container, "usr/lib/modules/6.2/one.ko"));
+    }
+}
+
+/* Layers stay few, the lowest stay as they are, and the image is what it should be every night. */
+static void test_nights(Fixture *f, gconstpointer data)
+{
+    g_autoptr(StoreImage) first = NULL, image = NULL;
+    g_autoptr(Tree) tree = NULL;
+    guint most = 0;
+
+    make_night(f, 0, NULL, NULL, &first, &tree);
+    image = store_image_new("oci", "none");
+    for (unsigned i = 1; i <= 14; i++) {
+        g_autoptr(json_t) parent = parent_json(f->store, i == 1 ? first : image, true);
+        StoreImage *next = NULL;
+        Tree *after = NULL;
+
+        make_night(f, i, parent, tree, &next, &after);
+        g_assert_cmpuint(same_layers(first, next), ==, first->layers->len);
+        if (i <= 8)
+            g_assert_cmpuint(next->layers->len, ==, first->layers->len + i);
+        most = MAX(most, next->layers->len);
+        store_image_free(image);
+        tree_free(tree);
+        image = next;
+        tree = after;
+        if (i > 8)
+            assert_gives(f, image, tree);
+    }
+    g_assert_cmpuint(most, ==, first->layers->len + 8);
+    {
+        g_autoptr(json_t) config = config_of(f->store, image);
+
+        g_assert_cmpuint(json_array_size(json_object_get(json_object_get(config, "rootfs"), "diff_ids")), ==, image->layers->len);
+        g_assert_cmpuint(json_array_size(json_object_get(config, "history")), ==, image->layers->len);
+    }
+}
+
+/* What is not ours to merge stays, however many layers of ours it says to have. */
+static void test_foreign(Fixture *f, gconstpointer data)
+{
+    g_autoptr(StoreImage) image = NULL;
+    g_autoptr(Tree) tree = NULL;
+
+    make_night(f, 0, NULL, NULL, &image, &tree);
+    for (unsigned i = 1; i <= 10; i++) {
+        g_autoptr(json_t) parent = parent_json(f->store, image, false);
+        StoreImage *next = NULL;
+        Tree *after = NULL;
+
+        make_night(f, i, parent, tree, &next, &after);
+        g_assert_cmpuint(next->layers->len, ==, image->layers->len + 1);
+        g_assert_cmpuint(same_layers(image, next), ==, image->layers->len);
+        store_image_free(image);
+        tree_free(tree);
+        image = next;
+        tree = after;
     }
 }
 
@@ -576,9 +733,12 @@ int main(int argc, char **argv)
     CASE("/layer/empty-layer-is-two-zero-blocks", test_empty);
     CASE("/layer/whiteout-names-are-refused", test_names);
     CASE("/layer/damaged-recipe-is-refused", test_damage);
-    CASE("/layers/base-packages-files-give-the-tree", test_cut_with_base);
-    CASE("/layers/vendor-tree-is-cut-in-two", test_cut_without_base);
+    CASE("/layers/layers-by-rule-give-the-tree", test_cut_with_base);
+    CASE("/layers/vendor-tree-is-cut-without-a-base", test_cut_without_base);
     CASE("/layers/parent-keeps-its-layers", test_cut_on_parent);
+    CASE("/layers/a-new-version-changes-one-layer-by-rule", test_origins);
+    CASE("/layers/changes-of-many-nights-stay-few", test_nights);
+    CASE("/layers/a-foreign-parent-is-not-merged", test_foreign);
     g_test_add_func("/layers/output-arguments-are-checked", test_arguments);
     return g_test_run();
 }

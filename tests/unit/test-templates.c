@@ -217,6 +217,20 @@ static void test_precedence(void)
     g_assert_cmpuint(g_hash_table_size(template_files(t)), ==, 5);
 }
 
+/* Enough to load it again elsewhere, and no sensitive value. */
+static void test_given(void)
+{
+    static const char *const vars[] = {"word=said", "key=SECRET", NULL};
+    g_autoptr(Template) t = load("variable \"word\" {}\nvariable \"list\" { default = [1, \"b\"] }\nvariable \"key\" { sensitive = true }\n"
+                                 "variable \"own\" {\n  sensitive = true\n  default = \"x\"\n}\n" SOURCE BUILD,
+                                 &(TemplateOptions){.vars = vars});
+    g_autoptr(json_t) given = template_given(t);
+
+    g_assert_true(g_path_is_absolute(json_string_value(json_object_get(given, "template"))));
+    assert_json(json_object_get(given, "variables"), "{\"list\":[1,\"b\"],\"word\":\"said\"}");
+    assert_json(json_object_get(given, "sensitive"), "[\"key\"]");
+}
+
 static void test_types(void)
 {
     static const char *const vars[] = { "n=5", "s=5", "b=true", "o={a = 1}", "u=07", NULL };
@@ -390,6 +404,7 @@ int main(int argc, char **argv)
     g_test_add_func("/templates/dynamic-makes-sources", test_dynamic_sources);
     g_test_add_func("/templates/only-and-except-select", test_only_except);
     g_test_add_func("/templates/variables-have-a-precedence", test_precedence);
+    g_test_add_func("/templates/what-it-was-given-is-told-without-secrets", test_given);
     g_test_add_func("/templates/variables-have-types", test_types);
     g_test_add_func("/templates/unset-variables-may-be-unknown", test_unset_allowed);
     g_test_add_func("/templates/files-are-listed-with-digests", test_files);
