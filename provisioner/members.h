@@ -7,6 +7,7 @@
 
 #include "provisioner/provisioner.h"
 
+extern const ProvisionerOps provisioner_ansible;
 extern const ProvisionerOps provisioner_breakpoint;
 extern const ProvisionerOps provisioner_file;
 extern const ProvisionerOps provisioner_packages;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const ProvisionerOps *const table[] = {
-    &provisioner_breakpoint,  &provisioner_file,  &provisioner_packages, &provisioner_shell,
+    &provisioner_ansible,     &provisioner_breakpoint,  &provisioner_file,  &provisioner_packages, &provisioner_shell,
     &provisioner_shell_local, &provisioner_sleep, &provisioner_test,
 };
 

@@ -43,6 +43,8 @@ typedef struct ProvisionerOps {
      * knows of it. True when these arguments stop it; run() gets a guest only where somebody is there.
      */
     bool (*stops)(const json_t *args);
+    /* Whether what stands in @inputs makes the step ask more of the host than them; NULL: never. */
+    bool (*reaches_outside)(const json_t *args, const GPtrArray *inputs);
     bool volatile_with_network; /* result depends on the outside when it has network (shell, packages) */
 } ProvisionerOps;
 
