@@ -31,6 +31,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define REMOTE_FOLDER "/run/.kiln-ansible" /* on the step's tmpfs: what a module is given may hold secrets */
 #define VERSION_LEAST_MINOR 11 /* of ansible-core 2: older ones load plugins differently */
 
 /* clang-format off */
@@ -206,7 +207,7 @@ static void set_user_variables(Play *play)
 
         if (g_str_has_prefix(name, "ANSIBLE_SSH") || g_str_has_prefix(name, "ANSIBLE_HOST_KEY") || g_str_has_prefix(name, "ANSIBLE_SCP"))
             g_ptr_array_add(play->useless, g_strdup(name));
-        set(play, name, *var + strlen(name) + 1);
+        set(play, strcmp(name, "ANSIBLE_COLLECTIONS_PATHS") == 0 ? "ANSIBLE_COLLECTIONS_PATH" : name, strchr(*var, '=') + 1);
     }
 }
 
@@ -283,8 +284,8 @@ static bool make_environment(Play *play, GError **error)
     set(play, "ANSIBLE_TRANSPORT", "kiln");
     set(play, "ANSIBLE_BECOME_METHOD", "kiln");
     set(play, "ANSIBLE_PIPELINING", "1");
-    set(play, "ANSIBLE_REMOTE_TEMP", "/run/.kiln-ansible"); /* what a module is given may hold secrets */
-    set(play, "ANSIBLE_REMOTE_TMP", "/run/.kiln-ansible");
+    set(play, "ANSIBLE_REMOTE_TEMP", REMOTE_FOLDER);
+    set(play, "ANSIBLE_REMOTE_TMP", REMOTE_FOLDER);
     set(play, "ANSIBLE_RETRY_FILES_ENABLED", "0");
     set(play, "ANSIBLE_HOST_KEY_CHECKING", "0");
     set_plugins(play, "ANSIBLE_CONNECTION_PLUGINS", "connection");
@@ -292,9 +293,7 @@ static bool make_environment(Play *play, GError **error)
     set_plugins(play, "ANSIBLE_CALLBACK_PLUGINS", "callback");
     set_plugins(play, "ANSIBLE_ACTION_PLUGINS", "action");
     set_joined(play, "ANSIBLE_CALLBACKS_ENABLED", "kiln_events", ",");
-    set_joined(play, "ANSIBLE_CALLBACK_WHITELIST", "kiln_events", ",");
     set_search_path(play, "ANSIBLE_ROLES_PATH", "roles_path", "roles");
-    set_search_path(play, "ANSIBLE_COLLECTIONS_PATHS", "collections_path", "collections");
     set_search_path(play, "ANSIBLE_COLLECTIONS_PATH", "collections_path", "collections");
     return set_config(play, error) && set_interpreter(play, error);
 }
@@ -502,10 +501,18 @@ static void collect_useless(Play *play)
             g_ptr_array_add(play->useless, g_strdup(ssh_only[i]));
 }
 
+/* Every user that a task becomes makes folders of its own there. */
+static bool make_remote_folder(const Play *play, GError **error)
+{
+    const GuestFile meta = {.mode = 01777, .mtime = play->host->epoch};
+
+    return play->guest->ops->mkdir(play->guest, REMOTE_FOLDER, &meta, error);
+}
+
 /* What modules left in the guest is on the step's tmpfs; where a guest has none (tests) it goes here. */
 static bool tidy(const Play *play, GError **error)
 {
-    return play->guest->ops->remove(play->guest, "/run/.kiln-ansible", error) &&
+    return play->guest->ops->remove(play->guest, REMOTE_FOLDER, error) &&
            play->guest->ops->remove(play->guest, "/run/.kiln-ansible-input", error);
 }
 
@@ -517,7 +524,7 @@ static bool ansible_run(const json_t *args, const ProvisionerHost *host, Guest *
     collect_useless(&play);
     if (!argument_expand(raw, host, NULL, &play.playbook, error))
         return fail_prefix(error, "'playbook_file'");
-    return make_folder(&play, error) && check_version(&play, error) && make_environment(&play, error) &&
+    return make_folder(&play, error) && make_remote_folder(&play, error) && check_version(&play, error) && make_environment(&play, error) &&
            ansible_inventory_make(args, host, play.folder, &play.inventory, error) && galaxy(&play, error) && play_book(&play, error) &&
            tidy(&play, error);
 }
