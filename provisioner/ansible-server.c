@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/scope.h"
 #include "provisioner/guest-file.h"
 
@@ -192,8 +193,16 @@ static bool answer_exec(AnsibleServer *s, const Request *r, GError **error)
     g_autoptr(json_t) head = NULL;
     int code = 0;
 
-    if (!word(r, "command", &argv[4], error) || !put_input(s, r, error) || !s->guest->ops->exec(s->guest, &exec, &code, error))
+    gint64 asked = g_get_monotonic_time(), began, ended;
+
+    if (!word(r, "command", &argv[4], error) || !put_input(s, r, error))
         return false;
+    began = g_get_monotonic_time();
+    if (!s->guest->ops->exec(s->guest, &exec, &code, error))
+        return false;
+    ended = g_get_monotonic_time();
+    trace("provisioner.ansible", "put %u bytes in %.3f s, ran in %.3f s: %.80s", r->body->len, (double)(began - asked) / G_USEC_PER_SEC,
+          (double)(ended - began) / G_USEC_PER_SEC, argv[4]);
     if (output.too_much)
         return fail(error, "a module printed more than %u MiB", OUTPUT_MAX >> 20);
     head = json_pack("{s:i,s:I}", "code", code, "out", (json_int_t)out->len);

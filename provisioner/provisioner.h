@@ -52,6 +52,9 @@ typedef struct ProvisionerOps {
 const ProvisionerOps *provisioner_find(const char *type);
 const char *const *provisioner_types(void); /* NULL-terminated, for "did you mean" */
 
+/* Why a type of Packer's is none here; NULL: it is not known at all. */
+const char *provisioner_refusal(const char *type);
+
 /*
  * Appends ProvisionerInput* for every file that the template's `inputs` declare: names, or globs with * ? [] and ** for any number of folders, relative to the
  * template's folder. A folder stands for all that is in it; what matches nothing is an error, as a mistyped name would be.

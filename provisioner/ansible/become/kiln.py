@@ -52,7 +52,7 @@ class BecomeModule(BecomeBase):
         if not cmd:
             return cmd
         if user == "root":
-            return self._build_success_command(cmd, shell)
+            return cmd
         return "su -s /bin/sh %s -c %s" % (shlex.quote(user), self._build_success_command(cmd, shell, noexe=True))
 
     def expect_prompt(self):

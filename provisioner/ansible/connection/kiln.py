@@ -31,11 +31,15 @@ options:
 
 import json
 import os
+import shlex
 import socket
 import struct
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
+
+
+DRAIN = " && sleep 0"
 
 
 def _bytes(text):
@@ -44,6 +48,17 @@ def _bytes(text):
 
 def _text(data):
     return data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
+
+
+def _plain(command):
+    """Without the shell around it, since kiln's own is one, and without the moment that Ansible gives a terminal to drain."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    if len(words) == 3 and words[:2] == ["/bin/sh", "-c"]:
+        command = words[2]
+    return command[:-len(DRAIN)] if command.endswith(DRAIN) else command
 
 
 def _receive(link, size):
@@ -83,7 +98,7 @@ class Connection(ConnectionBase):
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
-        answer, data = self._ask({"op": "exec", "command": _text(cmd)}, _bytes(in_data or b""))
+        answer, data = self._ask({"op": "exec", "command": _plain(_text(cmd))}, _bytes(in_data or b""))
         return answer["code"], data[:answer["out"]], data[answer["out"]:]
 
     def put_file(self, in_path, out_path):
