@@ -35,8 +35,33 @@ typedef struct Gather {
     GPtrArray *inputs;
     GHashTable *seen;  /* real paths of files that are in */
     GPtrArray *queue;  /* names of what is still to be taken */
+    char *play;        /* the playbook's folder */
     uint64_t bytes;
 } Gather;
+
+/* @real as a name that is the same wherever template and play lie side by side: relative to the template's folder. */
+static char *name_from_template(const Gather *g, const char *real)
+{
+    g_autofree char *base = realpath(g->host->template_dir ? g->host->template_dir : ".", NULL);
+    g_auto(GStrv) from = g_strsplit(base ? base : "", "/", -1), to = g_strsplit(real, "/", -1);
+    g_autoptr(GString) name = g_string_new(NULL);
+    guint same = 0;
+
+    while (from[same] && to[same] && strcmp(from[same], to[same]) == 0)
+        same++;
+    if (same < 2) /* nothing but the root in common */
+        return g_strdup(real);
+    for (guint i = same; from[i]; i++)
+        g_string_append(name, "../");
+    for (guint i = same; to[i]; i++)
+        g_string_append_printf(name, "%s%s", i > same ? "/" : "", to[i]);
+    return name->len ? g_string_free(g_steal_pointer(&name), FALSE) : g_strdup(".");
+}
+
+static void enqueue(Gather *g, const char *real)
+{
+    g_ptr_array_add(g->queue, name_from_template(g, real));
+}
 
 /* --- folders --- */
 
@@ -106,7 +131,7 @@ static void follow(Folder *folder, const char *path)
     size_t n = strlen(folder->real);
 
     if (real && !(strncmp(real, folder->real, n) == 0 && (real[n] == '/' || real[n] == '\0')))
-        g_ptr_array_add(folder->gather->queue, g_steal_pointer(&real));
+        enqueue(folder->gather, real);
 }
 
 static bool take_entry(const char *path, const char *relative, const struct stat *st, void *arg, GError **error)
@@ -185,18 +210,19 @@ static bool ends_word(char c)
     return !c || g_ascii_isspace(c) || strchr("\"'`,;()[]{}<>|=#", c);
 }
 
-/* Where Ansible would look for "../x" that stands in @path: beside the text, and in the folders of a role or play around it. */
+/* Where Ansible would look for "../x" that stands in @path: beside the text, in the folders of a role or play around it, from the playbook. */
 static void queue_relative(Gather *g, const char *path, const char *word)
 {
     static const char *const places[] = {".", "files", "templates", "vars", "tasks", "../files", "../templates", "../vars", "../tasks", NULL};
     g_autofree char *folder = g_path_get_dirname(path);
 
-    for (size_t i = 0; places[i]; i++) {
-        g_autofree char *guess = g_build_filename(folder, places[i], word, NULL), *real = realpath(guess, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        g_autofree char *guess = places[i] ? g_build_filename(folder, places[i], word, NULL) : g_build_filename(g->play, word, NULL);
+        g_autofree char *real = realpath(guess, NULL);
 
         /* never a folder of the root: ".." of a text may be about the guest */
         if (real && strrchr(real, '/') != real && !g_hash_table_contains(g->seen, real))
-            g_ptr_array_add(g->queue, g_steal_pointer(&real));
+            enqueue(g, real);
     }
 }
 
@@ -462,13 +488,17 @@ static bool take_version(Gather *g, const json_t *args, GError **error)
 
 static bool take_playbook(Gather *g, const json_t *args, GError **error)
 {
-    g_autofree char *raw = argument_text(args, "playbook_file", ""), *name = NULL, *folder = NULL;
+    g_autofree char *raw = argument_text(args, "playbook_file", ""), *name = NULL, *folder = NULL, *path = NULL;
+    struct stat st;
 
     if (!argument_expand(raw, g->host, NULL, &name, error))
         return fail_prefix(error, "'playbook_file'");
     if (!take(g, name, error))
         return false;
+    if (!host_file_find(WHO, name, g->host, &path, &st, error))
+        return false;
     folder = g_path_get_dirname(name);
+    g->play = g_path_get_dirname(path);
     return take(g, folder, error);
 }
 
@@ -488,8 +518,10 @@ bool ansible_files_inputs(const json_t *args, const ProvisionerHost *host, GPtrA
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(GPtrArray) queue = g_ptr_array_new_with_free_func(g_free);
     Gather gather = {.host = host, .inputs = inputs, .seen = seen, .queue = queue};
+    bool ok = take_all(&gather, args, error);
 
-    return take_all(&gather, args, error);
+    g_free(gather.play);
+    return ok;
 }
 
 /* --- what lies beyond --- */

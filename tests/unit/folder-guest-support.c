@@ -129,7 +129,7 @@ static bool fg_mkdir(Guest *guest, const char *path, const GuestFile *meta, GErr
 
     if (!file_make_dirs(full, 0755, error))
         return false;
-    return chmod(full, meta->mode) == 0 && chown(full, meta->uid, meta->gid) == 0
+    return !meta || (chmod(full, meta->mode) == 0 && chown(full, meta->uid, meta->gid) == 0)
                ? true
                : fail_errno(error, "make '%s'", path);
 }

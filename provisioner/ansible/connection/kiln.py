@@ -105,14 +105,17 @@ class Connection(ConnectionBase):
         super().put_file(in_path, out_path)
         if not os.path.exists(in_path):
             raise AnsibleFileNotFound("file or module does not exist: %s" % _text(in_path))
-        self._ask({"op": "put", "from": os.path.abspath(_text(in_path)), "to": self._absolute(out_path)})
+        self._copy({"op": "put", "from": os.path.abspath(_text(in_path)), "to": self._absolute(out_path)})
 
     def fetch_file(self, in_path, out_path):
         super().fetch_file(in_path, out_path)
+        self._copy({"op": "get", "from": self._absolute(in_path), "to": os.path.abspath(_text(out_path))})
+
+    def _copy(self, request):
         try:
-            self._ask({"op": "get", "from": self._absolute(in_path), "to": os.path.abspath(_text(out_path))})
+            self._ask(request)
         except AnsibleConnectionFailure as problem:
-            raise AnsibleError("cannot fetch %s: %s" % (_text(in_path), problem))
+            raise AnsibleError(str(problem))  # a failed task, not a guest that is gone
 
     @staticmethod
     def _absolute(path):
