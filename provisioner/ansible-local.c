@@ -178,20 +178,29 @@ static bool run(const Staging *s, const char *command, const char *arguments, in
     return staging_run(s, tool, "Debian: ansible-core", line, play_env, ret_code, error);
 }
 
-static bool galaxy(const Staging *s, GError **error)
+static bool galaxy_install(const Staging *s, const char *what, const char *argument, const char *otherwise, GError **error)
 {
-    g_autofree char *command = argument_text(s->args, "galaxy_command", "ansible-galaxy");
-    g_autofree char *roles = argument_text(s->args, "galaxy_roles_path", "roles");
-    g_autofree char *arguments = g_strdup_printf("install -r galaxy-requirements.yml -p %s", roles);
+    g_autofree char *command = argument_text(s->args, "galaxy_command", "ansible-galaxy"), *into = argument_text(s->args, argument, otherwise);
+    g_autofree char *quoted = staging_quote(into), *arguments = g_strdup_printf("%s install -r galaxy-requirements.yml -p %s", what, quoted);
     int code = 0;
 
-    if (!argument_given(s->args, "galaxy_file"))
-        return true;
-    return run(s, command, arguments, &code, error) && (code == 0 || fail(error, "%s exited with %d in the guest%s", command, code,
-                                                                           s->host->network ? "" : "; the step has no network (network = true)"));
+    return run(s, command, arguments, &code, error) &&
+           (code == 0 || fail(error, "%s exited with %d in the guest%s", command, code,
+                              s->host->network ? "" : "; the step has no network (network = true)"));
 }
 
-static bool fail_play(const Staging *s, const char *playbook, int code, GError **error)
+/* Requirements of collections are asked for by their folder, as in Packer. */
+static bool galaxy(const Staging *s, GError **error)
+{
+    if (!argument_given(s->args, "galaxy_file"))
+        return true;
+    return galaxy_install(s, "role", "galaxy_roles_path", "roles", error) &&
+           (!argument_given(s->args, "galaxy_collections_path") ||
+            galaxy_install(s, "collection", "galaxy_collections_path", "collections", error));
+}
+
+/* What the events tell: services, or the task that failed. */
+static bool judge(const Staging *s, const char *playbook, int code, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(AnsibleEvents) events = NULL;
@@ -217,7 +226,7 @@ static bool play_one(const Staging *s, const char *playbook, GError **error)
         return false;
     g_autofree char *extra_text = g_strjoinv(" ", extra), *quoted = staging_quote(on_host ? bare : playbook);
     arguments = g_strdup_printf("%s --extra-vars %s %s -c local -i packer-inventory", quoted, quoted_vars, extra_text);
-    return run(s, command, arguments, &code, error) && fail_play(s, playbook, code, error);
+    return run(s, command, arguments, &code, error) && judge(s, playbook, code, error);
 }
 
 static bool play_all(const Staging *s, GError **error)
