@@ -4,21 +4,17 @@
  * step's key takes whole folders: the playbook's, roles, collections, inventory, and what texts in them name by a path with "..". Left
  * out of the playbook's folder is what cannot be a play's: version control, templates of kiln and Packer, disks, what bakes write.
  *
- * Content and mode count, times do not. Links are followed where they lead out of the folder. Ansible itself counts by the files that state
- * its version: to ask the program would cost most of a second at every plan.
+ * Content and mode count, times do not. Links are followed where they lead out of the folder.
  */
 #include "provisioner/ansible-files.h"
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/process.h"
-#include "base/scope.h"
+#include "provisioner/ansible-text.h"
+#include "provisioner/ansible-version.h"
 #include "provisioner/arguments.h"
 #include "provisioner/host-file.h"
 #include "provisioner/provisioner.h"
 
-#include <fcntl.h>
-#include <glob.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +23,6 @@
 #define WHO "ansible"
 #define FILES_MAX 50000u
 #define BYTES_MAX (4ull << 30)
-#define TEXT_MAX (4u << 20)
-#define RELEASE_MAX (64u << 10)
 
 typedef struct Gather {
     const ProvisionerHost *host;
@@ -186,25 +180,6 @@ static bool take_if_there(Gather *g, const char *name, GError **error)
 
 /* --- texts --- */
 
-static bool is_text(const ProvisionerInput *input)
-{
-    static const char *const suffixes[] = {".yml", ".yaml", ".j2", ".json", ".ini", ".cfg", NULL};
-
-    for (size_t i = 0; suffixes[i]; i++)
-        if (g_str_has_suffix(input->path, suffixes[i]))
-            return S_ISREG(input->mode);
-    return S_ISREG(input->mode) && (strstr(input->path, "group_vars/") || strstr(input->path, "host_vars/") || strstr(input->path, "inventory"));
-}
-
-static char *load_text(const ProvisionerInput *input)
-{
-    g_autoptr(GBytes) bytes = NULL;
-
-    if (!is_text(input) || !file_load(AT_FDCWD, input->path, TEXT_MAX, &bytes, NULL))
-        return NULL;
-    return g_strndup(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
-}
-
 static bool ends_word(char c)
 {
     return !c || g_ascii_isspace(c) || strchr("\"'`,;()[]{}<>|=#", c);
@@ -228,7 +203,7 @@ static void queue_relative(Gather *g, const char *path, const char *word)
 
 static void queue_named(Gather *g, const ProvisionerInput *input)
 {
-    g_autofree char *text = strstr(input->path, "..") || !is_text(input) ? NULL : load_text(input);
+    g_autofree char *text = strstr(input->path, "..") ? NULL : ansible_text_load(input);
 
     for (const char *at = text; at && (at = strstr(at, "../")); at += 3) {
         const char *start = at, *end = at;
@@ -388,104 +363,6 @@ static bool take_galaxy(Gather *g, const json_t *args, GError **error)
     return true;
 }
 
-/* --- Ansible itself --- */
-
-/* The interpreter that a script's first line names. */
-static char *interpreter_of(const char *path)
-{
-    char line[PATH_MAX] = "";
-    auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
-
-    if (n < 3 || strncmp(line, "#!", 2) != 0)
-        return NULL;
-    line[strcspn(line, "\n")] = '\0';
-    return g_strndup(line + 2, strcspn(line + 2, " \t"));
-}
-
-static char *first_match(const char *const *patterns, const char *file)
-{
-    for (; *patterns; patterns++) {
-        g_autofree char *pattern = g_build_filename(*patterns, file, NULL);
-        glob_t found = {0};
-        char *path = glob(pattern, 0, NULL, &found) == 0 ? g_strdup(found.gl_pathv[found.gl_pathc - 1]) : NULL;
-
-        globfree(&found);
-        if (path)
-            return path;
-    }
-    return NULL;
-}
-
-/* @file in the folder of Python packages that @program runs with. */
-static char *find_package_file(const char *program, const char *file)
-{
-    g_autofree char *real = realpath(program, NULL), *python = interpreter_of(real ? real : program);
-    g_autofree char *bin = g_path_get_dirname(python ? python : "/usr/bin/python3"), *prefix = g_path_get_dirname(bin);
-    g_autofree char *site = g_strconcat(prefix, "/lib/python3*/site-packages", NULL), *dist = g_strconcat(prefix, "/lib/python3*/dist-packages", NULL);
-    const char *const patterns[] = {site, "/usr/local/lib/python3*/dist-packages", dist, "/usr/lib/python3/dist-packages", NULL};
-
-    return first_match(patterns, file);
-}
-
-static bool find_command(const char *command, char **ret, GError **error)
-{
-    *ret = g_find_program_in_path(command);
-    return *ret || fail_code(error, KILN_ERROR_NOT_FOUND, "ansible provisioner: '%s' is not installed on this machine (Debian: apt install "
-                                                          "ansible-core)", command);
-}
-
-bool ansible_files_version(const char *command, char **ret, GError **error)
-{
-    g_autofree char *program = NULL, *release = NULL, *text = NULL;
-    char *quote;
-
-    if (!find_command(command, &program, error))
-        return false;
-    release = find_package_file(program, "ansible/release.py");
-    *ret = g_strdup("");
-    if (!release || !g_file_get_contents(release, &text, NULL, NULL) || strlen(text) > RELEASE_MAX)
-        return true;
-    quote = strstr(text, "__version__ = '");
-    if (quote) {
-        g_free(*ret);
-        *ret = g_strndup(quote + 15, strcspn(quote + 15, "'"));
-    }
-    return true;
-}
-
-/* A wrapper, a zipapp: only it knows. */
-static bool take_stated_version(Gather *g, const char *program, GError **error)
-{
-    const char *const argv[] = {program, "--version", NULL};
-    g_autofree char *text = NULL;
-    ProvisionerInput *input;
-
-    if (!process_capture(argv, RELEASE_MAX, &text, error))
-        return fail_prefix(error, "ask Ansible for its version");
-    input = g_new0(ProvisionerInput, 1);
-    *input = (ProvisionerInput){.name = g_strdup("ansible --version"), .path = g_strdup(program), .mode = S_IFREG | 0755};
-    digest_of_string(text, &input->digest);
-    g_ptr_array_add(g->inputs, input);
-    return true;
-}
-
-static bool take_version(Gather *g, const json_t *args, GError **error)
-{
-    g_autofree char *command = argument_text(args, "command", "ansible-playbook"), *program = NULL, *core = NULL, *community = NULL;
-    struct stat st;
-
-    if (!find_command(command, &program, error))
-        return false;
-    core = find_package_file(program, "ansible/release.py");
-    community = find_package_file(program, "ansible_collections/ansible_release.py");
-    if (!core)
-        return take_stated_version(g, program, error);
-    if (stat(core, &st) < 0 || !host_file_add_entry("ansible/release.py", core, &st, g->inputs, error))
-        return false;
-    return !community || stat(community, &st) < 0 || host_file_add_entry("ansible_collections/ansible_release.py", community, &st, g->inputs, error);
-}
-
 static bool take_playbook(Gather *g, const json_t *args, GError **error)
 {
     g_autofree char *raw = argument_text(args, "playbook_file", ""), *name = NULL, *folder = NULL, *path = NULL;
@@ -510,7 +387,7 @@ static bool take_all(Gather *g, const json_t *args, GError **error)
     return take_playbook(g, args, error) && take_argument(g, args, "inventory_file", error) &&
            take_argument(g, args, "inventory_directory", error) && take_galaxy(g, args, error) && take_paths(g, roles, NULL, error) &&
            take_paths(g, collections, NULL, error) && take_extra_arguments(g, args, error) && take_environment(g, args, error) &&
-           take_config(g, args, error) && take_queue(g, error) && take_version(g, args, error);
+           take_config(g, args, error) && take_queue(g, error) && ansible_version_inputs(args, g->inputs, error);
 }
 
 bool ansible_files_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
@@ -522,82 +399,4 @@ bool ansible_files_inputs(const json_t *args, const ProvisionerHost *host, GPtrA
 
     g_free(gather.play);
     return ok;
-}
-
-/* --- what lies beyond --- */
-
-/* Lookups that only turn values over, or read files that the key has. */
-static bool is_inward(const char *text)
-{
-    static const char *const pure[] = {"vars", "varnames", "items", "list", "dict", "sequence", "nested", "together", "subelements",
-                                       "indexed_items", "flattened", "cartesian", "first_found", "template", "file", "fileglob", NULL};
-    g_autofree char *name = NULL;
-
-    text += strspn(text, " \t\"'");
-    if (g_str_has_prefix(text, "ansible.builtin."))
-        text += strlen("ansible.builtin.");
-    name = g_strndup(text, strcspn(text, "\"' ,)"));
-    return g_strv_contains(pure, name) && !g_str_has_prefix(text + strcspn(text, ",)"), ", '/") &&
-           !g_str_has_prefix(text + strcspn(text, ",)"), ", \"/") && !g_str_has_prefix(text + strcspn(text, ",)"), ", '~");
-}
-
-static bool has_lookup(const char *text, const char *call)
-{
-    for (const char *at = text; (at = strstr(at, call)); at += strlen(call))
-        if ((at == text || !(g_ascii_isalnum(at[-1]) || at[-1] == '_')) && !is_inward(at + strlen(call)))
-            return true;
-    return false;
-}
-
-/* "key: value" where the value names the host that kiln itself runs on. */
-static bool has_key(const char *text, const char *key, const char *const *values)
-{
-    for (const char *at = text; (at = strstr(at, key)); at += strlen(key)) {
-        const char *value = at + strlen(key);
-
-        if (at > text && (g_ascii_isalnum(at[-1]) || at[-1] == '_'))
-            continue;
-        value += strspn(value, " \t\"'");
-        for (size_t i = 0; values[i]; i++)
-            if (g_str_has_prefix(value, values[i]))
-                return true;
-    }
-    return false;
-}
-
-static bool text_reaches_outside(const char *text)
-{
-    static const char *const any[] = {"", NULL}, *const local[] = {"local", NULL}, *const self[] = {"localhost", "127.0.0.1", NULL};
-    static const char *const loops[] = {"with_url:", "with_pipe:", "with_env:", "with_lines:", "with_inventory_hostnames:", "with_password:", NULL};
-
-    for (size_t i = 0; loops[i]; i++)
-        if (strstr(text, loops[i]))
-            return true;
-    return has_lookup(text, "lookup(") || has_lookup(text, "query(") || has_lookup(text, "q(") || has_key(text, "delegate_to:", any) ||
-           has_key(text, "local_action:", any) || has_key(text, "connection:", local) || has_key(text, "hosts:", self);
-}
-
-/* Collections come with tests and examples that no play runs. */
-static bool is_about(const char *path)
-{
-    return strstr(path, "/tests/") || strstr(path, "/docs/") || strstr(path, "/molecule/") || strstr(path, "/examples/") || strstr(path, "/.");
-}
-
-static bool galaxy_uses_servers(const json_t *args, const char *text)
-{
-    return argument_given(args, "galaxy_file") && (strstr(text, "://") || strstr(text, "git@")) && !strstr(text, "file://");
-}
-
-bool ansible_files_reach_outside(const json_t *args, const GPtrArray *inputs)
-{
-    g_autofree char *galaxy = argument_text(args, "galaxy_file", NULL);
-
-    for (guint i = 0; i < inputs->len; i++) {
-        const ProvisionerInput *input = inputs->pdata[i];
-        g_autofree char *text = is_about(input->name) ? NULL : load_text(input);
-
-        if (text && (text_reaches_outside(text) || (g_strcmp0(galaxy, input->name) == 0 && galaxy_uses_servers(args, text))))
-            return true;
-    }
-    return false;
 }

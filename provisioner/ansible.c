@@ -19,6 +19,8 @@
 #include "provisioner/ansible-files.h"
 #include "provisioner/ansible-inventory.h"
 #include "provisioner/ansible-server.h"
+#include "provisioner/ansible-text.h"
+#include "provisioner/ansible-version.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
 #include "provisioner/host-file.h"
@@ -349,7 +351,7 @@ static bool check_version(const Play *play, GError **error)
     g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *version = NULL, *line = NULL;
     unsigned major = 0, minor = 0;
 
-    if (!ansible_files_version(command, &version, error))
+    if (!ansible_version_read(command, &version, error))
         return false;
     if (!*version || argument_bool(play->args, "skip_version_check", false))
         return true;
@@ -535,7 +537,7 @@ const ProvisionerOps provisioner_ansible = {
     .needs_guest = true,
     .check = ansible_check,
     .inputs = ansible_files_inputs,
-    .reaches_outside = ansible_files_reach_outside,
+    .reaches_outside = ansible_text_reaches_outside,
     .run = ansible_run,
     .volatile_with_network = true,
 };

@@ -340,6 +340,18 @@ static void test_a_failed_task_is_told(Bench *b, gconstpointer arg)
     fails(b, "ansible", "{\"playbook_file\": \"site.yml\"}", "playbook \"site.yml\": task \"break it\" failed: non-zero return code: why");
 }
 
+static void test_a_play_has_the_steps_limit(Bench *b, gconstpointer arg)
+{
+    gint64 start = g_get_monotonic_time();
+
+    if (skip_without_ansible())
+        return;
+    host_write(b, "site.yml", "- hosts: all\n  gather_facts: false\n  tasks:\n    - pause: {seconds: 60}\n");
+    b->host.deadline = start + G_USEC_PER_SEC / 2;
+    fails(b, "ansible", "{\"playbook_file\": \"site.yml\"}", "playbook \"site.yml\" passed the step's time limit and was stopped");
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 5 * G_USEC_PER_SEC);
+}
+
 /* --- tools of the guest --- */
 
 static const char *last_command(Bench *b)
@@ -445,6 +457,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ansible/what-cannot-be-has-a-reason", test_what_cannot_be_has_a_reason);
     ADD("/ansible/a-play-reaches-the-guest", test_a_play_reaches_the_guest);
     ADD("/ansible/a-failed-task-is-told", test_a_failed_task_is_told);
+    ADD("/ansible/a-play-has-the-steps-limit", test_a_play_has_the_steps_limit);
     ADD("/puppet/called-as-packer-does", test_puppet_is_called_as_packer_does);
     ADD("/puppet/services-are-told", test_puppets_services_are_told);
     ADD("/ansible-local/lays-everything", test_ansible_local_lays_everything);
