@@ -125,7 +125,8 @@ bool services_tell(GHashTable *names, const ProvisionerHost *host, Guest *guest,
     return true;
 }
 
-bool ansible_events_tell(const AnsibleEvents *events, const ProvisionerHost *host, Guest *guest, GError **error)
+bool ansible_events_tell(const AnsibleEvents *events, const ProvisionerHost *host, Guest *guest,
+                         GError **error)
 {
     return services_tell(events->services, host, guest, error);
 }
@@ -134,9 +135,11 @@ bool ansible_events_fail(const AnsibleEvents *events, const char *playbook, int 
 {
     g_autoptr(GList) all = sorted(events->services);
     g_autofree char *names = join(all);
-    g_autofree char *services = all ? g_strdup_printf(" (no service runs in a bake: %s will, at boot)", names) : g_strdup("");
+    g_autofree char *services =
+        all ? g_strdup_printf(" (no service runs in a bake: %s will, at boot)", names) : g_strdup("");
 
     if (events->task)
-        return fail(error, "playbook \"%s\": task \"%s\" failed: %s%s", playbook, events->task, events->message, services);
+        return fail(error, "playbook \"%s\": task \"%s\" failed: %s%s", playbook, events->task,
+                    events->message, services);
     return fail(error, "playbook \"%s\" failed: ansible-playbook exited with %d%s", playbook, code, services);
 }

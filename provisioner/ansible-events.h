@@ -17,7 +17,8 @@ void ansible_events_free(AnsibleEvents *events); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AnsibleEvents, ansible_events_free)
 
 /* One line for the services that a play started, and one for those among them that no boot will. */
-bool ansible_events_tell(const AnsibleEvents *events, const ProvisionerHost *host, Guest *guest, GError **error);
+bool ansible_events_tell(const AnsibleEvents *events, const ProvisionerHost *host, Guest *guest,
+                         GError **error);
 
 /* Sets the error of a playbook that failed. Returns false. */
 bool ansible_events_fail(const AnsibleEvents *events, const char *playbook, int code, GError **error);

@@ -27,9 +27,9 @@
 typedef struct Gather {
     const ProvisionerHost *host;
     GPtrArray *inputs;
-    GHashTable *seen;  /* real paths of files that are in */
-    GPtrArray *queue;  /* names of what is still to be taken */
-    char *play;        /* the playbook's folder */
+    GHashTable *seen; /* real paths of files that are in */
+    GPtrArray *queue; /* names of what is still to be taken */
+    char *play;       /* the playbook's folder */
     uint64_t bytes;
 } Gather;
 
@@ -61,24 +61,28 @@ static void enqueue(Gather *g, const char *real)
 
 static bool is_ours(const char *name, bool at_top)
 {
-    static const char *const anywhere[] = {".git", ".svn", ".hg", ".vagrant", ".venv", "__pycache__", ".tox", NULL};
+    static const char *const anywhere[] = {".git",  ".svn",        ".hg",  ".vagrant",
+                                           ".venv", "__pycache__", ".tox", NULL};
     static const char *const suffixes[] = {".pyc", ".retry", ".swp", NULL};
     static const char *const top_names[] = {"packer_cache", "packer-manifest.json", ".kiln", NULL};
-    static const char *const top_suffixes[] = {".pkr.hcl", ".pkr.json", ".pkrvars.hcl", ".pkrvars.json", ".group.hcl", ".qcow2", ".raw",
-                                               ".img", ".iso", ".vmdk", ".box", ".log", NULL};
+    static const char *const top_suffixes[] = {
+        ".pkr.hcl", ".pkr.json", ".pkrvars.hcl", ".pkrvars.json", ".group.hcl", ".qcow2", ".raw",
+        ".img",     ".iso",      ".vmdk",        ".box",          ".log",       NULL};
     bool out = g_strv_contains(anywhere, name) || (at_top && g_strv_contains(top_names, name));
 
     for (size_t i = 0; suffixes[i]; i++)
         out |= g_str_has_suffix(name, suffixes[i]);
     for (size_t i = 0; at_top && top_suffixes[i]; i++)
         out |= g_str_has_suffix(name, top_suffixes[i]);
-    return out || (at_top && (g_str_has_prefix(name, "output-") || g_str_has_prefix(name, "packer-provisioner-ansible")));
+    return out || (at_top && (g_str_has_prefix(name, "output-") ||
+                              g_str_has_prefix(name, "packer-provisioner-ansible")));
 }
 
 /* A folder with a store in it changes with every bake. */
 static bool is_store(const char *folder, const char *top)
 {
-    g_autofree char *state = g_build_filename(folder, top, "state.db", NULL), *segments = g_build_filename(folder, top, "segments", NULL);
+    g_autofree char *state = g_build_filename(folder, top, "state.db", NULL),
+                    *segments = g_build_filename(folder, top, "segments", NULL);
 
     return access(state, F_OK) == 0 && access(segments, F_OK) == 0;
 }
@@ -113,8 +117,11 @@ static bool add_one(Gather *g, const char *name, const char *path, const struct 
         return true;
     g->bytes += S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
     if (g_hash_table_size(g->seen) > FILES_MAX || g->bytes > BYTES_MAX)
-        return fail(error, "ansible provisioner: '%s' and the folders beside it hold more than %u files or %u GiB; keep the playbook in a "
-                           "folder of its own", name, FILES_MAX, (unsigned)(BYTES_MAX >> 30));
+        return fail(error,
+                    "ansible provisioner: '%s' and the folders beside it hold more than %u files or %u GiB; "
+                    "keep the playbook in a "
+                    "folder of its own",
+                    name, FILES_MAX, (unsigned)(BYTES_MAX >> 30));
     return host_file_add_entry(name, path, st, g->inputs, error);
 }
 
@@ -128,7 +135,8 @@ static void follow(Folder *folder, const char *path)
         enqueue(folder->gather, real);
 }
 
-static bool take_entry(const char *path, const char *relative, const struct stat *st, void *arg, GError **error)
+static bool take_entry(const char *path, const char *relative, const struct stat *st, void *arg,
+                       GError **error)
 {
     Folder *folder = arg;
     g_autofree char *name = g_build_filename(folder->name, relative, NULL);
@@ -144,7 +152,8 @@ static bool take_folder(Gather *g, const char *name, const char *path, GError **
 {
     g_autofree char *real = realpath(path, NULL);
     g_autoptr(GHashTable) stores = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    Folder folder = {.gather = g, .name = name, .path = path, .real = real ? real : (char *)path, .stores = stores};
+    Folder folder = {
+        .gather = g, .name = name, .path = path, .real = real ? real : (char *)path, .stores = stores};
 
     return host_file_walk(WHO, path, take_entry, &folder, error);
 }
@@ -188,11 +197,13 @@ static bool ends_word(char c)
 /* Where Ansible would look for "../x" that stands in @path: beside the text, in the folders of a role or play around it, from the playbook. */
 static void queue_relative(Gather *g, const char *path, const char *word)
 {
-    static const char *const places[] = {".", "files", "templates", "vars", "tasks", "../files", "../templates", "../vars", "../tasks", NULL};
+    static const char *const places[] = {".",        "files",        "templates", "vars",     "tasks",
+                                         "../files", "../templates", "../vars",   "../tasks", NULL};
     g_autofree char *folder = g_path_get_dirname(path);
 
     for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
-        g_autofree char *guess = places[i] ? g_build_filename(folder, places[i], word, NULL) : g_build_filename(g->play, word, NULL);
+        g_autofree char *guess = places[i] ? g_build_filename(folder, places[i], word, NULL)
+                                           : g_build_filename(g->play, word, NULL);
         g_autofree char *real = realpath(guess, NULL);
 
         /* never a folder of the root: ".." of a text may be about the guest */
@@ -244,7 +255,8 @@ static bool take_paths(Gather *g, const char *list, const char *base, GError **e
     g_auto(GStrv) paths = g_strsplit(list, ":", -1);
 
     for (char **path = paths; *path; path++) {
-        g_autofree char *full = base && !g_path_is_absolute(*path) ? g_build_filename(base, *path, NULL) : g_strdup(*path);
+        g_autofree char *full =
+            base && !g_path_is_absolute(*path) ? g_build_filename(base, *path, NULL) : g_strdup(*path);
 
         if (!take_if_there(g, g_strstrip(full), error))
             return false;
@@ -260,12 +272,15 @@ static bool take_extra_arguments(Gather *g, const json_t *args, GError **error)
     for (guint i = 0; words[i]; i++) {
         const char *at = strchr(words[i], '@'), *equals = strchr(words[i], '=');
         bool vault = strstr(words[i], "vault") || (i > 0 && strstr(words[i - 1], "vault"));
-        bool after_list = i > 0 && (strcmp(words[i - 1], "-i") == 0 || strcmp(words[i - 1], "--inventory") == 0 || strcmp(words[i - 1], "-M") == 0);
+        bool after_list =
+            i > 0 && (strcmp(words[i - 1], "-i") == 0 || strcmp(words[i - 1], "--inventory") == 0 ||
+                      strcmp(words[i - 1], "-M") == 0);
         const char *file = vault ? NULL
-                           : at && (at == words[i] || at[-1] == '=' || g_str_has_prefix(words[i], "-e@")) ? at + 1
-                           : after_list                                                                   ? words[i]
-                           : g_str_has_prefix(words[i], "--inventory=")                                   ? equals + 1
-                                                                                                          : NULL;
+                           : at && (at == words[i] || at[-1] == '=' || g_str_has_prefix(words[i], "-e@"))
+                               ? at + 1
+                           : after_list                                 ? words[i]
+                           : g_str_has_prefix(words[i], "--inventory=") ? equals + 1
+                                                                        : NULL;
 
         if (file && !(after_list && strchr(file, ',')) && !take(g, file, error))
             return false;
@@ -278,8 +293,10 @@ static bool take_environment(Gather *g, const json_t *args, GError **error)
     g_auto(GStrv) vars = argument_texts(args, "ansible_env_vars");
 
     for (char **var = vars; *var; var++)
-        if ((g_str_has_prefix(*var, "ANSIBLE_ROLES_PATH=") || g_str_has_prefix(*var, "ANSIBLE_COLLECTIONS_PATH") ||
-             g_str_has_prefix(*var, "ANSIBLE_LIBRARY=") || g_str_has_prefix(*var, "ANSIBLE_FILTER_PLUGINS=") ||
+        if ((g_str_has_prefix(*var, "ANSIBLE_ROLES_PATH=") ||
+             g_str_has_prefix(*var, "ANSIBLE_COLLECTIONS_PATH") ||
+             g_str_has_prefix(*var, "ANSIBLE_LIBRARY=") ||
+             g_str_has_prefix(*var, "ANSIBLE_FILTER_PLUGINS=") ||
              g_str_has_prefix(*var, "ANSIBLE_INVENTORY=")) &&
             !take_paths(g, strchr(*var, '=') + 1, NULL, error))
             return false;
@@ -296,14 +313,17 @@ char *ansible_files_config(const json_t *args, const ProvisionerHost *host)
         if (g_str_has_prefix(*var, "ANSIBLE_CONFIG="))
             given = strchr(*var, '=') + 1;
     if (given)
-        return g_path_is_absolute(given) ? g_strdup(given) : g_build_filename(host->cwd ? host->cwd : ".", given, NULL);
+        return g_path_is_absolute(given) ? g_strdup(given)
+                                         : g_build_filename(host->cwd ? host->cwd : ".", given, NULL);
     return access(here, R_OK) == 0 ? g_steal_pointer(&here) : NULL;
 }
 
 /* The search paths in ansible.cfg lead from its own folder. */
 static bool take_config(Gather *g, const json_t *args, GError **error)
 {
-    static const char *const keys[] = {"roles_path", "collections_path", "collections_paths", "library", "inventory", "filter_plugins", NULL};
+    static const char *const keys[] = {"roles_path", "collections_path", "collections_paths",
+                                       "library",    "inventory",        "filter_plugins",
+                                       NULL};
     g_autofree char *path = ansible_files_config(args, g->host), *folder = NULL, *text = NULL;
 
     if (!path || !take_if_there(g, path, error))
@@ -337,7 +357,8 @@ static bool take_argument(Gather *g, const json_t *args, const char *name, GErro
 /* Archives and folders that the file names on this disk. */
 static bool take_galaxy(Gather *g, const json_t *args, GError **error)
 {
-    g_autofree char *name = argument_text(args, "galaxy_file", NULL), *path = NULL, *text = NULL, *folder = NULL;
+    g_autofree char *name = argument_text(args, "galaxy_file", NULL), *path = NULL, *text = NULL,
+                    *folder = NULL;
     struct stat st;
 
     if (!name)
@@ -349,7 +370,8 @@ static bool take_galaxy(Gather *g, const json_t *args, GError **error)
     g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
     for (char **line = lines; *line; line++) {
         const char *colon = strstr(*line, ": ");
-        g_autofree char *value = colon ? g_strdup(colon + 2) : g_strdup(strstr(*line, "- ") ? strstr(*line, "- ") + 2 : "");
+        g_autofree char *value =
+            colon ? g_strdup(colon + 2) : g_strdup(strstr(*line, "- ") ? strstr(*line, "- ") + 2 : "");
         g_autofree char *beside = NULL;
 
         g_strdelimit(g_strstrip(value), "\"'", ' ');
@@ -365,7 +387,8 @@ static bool take_galaxy(Gather *g, const json_t *args, GError **error)
 
 static bool take_playbook(Gather *g, const json_t *args, GError **error)
 {
-    g_autofree char *raw = argument_text(args, "playbook_file", ""), *name = NULL, *folder = NULL, *path = NULL;
+    g_autofree char *raw = argument_text(args, "playbook_file", ""), *name = NULL, *folder = NULL,
+                    *path = NULL;
     struct stat st;
 
     if (!argument_expand(raw, g->host, NULL, &name, error))
@@ -382,12 +405,15 @@ static bool take_playbook(Gather *g, const json_t *args, GError **error)
 /* The folder's group_vars and host_vars; the inventory that kiln makes stands beside them. */
 static bool take_all(Gather *g, const json_t *args, GError **error)
 {
-    g_autofree char *roles = argument_text(args, "roles_path", ""), *collections = argument_text(args, "collections_path", "");
+    g_autofree char *roles = argument_text(args, "roles_path", ""),
+                    *collections = argument_text(args, "collections_path", "");
 
     return take_playbook(g, args, error) && take_argument(g, args, "inventory_file", error) &&
-           take_argument(g, args, "inventory_directory", error) && take_galaxy(g, args, error) && take_paths(g, roles, NULL, error) &&
-           take_paths(g, collections, NULL, error) && take_extra_arguments(g, args, error) && take_environment(g, args, error) &&
-           take_config(g, args, error) && take_queue(g, error) && ansible_version_inputs(args, g->inputs, error);
+           take_argument(g, args, "inventory_directory", error) && take_galaxy(g, args, error) &&
+           take_paths(g, roles, NULL, error) && take_paths(g, collections, NULL, error) &&
+           take_extra_arguments(g, args, error) && take_environment(g, args, error) &&
+           take_config(g, args, error) && take_queue(g, error) &&
+           ansible_version_inputs(args, g->inputs, error);
 }
 
 bool ansible_files_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)

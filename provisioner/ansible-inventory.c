@@ -14,13 +14,16 @@
 #include <unistd.h>
 
 /* Packer's own default names no connection; a guest has no address. */
-#define LINE_TEMPLATE "{{ .HostAlias }} ansible_host={{ .Host }} ansible_user={{ .User }} ansible_port={{ .Port }}"
+#define LINE_TEMPLATE                                                                                        \
+    "{{ .HostAlias }} ansible_host={{ .Host }} ansible_user={{ .User }} ansible_port={{ .Port }}"
 
 static bool host_line(const json_t *args, const ProvisionerHost *host, char **ret, GError **error)
 {
-    g_autofree char *alias = argument_text(args, "host_alias", "default"), *user = argument_text(args, "user", "root");
+    g_autofree char *alias = argument_text(args, "host_alias", "default"),
+                    *user = argument_text(args, "user", "root");
     g_autofree char *line = argument_text(args, "inventory_file_template", LINE_TEMPLATE);
-    const char *const fields[] = {"HostAlias", alias, "Host", "127.0.0.1", "Port", "22", "User", user, "ID", "kiln", NULL};
+    const char *const fields[] = {"HostAlias", alias, "Host", "127.0.0.1", "Port", "22",
+                                  "User",      user,  "ID",   "kiln",      NULL};
 
     return argument_expand(line, host, fields, ret, error) || fail_prefix(error, "'inventory_file_template'");
 }
@@ -42,9 +45,11 @@ static bool make_text(const json_t *args, const ProvisionerHost *host, GString *
 
 static bool link_vars(const char *from, const char *folder, const char *name, GError **error)
 {
-    g_autofree char *target = g_build_filename(from, name, NULL), *link = g_build_filename(folder, "inventory", name, NULL);
+    g_autofree char *target = g_build_filename(from, name, NULL),
+                    *link = g_build_filename(folder, "inventory", name, NULL);
 
-    return !g_file_test(target, G_FILE_TEST_EXISTS) || symlink(target, link) == 0 || fail_errno(error, "make '%s'", link);
+    return !g_file_test(target, G_FILE_TEST_EXISTS) || symlink(target, link) == 0 ||
+           fail_errno(error, "make '%s'", link);
 }
 
 static bool link_folder(const char *name, const ProvisionerHost *host, const char *folder, GError **error)
@@ -61,15 +66,18 @@ static bool link_folder(const char *name, const ProvisionerHost *host, const cha
 /* keep_inventory_file: in the working folder, under the name that Packer's begin with. */
 static bool keep(const json_t *args, const ProvisionerHost *host, const GString *text, GError **error)
 {
-    g_autofree char *path = g_strdup_printf("%s/packer-provisioner-ansible-%s", host->cwd ? host->cwd : ".", host->build_name);
+    g_autofree char *path =
+        g_strdup_printf("%s/packer-provisioner-ansible-%s", host->cwd ? host->cwd : ".", host->build_name);
 
     return !argument_bool(args, "keep_inventory_file", false) ||
            file_replace(AT_FDCWD, path, text->str, text->len, 0600, FILE_SYNC_NO, error);
 }
 
-bool ansible_inventory_make(const json_t *args, const ProvisionerHost *host, const char *folder, char **ret_path, GError **error)
+bool ansible_inventory_make(const json_t *args, const ProvisionerHost *host, const char *folder,
+                            char **ret_path, GError **error)
 {
-    g_autofree char *given = argument_text(args, "inventory_file", NULL), *vars = argument_text(args, "inventory_directory", NULL);
+    g_autofree char *given = argument_text(args, "inventory_file", NULL),
+                    *vars = argument_text(args, "inventory_directory", NULL);
     g_autofree char *path = g_build_filename(folder, "inventory", "hosts", NULL), *found = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
     struct stat st;
@@ -80,7 +88,8 @@ bool ansible_inventory_make(const json_t *args, const ProvisionerHost *host, con
         *ret_path = g_canonicalize_filename(found, host->cwd);
         return true;
     }
-    if (!make_text(args, host, text, error) || !file_replace(AT_FDCWD, path, text->str, text->len, 0600, FILE_SYNC_NO, error) ||
+    if (!make_text(args, host, text, error) ||
+        !file_replace(AT_FDCWD, path, text->str, text->len, 0600, FILE_SYNC_NO, error) ||
         (vars && !link_folder(vars, host, folder, error)) || !keep(args, host, text, error))
         return false;
     *ret_path = g_steal_pointer(&path);

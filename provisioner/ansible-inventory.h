@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 /* What -i gets. What is made is made in @folder/inventory, beside links to the group_vars and host_vars of inventory_directory. */
-bool ansible_inventory_make(const json_t *args, const ProvisionerHost *host, const char *folder, char **ret_path, GError **error);
+bool ansible_inventory_make(const json_t *args, const ProvisionerHost *host, const char *folder,
+                            char **ret_path, GError **error);
 
 #endif

@@ -35,7 +35,8 @@ static const char *const playbooks[] = {"playbook_file", "playbook_files", NULL}
 
 static bool local_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    return arguments_check(args, argument_specs, ret_argument, error) && arguments_exactly_one(args, playbooks, ret_argument, error);
+    return arguments_check(args, argument_specs, ret_argument, error) &&
+           arguments_exactly_one(args, playbooks, ret_argument, error);
 }
 
 static const char *playbook_argument(const json_t *args)
@@ -55,7 +56,8 @@ static bool take_playbooks(const json_t *args, const ProvisionerHost *host, GPtr
         g_autoptr(GError) problem = NULL;
         g_autofree char *within = folder ? g_build_filename(folder, *name, NULL) : NULL;
 
-        if (host_file_add_inputs(WHO, *name, host, inputs, &problem) || (within && host_file_add_inputs(WHO, within, host, inputs, NULL)))
+        if (host_file_add_inputs(WHO, *name, host, inputs, &problem) ||
+            (within && host_file_add_inputs(WHO, within, host, inputs, NULL)))
             continue;
         g_propagate_error(error, g_steal_pointer(&problem));
         return false;
@@ -65,8 +67,9 @@ static bool take_playbooks(const json_t *args, const ProvisionerHost *host, GPtr
 
 static bool local_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
 {
-    static const char *const names[] = {"playbook_dir", "playbook_paths", "role_paths", "collection_paths", "group_vars", "host_vars",
-                                        "inventory_file", "galaxy_file", NULL};
+    static const char *const names[] = {"playbook_dir",     "playbook_paths", "role_paths",
+                                        "collection_paths", "group_vars",     "host_vars",
+                                        "inventory_file",   "galaxy_file",    NULL};
 
     return take_playbooks(args, host, inputs, error) && staging_inputs(WHO, args, names, host, inputs, error);
 }
@@ -80,7 +83,8 @@ static bool put_named(const Staging *s, const char *argument, const char *into, 
     if (!staging_names(s->args, argument, s->host, &paths, error))
         return false;
     for (char **path = paths; *path; path++) {
-        g_autofree char *bare = g_path_get_basename(*path), *name = into ? g_build_filename(into, bare, NULL) : g_strdup(bare);
+        g_autofree char *bare = g_path_get_basename(*path),
+                        *name = into ? g_build_filename(into, bare, NULL) : g_strdup(bare);
 
         if (!staging_put(s, *path, name, error))
             return false;
@@ -92,8 +96,9 @@ static bool put_as(const Staging *s, const char *argument, const char *name, GEr
 {
     g_autofree char *raw = argument_text(s->args, argument, NULL), *path = NULL;
 
-    return !raw || ((argument_expand(raw, s->host, NULL, &path, error) || fail_prefix(error, "'%s'", argument)) &&
-                    staging_put(s, path, name, error));
+    return !raw ||
+           ((argument_expand(raw, s->host, NULL, &path, error) || fail_prefix(error, "'%s'", argument)) &&
+            staging_put(s, path, name, error));
 }
 
 static bool put_inventory(const Staging *s, GError **error)
@@ -112,12 +117,14 @@ static bool put_plugin(const Staging *s, const char *kind, const char *file, con
 {
     const GuestFile meta = {.mode = 0644, .mtime = s->host->epoch};
     g_autofree char *helper = g_strdup_printf("ansible/%s/%s", kind, file), *path = NULL;
-    g_autofree char *folder = g_strdup_printf(PLUGINS "/%s", kind), *to = g_strdup_printf("%s/%s", folder, name);
+    g_autofree char *folder = g_strdup_printf(PLUGINS "/%s", kind),
+                    *to = g_strdup_printf("%s/%s", folder, name);
     g_autoptr(GBytes) bytes = NULL;
 
     return s->host->helper(helper, &path, error) && file_load(AT_FDCWD, path, PLUGIN_MAX, &bytes, error) &&
            s->guest->ops->mkdir(s->guest, folder, NULL, error) &&
-           guest_put_bytes(s->guest, to, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &meta, error);
+           guest_put_bytes(s->guest, to, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &meta,
+                           error);
 }
 
 static bool put_plugins(const Staging *s, GError **error)
@@ -136,10 +143,12 @@ static bool put_plugins(const Staging *s, GError **error)
 
 static bool put_all(const Staging *s, GError **error)
 {
-    return put_as(s, "playbook_dir", ".", error) && put_named(s, "playbook_paths", NULL, error) && put_named(s, "role_paths", "roles", error) &&
-           put_named(s, "collection_paths", "collections", error) && put_as(s, "group_vars", "group_vars", error) &&
-           put_as(s, "host_vars", "host_vars", error) && put_as(s, "galaxy_file", "galaxy-requirements.yml", error) &&
-           put_inventory(s, error) && put_plugins(s, error);
+    return put_as(s, "playbook_dir", ".", error) && put_named(s, "playbook_paths", NULL, error) &&
+           put_named(s, "role_paths", "roles", error) &&
+           put_named(s, "collection_paths", "collections", error) &&
+           put_as(s, "group_vars", "group_vars", error) && put_as(s, "host_vars", "host_vars", error) &&
+           put_as(s, "galaxy_file", "galaxy-requirements.yml", error) && put_inventory(s, error) &&
+           put_plugins(s, error);
 }
 
 /* --- running it --- */
@@ -178,10 +187,13 @@ static bool run(const Staging *s, const char *command, const char *arguments, in
     return staging_run(s, tool, "Debian: ansible-core", line, play_env, ret_code, error);
 }
 
-static bool galaxy_install(const Staging *s, const char *what, const char *argument, const char *otherwise, GError **error)
+static bool galaxy_install(const Staging *s, const char *what, const char *argument, const char *otherwise,
+                           GError **error)
 {
-    g_autofree char *command = argument_text(s->args, "galaxy_command", "ansible-galaxy"), *into = argument_text(s->args, argument, otherwise);
-    g_autofree char *quoted = staging_quote(into), *arguments = g_strdup_printf("%s install -r galaxy-requirements.yml -p %s", what, quoted);
+    g_autofree char *command = argument_text(s->args, "galaxy_command", "ansible-galaxy"),
+                    *into = argument_text(s->args, argument, otherwise);
+    g_autofree char *quoted = staging_quote(into),
+                    *arguments = g_strdup_printf("%s install -r galaxy-requirements.yml -p %s", what, quoted);
     int code = 0;
 
     return run(s, command, arguments, &code, error) &&
@@ -208,24 +220,29 @@ static bool judge(const Staging *s, const char *playbook, int code, GError **err
     if (!guest_get_bytes(s->guest, PLUGINS "/events", EVENTS_MAX, &bytes, NULL))
         g_clear_pointer(&bytes, g_bytes_unref); /* the exit code is told all the same */
     events = ansible_events_parse(bytes ? g_bytes_get_data(bytes, NULL) : "");
-    return code == 0 ? ansible_events_tell(events, s->host, s->guest, error) : ansible_events_fail(events, playbook, code, error);
+    return code == 0 ? ansible_events_tell(events, s->host, s->guest, error)
+                     : ansible_events_fail(events, playbook, code, error);
 }
 
 /* A playbook of the host goes beside the rest; one of playbook_dir is there. */
 static bool play_one(const Staging *s, const char *playbook, GError **error)
 {
-    g_autofree char *command = argument_text(s->args, "command", "ansible-playbook"), *found = NULL, *bare = g_path_get_basename(playbook);
-    g_autofree char *vars = g_strdup_printf("packer_build_name=%s packer_builder_type=%s", s->host->build_name, s->host->builder_type);
+    g_autofree char *command = argument_text(s->args, "command", "ansible-playbook"), *found = NULL,
+                    *bare = g_path_get_basename(playbook);
+    g_autofree char *vars = g_strdup_printf("packer_build_name=%s packer_builder_type=%s",
+                                            s->host->build_name, s->host->builder_type);
     g_autofree char *quoted_vars = staging_quote(vars), *arguments = NULL;
     g_auto(GStrv) extra = NULL;
     struct stat st;
     int code = 0;
 
     bool on_host = host_file_find(WHO, playbook, s->host, &found, &st, NULL);
-    if (!staging_names(s->args, "extra_arguments", s->host, &extra, error) || (on_host && !staging_put(s, playbook, bare, error)))
+    if (!staging_names(s->args, "extra_arguments", s->host, &extra, error) ||
+        (on_host && !staging_put(s, playbook, bare, error)))
         return false;
     g_autofree char *extra_text = g_strjoinv(" ", extra), *quoted = staging_quote(on_host ? bare : playbook);
-    arguments = g_strdup_printf("%s --extra-vars %s %s -c local -i packer-inventory", quoted, quoted_vars, extra_text);
+    arguments = g_strdup_printf("%s --extra-vars %s %s -c local -i packer-inventory", quoted, quoted_vars,
+                                extra_text);
     return run(s, command, arguments, &code, error) && judge(s, playbook, code, error);
 }
 
@@ -233,7 +250,8 @@ static bool play_all(const Staging *s, GError **error)
 {
     g_auto(GStrv) names = NULL;
 
-    if (!put_all(s, error) || !galaxy(s, error) || !staging_names(s->args, playbook_argument(s->args), s->host, &names, error))
+    if (!put_all(s, error) || !galaxy(s, error) ||
+        !staging_names(s->args, playbook_argument(s->args), s->host, &names, error))
         return false;
     for (char **name = names; *name; name++)
         if (!play_one(s, *name, error))
@@ -245,8 +263,8 @@ static bool local_run(const json_t *args, const ProvisionerHost *host, Guest *gu
 {
     g_auto(Staging) s = {0};
 
-    return staging_open(&s, WHO, args, host, guest, "/tmp/packer-provisioner-ansible-local", error) && play_all(&s, error) &&
-           staging_close(&s, error);
+    return staging_open(&s, WHO, args, host, guest, "/tmp/packer-provisioner-ansible-local", error) &&
+           play_all(&s, error) && staging_close(&s, error);
 }
 
 const ProvisionerOps provisioner_ansible_local = {

@@ -24,9 +24,9 @@
 
 #define HEAD_MAX (4u << 20)
 #define INPUT_MAX (256u << 20)
-#define OUTPUT_MAX (64u << 20)  /* of each stream */
+#define OUTPUT_MAX (64u << 20) /* of each stream */
 #define FETCH_MAX (8ull << 30)
-#define WAIT_SECONDS 60         /* for the rest of a request, or of an answer's way out */
+#define WAIT_SECONDS 60 /* for the rest of a request, or of an answer's way out */
 #define INPUT_PATH "/run/.kiln-ansible-input"
 
 /* From / as the working folder, since a guest that is a folder of a test has its root there; then to where a login would begin. */
@@ -57,7 +57,8 @@ void ansible_server_close(AnsibleServer *server)
     g_free(server);
 }
 
-bool ansible_server_open(const char *path, const ProvisionerHost *host, Guest *guest, AnsibleServer **ret, GError **error)
+bool ansible_server_open(const char *path, const ProvisionerHost *host, Guest *guest, AnsibleServer **ret,
+                         GError **error)
 {
     g_autoptr(AnsibleServer) server = g_new0(AnsibleServer, 1);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -69,7 +70,8 @@ bool ansible_server_open(const char *path, const ProvisionerHost *host, Guest *g
     if (strlen(path) >= sizeof address.sun_path)
         return fail(error, "the path '%s' is too long for a socket; set TMPDIR to a shorter folder", path);
     g_strlcpy(address.sun_path, path, sizeof address.sun_path);
-    if (server->fd < 0 || bind(server->fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(server->fd, 64) < 0)
+    if (server->fd < 0 || bind(server->fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(server->fd, 64) < 0)
         return fail_errno(error, "listen at '%s'", path);
     server->path = g_strdup(path);
     *ret = g_steal_pointer(&server);
@@ -114,11 +116,15 @@ static bool receive(int fd, void *data, size_t size, GError **error)
 static void answer(int fd, const json_t *head, const GByteArray *out, const GByteArray *err)
 {
     g_autofree char *text = json_canonical(head);
-    uint32_t sizes[2] = {GUINT32_TO_BE((uint32_t)strlen(text)), GUINT32_TO_BE((out ? out->len : 0) + (err ? err->len : 0))};
+    uint32_t sizes[2] = {GUINT32_TO_BE((uint32_t)strlen(text)),
+                         GUINT32_TO_BE((out ? out->len : 0) + (err ? err->len : 0))};
     const struct {
         const void *data;
         size_t size;
-    } parts[] = {{sizes, sizeof sizes}, {text, strlen(text)}, {out ? out->data : NULL, out ? out->len : 0}, {err ? err->data : NULL, err ? err->len : 0}};
+    } parts[] = {{sizes, sizeof sizes},
+                 {text, strlen(text)},
+                 {out ? out->data : NULL, out ? out->len : 0},
+                 {err ? err->data : NULL, err ? err->len : 0}};
 
     for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
         for (size_t at = 0; at < parts[i].size;) {
@@ -145,7 +151,8 @@ static bool read_request(Request *r, GError **error)
     for (int i = 0; i < 2; i++)
         sizes[i] = GUINT32_FROM_BE(sizes[i]);
     if (sizes[0] > HEAD_MAX || sizes[1] > INPUT_MAX)
-        return fail(error, "ansible asks for a command of more than %u MiB or gives it more than %u MiB", HEAD_MAX >> 20, INPUT_MAX >> 20);
+        return fail(error, "ansible asks for a command of more than %u MiB or gives it more than %u MiB",
+                    HEAD_MAX >> 20, INPUT_MAX >> 20);
     text = g_malloc(sizes[0] + 1);
     r->body = g_byte_array_sized_new(sizes[1]);
     g_byte_array_set_size(r->body, sizes[1]);
@@ -189,7 +196,8 @@ static bool answer_exec(AnsibleServer *s, const Request *r, GError **error)
     g_autoptr(GByteArray) out = g_byte_array_new(), err = g_byte_array_new();
     Output output = {.streams = {out, err}};
     const char *argv[] = {"/bin/sh", "-c", shell_script, "sh", NULL, NULL};
-    const GuestExec exec = {.argv = argv, .env = (const char *const *)s->env, .output = collect, .arg = &output};
+    const GuestExec exec = {
+        .argv = argv, .env = (const char *const *)s->env, .output = collect, .arg = &output};
     g_autoptr(json_t) head = NULL;
     int code = 0;
 
@@ -201,8 +209,8 @@ static bool answer_exec(AnsibleServer *s, const Request *r, GError **error)
     if (!s->guest->ops->exec(s->guest, &exec, &code, error))
         return false;
     ended = g_get_monotonic_time();
-    trace("provisioner.ansible", "put %u bytes in %.3f s, ran in %.3f s: %.80s", r->body->len, (double)(began - asked) / G_USEC_PER_SEC,
-          (double)(ended - began) / G_USEC_PER_SEC, argv[4]);
+    trace("provisioner.ansible", "put %u bytes in %.3f s, ran in %.3f s: %.80s", r->body->len,
+          (double)(began - asked) / G_USEC_PER_SEC, (double)(ended - began) / G_USEC_PER_SEC, argv[4]);
     if (output.too_much)
         return fail(error, "a module printed more than %u MiB", OUTPUT_MAX >> 20);
     head = json_pack("{s:i,s:I}", "code", code, "out", (json_int_t)out->len);
@@ -251,16 +259,17 @@ static bool answer_request(AnsibleServer *s, Request *r, GError **error)
 
     if (!read_request(r, error) || !word(r, "op", &op, error))
         return false;
-    return strcmp(op, "exec") == 0   ? answer_exec(s, r, error)
-           : strcmp(op, "put") == 0  ? answer_put(s, r, error)
-           : strcmp(op, "get") == 0  ? answer_get(s, r, error)
-                                     : fail(error, "ansible asks for '%s', which kiln does not know", op);
+    return strcmp(op, "exec") == 0  ? answer_exec(s, r, error)
+           : strcmp(op, "put") == 0 ? answer_put(s, r, error)
+           : strcmp(op, "get") == 0 ? answer_get(s, r, error)
+                                    : fail(error, "ansible asks for '%s', which kiln does not know", op);
 }
 
 /* What is about one request is ansible's to report; a limit or an interrupt is about the step. */
 static bool is_final(const GError *problem)
 {
-    return g_error_matches(problem, KILN_ERROR, KILN_ERROR_TIMEOUT) || g_error_matches(problem, KILN_ERROR, KILN_ERROR_INTERRUPTED);
+    return g_error_matches(problem, KILN_ERROR, KILN_ERROR_TIMEOUT) ||
+           g_error_matches(problem, KILN_ERROR, KILN_ERROR_INTERRUPTED);
 }
 
 bool ansible_server_answer(void *server, GError **error)

@@ -13,7 +13,8 @@
 typedef struct AnsibleServer AnsibleServer;
 
 /* Listens at @path, in a folder that nobody else can enter. */
-bool ansible_server_open(const char *path, const ProvisionerHost *host, Guest *guest, AnsibleServer **ret, GError **error);
+bool ansible_server_open(const char *path, const ProvisionerHost *host, Guest *guest, AnsibleServer **ret,
+                         GError **error);
 int ansible_server_fd(const AnsibleServer *server);
 
 /* Answers one request. False when the step cannot go on: a passed limit, an interrupt. @server: an AnsibleServer. */

@@ -20,7 +20,8 @@ static bool is_text(const ProvisionerInput *input)
     for (size_t i = 0; suffixes[i]; i++)
         if (g_str_has_suffix(input->path, suffixes[i]))
             return S_ISREG(input->mode);
-    return S_ISREG(input->mode) && (strstr(input->path, "group_vars/") || strstr(input->path, "host_vars/") || strstr(input->path, "inventory"));
+    return S_ISREG(input->mode) && (strstr(input->path, "group_vars/") || strstr(input->path, "host_vars/") ||
+                                    strstr(input->path, "inventory"));
 }
 
 char *ansible_text_load(const ProvisionerInput *input)
@@ -35,8 +36,10 @@ char *ansible_text_load(const ProvisionerInput *input)
 /* Lookups that only turn values over, or read files that the key has. */
 static bool is_inward(const char *text)
 {
-    static const char *const pure[] = {"vars", "varnames", "items", "list", "dict", "sequence", "nested", "together", "subelements",
-                                       "indexed_items", "flattened", "cartesian", "first_found", "template", "file", "fileglob", NULL};
+    static const char *const pure[] = {
+        "vars",        "varnames", "items",       "list",          "dict",      "sequence",
+        "nested",      "together", "subelements", "indexed_items", "flattened", "cartesian",
+        "first_found", "template", "file",        "fileglob",      NULL};
     g_autofree char *name = NULL;
 
     text += strspn(text, " \t\"'");
@@ -44,7 +47,8 @@ static bool is_inward(const char *text)
         text += strlen("ansible.builtin.");
     name = g_strndup(text, strcspn(text, "\"' ,)"));
     return g_strv_contains(pure, name) && !g_str_has_prefix(text + strcspn(text, ",)"), ", '/") &&
-           !g_str_has_prefix(text + strcspn(text, ",)"), ", \"/") && !g_str_has_prefix(text + strcspn(text, ",)"), ", '~");
+           !g_str_has_prefix(text + strcspn(text, ",)"), ", \"/") &&
+           !g_str_has_prefix(text + strcspn(text, ",)"), ", '~");
 }
 
 static bool has_lookup(const char *text, const char *call)
@@ -73,25 +77,31 @@ static bool has_key(const char *text, const char *key, const char *const *values
 
 static bool text_reaches_outside(const char *text)
 {
-    static const char *const any[] = {"", NULL}, *const local[] = {"local", NULL}, *const self[] = {"localhost", "127.0.0.1", NULL};
-    static const char *const loops[] = {"with_url:", "with_pipe:", "with_env:", "with_lines:", "with_inventory_hostnames:", "with_password:", NULL};
+    static const char *const any[] = {"", NULL}, *const local[] = {"local", NULL},
+                             *const self[] = {"localhost", "127.0.0.1", NULL};
+    static const char *const loops[] = {
+        "with_url:",      "with_pipe:", "with_env:", "with_lines:", "with_inventory_hostnames:",
+        "with_password:", NULL};
 
     for (size_t i = 0; loops[i]; i++)
         if (strstr(text, loops[i]))
             return true;
-    return has_lookup(text, "lookup(") || has_lookup(text, "query(") || has_lookup(text, "q(") || has_key(text, "delegate_to:", any) ||
-           has_key(text, "local_action:", any) || has_key(text, "connection:", local) || has_key(text, "hosts:", self);
+    return has_lookup(text, "lookup(") || has_lookup(text, "query(") || has_lookup(text, "q(") ||
+           has_key(text, "delegate_to:", any) || has_key(text, "local_action:", any) ||
+           has_key(text, "connection:", local) || has_key(text, "hosts:", self);
 }
 
 /* Collections come with tests and examples that no play runs. */
 static bool is_about(const char *path)
 {
-    return strstr(path, "/tests/") || strstr(path, "/docs/") || strstr(path, "/molecule/") || strstr(path, "/examples/") || strstr(path, "/.");
+    return strstr(path, "/tests/") || strstr(path, "/docs/") || strstr(path, "/molecule/") ||
+           strstr(path, "/examples/") || strstr(path, "/.github/");
 }
 
 static bool galaxy_uses_servers(const json_t *args, const char *text)
 {
-    return argument_given(args, "galaxy_file") && (strstr(text, "://") || strstr(text, "git@")) && !strstr(text, "file://");
+    return argument_given(args, "galaxy_file") && (strstr(text, "://") || strstr(text, "git@")) &&
+           !strstr(text, "file://");
 }
 
 bool ansible_text_reaches_outside(const json_t *args, const GPtrArray *inputs)
@@ -102,7 +112,8 @@ bool ansible_text_reaches_outside(const json_t *args, const GPtrArray *inputs)
         const ProvisionerInput *input = inputs->pdata[i];
         g_autofree char *text = is_about(input->name) ? NULL : ansible_text_load(input);
 
-        if (text && (text_reaches_outside(text) || (g_strcmp0(galaxy, input->name) == 0 && galaxy_uses_servers(args, text))))
+        if (text && (text_reaches_outside(text) ||
+                     (g_strcmp0(galaxy, input->name) == 0 && galaxy_uses_servers(args, text))))
             return true;
     }
     return false;

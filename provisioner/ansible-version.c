@@ -39,7 +39,8 @@ static char *first_match(const char *const *patterns, const char *file)
     for (; *patterns; patterns++) {
         g_autofree char *pattern = g_build_filename(*patterns, file, NULL);
         glob_t found = {0};
-        char *path = glob(pattern, 0, NULL, &found) == 0 ? g_strdup(found.gl_pathv[found.gl_pathc - 1]) : NULL;
+        char *path =
+            glob(pattern, 0, NULL, &found) == 0 ? g_strdup(found.gl_pathv[found.gl_pathc - 1]) : NULL;
 
         globfree(&found);
         if (path)
@@ -52,9 +53,12 @@ static char *first_match(const char *const *patterns, const char *file)
 static char *find_package_file(const char *program, const char *file)
 {
     g_autofree char *real = realpath(program, NULL), *python = interpreter_of(real ? real : program);
-    g_autofree char *bin = g_path_get_dirname(python ? python : "/usr/bin/python3"), *prefix = g_path_get_dirname(bin);
-    g_autofree char *site = g_strconcat(prefix, "/lib/python3*/site-packages", NULL), *dist = g_strconcat(prefix, "/lib/python3*/dist-packages", NULL);
-    const char *const patterns[] = {site, "/usr/local/lib/python3*/dist-packages", dist, "/usr/lib/python3/dist-packages", NULL};
+    g_autofree char *bin = g_path_get_dirname(python ? python : "/usr/bin/python3"),
+                    *prefix = g_path_get_dirname(bin);
+    g_autofree char *site = g_strconcat(prefix, "/lib/python3*/site-packages", NULL),
+                    *dist = g_strconcat(prefix, "/lib/python3*/dist-packages", NULL);
+    const char *const patterns[] = {site, "/usr/local/lib/python3*/dist-packages", dist,
+                                    "/usr/lib/python3/dist-packages", NULL};
 
     return first_match(patterns, file);
 }
@@ -62,8 +66,11 @@ static char *find_package_file(const char *program, const char *file)
 static bool find_command(const char *command, char **ret, GError **error)
 {
     *ret = g_find_program_in_path(command);
-    return *ret || fail_code(error, KILN_ERROR_NOT_FOUND, "ansible provisioner: '%s' is not installed on this machine (Debian: apt install "
-                                                          "ansible-core)", command);
+    return *ret ||
+           fail_code(error, KILN_ERROR_NOT_FOUND,
+                     "ansible provisioner: '%s' is not installed on this machine (Debian: apt install "
+                     "ansible-core)",
+                     command);
 }
 
 bool ansible_version_read(const char *command, char **ret, GError **error)
@@ -95,7 +102,8 @@ static bool add_stated_version(GPtrArray *inputs, const char *program, GError **
     if (!process_capture(argv, RELEASE_MAX, &text, error))
         return fail_prefix(error, "ask Ansible for its version");
     input = g_new0(ProvisionerInput, 1);
-    *input = (ProvisionerInput){.name = g_strdup("ansible --version"), .path = g_strdup(program), .mode = S_IFREG | 0755};
+    *input = (ProvisionerInput){
+        .name = g_strdup("ansible --version"), .path = g_strdup(program), .mode = S_IFREG | 0755};
     digest_of_string(text, &input->digest);
     g_ptr_array_add(inputs, input);
     return true;
@@ -103,7 +111,8 @@ static bool add_stated_version(GPtrArray *inputs, const char *program, GError **
 
 bool ansible_version_inputs(const json_t *args, GPtrArray *inputs, GError **error)
 {
-    g_autofree char *command = argument_text(args, "command", "ansible-playbook"), *program = NULL, *core = NULL, *community = NULL;
+    g_autofree char *command = argument_text(args, "command", "ansible-playbook"), *program = NULL,
+                    *core = NULL, *community = NULL;
     struct stat st;
 
     if (!find_command(command, &program, error))
@@ -114,5 +123,6 @@ bool ansible_version_inputs(const json_t *args, GPtrArray *inputs, GError **erro
         return add_stated_version(inputs, program, error);
     if (stat(core, &st) < 0 || !host_file_add_entry("ansible/release.py", core, &st, inputs, error))
         return false;
-    return !community || stat(community, &st) < 0 || host_file_add_entry("ansible_collections/ansible_release.py", community, &st, inputs, error);
+    return !community || stat(community, &st) < 0 ||
+           host_file_add_entry("ansible_collections/ansible_release.py", community, &st, inputs, error);
 }

@@ -34,7 +34,7 @@
 #include <unistd.h>
 
 #define REMOTE_FOLDER "/run/.kiln-ansible" /* on the step's tmpfs: what a module is given may hold secrets */
-#define VERSION_LEAST_MINOR 11 /* of ansible-core 2: older ones load plugins differently */
+#define VERSION_LEAST_MINOR 11             /* of ansible-core 2: older ones load plugins differently */
 
 /* clang-format off */
 #define ANSIBLE_ARGUMENTS(X)                                                                                     \
@@ -49,17 +49,35 @@
 /* clang-format on */
 ARGUMENTS_DEFINE(ANSIBLE_ARGUMENTS);
 
-static const char *const ssh_only[] = {"local_port", "ansible_ssh_extra_args", "use_proxy", "use_sftp", "sftp_command", "ssh_host_key_file",
-                                       "ssh_authorized_key_file", "ansible_proxy_key_type", "ansible_winrm_use_http", "ansible_proxy_host",
-                                       "ansible_proxy_bind_address", NULL};
+static const char *const ssh_only[] = {"local_port",
+                                       "ansible_ssh_extra_args",
+                                       "use_proxy",
+                                       "use_sftp",
+                                       "sftp_command",
+                                       "ssh_host_key_file",
+                                       "ssh_authorized_key_file",
+                                       "ansible_proxy_key_type",
+                                       "ansible_winrm_use_http",
+                                       "ansible_proxy_host",
+                                       "ansible_proxy_bind_address",
+                                       NULL};
 
 /* What would lead away from the guest, or ask at a terminal. @value: whether a value may follow as the next word. */
 static const struct {
     const char *name;
     bool value;
-} dropped[] = {{"-c", true}, {"--connection", true}, {"--ssh-common-args", true}, {"--ssh-extra-args", true}, {"--sftp-extra-args", true},
-               {"--scp-extra-args", true}, {"--private-key", true}, {"--key-file", true}, {"-k", false}, {"--ask-pass", false},
-               {"-K", false}, {"--ask-become-pass", false}};
+} dropped[] = {{"-c", true},
+               {"--connection", true},
+               {"--ssh-common-args", true},
+               {"--ssh-extra-args", true},
+               {"--sftp-extra-args", true},
+               {"--scp-extra-args", true},
+               {"--private-key", true},
+               {"--key-file", true},
+               {"-k", false},
+               {"--ask-pass", false},
+               {"-K", false},
+               {"--ask-become-pass", false}};
 
 static bool check_environment(const json_t *args, const char **ret_argument, GError **error)
 {
@@ -68,12 +86,14 @@ static bool check_environment(const json_t *args, const char **ret_argument, GEr
     for (char **var = vars; *var; var++)
         if (!strchr(*var, '=') || **var == '=') {
             *ret_argument = "ansible_env_vars";
-            return fail_code(error, KILN_ERROR_USAGE, "'ansible_env_vars' must hold \"NAME=value\", not \"%s\"", *var);
+            return fail_code(error, KILN_ERROR_USAGE,
+                             "'ansible_env_vars' must hold \"NAME=value\", not \"%s\"", *var);
         }
     return true;
 }
 
-static bool check_together(const json_t *args, const char *one, const char *other, const char **ret_argument, GError **error)
+static bool check_together(const json_t *args, const char *one, const char *other, const char **ret_argument,
+                           GError **error)
 {
     if (!argument_given(args, one) || !argument_given(args, other))
         return true;
@@ -83,7 +103,8 @@ static bool check_together(const json_t *args, const char *one, const char *othe
 
 static bool ansible_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    if (!arguments_check(args, argument_specs, ret_argument, error) || !check_environment(args, ret_argument, error))
+    if (!arguments_check(args, argument_specs, ret_argument, error) ||
+        !check_environment(args, ret_argument, error))
         return false;
     if (!argument_given(args, "playbook_file"))
         return fail_code(error, KILN_ERROR_USAGE, "'playbook_file' is needed");
@@ -96,8 +117,8 @@ typedef struct Play {
     const json_t *args;
     const ProvisionerHost *host;
     Guest *guest;
-    char *folder;    /* private */
-    char *playbook;  /* as the user wrote it */
+    char *folder;   /* private */
+    char *playbook; /* as the user wrote it */
     char **env;
     char *inventory;
     GPtrArray *useless; /* of char*: options that mean nothing here */
@@ -106,7 +127,8 @@ typedef struct Play {
 static void play_clear(Play *play)
 {
     if (play->folder)
-        (void)file_remove_tree(AT_FDCWD, play->folder, NULL); /* in the temporary folder: the step's outcome matters more */
+        (void)file_remove_tree(AT_FDCWD, play->folder,
+                               NULL); /* in the temporary folder: the step's outcome matters more */
     g_free(play->folder);
     g_free(play->playbook);
     g_strfreev(play->env);
@@ -129,9 +151,11 @@ static void say(const Play *play, const char *line)
 /* --- the private folder --- */
 
 /* Our plugins under the names that plays call. */
-static bool lay_plugins(const Play *play, const char *kind, const char *file, const char *const *names, GError **error)
+static bool lay_plugins(const Play *play, const char *kind, const char *file, const char *const *names,
+                        GError **error)
 {
-    g_autofree char *helper = g_strdup_printf("ansible/%s/%s", kind, file), *target = NULL, *folder = inside(play, kind);
+    g_autofree char *helper = g_strdup_printf("ansible/%s/%s", kind, file), *target = NULL,
+                    *folder = inside(play, kind);
 
     if (!play->host->helper(helper, &target, error) || !file_make_dirs(folder, 0700, error))
         return false;
@@ -147,7 +171,8 @@ static bool lay_plugins(const Play *play, const char *kind, const char *file, co
 
 static bool make_folder(Play *play, GError **error)
 {
-    static const char *const connections[] = {"kiln", "ssh", "paramiko_ssh", "paramiko", "smart", "chroot", "docker", NULL};
+    static const char *const connections[] = {"kiln",  "ssh",    "paramiko_ssh", "paramiko",
+                                              "smart", "chroot", "docker",       NULL};
     static const char *const becomes[] = {"kiln", "sudo", "su", "doas", NULL};
     static const char *const callbacks[] = {"kiln_events", NULL}, *const actions[] = {"normal", NULL};
     static const char *const folders[] = {"home", "tmp", "roles", "collections", "inventory", NULL};
@@ -160,8 +185,10 @@ static bool make_folder(Play *play, GError **error)
         if (!file_make_dirs(path, 0700, error))
             return false;
     }
-    return lay_plugins(play, "connection", "kiln.py", connections, error) && lay_plugins(play, "become", "kiln.py", becomes, error) &&
-           lay_plugins(play, "callback", "kiln_events.py", callbacks, error) && lay_plugins(play, "action", "normal.py", actions, error);
+    return lay_plugins(play, "connection", "kiln.py", connections, error) &&
+           lay_plugins(play, "become", "kiln.py", becomes, error) &&
+           lay_plugins(play, "callback", "kiln_events.py", callbacks, error) &&
+           lay_plugins(play, "action", "normal.py", actions, error);
 }
 
 /* --- Ansible's environment --- */
@@ -207,9 +234,11 @@ static void set_user_variables(Play *play)
     for (char **var = vars; *var; var++) {
         g_autofree char *name = g_strndup(*var, strcspn(*var, "="));
 
-        if (g_str_has_prefix(name, "ANSIBLE_SSH") || g_str_has_prefix(name, "ANSIBLE_HOST_KEY") || g_str_has_prefix(name, "ANSIBLE_SCP"))
+        if (g_str_has_prefix(name, "ANSIBLE_SSH") || g_str_has_prefix(name, "ANSIBLE_HOST_KEY") ||
+            g_str_has_prefix(name, "ANSIBLE_SCP"))
             g_ptr_array_add(play->useless, g_strdup(name));
-        set(play, strcmp(name, "ANSIBLE_COLLECTIONS_PATHS") == 0 ? "ANSIBLE_COLLECTIONS_PATH" : name, strchr(*var, '=') + 1);
+        set(play, strcmp(name, "ANSIBLE_COLLECTIONS_PATHS") == 0 ? "ANSIBLE_COLLECTIONS_PATH" : name,
+            strchr(*var, '=') + 1);
     }
 }
 
@@ -234,7 +263,8 @@ static char *absolute_paths(const Play *play, const char *list)
 /* A given path, what galaxy installs for this step, what the user's variable names. */
 static void set_search_path(Play *play, const char *variable, const char *argument, const char *folder)
 {
-    g_autofree char *given = argument_text(play->args, argument, ""), *paths = absolute_paths(play, given), *installed = inside(play, folder);
+    g_autofree char *given = argument_text(play->args, argument, ""), *paths = absolute_paths(play, given),
+                    *installed = inside(play, folder);
     g_autofree char *both = *paths ? g_strconcat(paths, ":", installed, NULL) : g_strdup(installed);
 
     set_joined(play, variable, both, ":");
@@ -242,7 +272,8 @@ static void set_search_path(Play *play, const char *variable, const char *argume
 
 static bool set_config(Play *play, GError **error)
 {
-    g_autofree char *given = ansible_files_config(play->args, play->host), *empty = inside(play, "ansible.cfg");
+    g_autofree char *given = ansible_files_config(play->args, play->host),
+                    *empty = inside(play, "ansible.cfg");
 
     if (!given && !file_replace(AT_FDCWD, empty, "[defaults]\n", 11, 0600, FILE_SYNC_NO, error))
         return false;
@@ -253,14 +284,16 @@ static bool set_config(Play *play, GError **error)
 /* The guest's interpreter, where it stands where it should: Ansible's own search costs two commands and a fact. */
 static bool set_interpreter(Play *play, GError **error)
 {
-    static const char *const pythons[] = {"/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python", NULL};
+    static const char *const pythons[] = {"/usr/bin/python3", "/usr/local/bin/python3",
+                                          "/usr/libexec/platform-python", NULL};
     const char *found;
 
     if (!guest_first(play->guest, pythons, &found, error))
         return false;
     if (!found)
-        say(play, "the guest has no python3, which Ansible's modules need; only raw and script tasks can work "
-                  "until one installs it (or: a packages step before this one)");
+        say(play,
+            "the guest has no python3, which Ansible's modules need; only raw and script tasks can work "
+            "until one installs it (or: a packages step before this one)");
     if (!g_environ_getenv(play->env, "ANSIBLE_PYTHON_INTERPRETER"))
         set(play, "ANSIBLE_PYTHON_INTERPRETER", found ? found : "auto_silent");
     return true;
@@ -268,7 +301,8 @@ static bool set_interpreter(Play *play, GError **error)
 
 static bool make_environment(Play *play, GError **error)
 {
-    static const char *const kept[] = {"PATH", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "TMPDIR", NULL};
+    static const char *const kept[] = {"PATH",        "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
+                                       "HTTPS_PROXY", "NO_PROXY",   "TMPDIR",      NULL};
 
     play->env = g_strdupv((char **)play->host->env);
     for (size_t i = 0; kept[i]; i++)
@@ -336,7 +370,8 @@ static bool run(const Play *play, GPtrArray *argv, AnsibleServer *server, int *r
     if (process_run(&spec, ret_code, &problem))
         return true;
     if (spec.timeout > 0 && g_error_matches(problem, KILN_ERROR, KILN_ERROR_TIMEOUT))
-        return fail_code(error, KILN_ERROR_TIMEOUT, "playbook \"%s\" passed the step's time limit and was stopped", play->playbook);
+        return fail_code(error, KILN_ERROR_TIMEOUT,
+                         "playbook \"%s\" passed the step's time limit and was stopped", play->playbook);
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
 }
@@ -348,7 +383,8 @@ static void add(GPtrArray *argv, const char *word)
 
 static bool check_version(const Play *play, GError **error)
 {
-    g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *version = NULL, *line = NULL;
+    g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *version = NULL,
+                    *line = NULL;
     unsigned major = 0, minor = 0;
 
     if (!ansible_version_read(command, &version, error))
@@ -357,10 +393,13 @@ static bool check_version(const Play *play, GError **error)
         return true;
     line = g_strdup_printf("ansible %s", version);
     say(play, line);
-    if (sscanf(version, "%u.%u", &major, &minor) == 2 && (major > 2 || (major == 2 && minor >= VERSION_LEAST_MINOR)))
+    if (sscanf(version, "%u.%u", &major, &minor) == 2 &&
+        (major > 2 || (major == 2 && minor >= VERSION_LEAST_MINOR)))
         return true;
-    return fail(error, "ansible provisioner: %s is Ansible %s; 2.%d or newer is needed (skip_version_check = true tries it all the same)", command,
-                version, VERSION_LEAST_MINOR);
+    return fail(error,
+                "ansible provisioner: %s is Ansible %s; 2.%d or newer is needed (skip_version_check = true "
+                "tries it all the same)",
+                command, version, VERSION_LEAST_MINOR);
 }
 
 /* --- galaxy --- */
@@ -368,7 +407,8 @@ static bool check_version(const Play *play, GError **error)
 static bool galaxy_install(Play *play, const char *file, bool collections, GError **error)
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *command = argument_text(play->args, "galaxy_command", "ansible-galaxy"), *into = inside(play, collections ? "collections" : "roles");
+    g_autofree char *command = argument_text(play->args, "galaxy_command", "ansible-galaxy"),
+                    *into = inside(play, collections ? "collections" : "roles");
     int code = 0;
 
     add(argv, command);
@@ -385,14 +425,18 @@ static bool galaxy_install(Play *play, const char *file, bool collections, GErro
     g_ptr_array_add(argv, NULL);
     if (!run(play, argv, NULL, &code, error))
         return false;
-    return code == 0 || fail(error, "%s exited with %d for \"%s\"%s", command, code, file,
-                             play->host->network ? "" : "; without network (network = true) it can install only what lies on this disk");
+    return code == 0 ||
+           fail(error, "%s exited with %d for \"%s\"%s", command, code, file,
+                play->host->network
+                    ? ""
+                    : "; without network (network = true) it can install only what lies on this disk");
 }
 
 /* A list is of roles; an object says which of both it has. */
 static bool galaxy(Play *play, GError **error)
 {
-    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *found = NULL, *file = NULL, *text = NULL;
+    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *found = NULL, *file = NULL,
+                    *text = NULL;
     struct stat st;
 
     if (!name)
@@ -407,7 +451,8 @@ static bool galaxy(Play *play, GError **error)
     bool has_collections = g_regex_match_simple("^collections:", text, G_REGEX_MULTILINE, 0);
     bool has_roles = g_regex_match_simple("^(roles:|- )", text, G_REGEX_MULTILINE, 0);
 
-    return (!has_roles || galaxy_install(play, file, false, error)) && (!has_collections || galaxy_install(play, file, true, error));
+    return (!has_roles || galaxy_install(play, file, false, error)) &&
+           (!has_collections || galaxy_install(play, file, true, error));
 }
 
 /* --- the command line --- */
@@ -447,8 +492,10 @@ static bool add_extra_arguments(Play *play, GPtrArray *argv, GError **error)
 
 static bool command_line(Play *play, GPtrArray *argv, GError **error)
 {
-    g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *found = NULL, *playbook = NULL;
-    g_autoptr(json_t) vars = json_pack("{s:s,s:s}", "packer_build_name", play->host->build_name, "packer_builder_type", play->host->builder_type);
+    g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *found = NULL,
+                    *playbook = NULL;
+    g_autoptr(json_t) vars = json_pack("{s:s,s:s}", "packer_build_name", play->host->build_name,
+                                       "packer_builder_type", play->host->builder_type);
     struct stat st;
 
     if (!host_file_find("ansible", play->playbook, play->host, &found, &st, error))
@@ -487,7 +534,8 @@ static bool play_book(Play *play, GError **error)
     if (!command_line(play, argv, error))
         return false;
     tell_useless(play);
-    if (!ansible_server_open(socket, play->host, play->guest, &server, error) || !run(play, argv, server, &code, error))
+    if (!ansible_server_open(socket, play->host, play->guest, &server, error) ||
+        !run(play, argv, server, &code, error))
         return false;
     seen = ansible_events_load(events);
     if (!ansible_events_tell(seen, play->host, play->guest, error))
@@ -526,9 +574,10 @@ static bool ansible_run(const json_t *args, const ProvisionerHost *host, Guest *
     collect_useless(&play);
     if (!argument_expand(raw, host, NULL, &play.playbook, error))
         return fail_prefix(error, "'playbook_file'");
-    return make_folder(&play, error) && make_remote_folder(&play, error) && check_version(&play, error) && make_environment(&play, error) &&
-           ansible_inventory_make(args, host, play.folder, &play.inventory, error) && galaxy(&play, error) && play_book(&play, error) &&
-           tidy(&play, error);
+    return make_folder(&play, error) && make_remote_folder(&play, error) && check_version(&play, error) &&
+           make_environment(&play, error) &&
+           ansible_inventory_make(args, host, play.folder, &play.inventory, error) && galaxy(&play, error) &&
+           play_book(&play, error) && tidy(&play, error);
 }
 
 const ProvisionerOps provisioner_ansible = {

@@ -43,15 +43,21 @@ static bool chef_check(const json_t *args, const char **ret_argument, GError **e
         return fail_code(error, KILN_ERROR_USAGE, "'json' must be an object");
     *ret_argument = "guest_os_type";
     if (strcmp(system, "unix") != 0)
-        return fail_code(error, KILN_ERROR_USAGE, "only guests of type \"unix\" can be baked: Windows would have to boot");
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "only guests of type \"unix\" can be baked: Windows would have to boot");
     *ret_argument = NULL;
     return true;
 }
 
 static bool chef_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
 {
-    static const char *const names[] = {"cookbook_paths", "roles_path", "data_bags_path", "environments_path",
-                                        "encrypted_data_bag_secret_path", "config_template", NULL};
+    static const char *const names[] = {"cookbook_paths",
+                                        "roles_path",
+                                        "data_bags_path",
+                                        "environments_path",
+                                        "encrypted_data_bag_secret_path",
+                                        "config_template",
+                                        NULL};
 
     return staging_inputs(WHO, args, names, host, inputs, error);
 }
@@ -64,8 +70,9 @@ static bool put_optional(const Staging *s, const char *argument, const char *nam
     g_autofree char *raw = argument_text(s->args, argument, NULL), *path = NULL;
 
     *ret = raw ? staging_path(s, name) : g_strdup("");
-    return !raw || ((argument_expand(raw, s->host, NULL, &path, error) || fail_prefix(error, "'%s'", argument)) &&
-                    staging_put(s, path, name, error));
+    return !raw ||
+           ((argument_expand(raw, s->host, NULL, &path, error) || fail_prefix(error, "'%s'", argument)) &&
+            staging_put(s, path, name, error));
 }
 
 static bool put_cookbooks(const Staging *s, char **ret_list, GError **error)
@@ -104,10 +111,12 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Files, files_clear)
 
 static bool put_files(const Staging *s, Files *files, GError **error)
 {
-    return put_cookbooks(s, &files->cookbooks, error) && put_optional(s, "roles_path", "roles", &files->roles, error) &&
+    return put_cookbooks(s, &files->cookbooks, error) &&
+           put_optional(s, "roles_path", "roles", &files->roles, error) &&
            put_optional(s, "data_bags_path", "data_bags", &files->data_bags, error) &&
            put_optional(s, "environments_path", "environments", &files->environments, error) &&
-           put_optional(s, "encrypted_data_bag_secret_path", "encrypted_data_bag_secret", &files->secret, error);
+           put_optional(s, "encrypted_data_bag_secret_path", "encrypted_data_bag_secret", &files->secret,
+                        error);
 }
 
 static void line(GString *text, const char *key, const char *value)
@@ -116,30 +125,52 @@ static void line(GString *text, const char *key, const char *value)
         g_string_append_printf(text, "%s \"%s\"\n", key, value);
 }
 
-static bool own_config(const Staging *s, const char *template, const Files *files, const char *environment, const char *license, char **ret,
-                       GError **error)
+static bool own_config(const Staging *s, const char *template, const Files *files, const char *environment,
+                       const char *license, char **ret, GError **error)
 {
-    const char *const fields[] = {"CookbookPaths", files->cookbooks, "RolesPath", files->roles, "DataBagsPath", files->data_bags,
-                                  "EnvironmentsPath", files->environments, "EncryptedDataBagSecretPath", files->secret,
-                                  "ChefEnvironment", environment, "ChefLicense", license, "HasRolesPath", files->roles,
-                                  "HasDataBagsPath", files->data_bags, "HasEnvironmentsPath", files->environments,
-                                  "HasEncryptedDataBagSecretPath", files->secret, NULL};
+    const char *const fields[] = {"CookbookPaths",
+                                  files->cookbooks,
+                                  "RolesPath",
+                                  files->roles,
+                                  "DataBagsPath",
+                                  files->data_bags,
+                                  "EnvironmentsPath",
+                                  files->environments,
+                                  "EncryptedDataBagSecretPath",
+                                  files->secret,
+                                  "ChefEnvironment",
+                                  environment,
+                                  "ChefLicense",
+                                  license,
+                                  "HasRolesPath",
+                                  files->roles,
+                                  "HasDataBagsPath",
+                                  files->data_bags,
+                                  "HasEnvironmentsPath",
+                                  files->environments,
+                                  "HasEncryptedDataBagSecretPath",
+                                  files->secret,
+                                  NULL};
     g_autofree char *path = NULL;
     g_autoptr(GBytes) bytes = NULL;
     struct stat st;
 
-    return host_file_find(WHO, template, s->host, &path, &st, error) && file_load(AT_FDCWD, path, CONFIG_MAX, &bytes, error) &&
-           (argument_expand(g_bytes_get_data(bytes, NULL), s->host, fields, ret, error) || fail_prefix(error, "'config_template'"));
+    return host_file_find(WHO, template, s->host, &path, &st, error) &&
+           file_load(AT_FDCWD, path, CONFIG_MAX, &bytes, error) &&
+           (argument_expand(g_bytes_get_data(bytes, NULL), s->host, fields, ret, error) ||
+            fail_prefix(error, "'config_template'"));
 }
 
 static bool put_config(const Staging *s, const Files *files, GError **error)
 {
-    g_autofree char *template = argument_text(s->args, "config_template", NULL), *environment = argument_text(s->args, "chef_environment", "");
+    g_autofree char *template = argument_text(s->args, "config_template", NULL),
+                    *environment = argument_text(s->args, "chef_environment", "");
     g_autofree char *license = argument_text(s->args, "chef_license", ""), *own = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
 
     if (template)
-        return own_config(s, template, files, environment, license, &own, error) && staging_put_text(s, own, "solo.rb", error);
+        return own_config(s, template, files, environment, license, &own, error) &&
+               staging_put_text(s, own, "solo.rb", error);
     g_string_append_printf(text, "cookbook_path [%s]\n", files->cookbooks);
     line(text, "role_path", files->roles);
     line(text, "data_bag_path", files->data_bags);
@@ -147,7 +178,8 @@ static bool put_config(const Staging *s, const Files *files, GError **error)
     line(text, "environment_path", files->environments);
     line(text, "environment", environment);
     line(text, "chef_license", license);
-    line(text, "file_cache_path", "/run/.kiln-chef/cache"); /* what it keeps of a run would differ between equal bakes */
+    line(text, "file_cache_path",
+         "/run/.kiln-chef/cache"); /* what it keeps of a run would differ between equal bakes */
     line(text, "file_backup_path", "/run/.kiln-chef/backup");
     return staging_put_text(s, text->str, "solo.rb", error);
 }
@@ -174,7 +206,8 @@ static bool put_node(const Staging *s, GError **error)
 
 static bool install(const Staging *s, GError **error)
 {
-    g_autofree char *raw = argument_text(s->args, "install_command", NULL), *version = argument_text(s->args, "version", ""), *command = NULL;
+    g_autofree char *raw = argument_text(s->args, "install_command", NULL),
+                    *version = argument_text(s->args, "version", ""), *command = NULL;
     const char *const fields[] = {"Sudo", "", "Version", version, NULL};
     int code = 0;
 
@@ -188,7 +221,8 @@ static bool install(const Staging *s, GError **error)
     }
     if (!argument_expand(raw, s->host, fields, &command, error))
         return fail_prefix(error, "'install_command'");
-    return staging_run(s, NULL, NULL, command, NULL, &code, error) && (code == 0 || fail(error, "install_command exited with %d", code));
+    return staging_run(s, NULL, NULL, command, NULL, &code, error) &&
+           (code == 0 || fail(error, "install_command exited with %d", code));
 }
 
 static bool converge(const Staging *s, GError **error)
@@ -201,7 +235,8 @@ static bool converge(const Staging *s, GError **error)
     if (!argument_expand(text, s->host, fields, &command, error))
         return fail_prefix(error, "'execute_command'");
     if (!staging_run(s, argument_given(s->args, "execute_command") ? NULL : "chef-solo",
-                     "kiln installs nothing from the network by itself; a package in a local repository, a file step, or install_command",
+                     "kiln installs nothing from the network by itself; a package in a local repository, a "
+                     "file step, or install_command",
                      command, NULL, &code, error))
         return false;
     return code == 0 || fail(error, "chef-solo exited with %d", code);
@@ -212,8 +247,9 @@ static bool chef_run(const json_t *args, const ProvisionerHost *host, Guest *gue
     g_auto(Staging) s = {0};
     g_auto(Files) files = {0};
 
-    return staging_open(&s, WHO, args, host, guest, "/tmp/packer-chef-solo", error) && put_files(&s, &files, error) &&
-           put_config(&s, &files, error) && put_node(&s, error) && install(&s, error) && converge(&s, error) && staging_close(&s, error);
+    return staging_open(&s, WHO, args, host, guest, "/tmp/packer-chef-solo", error) &&
+           put_files(&s, &files, error) && put_config(&s, &files, error) && put_node(&s, error) &&
+           install(&s, error) && converge(&s, error) && staging_close(&s, error);
 }
 
 const ProvisionerOps provisioner_chef_solo = {

@@ -21,12 +21,14 @@
 #define RESOURCES_MAX (4u << 20)
 
 /* Packer's, without --manifestdir, which Puppet dropped with version 4. */
-#define COMMAND "cd {{.WorkingDir}} && {{if ne .FacterVars \"\"}}{{.FacterVars}} {{end}}{{if .Sudo}}sudo -E {{end}}"                       \
-                "{{if ne .PuppetBinDir \"\"}}{{.PuppetBinDir}}/{{end}}puppet apply --detailed-exitcodes --vardir='" STATE "' "             \
-                "--publicdir='" STATE "/public' --logdir='" STATE "/log' --rundir='" STATE "/run' "                                        \
-                "{{if ne .ModulePath \"\"}}--modulepath='{{.ModulePath}}' {{end}}"                                                         \
-                "{{if ne .HieraConfigPath \"\"}}--hiera_config='{{.HieraConfigPath}}' {{end}}"                                             \
-                "{{if ne .ExtraArguments \"\"}}{{.ExtraArguments}} {{end}}{{.ManifestFile}}"
+#define COMMAND                                                                                              \
+    "cd {{.WorkingDir}} && {{if ne .FacterVars \"\"}}{{.FacterVars}} {{end}}{{if .Sudo}}sudo -E {{end}}"     \
+    "{{if ne .PuppetBinDir \"\"}}{{.PuppetBinDir}}/{{end}}puppet apply --detailed-exitcodes "                \
+    "--vardir='" STATE "' "                                                                                  \
+    "--publicdir='" STATE "/public' --logdir='" STATE "/log' --rundir='" STATE "/run' "                      \
+    "{{if ne .ModulePath \"\"}}--modulepath='{{.ModulePath}}' {{end}}"                                       \
+    "{{if ne .HieraConfigPath \"\"}}--hiera_config='{{.HieraConfigPath}}' {{end}}"                           \
+    "{{if ne .ExtraArguments \"\"}}{{.ExtraArguments}} {{end}}{{.ManifestFile}}"
 
 /* clang-format off */
 #define PUPPET_ARGUMENTS(X)                                                                                   \
@@ -40,7 +42,8 @@ ARGUMENTS_DEFINE(PUPPET_ARGUMENTS);
 
 static bool is_fact(const char *name)
 {
-    return *name && strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == strlen(name);
+    return *name &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == strlen(name);
 }
 
 static bool puppet_check(const json_t *args, const char **ret_argument, GError **error)
@@ -55,7 +58,8 @@ static bool puppet_check(const json_t *args, const char **ret_argument, GError *
         return fail_code(error, KILN_ERROR_USAGE, "'manifest_file' is needed");
     *ret_argument = "guest_os_type";
     if (strcmp(system, "unix") != 0)
-        return fail_code(error, KILN_ERROR_USAGE, "only guests of type \"unix\" can be baked: Windows would have to boot");
+        return fail_code(error, KILN_ERROR_USAGE,
+                         "only guests of type \"unix\" can be baked: Windows would have to boot");
     *ret_argument = "facter";
     json_object_foreach(json_object_get(args, "facter"), fact, value) if (!is_fact(fact)) return fail_code(
         error, KILN_ERROR_USAGE, "\"%s\" in 'facter' is no name of a fact (letters, digits and '_')", fact);
@@ -84,7 +88,8 @@ static bool hiera_folders(const char *name, const ProvisionerHost *host, GPtrArr
         g_strdelimit(folder, "\"'", ' ');
         (void)g_strstrip(folder);
         full = g_build_filename(beside, folder, NULL);
-        if (*folder && !g_path_is_absolute(folder) && !strstr(folder, "..") && !strstr(folder, "%{") && g_file_test(full, G_FILE_TEST_IS_DIR))
+        if (*folder && !g_path_is_absolute(folder) && !strstr(folder, "..") && !strstr(folder, "%{") &&
+            g_file_test(full, G_FILE_TEST_IS_DIR))
             g_ptr_array_add(folders, g_strdup(folder));
     }
     return true;
@@ -99,11 +104,13 @@ static char *sibling(const char *name, const char *folder)
 
 static bool puppet_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
 {
-    static const char *const names[] = {"manifest_file", "manifest_dir", "module_paths", "hiera_config_path", NULL};
+    static const char *const names[] = {"manifest_file", "manifest_dir", "module_paths", "hiera_config_path",
+                                        NULL};
     g_autoptr(GPtrArray) folders = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *hiera = argument_text(args, "hiera_config_path", NULL);
 
-    if (!staging_inputs(WHO, args, names, host, inputs, error) || (hiera && !hiera_folders(hiera, host, folders, error)))
+    if (!staging_inputs(WHO, args, names, host, inputs, error) ||
+        (hiera && !hiera_folders(hiera, host, folders, error)))
         return false;
     for (guint i = 0; i < folders->len; i++) {
         g_autofree char *folder = sibling(hiera, folders->pdata[i]);
@@ -155,7 +162,8 @@ static bool put_hiera(const Staging *s, char **ret_path, GError **error)
 
 static bool put_manifests(const Staging *s, char **ret_path, GError **error)
 {
-    g_autofree char *folder = argument_text(s->args, "manifest_dir", NULL), *raw = argument_text(s->args, "manifest_file", ""), *file = NULL;
+    g_autofree char *folder = argument_text(s->args, "manifest_dir", NULL),
+                    *raw = argument_text(s->args, "manifest_file", ""), *file = NULL;
     g_autofree char *bare = NULL, *name = NULL;
 
     if (!argument_expand(raw, s->host, NULL, &file, error))
@@ -171,7 +179,8 @@ static bool put_manifests(const Staging *s, char **ret_path, GError **error)
 static char *facter_variables(const Staging *s)
 {
     GString *text = g_string_new(NULL);
-    g_autoptr(json_t) facts = json_pack("{s:s,s:s}", "packer_build_name", s->host->build_name, "packer_builder_type", s->host->builder_type);
+    g_autoptr(json_t) facts = json_pack("{s:s,s:s}", "packer_build_name", s->host->build_name,
+                                        "packer_builder_type", s->host->builder_type);
     const char *name;
     json_t *value;
 
@@ -185,18 +194,39 @@ static char *facter_variables(const Staging *s)
     return g_string_free(text, FALSE);
 }
 
-static bool command_line(const Staging *s, const char *modules, const char *hiera, const char *manifest, char **ret, GError **error)
+static bool command_line(const Staging *s, const char *modules, const char *hiera, const char *manifest,
+                         char **ret, GError **error)
 {
-    g_autofree char *text = argument_text(s->args, "execute_command", COMMAND), *bin = argument_text(s->args, "puppet_bin_dir", "");
-    g_autofree char *work = argument_text(s->args, "working_directory", s->folder), *facts = facter_variables(s), *manifests = staging_path(s, "manifests");
+    g_autofree char *text = argument_text(s->args, "execute_command", COMMAND),
+                    *bin = argument_text(s->args, "puppet_bin_dir", "");
+    g_autofree char *work = argument_text(s->args, "working_directory", s->folder),
+                    *facts = facter_variables(s), *manifests = staging_path(s, "manifests");
     g_auto(GStrv) extra = NULL;
 
     if (!staging_names(s->args, "extra_arguments", s->host, &extra, error))
         return false;
     g_autofree char *extra_text = g_strjoinv(" ", extra);
-    const char *const fields[] = {"WorkingDir", work, "FacterVars", facts, "Sudo", "", "PuppetBinDir", bin, "ModulePath", modules, "Debug", "",
-                                  "HieraConfigPath", hiera, "ManifestDir", argument_given(s->args, "manifest_dir") ? manifests : "",
-                                  "ExtraArguments", extra_text, "ManifestFile", manifest, NULL};
+    const char *const fields[] = {"WorkingDir",
+                                  work,
+                                  "FacterVars",
+                                  facts,
+                                  "Sudo",
+                                  "",
+                                  "PuppetBinDir",
+                                  bin,
+                                  "ModulePath",
+                                  modules,
+                                  "Debug",
+                                  "",
+                                  "HieraConfigPath",
+                                  hiera,
+                                  "ManifestDir",
+                                  argument_given(s->args, "manifest_dir") ? manifests : "",
+                                  "ExtraArguments",
+                                  extra_text,
+                                  "ManifestFile",
+                                  manifest,
+                                  NULL};
     return argument_expand(text, s->host, fields, ret, error) || fail_prefix(error, "'execute_command'");
 }
 
@@ -228,13 +258,16 @@ static bool tell_services(const Staging *s, GError **error)
 
 static bool apply(const Staging *s, GError **error)
 {
-    g_autofree char *modules = NULL, *hiera = NULL, *manifest = NULL, *command = NULL, *bin = argument_text(s->args, "puppet_bin_dir", NULL);
+    g_autofree char *modules = NULL, *hiera = NULL, *manifest = NULL, *command = NULL,
+                    *bin = argument_text(s->args, "puppet_bin_dir", NULL);
     g_autofree char *tool = bin ? g_build_filename(bin, "puppet", NULL) : g_strdup("puppet");
     int code = 0;
 
-    if (!put_manifests(s, &manifest, error) || !put_modules(s, &modules, error) || !put_hiera(s, &hiera, error) ||
-        !s->guest->ops->mkdir(s->guest, STATE, NULL, error) || !command_line(s, modules, hiera, manifest, &command, error) ||
-        !staging_run(s, argument_given(s->args, "execute_command") ? NULL : tool, "Debian: puppet-agent", command, NULL, &code, error))
+    if (!put_manifests(s, &manifest, error) || !put_modules(s, &modules, error) ||
+        !put_hiera(s, &hiera, error) || !s->guest->ops->mkdir(s->guest, STATE, NULL, error) ||
+        !command_line(s, modules, hiera, manifest, &command, error) ||
+        !staging_run(s, argument_given(s->args, "execute_command") ? NULL : tool, "Debian: puppet-agent",
+                     command, NULL, &code, error))
         return false;
     return tell_services(s, error) && s->guest->ops->remove(s->guest, STATE, error) && judge(s, code, error);
 }
@@ -243,7 +276,8 @@ static bool puppet_run(const json_t *args, const ProvisionerHost *host, Guest *g
 {
     g_auto(Staging) s = {0};
 
-    return staging_open(&s, WHO, args, host, guest, "/tmp/packer-puppet-masterless", error) && apply(&s, error) && staging_close(&s, error);
+    return staging_open(&s, WHO, args, host, guest, "/tmp/packer-puppet-masterless", error) &&
+           apply(&s, error) && staging_close(&s, error);
 }
 
 const ProvisionerOps provisioner_puppet_masterless = {

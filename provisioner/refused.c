@@ -12,10 +12,12 @@
 static const struct {
     const char *type, *reason;
 } refused[] = {
-    {"puppet-server", "it takes its catalog from a Puppet server, and a bake depends on nothing that answers differently tomorrow; "
+    {"puppet-server", "it takes its catalog from a Puppet server, and a bake depends on nothing that answers "
+                      "differently tomorrow; "
                       "puppet-masterless applies manifests from the template's folder"},
     {"chef-client", "it registers with a Chef server; chef-solo runs cookbooks from the template's folder"},
-    {"salt-masterless", "kiln has no Salt; a shell step can run the guest's salt-call --local on an uploaded tree"},
+    {"salt-masterless",
+     "kiln has no Salt; a shell step can run the guest's salt-call --local on an uploaded tree"},
     {"powershell", WINDOWS},
     {"windows-shell", WINDOWS},
     {"windows-restart", WINDOWS},

@@ -19,8 +19,8 @@ void staging_clear(Staging *s)
     g_free(s->folder);
 }
 
-bool staging_open(Staging *s, const char *who, const json_t *args, const ProvisionerHost *host, Guest *guest, const char *otherwise,
-                  GError **error)
+bool staging_open(Staging *s, const char *who, const json_t *args, const ProvisionerHost *host, Guest *guest,
+                  const char *otherwise, GError **error)
 {
     g_autofree char *raw = argument_text(args, "staging_directory", NULL);
     const char *bare = strrchr(otherwise, '/');
@@ -32,7 +32,9 @@ bool staging_open(Staging *s, const char *who, const json_t *args, const Provisi
     else if (!argument_expand(raw, host, NULL, &s->folder, error))
         return fail_prefix(error, "'staging_directory'");
     if (s->folder[0] != '/' || strspn(s->folder, "/") == strlen(s->folder))
-        return fail(error, "%s provisioner: 'staging_directory' must be an absolute path in the guest, not \"%s\"", who, s->folder);
+        return fail(error,
+                    "%s provisioner: 'staging_directory' must be an absolute path in the guest, not \"%s\"",
+                    who, s->folder);
     return guest->ops->mkdir(guest, s->folder, NULL, error);
 }
 
@@ -67,7 +69,8 @@ bool staging_put_text(const Staging *s, const char *text, const char *name, GErr
     return guest_put_bytes(s->guest, to, text, strlen(text), &meta, error);
 }
 
-bool staging_names(const json_t *args, const char *name, const ProvisionerHost *host, char ***ret, GError **error)
+bool staging_names(const json_t *args, const char *name, const ProvisionerHost *host, char ***ret,
+                   GError **error)
 {
     g_auto(GStrv) names = argument_texts(args, name);
 
@@ -83,7 +86,8 @@ bool staging_names(const json_t *args, const char *name, const ProvisionerHost *
     return true;
 }
 
-bool staging_inputs(const char *who, const json_t *args, const char *const *names, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
+bool staging_inputs(const char *who, const json_t *args, const char *const *names,
+                    const ProvisionerHost *host, GPtrArray *inputs, GError **error)
 {
     for (; *names; names++) {
         g_auto(GStrv) files = NULL;
@@ -97,16 +101,20 @@ bool staging_inputs(const char *who, const json_t *args, const char *const *name
     return true;
 }
 
-bool staging_run(const Staging *s, const char *tool, const char *package, const char *command, const char *const *env, int *ret_code,
-                 GError **error)
+bool staging_run(const Staging *s, const char *tool, const char *package, const char *command,
+                 const char *const *env, int *ret_code, GError **error)
 {
     g_autofree char *quoted = tool ? staging_quote(tool) : NULL;
-    g_autofree char *script = tool ? g_strdup_printf("command -v %s >/dev/null || exit %d; %s", quoted, NO_TOOL, command) : g_strdup(command);
+    g_autofree char *script =
+        tool ? g_strdup_printf("command -v %s >/dev/null || exit %d; %s", quoted, NO_TOOL, command)
+             : g_strdup(command);
 
     if (!guest_sh(s->guest, s->host, script, NULL, env, ret_code, error))
         return false;
-    return *ret_code != NO_TOOL || fail(error, "%s provisioner: the guest has no '%s'; install it there in a step before this one (%s)", s->who,
-                                        tool, package);
+    return *ret_code != NO_TOOL ||
+           fail(error,
+                "%s provisioner: the guest has no '%s'; install it there in a step before this one (%s)",
+                s->who, tool, package);
 }
 
 char *staging_quote(const char *text)

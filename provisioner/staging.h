@@ -20,8 +20,8 @@ typedef struct Staging {
 } Staging;
 
 /* The folder of `staging_directory`, else @otherwise (on the step's tmpfs where texts may be secret); it is made. */
-bool staging_open(Staging *s, const char *who, const json_t *args, const ProvisionerHost *host, Guest *guest, const char *otherwise,
-                  GError **error);
+bool staging_open(Staging *s, const char *who, const json_t *args, const ProvisionerHost *host, Guest *guest,
+                  const char *otherwise, GError **error);
 bool staging_close(Staging *s, GError **error);
 void staging_clear(Staging *s);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Staging, staging_clear)
@@ -34,17 +34,19 @@ bool staging_put(const Staging *s, const char *source, const char *name, GError 
 bool staging_put_text(const Staging *s, const char *text, const char *name, GError **error);
 
 /* Inputs of arguments that hold names of files or folders, expanded. @names: NULL-terminated. */
-bool staging_inputs(const char *who, const json_t *args, const char *const *names, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
+bool staging_inputs(const char *who, const json_t *args, const char *const *names,
+                    const ProvisionerHost *host, GPtrArray *inputs, GError **error);
 
 /* The names in argument @name, expanded. */
-bool staging_names(const json_t *args, const char *name, const ProvisionerHost *host, char ***ret, GError **error);
+bool staging_names(const json_t *args, const char *name, const ProvisionerHost *host, char ***ret,
+                   GError **error);
 
 /*
  * Runs a command line, in a shell that first looks whether @tool (NULL: nothing) is there: one that is not is an error that says
  * how it gets there, @package.
  */
-bool staging_run(const Staging *s, const char *tool, const char *package, const char *command, const char *const *env, int *ret_code,
-                 GError **error);
+bool staging_run(const Staging *s, const char *tool, const char *package, const char *command,
+                 const char *const *env, int *ret_code, GError **error);
 
 /* 'text' for a shell. */
 char *staging_quote(const char *text);

@@ -130,7 +130,8 @@ static char *key_of(Bench *b, const char *text)
     for (guint i = 0; i < inputs->len; i++) {
         const ProvisionerInput *input = inputs->pdata[i];
 
-        g_string_append_printf(key, "%s %o %s\n", input->name, input->mode, digest_to_hex(&input->digest, hex));
+        g_string_append_printf(key, "%s %o %s\n", input->name, input->mode,
+                               digest_to_hex(&input->digest, hex));
     }
     return g_string_free(key, FALSE);
 }
@@ -211,13 +212,17 @@ static void test_key_has_what_lies_elsewhere(Bench *b, gconstpointer arg)
     host_write(b, "coll/ansible_collections/a/b/galaxy.yml", "x\n");
     host_write(b, "inv/group_vars/all.yml", "c: 1\n");
     host_write(b, "secret", "vault password\n");
-    host_write(b, "play/roles/web/tasks/main.yml", "- include_vars: \"{{ playbook_dir }}/../other/vars.yml\"\n");
+    host_write(b, "play/roles/web/tasks/main.yml",
+               "- include_vars: \"{{ playbook_dir }}/../other/vars.yml\"\n");
     g_assert_cmpint(symlink("../../shared/linked", link), ==, 0);
-    args = play_args(b, ", \"extra_arguments\": [\"-e\", \"@more.yml\", \"--vault-password-file\", \"secret\"], \"roles_path\": \"roles2\", "
+    args = play_args(b, ", \"extra_arguments\": [\"-e\", \"@more.yml\", \"--vault-password-file\", "
+                        "\"secret\"], \"roles_path\": \"roles2\", "
                         "\"collections_path\": \"coll\", \"inventory_directory\": \"inv\"");
     key = key_of(b, args);
-    for (const char *const *name = (const char *const[]){"shared/linked/tasks/main.yml", "other/vars.yml", "more.yml", "roles2/db/tasks/main.yml",
-                                                         "coll/ansible_collections/a/b/galaxy.yml", "inv/group_vars/all.yml", NULL};
+    for (const char *const *name =
+             (const char *const[]){"shared/linked/tasks/main.yml", "other/vars.yml", "more.yml",
+                                   "roles2/db/tasks/main.yml", "coll/ansible_collections/a/b/galaxy.yml",
+                                   "inv/group_vars/all.yml", NULL};
          *name; name++)
         if (!strstr(key, *name))
             g_error("'%s' is not in\n%s", *name, key);
@@ -229,7 +234,8 @@ static void test_missing_files_are_told(Bench *b, gconstpointer arg)
     const ProvisionerOps *ops = provisioner_find("ansible");
     g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
     g_autoptr(json_t) none = parse("{\"playbook_file\": \"none.yml\"}");
-    g_autoptr(json_t) tool = parse("{\"playbook_file\": \"play/site.yml\", \"command\": \"no-such-ansible\"}");
+    g_autoptr(json_t) tool =
+        parse("{\"playbook_file\": \"play/site.yml\", \"command\": \"no-such-ansible\"}");
     g_autoptr(GError) error = NULL, second = NULL;
 
     lay_play(b);
@@ -255,7 +261,8 @@ static void test_what_asks_the_host_is_volatile(Bench *b, gconstpointer arg)
     lay_play(b);
     g_assert_false(reaches_outside(b, "- debug: msg=plain\n"));
     g_assert_true(reaches_outside(b, "- debug: msg=\"{{ lookup('env', 'USER') }}\"\n"));
-    g_assert_true(reaches_outside(b, "- debug: msg=\"{{ query(\\\"ansible.builtin.url\\\", 'https://x/') }}\"\n"));
+    g_assert_true(
+        reaches_outside(b, "- debug: msg=\"{{ query(\\\"ansible.builtin.url\\\", 'https://x/') }}\"\n"));
     g_assert_true(reaches_outside(b, "- command: date\n  delegate_to: localhost\n"));
     g_assert_true(reaches_outside(b, "- local_action: command date\n"));
     g_assert_false(reaches_outside(b, "- debug: msg=\"{{ lookup('template', 'x.j2') }}\"\n"));
@@ -267,24 +274,34 @@ static void test_what_asks_the_host_is_volatile(Bench *b, gconstpointer arg)
 
 static void test_options_of_packer_are_known(void)
 {
-    static const char *const all =
-        "{\"playbook_file\": \"p.yml\", \"command\": \"a\", \"extra_arguments\": [\"-v\"], \"ansible_env_vars\": [\"A=b\"], "
-        "\"ansible_ssh_extra_args\": [\"x\"], \"groups\": [\"g\"], \"empty_groups\": [\"e\"], \"host_alias\": \"h\", \"user\": \"u\", "
-        "\"local_port\": 2222, \"inventory_directory\": \"i\", \"inventory_file_template\": \"t\", \"keep_inventory_file\": true, "
-        "\"galaxy_file\": \"g\", \"galaxy_command\": \"gc\", \"galaxy_force_install\": true, \"galaxy_force_with_deps\": true, "
-        "\"roles_path\": \"r\", \"collections_path\": \"c\", \"use_proxy\": false, \"use_sftp\": true, \"sftp_command\": \"s\", "
-        "\"ssh_host_key_file\": \"k\", \"ssh_authorized_key_file\": \"k\", \"ansible_proxy_key_type\": \"RSA\", \"skip_version_check\": true}";
+    static const char *const all = "{\"playbook_file\": \"p.yml\", \"command\": \"a\", \"extra_arguments\": "
+                                   "[\"-v\"], \"ansible_env_vars\": [\"A=b\"], "
+                                   "\"ansible_ssh_extra_args\": [\"x\"], \"groups\": [\"g\"], "
+                                   "\"empty_groups\": [\"e\"], \"host_alias\": \"h\", \"user\": \"u\", "
+                                   "\"local_port\": 2222, \"inventory_directory\": \"i\", "
+                                   "\"inventory_file_template\": \"t\", \"keep_inventory_file\": true, "
+                                   "\"galaxy_file\": \"g\", \"galaxy_command\": \"gc\", "
+                                   "\"galaxy_force_install\": true, \"galaxy_force_with_deps\": true, "
+                                   "\"roles_path\": \"r\", \"collections_path\": \"c\", \"use_proxy\": "
+                                   "false, \"use_sftp\": true, \"sftp_command\": \"s\", "
+                                   "\"ssh_host_key_file\": \"k\", \"ssh_authorized_key_file\": \"k\", "
+                                   "\"ansible_proxy_key_type\": \"RSA\", \"skip_version_check\": true}";
     g_autoptr(GError) error = NULL;
 
     if (!check("ansible", all, &error))
         g_error("%s", error->message);
     refuses("ansible", "{}", "'playbook_file' is needed");
     refuses("ansible", "{\"playbook_file\": \"p\", \"ansible_env_vars\": [\"nonsense\"]}", "NAME=value");
-    refuses("ansible", "{\"playbook_file\": \"p\", \"inventory_file\": \"i\", \"inventory_directory\": \"d\"}", "cannot stand beside");
-    refuses("ansible-local", "{\"playbook_file\": \"p\", \"playbook_files\": [\"q\"]}", "cannot stand beside");
+    refuses("ansible",
+            "{\"playbook_file\": \"p\", \"inventory_file\": \"i\", \"inventory_directory\": \"d\"}",
+            "cannot stand beside");
+    refuses("ansible-local", "{\"playbook_file\": \"p\", \"playbook_files\": [\"q\"]}",
+            "cannot stand beside");
     refuses("puppet-masterless", "{}", "'manifest_file' is needed");
-    refuses("puppet-masterless", "{\"manifest_file\": \"m\", \"guest_os_type\": \"windows\"}", "Windows would have to boot");
-    refuses("puppet-masterless", "{\"manifest_file\": \"m\", \"facter\": {\"a;b\": \"c\"}}", "no name of a fact");
+    refuses("puppet-masterless", "{\"manifest_file\": \"m\", \"guest_os_type\": \"windows\"}",
+            "Windows would have to boot");
+    refuses("puppet-masterless", "{\"manifest_file\": \"m\", \"facter\": {\"a;b\": \"c\"}}",
+            "no name of a fact");
     refuses("chef-solo", "{\"json\": [1]}", "'json' must be an object");
 }
 
@@ -315,18 +332,23 @@ static void test_a_play_reaches_the_guest(Bench *b, gconstpointer arg)
     if (skip_without_ansible())
         return;
     playbook = g_strdup_printf("- hosts: web\n  gather_facts: false\n  become: true\n  tasks:\n"
-                               "    - raw: echo \"$SOURCE_DATE_EPOCH {{ packer_build_name }} {{ answer }}\" >%s/run/raw; echo err >&2; exit 0\n"
+                               "    - raw: echo \"$SOURCE_DATE_EPOCH {{ packer_build_name }} {{ answer }}\" "
+                               ">%s/run/raw; echo err >&2; exit 0\n"
                                "      register: raw\n"
                                "    - file: {path: \"%s/tmp/made\", state: directory}\n"
-                               "    - debug: msg=\"{{ raw.stderr }}\"\n", b->fg->root, b->fg->root);
+                               "    - debug: msg=\"{{ raw.stderr }}\"\n",
+                               b->fg->root, b->fg->root);
     host_write(b, "play/site.yml", playbook);
-    args = g_strdup("{\"playbook_file\": \"play/site.yml\", \"groups\": [\"web\"], \"user\": \"debian\", \"use_proxy\": false, "
+    args = g_strdup("{\"playbook_file\": \"play/site.yml\", \"groups\": [\"web\"], \"user\": \"debian\", "
+                    "\"use_proxy\": false, "
                     "\"extra_arguments\": [\"-e\", \"answer=42\", \"--ssh-extra-args\", \"-o X\"], "
-                    "\"ansible_env_vars\": [\"ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3\", \"ANSIBLE_TRANSPORT=ssh\"]}");
+                    "\"ansible_env_vars\": [\"ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3\", "
+                    "\"ANSIBLE_TRANSPORT=ssh\"]}");
     works(b, "ansible", args);
     made = folder_guest_read(b->fg, "run/raw");
     g_assert_cmpstr(made, ==, "1700000000 web 42\n");
-    g_assert_true(said(b, "without effect, since there is no SSH between kiln and a guest: use_proxy, --ssh-extra-args"));
+    g_assert_true(said(
+        b, "without effect, since there is no SSH between kiln and a guest: use_proxy, --ssh-extra-args"));
     g_assert_true(said(b, "\"msg\": \"err"));
     g_assert_true(folder_guest_has(b->fg, "tmp/made"));
     g_assert_false(folder_guest_has(b->fg, "run/.kiln-ansible-input"));
@@ -336,8 +358,11 @@ static void test_a_failed_task_is_told(Bench *b, gconstpointer arg)
 {
     if (skip_without_ansible())
         return;
-    host_write(b, "site.yml", "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: break it\n      raw: echo why >&2; exit 3\n");
-    fails(b, "ansible", "{\"playbook_file\": \"site.yml\"}", "playbook \"site.yml\": task \"break it\" failed: non-zero return code: why");
+    host_write(b, "site.yml",
+               "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: break it\n      raw: echo why "
+               ">&2; exit 3\n");
+    fails(b, "ansible", "{\"playbook_file\": \"site.yml\"}",
+          "playbook \"site.yml\": task \"break it\" failed: non-zero return code: why");
 }
 
 static void test_a_play_has_the_steps_limit(Bench *b, gconstpointer arg)
@@ -348,7 +373,8 @@ static void test_a_play_has_the_steps_limit(Bench *b, gconstpointer arg)
         return;
     host_write(b, "site.yml", "- hosts: all\n  gather_facts: false\n  tasks:\n    - pause: {seconds: 60}\n");
     b->host.deadline = start + G_USEC_PER_SEC / 2;
-    fails(b, "ansible", "{\"playbook_file\": \"site.yml\"}", "playbook \"site.yml\" passed the step's time limit and was stopped");
+    fails(b, "ansible", "{\"playbook_file\": \"site.yml\"}",
+          "playbook \"site.yml\" passed the step's time limit and was stopped");
     g_assert_cmpint(g_get_monotonic_time() - start, <, 5 * G_USEC_PER_SEC);
 }
 
@@ -368,9 +394,10 @@ static void has(const char *text, const char *fragment)
 static void test_puppet_is_called_as_packer_does(Bench *b, gconstpointer arg)
 {
     g_autofree char *manifest = NULL, *data = NULL;
-    static const char *const args =
-        "{\"manifest_file\": \"m/site.pp\", \"module_paths\": [\"mods\"], \"hiera_config_path\": \"hiera.yaml\", "
-        "\"facter\": {\"role\": \"it's\"}, \"extra_arguments\": [\"--noop\"], \"staging_directory\": \"/tmp/stage\"}";
+    static const char *const args = "{\"manifest_file\": \"m/site.pp\", \"module_paths\": [\"mods\"], "
+                                    "\"hiera_config_path\": \"hiera.yaml\", "
+                                    "\"facter\": {\"role\": \"it's\"}, \"extra_arguments\": [\"--noop\"], "
+                                    "\"staging_directory\": \"/tmp/stage\"}";
 
     host_write(b, "m/site.pp", "include x\n");
     host_write(b, "mods/x/manifests/init.pp", "class x {}\n");
@@ -378,9 +405,11 @@ static void test_puppet_is_called_as_packer_does(Bench *b, gconstpointer arg)
     host_write(b, "data/common.yaml", "a: 1\n");
     b->fg->exec_code = 2; /* changes were made */
     works(b, "puppet-masterless", args);
-    has(last_command(b), "cd /tmp/stage && FACTER_packer_build_name='web' FACTER_packer_builder_type='bootstrap' FACTER_role='it'\\''s' puppet apply "
+    has(last_command(b), "cd /tmp/stage && FACTER_packer_build_name='web' "
+                         "FACTER_packer_builder_type='bootstrap' FACTER_role='it'\\''s' puppet apply "
                          "--detailed-exitcodes ");
-    has(last_command(b), "--modulepath='/tmp/stage/module-0' --hiera_config='/tmp/stage/hiera.yaml' --noop /tmp/stage/manifests/site.pp");
+    has(last_command(b), "--modulepath='/tmp/stage/module-0' --hiera_config='/tmp/stage/hiera.yaml' --noop "
+                         "/tmp/stage/manifests/site.pp");
     manifest = folder_guest_read(b->fg, "tmp/stage/manifests/site.pp");
     data = folder_guest_read(b->fg, "tmp/stage/data/common.yaml");
     g_assert_cmpstr(manifest, ==, "include x\n");
@@ -394,7 +423,8 @@ static void test_puppet_is_called_as_packer_does(Bench *b, gconstpointer arg)
 static void test_puppets_services_are_told(Bench *b, gconstpointer arg)
 {
     host_write(b, "site.pp", "\n");
-    folder_guest_write(b->fg, "run/.kiln-puppet/state/resources.txt", "file[/x]\nservice[nginx]\nservice[other]\n");
+    folder_guest_write(b->fg, "run/.kiln-puppet/state/resources.txt",
+                       "file[/x]\nservice[nginx]\nservice[other]\n");
     folder_guest_write(b->fg, "etc/systemd/system/multi-user.target.wants/nginx.service", "");
     b->fg->exec_code = 0;
     works(b, "puppet-masterless", "{\"manifest_file\": \"site.pp\"}");
@@ -406,15 +436,18 @@ static void test_puppets_services_are_told(Bench *b, gconstpointer arg)
 static void test_ansible_local_lays_everything(Bench *b, gconstpointer arg)
 {
     g_autofree char *inventory = NULL;
-    static const char *const args = "{\"playbook_file\": \"play/site.yml\", \"role_paths\": [\"r/web\"], \"group_vars\": \"gv\", "
-                                    "\"inventory_groups\": [\"web\"], \"extra_arguments\": [\"-v\"], \"staging_directory\": \"/tmp/stage\"}";
+    static const char *const args =
+        "{\"playbook_file\": \"play/site.yml\", \"role_paths\": [\"r/web\"], \"group_vars\": \"gv\", "
+        "\"inventory_groups\": [\"web\"], \"extra_arguments\": [\"-v\"], \"staging_directory\": "
+        "\"/tmp/stage\"}";
 
     host_write(b, "play/site.yml", "x\n");
     host_write(b, "r/web/tasks/main.yml", "x\n");
     host_write(b, "gv/all.yml", "x\n");
     b->fg->exec_code = 0;
     works(b, "ansible-local", args);
-    has(last_command(b), "cd '/tmp/stage' && ansible-playbook 'site.yml' --extra-vars 'packer_build_name=web packer_builder_type=bootstrap' -v -c local "
+    has(last_command(b), "cd '/tmp/stage' && ansible-playbook 'site.yml' --extra-vars 'packer_build_name=web "
+                         "packer_builder_type=bootstrap' -v -c local "
                          "-i packer-inventory");
     inventory = folder_guest_read(b->fg, "tmp/stage/packer-inventory");
     g_assert_cmpstr(inventory, ==, "127.0.0.1\n[web]\n127.0.0.1\n");
@@ -427,8 +460,9 @@ static void test_ansible_local_lays_everything(Bench *b, gconstpointer arg)
 static void test_chef_solo_is_configured(Bench *b, gconstpointer arg)
 {
     g_autofree char *config = NULL, *node = NULL;
-    static const char *const args = "{\"cookbook_paths\": [\"books\"], \"run_list\": [\"recipe[web]\"], \"json\": {\"a\": {\"b\": 1}}, "
-                                    "\"staging_directory\": \"/tmp/stage\", \"chef_license\": \"accept\"}";
+    static const char *const args =
+        "{\"cookbook_paths\": [\"books\"], \"run_list\": [\"recipe[web]\"], \"json\": {\"a\": {\"b\": 1}}, "
+        "\"staging_directory\": \"/tmp/stage\", \"chef_license\": \"accept\"}";
     g_autoptr(json_t) parsed = NULL;
 
     host_write(b, "books/web/recipes/default.rb", "x\n");
@@ -439,7 +473,8 @@ static void test_chef_solo_is_configured(Bench *b, gconstpointer arg)
     has(config, "cookbook_path [\"/tmp/stage/cookbooks-0\"]\nchef_license \"accept\"\n");
     node = folder_guest_read(b->fg, "tmp/stage/node.json");
     parsed = parse(node);
-    g_assert_cmpstr(json_string_value(json_array_get(json_object_get(parsed, "run_list"), 0)), ==, "recipe[web]");
+    g_assert_cmpstr(json_string_value(json_array_get(json_object_get(parsed, "run_list"), 0)), ==,
+                    "recipe[web]");
     g_assert_cmpint(json_integer_value(json_object_get(json_object_get(parsed, "a"), "b")), ==, 1);
 }
 
