@@ -16,15 +16,15 @@ hierarchy:
     path: common.yaml
 END
 cat >puppet/data/common.yaml <<'END'
-site::title: From Hiera
+site::heading: From Hiera
 site::pages: [index, about, contact]
 END
 cat >puppet/modules/site/manifests/init.pp <<'END'
-class site(String $title, Array[String] $pages) {
+class site(String $heading, Array[String] $pages) {
   package { ['nginx-light', 'postgresql']: ensure => installed }
   file { '/srv/www': ensure => directory }
   $pages.each |$page| {
-    file { "/srv/www/${page}.html": content => epp('site/page.epp', { 'title' => $title, 'page' => $page }) }
+    file { "/srv/www/${page}.html": content => epp('site/page.epp', { 'title' => $heading, 'page' => $page }) }
   }
   file { '/srv/www/robots.txt': source => 'puppet:///modules/site/robots.txt', owner => 'www-data' }
   file { '/etc/nginx/sites-enabled/default': ensure => absent, notify => Service['nginx'] }
@@ -82,7 +82,7 @@ ok 'the booted image serves it' kiln boot "$disk" --forward "$port:80" --check "
 
 find puppet -exec touch {} +
 ok 'touched files are the same files' kiln plan -detailed-exitcode site.pkr.hcl
-echo 'site::title: Another' >puppet/data/common.yaml
+echo 'site::heading: Another' >puppet/data/common.yaml
 kiln plan site.pkr.hcl >plan 2>&1
 matches 'changed data misses its step' "$(cat plan)" 'miss +2 +puppet-masterless'
 sed -i 's/include site/include site\nnotify { "x": }\nfail("on purpose")/' puppet/manifests/site.pp
