@@ -108,10 +108,10 @@ static void tell(const ProvisionerHost *host, const char *before, const GList *n
         host->say(line, false, host->arg);
 }
 
-bool services_tell(GHashTable *names, const ProvisionerHost *host, Guest *guest, GError **error)
+bool services_tell(GHashTable *names, bool never, const ProvisionerHost *host, Guest *guest, GError **error)
 {
     g_autoptr(GHashTable) enabled = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_autoptr(GList) all = sorted(names), boot = NULL, never = NULL;
+    g_autoptr(GList) all = sorted(names), boot = NULL, idle = NULL;
 
     if (!all || !guest_enabled_units(guest, enabled, error))
         return all == NULL;
@@ -119,16 +119,16 @@ bool services_tell(GHashTable *names, const ProvisionerHost *host, Guest *guest,
         if (guest_unit_is_enabled(enabled, at->data))
             boot = g_list_append(boot, at->data);
         else
-            never = g_list_append(never, at->data);
+            idle = g_list_append(idle, at->data);
     tell(host, "at boot: ", boot, "");
-    tell(host, "asked to start, but not enabled, so no boot starts it: ", never, "");
+    tell(host, "asked to start, but not enabled, so no boot starts it: ", never ? idle : NULL, "");
     return true;
 }
 
 bool ansible_events_tell(const AnsibleEvents *events, const ProvisionerHost *host, Guest *guest,
                          GError **error)
 {
-    return services_tell(events->services, host, guest, error);
+    return services_tell(events->services, true, host, guest, error);
 }
 
 bool ansible_events_fail(const AnsibleEvents *events, const char *playbook, int code, GError **error)

@@ -23,8 +23,8 @@
 /* Packer's, without --manifestdir, which Puppet dropped with version 4. */
 #define COMMAND                                                                                              \
     "cd {{.WorkingDir}} && {{if ne .FacterVars \"\"}}{{.FacterVars}} {{end}}{{if .Sudo}}sudo -E {{end}}"     \
-    "{{if ne .PuppetBinDir \"\"}}{{.PuppetBinDir}}/{{end}}puppet apply --detailed-exitcodes "                \
-    "--vardir='" STATE "' "                                                                                  \
+    "{{if ne .PuppetBinDir \"\"}}{{.PuppetBinDir}}/{{end}}puppet apply --detailed-exitcodes --color=false "   \
+    "--write-catalog-summary --vardir='" STATE "' "                                                                                  \
     "--publicdir='" STATE "/public' --logdir='" STATE "/log' --rundir='" STATE "/run' "                      \
     "{{if ne .ModulePath \"\"}}--modulepath='{{.ModulePath}}' {{end}}"                                       \
     "{{if ne .HieraConfigPath \"\"}}--hiera_config='{{.HieraConfigPath}}' {{end}}"                           \
@@ -241,7 +241,7 @@ static bool judge(const Staging *s, int code, GError **error)
                             : "see its output");
 }
 
-/* service[nginx] */
+/* service[nginx]; whether one that is not enabled should run is not said there. */
 static bool tell_services(const Staging *s, GError **error)
 {
     g_autoptr(GHashTable) names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -253,7 +253,7 @@ static bool tell_services(const Staging *s, GError **error)
     for (char **line = lines; *line; line++)
         if (g_str_has_prefix(*line, "service["))
             g_hash_table_add(names, g_strndup(*line + 8, strcspn(*line + 8, "]")));
-    return services_tell(names, s->host, s->guest, error);
+    return services_tell(names, false, s->host, s->guest, error);
 }
 
 static bool apply(const Staging *s, GError **error)
