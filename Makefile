@@ -26,6 +26,7 @@ CLI_C     := $(wildcard baker/cli/*.c)
 TEST_C    := $(filter-out tests/unit/%-support.c,$(wildcard tests/unit/*.c))
 TESTSUP_C := $(wildcard tests/unit/*-support.c)
 RUNNER_C  := $(wildcard provisioner/runner/*.c)
+ANSIBLE_PY := $(wildcard provisioner/ansible/*/*.py)
 INIT_C    := baker/appliance/init.c
 
 LIB_O     := $(LIB_C:%.c=$O/%.o)
@@ -33,7 +34,7 @@ CLI_O     := $(CLI_C:%.c=$O/%.o)
 PLUGIN_O  := $(PLUGIN_C:%.c=$O/%.o)
 TESTS     := $(TEST_C:tests/unit/%.c=$O/tests/%)
 
-all: $O/kiln $O/kiln-runner $O/kiln-appliance-init $O/kiln-nbd-plugin.so
+all: $O/kiln $O/kiln-runner $O/kiln-appliance-init $O/kiln-nbd-plugin.so $(ANSIBLE_PY:provisioner/%=$O/%)
 
 $O/libkiln.a: $(LIB_O)
 	@rm -f $@
@@ -58,6 +59,11 @@ $O/kiln-appliance-init: $(INIT_C)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(CC) -O2 -Wall -Wextra $(if $(DEVELOPER),-Werror) -D_GNU_SOURCE -static -o $@ $(INIT_C)
+
+# Plugins for the host's Ansible, beside the program as they are beside it when installed.
+$O/ansible/%.py: provisioner/ansible/%.py
+	@mkdir -p $(@D)
+	@cp $< $@
 
 $O/%.o: %.c
 	@mkdir -p $(@D)

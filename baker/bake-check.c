@@ -66,6 +66,8 @@ static bool check_provisioner(const TemplateBlock *block, const char *what, GErr
 {
     const ProvisionerOps *ops = provisioner_find(block->type);
 
+    if (!ops && provisioner_refusal(block->type))
+        return template_complain(block, NULL, error, "%s \"%s\" cannot be baked: %s", what, block->type, provisioner_refusal(block->type));
     if (!ops)
         return unknown_type(block, what, provisioner_types(), error);
     if (!check_arguments(block, what, ops->arguments, ops->check, error) || !check_refresh(block, error))

@@ -21,7 +21,8 @@ typedef struct BakeStep {
     const ProvisionerOps *ops;
     char *label;       /* "shell", or the block's name */
     bool network;
-    bool is_volatile;  /* its result depends on the network and on nothing declared */
+    bool is_volatile;  /* its result depends on the network, or the host, and on nothing declared */
+    bool outside;      /* on the host: what it reached on the network does not tell */
     Digest key;        /* known when the content before it is */
     Digest content;    /* after the step; none until known */
     Digest map;        /* working disk after the step */

@@ -11,6 +11,7 @@
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
 #include "baker/source-image.h"
+#include "baker/libexec.h"
 #include "base/host-kernel.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -180,6 +181,7 @@ ProvisionerHost bake_host(const BakeChain *chain, const BakeStep *step)
         .epoch = chain->epoch,
         .network = step ? step->network : false,
         .secret = chain->secrets && secrets_any(chain->secrets),
+        .helper = libexec_find,
     };
 }
 
@@ -205,6 +207,8 @@ static bool add_inputs(BakeChain *chain, BakeStep *step, json_t *key, GError **e
         set_hex(one, "digest", &input->digest);
         json_array_append_new(list, one);
     }
+    step->outside = step->ops->reaches_outside && !step->block->inputs && step->ops->reaches_outside(step->block->args, inputs);
+    step->is_volatile |= step->outside;
     if (step->inputs)
         g_ptr_array_unref(step->inputs);
     step->inputs = g_steal_pointer(&inputs);

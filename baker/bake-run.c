@@ -84,7 +84,7 @@ static void note_reached(BakeStep *step, Guest *guest)
         log_verbose("    %s: reached %s", step->label, (const char *)reached->pdata[i]);
     }
     if (reached->len == 0)
-        step->is_volatile = false;
+        step->is_volatile = step->outside;
 }
 
 static bool run_in_guest(BakeSession *session, void *host, GError **error)

@@ -417,7 +417,10 @@ bool guest_channel_exec(Guest *guest, const GuestExec *exec, int *ret_exit, GErr
 
         if (stream != 1 && stream != 2)
             return fail_protocol(ch, error);
-        lines_feed(ch, stream - 1, (const char *)frame.payload.data + 1, frame.payload.size - 1);
+        if (exec->output)
+            exec->output(frame.payload.data + 1, frame.payload.size - 1, stream == 2, exec->arg);
+        else
+            lines_feed(ch, stream - 1, (const char *)frame.payload.data + 1, frame.payload.size - 1);
     }
     lines_finish(ch);
     if (frame.type == WIRE_ERR)

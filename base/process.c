@@ -278,9 +278,12 @@ static bool follow(const ProcessSpec *spec, pid_t pid, Stream streams[2], int *r
     bool gone = false;
 
     while (!gone || streams[0].fd >= 0 || streams[1].fd >= 0) {
-        struct pollfd fds[3] = {{streams[0].fd, POLLIN, 0}, {streams[1].fd, POLLIN, 0}, {interrupt_fd(), POLLIN, 0}};
+        struct pollfd fds[4] = {{streams[0].fd, POLLIN, 0},
+                                {streams[1].fd, POLLIN, 0},
+                                {interrupt_fd(), POLLIN, 0},
+                                {spec->watch_fd > 0 ? spec->watch_fd : -1, POLLIN, 0}};
         bool closed = streams[0].fd < 0 && streams[1].fd < 0;
-        int ready = poll(fds, 3, gone ? 50 : closed ? quiet : POLL_STEP_MS);
+        int ready = poll(fds, 4, gone ? 50 : closed ? quiet : POLL_STEP_MS);
 
         if (closed)
             quiet = MIN(quiet * 2, POLL_STEP_MS);
@@ -289,6 +292,8 @@ static bool follow(const ProcessSpec *spec, pid_t pid, Stream streams[2], int *r
         for (int i = 0; i < 2; i++)
             if (streams[i].fd >= 0 && fds[i].revents)
                 pump(spec, &streams[i]);
+        if (ready > 0 && fds[3].revents && !spec->on_watch(spec->watch_arg, error))
+            return false;
         if (gone && (ready == 0 || g_get_monotonic_time() >= enough))
             break;
         if (!gone && waitpid(pid, ret_status, WNOHANG) == pid) {

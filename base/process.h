@@ -31,6 +31,9 @@ typedef struct ProcessSpec {
     ProcessLineFn *on_line;  /* may be NULL */
     void *arg;
     double timeout;          /* seconds; 0 is no limit */
+    int watch_fd;            /* process_run(): while it can be read, on_watch() is called; 0: none */
+    bool (*on_watch)(void *arg, GError **error); /* false ends the child, with the error; gets watch_arg */
+    void *watch_arg;
     bool inherit_stderr;     /* stderr goes to our own stderr */
     bool inherit_stdin;      /* for an interactive child */
     bool inherit_stdout;

@@ -42,6 +42,9 @@ typedef struct GuestExec {
     const char *const *argv;
     const char *const *env; /* added to the step's base environment; "K=V" */
     const char *cwd;        /* NULL: "/" */
+    /* Gets what the program prints, as it is, in place of the step's on_line. NULL: on_line does. */
+    void (*output)(const void *data, size_t size, bool is_stderr, void *arg);
+    void *arg;
 } GuestExec;
 
 /* What a shell in the guest is connected to. */

@@ -7,8 +7,9 @@
 #include <string.h>
 
 static const ProvisionerOps *const table[] = {
-    &provisioner_breakpoint,  &provisioner_file,  &provisioner_packages, &provisioner_shell,
-    &provisioner_shell_local, &provisioner_sleep, &provisioner_test,
+    &provisioner_ansible,  &provisioner_ansible_local,     &provisioner_breakpoint, &provisioner_chef_solo,   &provisioner_file,
+    &provisioner_packages, &provisioner_puppet_masterless, &provisioner_shell,      &provisioner_shell_local, &provisioner_sleep,
+    &provisioner_test,
 };
 
 const ProvisionerOps *provisioner_find(const char *type)

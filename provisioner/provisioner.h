@@ -43,12 +43,17 @@ typedef struct ProvisionerOps {
      * knows of it. True when these arguments stop it; run() gets a guest only where somebody is there.
      */
     bool (*stops)(const json_t *args);
+    /* Whether what stands in @inputs makes the step ask more of the host than them; NULL: never. */
+    bool (*reaches_outside)(const json_t *args, const GPtrArray *inputs);
     bool volatile_with_network; /* result depends on the outside when it has network (shell, packages) */
 } ProvisionerOps;
 
 /* NULL when unknown. */
 const ProvisionerOps *provisioner_find(const char *type);
 const char *const *provisioner_types(void); /* NULL-terminated, for "did you mean" */
+
+/* Why a type of Packer's is none here; NULL: it is not known at all. */
+const char *provisioner_refusal(const char *type);
 
 /*
  * Appends ProvisionerInput* for every file that the template's `inputs` declare: names, or globs with * ? [] and ** for any number of folders, relative to the

@@ -24,6 +24,7 @@
 #include "base/units.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
+#include "provisioner/guest-units.h"
 #include "provisioner/members.h"
 
 #include <string.h>
@@ -234,57 +235,6 @@ static bool test_packages(const json_t *args, Findings *f, GError **error)
 
 /* ---- units ---- */
 
-static bool add_links(Guest *guest, const char *folder, GHashTable *units, GError **error)
-{
-    g_auto(GStrv) names = NULL;
-
-    if (!guest->ops->list(guest, folder, &names, error))
-        return false;
-    for (char **name = names; *name; name++)
-        g_hash_table_add(units, g_strdup(*name));
-    return true;
-}
-
-/* Every link in *.wants and *.requires of /etc/systemd/system, the aliases beside them, and S-links of the
- * usual runlevels. */
-static bool enabled_units(Guest *guest, GHashTable *units, GError **error)
-{
-    static const char systemd[] = "/etc/systemd/system", runlevel[] = "/etc/rc2.d";
-    g_auto(GStrv) folders = NULL;
-    char type;
-
-    if (!guest_type(guest, systemd, &type, error) ||
-        (type == 'd' && !guest->ops->list(guest, systemd, &folders, error)))
-        return false;
-    for (char **name = folders; name && *name; name++) {
-        g_autofree char *path = g_build_filename(systemd, *name, NULL);
-        if ((g_str_has_suffix(*name, ".wants") || g_str_has_suffix(*name, ".requires")) &&
-            !add_links(guest, path, units, error))
-            return false;
-    }
-    return !guest_type(guest, runlevel, &type, error)
-               ? false
-               : type != 'd' || add_links(guest, runlevel, units, error);
-}
-
-static bool unit_is_enabled(GHashTable *units, const char *name)
-{
-    g_autofree char *service = strchr(name, '.') ? g_strdup(name) : g_strconcat(name, ".service", NULL);
-    GHashTableIter iter;
-    gpointer key;
-
-    if (g_hash_table_contains(units, service))
-        return true;
-    g_hash_table_iter_init(&iter, units);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) { /* S01nginx */
-        const char *link = key;
-        if (link[0] == 'S' && g_ascii_isdigit(link[1]) && g_ascii_isdigit(link[2]) &&
-            strcmp(link + 3, name) == 0)
-            return true;
-    }
-    return false;
-}
-
 static bool test_enabled(const json_t *args, Findings *f, GError **error)
 {
     g_auto(GStrv) wanted = argument_texts(args, "enabled");
@@ -292,10 +242,10 @@ static bool test_enabled(const json_t *args, Findings *f, GError **error)
 
     if (!*wanted)
         return true;
-    if (!enabled_units(f->guest, units, error))
+    if (!guest_enabled_units(f->guest, units, error))
         return false;
     for (char **name = wanted; *name; name++)
-        if (!unit_is_enabled(units, *name))
+        if (!guest_unit_is_enabled(units, *name))
             finding(f, "service '%s' is not enabled", *name);
     return true;
 }

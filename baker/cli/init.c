@@ -17,9 +17,9 @@ static const struct {
 } stand_ins[] = {
     { "hashicorp/qemu", false, "write source \"disk\" { from, checksum, size } instead of source \"qemu\" with disk_image = true" },
     { "hashicorp/docker", false, "write source \"oci\" { from } instead of source \"docker\"; no daemon is needed" },
-    { "hashicorp/ansible", false, "install ansible by a packages step and run ansible-playbook -c local in a shell step" },
-    { "hashicorp/puppet", false, "install puppet by a packages step and run puppet apply in a shell step" },
-    { "hashicorp/chef", false, "install chef by a packages step and run it in a shell step" },
+    { "hashicorp/ansible", true, "kiln's own ansible and ansible-local; ansible takes the ansible-playbook of this machine" },
+    { "hashicorp/puppet", true, "kiln's own puppet-masterless, with the guest's puppet; puppet-server is refused" },
+    { "hashicorp/chef", true, "kiln's own chef-solo, with the guest's Chef; chef-client is refused" },
     { "hashicorp/salt", false, "install salt by a packages step and run salt-call --local in a shell step" },
     { "hashicorp/amazon", false, "bake a disk and export it as raw for an import to EC2" },
     { "hashicorp/googlecompute", false, "bake a disk and export it with --format=gce" },

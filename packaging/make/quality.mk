@@ -37,6 +37,7 @@ install: all
 	install -m 755 $O/kiln-runner $(DESTDIR)$(libexecdir)/kiln-runner
 	install -m 755 $O/kiln-appliance-init $(DESTDIR)$(libexecdir)/kiln-appliance-init
 	install -m 644 $O/kiln-nbd-plugin.so $(DESTDIR)$(libexecdir)/kiln-nbd-plugin.so
+	for file in $(ANSIBLE_PY:provisioner/%=%); do install -D -m 644 $O/$$file $(DESTDIR)$(libexecdir)/$$file; done
 	ln -sf $(libexecdir)/kiln $(DESTDIR)$(PREFIX)/bin/kiln
 	install -m 644 templates/library/*.hcl $(DESTDIR)$(datadir)/templates/
 	install -d $(DESTDIR)$(unitdir)

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -105,6 +106,21 @@ static int mount_resolv_conf(Step *step)
     return err;
 }
 
+/*
+ * Ansible and Puppet ask the first process which service manager is there, and both know how to do without it running. A guest whose
+ * init is systemd's gets that answer; "init" sends the question on to the guest's files.
+ */
+static void take_init_name(void)
+{
+    static const char *const inits[] = {"/sbin/init", "/usr/sbin/init"};
+    char target[WIRE_PATH_MAX] = "";
+
+    for (size_t i = 0; i < sizeof inits / sizeof *inits && !target[0]; i++)
+        if (readlink(inits[i], target, sizeof target - 1) < 0)
+            target[0] = '\0';
+    (void)prctl(PR_SET_NAME, strstr(target, "systemd") ? "systemd" : "init");
+}
+
 static int prepare(Step *step, const char **ret_what)
 {
     int err = 0;
@@ -166,6 +182,7 @@ void step_main(Wire *wire, Step *step, StepShared *shared)
         wire_err(wire, err, "cannot prepare %s for the step", what);
         _exit(STEP_FAILED_TO_BEGIN);
     }
+    take_init_name();
     wire_ok(wire);
     serve(wire, step, shared);
     _exit(STEP_PORT_CLOSED);

@@ -24,6 +24,15 @@ static void on_line(const char *line, bool is_stderr, void *arg)
     g_string_append_printf(((FolderGuest *)arg)->output, "%s\n", line);
 }
 
+/* GuestExec.output from lines: a program of a test ends its last line. */
+static void give_line(const char *line, bool is_stderr, void *arg)
+{
+    const GuestExec *exec = arg;
+
+    exec->output(line, strlen(line), is_stderr, exec->arg);
+    exec->output("\n", 1, is_stderr, exec->arg);
+}
+
 static bool fg_exec(Guest *guest, const GuestExec *exec, int *ret_exit, GError **error)
 {
     FolderGuest *fg = (FolderGuest *)guest;
@@ -59,8 +68,8 @@ static bool fg_exec(Guest *guest, const GuestExec *exec, int *ret_exit, GError *
     const ProcessSpec spec = {.argv = (const char *const *)argv->pdata,
                               .env = (const char *const *)env,
                               .cwd = fg->root,
-                              .on_line = on_line,
-                              .arg = fg};
+                              .on_line = exec->output ? give_line : on_line,
+                              .arg = exec->output ? (void *)exec : fg};
     return process_run(&spec, ret_exit, error);
 }
 
@@ -120,7 +129,7 @@ static bool fg_mkdir(Guest *guest, const char *path, const GuestFile *meta, GErr
 
     if (!file_make_dirs(full, 0755, error))
         return false;
-    return chmod(full, meta->mode) == 0 && chown(full, meta->uid, meta->gid) == 0
+    return !meta || (chmod(full, meta->mode) == 0 && chown(full, meta->uid, meta->gid) == 0)
                ? true
                : fail_errno(error, "make '%s'", path);
 }

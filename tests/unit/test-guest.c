@@ -234,6 +234,40 @@ static void test_output_comes_by_lines(Fixture *f, gconstpointer open)
     end(f);
 }
 
+static void take_output(const void *data, size_t size, bool is_stderr, void *arg)
+{
+    GString **streams = arg;
+
+    g_string_append_len(streams[is_stderr], data, (gssize)size);
+}
+
+static void test_output_may_be_taken_as_it_is(Fixture *f, gconstpointer open)
+{
+    const char *argv[] = {"sh", "-c", "printf 'one\\n two\\n'; echo bad >&2", NULL};
+    g_autoptr(GString) out = g_string_new(NULL), err = g_string_new(NULL);
+    GString *streams[] = {out, err};
+    const GuestExec exec = {.argv = argv, .output = take_output, .arg = streams};
+    g_autoptr(GError) error = NULL;
+    int code = -1;
+
+    begin(f, 0);
+    g_string_truncate(f->out, 0);
+    g_assert_true(f->guest->ops->exec(f->guest, &exec, &code, &error));
+    g_assert_cmpstr(out->str, ==, "one\n two\n");
+    g_assert_cmpstr(err->str, ==, "bad\n");
+    g_assert_cmpstr(f->out->str, ==, ""); /* the step hears nothing of it */
+    end(f);
+}
+
+static void test_first_process_is_an_init(Fixture *f, gconstpointer open)
+{
+    begin(f, 0);
+    g_assert_cmpint(sh(f, "cat /proc/1/comm"), ==, 0);
+    if (strcmp(f->out->str, "init\n") != 0)
+        g_assert_cmpstr(f->out->str, ==, "systemd\n");
+    end(f);
+}
+
 static void test_exit_codes(Fixture *f, gconstpointer open)
 {
     begin(f, 0);
@@ -688,6 +722,8 @@ static const struct {
     bool runner_only;
 } promises[] = {
     {"output-comes-by-lines", test_output_comes_by_lines, false},
+    {"output-may-be-taken-as-it-is", test_output_may_be_taken_as_it_is, false},
+    {"first-process-is-an-init", test_first_process_is_an_init, true},
     {"exit-codes", test_exit_codes, false},
     {"environment-and-stdin", test_environment_and_stdin, false},
     {"unknown-program-is-an-error", test_unknown_program_is_an_error, false},

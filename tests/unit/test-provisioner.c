@@ -115,7 +115,7 @@ static void test_table(void)
         g_assert_nonnull(ops->check);
         g_assert_nonnull(ops->run);
     }
-    g_assert_null(provisioner_find("ansible"));
+    g_assert_null(provisioner_find("windows-shell"));
 }
 
 static void test_checks(void)
