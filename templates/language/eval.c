@@ -103,7 +103,7 @@ static Value *eval_attribute(EvalContext *context, const Expr *expr)
 {
     Value *object = eval_expr(context, expr->left);
 
-    return get_attribute(context, object, expr->left, expr->name, expr->name_range);
+    return get_attribute(context, object, expr->left, expr->name, expr_name_range(expr));
 }
 
 static Value *index_sequence(EvalContext *context, Value *list, Value *key, Range key_range)
@@ -255,7 +255,7 @@ static Value *check_depth(EvalContext *context, const Expr *expr, Value *value)
 
 static Value *eval_tuple(EvalContext *context, const Expr *expr)
 {
-    Value **items = arena_new0(context->arena, Value *, expr->n_items);
+    g_autofree Value **items = g_new(Value *, expr->n_items + 1);
 
     for (size_t i = 0; i < expr->n_items; i++)
         items[i] = eval_expr(context, expr->items[i]);
@@ -637,10 +637,21 @@ static Value *eval_unary(EvalContext *context, const Expr *expr)
     return value_mark(context->arena, result, value->sensitive);
 }
 
+/* Told once, at the first expression past the limit, and nothing is allocated any more. */
+static Value *give_up(EvalContext *context, Range range)
+{
+    static Value nothing = { .type = &type_any, .state = VALUE_UNKNOWN };
+
+    if (!context->diagnostics->gave_up)
+        (void)complain(context, range, "this template makes more than 1 GiB of values");
+    context->diagnostics->gave_up = true;
+    return &nothing;
+}
+
 Value *eval_expr(EvalContext *context, const Expr *expr)
 {
     if (arena_used(context->arena) > EVAL_MEMORY_MAX)
-        return complain(context, expr->range, "this template makes more than 1 GiB of values");
+        return give_up(context, expr->range);
     switch (expr->kind) {
     case EXPR_LITERAL:
         return expr->value;

@@ -325,11 +325,11 @@ static void unknown_function(Call *call)
 
     for (size_t i = 0; i < G_N_ELEMENTS(absent); i++)
         if (strcmp(absent[i].name, call->name) == 0) {
-            diagnose(call->context->diagnostics, call->expr->name_range, "the function %s() is not available: %s",
+            diagnose(call->context->diagnostics, expr_name_range(call->expr), "the function %s() is not available: %s",
                      call->name, absent[i].why);
             return;
         }
-    diagnose(call->context->diagnostics, call->expr->name_range, "there is no function %s()%s", call->name,
+    diagnose(call->context->diagnostics, expr_name_range(call->expr), "there is no function %s()%s", call->name,
              did_you_mean(call->arena, call->name, names));
 }
 

@@ -57,7 +57,9 @@ static void write_string(GString *out, const char *text)
     for (const char *p = text; *p; p = g_utf8_next_char(p)) {
         gunichar c = g_utf8_get_char(p);
 
-        if (c == '"' || c == '\\')
+        if (c >= 0x20 && c < 0x80 && !strchr("\"\\<>&", (int)c))
+            g_string_append_c(out, (char)c);
+        else if (c == '"' || c == '\\')
             g_string_append_printf(out, "\\%c", (char)c);
         else if (c == '\n')
             g_string_append(out, "\\n");

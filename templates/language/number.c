@@ -75,6 +75,8 @@ Number *number_from_text(Arena *arena, const char *text)
 {
     Number *number;
 
+    if (*text && strspn(text, "0123456789") == strlen(text) && strlen(text) <= 18)
+        return number_from_int(arena, strtoll(text, NULL, 10));
     if (!is_decimal(text))
         return NULL;
     number = number_new(arena);
@@ -264,6 +266,13 @@ static char *shortest_digits(const Number *a, mpfr_exp_t *ret_exponent)
     g_assert_not_reached();
 }
 
+static char *integer_text(Arena *arena, long integer)
+{
+    char text[24];
+
+    return arena_strndup(arena, text, (size_t)g_snprintf(text, sizeof(text), "%ld", integer));
+}
+
 char *number_to_text(Arena *arena, const Number *a)
 {
     g_autoptr(GString) out = g_string_new(NULL);
@@ -272,8 +281,8 @@ char *number_to_text(Arena *arena, const Number *a)
     mpfr_exp_t exponent;
     size_t count;
 
-    if (mpfr_zero_p(a->value))
-        return arena_strdup(arena, "0");
+    if (mpfr_integer_p(a->value) && mpfr_fits_slong_p(a->value, MPFR_RNDN))
+        return integer_text(arena, mpfr_get_si(a->value, MPFR_RNDN));
     digits = shortest_digits(a, &exponent);
     p = digits;
     if (*p == '-') {

@@ -17,7 +17,7 @@ Expr *expr_new(Parser *p, ExprKind kind, uint32_t start)
 {
     Expr *expr = arena_new0(p->arena, Expr, 1);
 
-    expr->kind = kind;
+    expr->kind = (uint8_t)kind;
     expr->range = (Range){ p->source, start, start };
     return expr;
 }
@@ -33,7 +33,7 @@ Expr *expr_finish(Parser *p, Expr *expr, uint32_t end)
 
     for (size_t i = 0; i < expr->n_items; i++)
         depth = MAX(depth, expr->items[i]->depth);
-    expr->depth = depth + 1;
+    expr->depth = (uint16_t)(depth + 1);
     expr->range.end = end;
     if (expr->depth > SYNTAX_DEPTH_MAX)
         return parse_fail(p, expr->range, "this expression has more than %d levels", SYNTAX_DEPTH_MAX);
@@ -103,7 +103,8 @@ static Expr *parse_call(Parser *p, Token name)
     close = parser_take(p);
     p->skip_newlines = before;
     call->name = token_text(p, name);
-    call->name_range = token_range(p, name);
+    call->name_start = name.start;
+    call->name_end = name.end;
     call->n_items = items->len;
     call->items = arena_take_pointers(p->arena, items);
     return expr_finish(p, call, close.end);
@@ -255,6 +256,8 @@ static bool starts_for(Parser *p)
     int next;
     uint32_t at = p->at;
 
+    if (parser_peek(p).type != TOKEN_NEWLINE && !is_word(p, parser_peek(p), "for")) /* nearly always */
+        return false;
     if (!next_word_is_for(p))
         return false;
     p->skip_newlines = true;
@@ -372,7 +375,8 @@ static Expr *attribute_of(Parser *p, Expr *left, Token name)
 
     expr->left = left;
     expr->name = token_text(p, name);
-    expr->name_range = token_range(p, name);
+    expr->name_start = name.start;
+    expr->name_end = name.end;
     return expr_finish(p, expr, name.end);
 }
 
@@ -513,7 +517,7 @@ static Expr *parse_unary(Parser *p)
     }
     (void)parser_take(p);
     expr = expr_new(p, EXPR_UNARY, token.start);
-    expr->op = token.type;
+    expr->op = (int16_t)token.type;
     expr->left = parse_unary(p);
     parser_leave(p);
     return expr->left ? expr_finish(p, expr, expr->left->range.end) : NULL;
@@ -558,7 +562,7 @@ static Expr *parse_binary(Parser *p, int lowest)
             return left;
         (void)parser_take(p);
         expr = expr_new(p, EXPR_BINARY, left->range.start);
-        expr->op = token.type;
+        expr->op = (int16_t)token.type;
         expr->left = left;
         expr->right = parse_binary(p, level + 1);
         left = expr->right ? expr_finish(p, expr, expr->right->range.end) : NULL;

@@ -51,7 +51,7 @@ Range token_range(const Parser *p, Token token)
 char *token_text(const Parser *p, Token token)
 {
     char *text = arena_strndup(p->arena, p->source->text + token.start, token.end - token.start);
-    g_autofree char *normal = g_utf8_normalize(text, -1, G_NORMALIZE_NFC);
+    g_autofree char *normal = text_is_ascii(text) ? NULL : g_utf8_normalize(text, -1, G_NORMALIZE_NFC);
 
     return normal && strcmp(normal, text) != 0 ? arena_strdup(p->arena, normal) : text;
 }

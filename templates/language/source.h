@@ -45,6 +45,7 @@ typedef struct Diagnostics {
     Arena *arena;
     GPtrArray *list; /* of Diagnostic* in the arena */
     unsigned count;  /* of all, kept or not */
+    bool gave_up;    /* told already that the limit of memory is reached: nothing more is computed */
 } Diagnostics;
 
 /* Copies @text into the arena. Bad UTF-8, NUL bytes and too large texts become a diagnostic and NULL. */
