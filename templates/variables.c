@@ -187,23 +187,22 @@ static void assign_body(Template *t, const Source *source)
 
 static void assign_json(Template *t, const Source *source)
 {
-    g_autoptr(GError) error = NULL;
-    Value *object = value_from_json_text(t->arena, source->text, &error);
-    Range range = { source, 0, 0 };
+    Expr *object = parse_json_value(source, &t->diagnostics);
+    Scope nothing = { 0 };
+    EvalContext context;
 
-    if (!object) {
-        diagnose(&t->diagnostics, range, "%s", error->message);
+    if (!object)
+        return;
+    if (object->kind != EXPR_OBJECT) {
+        diagnose(&t->diagnostics, object->range, "a file of values is a JSON object");
         return;
     }
-    if (!type_is_mapping(object->type)) {
-        diagnose(&t->diagnostics, range, "a file of values is a JSON object");
-        return;
-    }
-    for (size_t i = 0; i < object->n; i++) {
-        Variable *variable = find_variable(t, object->keys[i]);
+    template_context(t, &nothing, &context);
+    for (size_t i = 0; i < object->n_items; i += 2) {
+        Variable *variable = find_variable(t, object->items[i]->value->string);
 
         if (variable)
-            assign(t, variable, object->items[i], range);
+            assign(t, variable, eval_expr(&context, object->items[i + 1]), object->items[i + 1]->range);
     }
 }
 

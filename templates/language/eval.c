@@ -82,16 +82,27 @@ static Value *no_attribute(EvalContext *context, const Value *object, const Expr
                     object->type->kind == TYPE_MAP ? "element" : "attribute", name, near);
 }
 
+/* What is known of a part of an unknown value: its type, where the whole has one. */
+static Value *unknown_part(EvalContext *context, const Type *whole, const char *name)
+{
+    const Type *type = whole->element;
+
+    for (size_t i = 0; whole->kind == TYPE_OBJECT && name && i < whole->n; i++)
+        if (strcmp(whole->names[i], name) == 0)
+            type = whole->types[i];
+    return value_unknown(context->arena, type ? type : &type_any);
+}
+
 static Value *get_attribute(EvalContext *context, Value *object, const Expr *left, const char *name, Range name_range)
 {
     Value *value;
 
-    if (object->state == VALUE_UNKNOWN)
-        return value_mark(context->arena, unknown(context), object->sensitive);
+    if (object->state == VALUE_UNKNOWN && !type_is_primitive(object->type) && !type_is_sequence(object->type))
+        return value_mark(context->arena, unknown_part(context, object->type, name), object->sensitive);
     if (object->state == VALUE_NULL)
         return complain(context, left ? left->range : name_range, "this value is null, so it has no attribute '%s'", name);
     if (!type_is_mapping(object->type))
-        return complain(context, name_range, "a %s has no attributes%s", type_noun(object->type),
+        return complain(context, name_range, "%s has no attributes%s", type_phrase(object->type),
                         type_is_sequence(object->type) ? "; write [*] to take one from each element" : "");
     value = value_get(object, name);
     if (!value)
@@ -149,7 +160,7 @@ Value *eval_index(EvalContext *context, Value *left, Value *key, Range left_rang
             return complain(context, key_range, "there is no element '%s' in this %s%s", name->string,
                             type_noun(left->type), near_key(context, left, name->string));
     } else {
-        return complain(context, key_range, "a %s has no elements", type_noun(left->type));
+        return complain(context, key_range, "%s has no elements", type_phrase(left->type));
     }
     return value_mark(context->arena, result, sensitive);
 }
@@ -209,8 +220,8 @@ Value *eval_to_string(EvalContext *context, Value *value, Range range)
     }
     text = value_convert(context->arena, value, &type_string, &why);
     if (!text)
-        (void)complain(context, range, "a %s can't be put into text; use join(), jsonencode() or a for",
-                       type_noun(value->type));
+        (void)complain(context, range, "%s can't be put into text; use join(), jsonencode() or a for",
+                       type_phrase(value->type));
     return text;
 }
 
@@ -424,7 +435,7 @@ static Value *eval_for(EvalContext *context, const Expr *expr)
     if (from->state == VALUE_UNKNOWN)
         return value_mark(context->arena, unknown(context), from->sensitive);
     if (type_is_primitive(from->type))
-        return complain(context, expr->left->range, "a for needs a list, set or object, not a %s", type_noun(from->type));
+        return complain(context, expr->left->range, "a for needs a list, set or object, not %s", type_phrase(from->type));
 
     value_fields_init(&result.fields);
     for (size_t i = 0; i < from->n && arena_used(context->arena) <= EVAL_MEMORY_MAX; i++) {
@@ -583,25 +594,6 @@ static Value *eval_logic(EvalContext *context, const Expr *expr)
     return value_mark(context->arena, b, a->sensitive);
 }
 
-/* Different types are unequal, but an empty or converted list equals a tuple of the same elements. */
-static bool loosely_equal(Value *a, Value *b, Arena *arena)
-{
-    const Type *types[2] = { a->type, b->type };
-    const Type *type;
-    Value *left, *right;
-    const char *why = NULL;
-
-    if (value_is_null(a) || value_is_null(b))
-        return value_is_null(a) && value_is_null(b);
-    if (type_is_primitive(a->type) || type_is_primitive(b->type))
-        return a->type->kind == b->type->kind && value_equal(a, b);
-    if (!(type = type_unify(arena, types, 2)))
-        return false;
-    left = value_convert(arena, a, type, &why);
-    right = value_convert(arena, b, type, &why);
-    return left && right && a->n == b->n && value_compare(left, right) == 0;
-}
-
 static Value *eval_equality(EvalContext *context, const Expr *expr)
 {
     Value *a = eval_expr(context, expr->left);
@@ -611,7 +603,7 @@ static Value *eval_equality(EvalContext *context, const Expr *expr)
 
     if (!value_is_wholly_known(a) || !value_is_wholly_known(b))
         return value_mark(context->arena, value_unknown(context->arena, &type_bool), sensitive);
-    equal = loosely_equal(a, b, context->arena);
+    equal = value_equal(a, b); /* a list is never equal to a tuple, which [ ] writes */
     return value_mark(context->arena, value_bool(context->arena, equal == (expr->op == TOKEN_EQUAL)), sensitive);
 }
 

@@ -106,6 +106,8 @@ static const Type *parameter_type(Arena *arena, char letter)
         return &type_bool;
     case 'L':
         return type_list_of(arena, &type_string);
+    case 'T':
+        return type_list_of(arena, &type_any);
     }
     return &type_any;
 }
@@ -125,8 +127,8 @@ static bool check_argument(Call *call, size_t i, char letter)
     if (value->state == VALUE_UNKNOWN && value->type->kind == TYPE_ANY)
         return true;
     if ((letter == 'l' && !type_is_sequence(value->type)) || (letter == 'm' && !type_is_mapping(value->type))) {
-        (void)call_fail(call, (int)i, "argument %zu must be %s, not a %s", i + 1,
-                        letter == 'l' ? "a list, tuple or set" : "a map or object", type_noun(value->type));
+        (void)call_fail(call, (int)i, "argument %zu must be %s, not %s", i + 1,
+                        letter == 'l' ? "a list, tuple or set" : "a map or object", type_phrase(value->type));
         return false;
     }
     converted = value_convert(call->arena, value, parameter_type(call->arena, letter), &why);
@@ -341,7 +343,8 @@ static Value *call_function(Call *call, const Function *function)
     if (!eval_arguments(call) || !check_arguments(call, function))
         return NULL;
     for (size_t i = 0; i < call->n; i++) {
-        known = known && value_is_wholly_known(call->args[i]);
+        known = known && (function->flags & FUNCTION_SEES_PARTS ? call->args[i]->state != VALUE_UNKNOWN
+                                                                : value_is_wholly_known(call->args[i]));
         sensitive = sensitive || value_is_sensitive(call->args[i]);
     }
     if (!known && !(function->flags & FUNCTION_SEES_UNKNOWN))

@@ -248,25 +248,11 @@ static bool next_word_is_for(Parser *p)
     return result;
 }
 
-/* {for = 1} is an object all the same. */
 static bool starts_for(Parser *p)
 {
-    Token word;
-    bool before = p->skip_newlines;
-    int next;
-    uint32_t at = p->at;
-
     if (parser_peek(p).type != TOKEN_NEWLINE && !is_word(p, parser_peek(p), "for")) /* nearly always */
         return false;
-    if (!next_word_is_for(p))
-        return false;
-    p->skip_newlines = true;
-    word = parser_take(p);
-    next = parser_peek(p).type;
-    p->skip_newlines = before;
-    p->at = at;
-    (void)word;
-    return next == TOKEN_IDENT;
+    return next_word_is_for(p);
 }
 
 static Expr *parse_object(Parser *p)
@@ -389,22 +375,17 @@ static Expr *index_of(Parser *p, Expr *left, Expr *key, uint32_t end)
     return expr_finish(p, expr, end);
 }
 
-/* .0 and, because the lexer reads numbers greedily, .0.1 */
+/* x.0, as old templates write x[0]; 0.1 would be one number, so there are no two in a row. */
 static Expr *parse_legacy_index(Parser *p, Expr *left)
 {
     Token token = parser_take(p);
-    g_autofree char *text = g_strndup(p->source->text + token.start, token.end - token.start);
-    g_auto(GStrv) parts = g_strsplit(text, ".", -1);
+    char *text = token_text(p, token);
+    Expr *key;
 
-    for (size_t i = 0; left && parts[i]; i++) {
-        Expr *key;
-
-        if (parts[i][0] == '\0' || strspn(parts[i], "0123456789") != strlen(parts[i]))
-            return parse_fail(p, token_range(p, token), "an index after '.' is a whole number");
-        key = expr_literal(p, token, value_number(p->arena, number_from_text(p->arena, parts[i])));
-        left = key ? index_of(p, left, key, token.end) : NULL;
-    }
-    return left;
+    if (strspn(text, "0123456789") != strlen(text))
+        return parse_fail(p, token_range(p, token), "an index after '.' is a whole number; two in a row are written [1][0]");
+    key = expr_literal(p, token, value_number(p->arena, number_from_text(p->arena, text)));
+    return key ? index_of(p, left, key, token.end) : NULL;
 }
 
 static Expr *parse_dot(Parser *p, Expr *left);

@@ -103,6 +103,21 @@ size_t text_columns(const char *text, size_t size)
     return n;
 }
 
+const char *text_next(const char *text)
+{
+    gunichar before = g_utf8_get_char(text), c;
+    unsigned flags = is_flag_letter(before);
+    const char *p = g_utf8_next_char(text);
+
+    if (before == '\r' && *p == '\n')
+        return p + 1;
+    for (; *p && char_joins(before, c = g_utf8_get_char(p), flags); p = g_utf8_next_char(p)) {
+        flags = is_flag_letter(c) ? flags + 1 : 0;
+        before = c;
+    }
+    return p;
+}
+
 static Position position_at(const Source *source, size_t byte)
 {
     Position position = { 1, 1, byte };

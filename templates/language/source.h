@@ -53,6 +53,7 @@ Source *source_new(Diagnostics *diagnostics, const char *name, const char *text,
 
 /* Characters of @size bytes as a reader counts them: what a column counts. */
 size_t text_columns(const char *text, size_t size);
+const char *text_next(const char *text); /* past one of them; @text is not at its end */
 
 Range range_join(Range first, Range last);
 Range range_outermost(Range range);
