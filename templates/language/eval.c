@@ -292,6 +292,15 @@ static const char *eval_key(EvalContext *context, const Expr *expr, bool *sensit
     return key->state == VALUE_KNOWN ? key->string : NULL;
 }
 
+/* { a.b = 1 }: the parser takes it, as HCL's does. */
+static bool is_ambiguous_key(EvalContext *context, const Expr *key)
+{
+    if (key->kind != EXPR_ATTRIBUTE && key->kind != EXPR_INDEX)
+        return false;
+    (void)complain(context, key->range, "a computed key must stand in parentheses, a plain key with '.' in quotes");
+    return true;
+}
+
 static Value *eval_object(EvalContext *context, const Expr *expr)
 {
     bool whole = true, sensitive = false;
@@ -300,7 +309,7 @@ static Value *eval_object(EvalContext *context, const Expr *expr)
 
     value_fields_init(&fields);
     for (size_t i = 0; i < expr->n_items; i += 2) {
-        const char *key = eval_key(context, expr->items[i], &sensitive);
+        const char *key = is_ambiguous_key(context, expr->items[i]) ? NULL : eval_key(context, expr->items[i], &sensitive);
         Value *value = eval_expr(context, expr->items[i + 1]);
 
         if (key)

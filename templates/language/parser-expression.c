@@ -213,8 +213,6 @@ static Expr *parse_object_key(Parser *p)
         return expr_string(p, key->range, key->name);
     if (key->kind == EXPR_LITERAL && value_is_null(key->value)) /* the word null, as true and false */
         return expr_string(p, key->range, "null");
-    if (key->kind == EXPR_ATTRIBUTE || key->kind == EXPR_INDEX)
-        return parse_fail(p, key->range, "a computed key must stand in parentheses, a plain key with '.' in quotes");
     return key;
 }
 
@@ -415,9 +413,9 @@ static Expr *parse_splat(Parser *p, Expr *left, uint32_t end, bool full)
             continue;
         }
         (void)parser_take(p);
-        if (parser_peek(p).type == '*') { /* a second .* begins anew on the result */
-            p->at = at;
-            break;
+        if (parser_peek(p).type == '*' && !full) {
+            parser_leave(p);
+            return parse_fail(p, token_range(p, parser_peek(p)), "a second '*' here is written [*]");
         }
         p->at = at;
         each = parse_dot(p, each);
