@@ -594,6 +594,7 @@ static void add_build(Template *t, Pair *pair)
             diagnose(&t->diagnostics, name_range(pair->block, pair->ref),
                      "two builds are both named '%s'; give them names of their own with 'name'", pair->out->name);
     evaluate_pair(pair);
+    pair->out->unknown = t->saw_unknown;
     g_ptr_array_add(t->builds, pair->out);
 }
 
@@ -614,6 +615,7 @@ static void evaluate_build(Template *t, const Block *block)
         pair.out->build_name = g_strdup(ref->name);
         pair.out->name = !name ? g_strdup(ref->name) : refs->len > 1 ? g_strdup_printf("%s.%s", name, ref->name) : g_strdup(name);
         check_name(t, pair.out->name, name_range(block, ref));
+        t->saw_unknown = false;
         if (is_selected(&pair))
             add_build(t, &pair);
         else
@@ -625,7 +627,7 @@ static void check_selection(Template *t, unsigned before)
 {
     const TemplateOptions *options = t->options;
 
-    if (t->builds->len > 0 || t->diagnostics.count != before || options->allow_unset || options->list_block)
+    if (t->builds->len > 0 || t->diagnostics.count != before || options->allow_unset || options->look_only || options->list_block)
         return;
     if ((options->only && options->only[0]) || (options->except && options->except[0]))
         diagnose(&t->diagnostics, (Range){ 0 }, "-only and -except leave nothing of this template");

@@ -5,6 +5,7 @@
  *   template.c   files, top-level blocks, the face
  *   variables.c  variables and where their values come from
  *   locals.c     locals in the order of their dependencies
+ *   data.c       data sources
  *   blocks.c     any body -> JSON, dynamic blocks, generic options
  *   builds.c     builds x sources -> TemplateBuild
  *   versions.c   ">= 1.7, < 2"
@@ -36,6 +37,13 @@ typedef struct Local {
     Value *value;
 } Local;
 
+typedef struct Data {
+    const char *type, *name;
+    const Block *block;
+    int state; /* as Local.state */
+    Value *value;
+} Data;
+
 struct Template {
     Arena *arena;
     Diagnostics diagnostics;
@@ -46,6 +54,7 @@ struct Template {
     GPtrArray *bodies;      /* of Body*, one for each file */
     GPtrArray *variables;   /* of Variable* */
     GPtrArray *locals;      /* of Local* */
+    GPtrArray *data;        /* of Data* */
     GPtrArray *sources;     /* of Block* */
     GHashTable *named_variables, *named_locals; /* name -> Variable*, Local* */
     GHashTable *named_sources;                  /* "TYPE.NAME" -> Block* */
@@ -54,6 +63,8 @@ struct Template {
     GPtrArray *list_uses;   /* of Block* of the type that the options ask for */
     GPtrArray *list_blocks; /* of TemplateBlock* */
     Value *var, *local, *path, *packer;
+    Value *data_value;      /* `data`; NULL: there is none */
+    bool saw_unknown;       /* an argument without value was met */
     json_t *plugins;        /* [{name, version, source}] */
     const char *required_version;
     json_t *sink;           /* TemplateOptions.diagnostics, kept for template_complain() */
@@ -93,6 +104,12 @@ Source *template_read(Template *t, const char *path);
 /* Locals */
 void locals_declare(Template *t, const Block *block);
 void locals_evaluate(Template *t);
+void locals_need(Template *t, const Expr *expr, unsigned depth); /* evaluates what @expr refers to, and makes it known */
+
+/* Data sources */
+void data_declare(Template *t, const Block *block);
+void data_evaluate(Template *t, Data *data, unsigned depth);
+void data_evaluate_type(Template *t, const char *type /* NULL: all */, unsigned depth);
 
 /* Blocks */
 GPtrArray *blocks_expand(Template *t, const Body *body, const Scope *scope); /* of BlockUse* in the arena */

@@ -45,12 +45,17 @@ Scope *template_root_scope(Template *t)
         scope = scope_with(t->arena, scope, "var", t->var);
     if (t->local)
         scope = scope_with(t->arena, scope, "local", t->local);
+    if (t->data_value)
+        scope = scope_with(t->arena, scope, "data", t->data_value);
     return scope;
 }
 
 static const char *noun(const char *root)
 {
-    return strcmp(root, "var") == 0 ? "variable" : strcmp(root, "local") == 0 ? "local value" : NULL;
+    return strcmp(root, "var") == 0     ? "variable"
+           : strcmp(root, "local") == 0 ? "local value"
+           : strcmp(root, "data") == 0  ? "data source of type"
+                                        : NULL;
 }
 
 static void record_file(void *arg, const char *path, const void *data, size_t size)
@@ -371,8 +376,7 @@ static void declare(Template *t, Block *block)
     else if (strcmp(block->type, "packer") == 0)
         check_packer(t, block);
     else if (strcmp(block->type, "data") == 0)
-        diagnose(&t->diagnostics, block->header,
-                 "data sources are not supported, since a bake has no network of its own; give the value as a variable");
+        data_declare(t, block);
     else if (strcmp(block->type, "hcp_packer_registry") != 0 && strcmp(block->type, "communicator") != 0)
         diagnose(&t->diagnostics, block->type_range, "a template has no block '%s'%s", block->type,
                  did_you_mean(t->arena, block->type, known));
@@ -418,6 +422,7 @@ static Template *template_new(const char *dir)
     t->bodies = g_ptr_array_new();
     t->variables = g_ptr_array_new();
     t->locals = g_ptr_array_new();
+    t->data = g_ptr_array_new();
     t->sources = g_ptr_array_new();
     t->named_variables = g_hash_table_new(g_str_hash, g_str_equal);
     t->named_locals = g_hash_table_new(g_str_hash, g_str_equal);
@@ -442,6 +447,7 @@ void template_free(Template *t)
     json_decref(t->plugins);
     json_decref(t->sink);
     g_ptr_array_unref(t->build_blocks);
+    g_ptr_array_unref(t->data);
     g_ptr_array_unref(t->sources);
     g_hash_table_unref(t->named_variables);
     g_hash_table_unref(t->named_locals);

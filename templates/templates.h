@@ -28,6 +28,7 @@ typedef struct TemplateOptions {
     const char *list_block;       /* top-level blocks of this type, with one label, are read too, see template_list_blocks(); may be NULL */
     const char *const *list_labels; /* types of blocks inside of those that have one label: it comes as TEMPLATE_LABEL in their object; may be NULL */
     const char *list_suffix;      /* it is no template, but a file whose name ends so, or all of a folder; nothing of a bake may stand in it; may be NULL */
+    bool look_only;               /* no bake follows: data sources are not asked, and a template without build is fine */
     bool allow_unset;             /* variables without value become unknown instead of an error (inspect, console) */
     GBytes *input;                /* the template's text, where it is not in the file (an editor's); may be NULL */
     json_t *diagnostics;          /* an array: mistakes are also put here, in the shape of HCL's tools; may be NULL */
@@ -69,6 +70,7 @@ typedef struct TemplateBuild {
     GPtrArray *secrets;         /* of TemplateSecret* */
     int64_t source_date_epoch;  /* -1 when not given */
     char **volatile_paths;      /* may be NULL */
+    bool unknown;               /* some argument has no value yet, "<unknown>" stands there (look_only, allow_unset) */
 } TemplateBuild;
 
 /*

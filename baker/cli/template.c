@@ -181,7 +181,7 @@ int verb_template(CliContext *cli, int argc, char **argv)
     g_autoptr(json_t) diagnostics = json_array();
     g_autoptr(Template) template = NULL;
     g_autoptr(GError) error = NULL;
-    TemplateOptions how = { .allow_unset = true, .diagnostics = diagnostics };
+    TemplateOptions how = { .allow_unset = true, .look_only = true, .diagnostics = diagnostics };
 
     if (!cli_parse(options, "template inputs [-var K=V] [-var-file F] TEMPLATE", argc, argv, 2, 2, &arguments, &error))
         return cli_fail(cli, error);
