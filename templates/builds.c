@@ -285,6 +285,7 @@ static void take_override(const Pair *pair, const BlockUse *use, TemplateBlock *
     all = json_object();
     body_to_json(pair->t, &one, use->scope, skip, all);
     mine = json_object_get(json_object_get(all, "override"), pair->ref->name);
+    block->unknown = block->unknown || pair->t->saw_unknown;
     if (mine && json_is_object(mine))
         (void)json_object_update(block->args, mine);
     else if (mine || (json_object_get(all, "override") && !json_is_object(json_object_get(all, "override"))))
@@ -301,7 +302,9 @@ static TemplateBlock *component(const Pair *pair, const BlockUse *use, const cha
     if (!check_labels(pair->t, use, 1, what) || !applies_here(pair, use))
         return NULL;
     block = template_block_new(pair->t, use, use->labels[0], body_string(pair->t, use->body, "name", use->scope, NULL));
+    pair->t->saw_unknown = false;
     body_to_json(pair->t, use->body, use->scope, generic, block->args);
+    block->unknown = pair->t->saw_unknown;
     return block;
 }
 
@@ -483,6 +486,7 @@ static void evaluate_source(Pair *pair)
     BlockUse use = { .type = "source", .header = ref->source->header, .body = ref->source->body, .scope = pair->scope };
     TemplateBlock *block = template_block_new(pair->t, &use, ref->type, ref->name);
 
+    pair->t->saw_unknown = false;
     body_to_json(pair->t, ref->source->body, pair->scope, none, block->args);
     if (ref->completion) {
         const Scope *own = ref->completion->scope; /* of dynamic "source": the iterator lies over source.* and build.* */
@@ -491,6 +495,7 @@ static void evaluate_source(Pair *pair)
         body_to_json(pair->t, ref->completion->body, scope, skip, block->args);
         template_block_also(block, ref->completion->body);
     }
+    block->unknown = pair->t->saw_unknown;
     pair->out->source = block;
 }
 
@@ -594,7 +599,6 @@ static void add_build(Template *t, Pair *pair)
             diagnose(&t->diagnostics, name_range(pair->block, pair->ref),
                      "two builds are both named '%s'; give them names of their own with 'name'", pair->out->name);
     evaluate_pair(pair);
-    pair->out->unknown = t->saw_unknown;
     g_ptr_array_add(t->builds, pair->out);
 }
 
@@ -615,7 +619,6 @@ static void evaluate_build(Template *t, const Block *block)
         pair.out->build_name = g_strdup(ref->name);
         pair.out->name = !name ? g_strdup(ref->name) : refs->len > 1 ? g_strdup_printf("%s.%s", name, ref->name) : g_strdup(name);
         check_name(t, pair.out->name, name_range(block, ref));
-        t->saw_unknown = false;
         if (is_selected(&pair))
             add_build(t, &pair);
         else

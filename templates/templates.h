@@ -42,6 +42,7 @@ typedef struct TemplateBlock {
     char *type;     /* "shell" */
     char *name;     /* source name, or provisioner's `name`, may be NULL */
     json_t *args;   /* evaluated; nested blocks are arrays of objects under their type */
+    bool unknown;   /* some argument has no value yet, "<unknown>" stands there (look_only, allow_unset) */
     void *place;    /* opaque: for template_complain */
     /* generic options already taken out of args (provisioners and post-processors): */
     double pause_before, timeout;
@@ -70,7 +71,6 @@ typedef struct TemplateBuild {
     GPtrArray *secrets;         /* of TemplateSecret* */
     int64_t source_date_epoch;  /* -1 when not given */
     char **volatile_paths;      /* may be NULL */
-    bool unknown;               /* some argument has no value yet, "<unknown>" stands there (look_only, allow_unset) */
 } TemplateBuild;
 
 /*

@@ -76,7 +76,7 @@ static bool check_whole(const ValidateCall *call, const char *path, GError **err
         return false;
     builds = template_builds(template);
     for (guint i = 0; i < builds->len; i++)
-        if (!((TemplateBuild *)builds->pdata[i])->unknown && !bake_check(builds->pdata[i], error))
+        if (!bake_check(builds->pdata[i], error))
             return false;
     return true;
 }

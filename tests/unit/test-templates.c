@@ -250,9 +250,9 @@ static void test_data(void)
     g_autoptr(Template) t = load(data_text, &(TemplateOptions){ .look_only = true });
 
     assert_json(build_at(t, 0)->source->args, "{\"v\":\"1-2\"}");
-    g_assert_false(build_at(t, 0)->unknown);
+    g_assert_false(build_at(t, 0)->source->unknown);
     assert_json(build_at(t, 1)->source->args, "{\"v\":\"<unknown>\"}");
-    g_assert_true(build_at(t, 1)->unknown);
+    g_assert_true(build_at(t, 1)->source->unknown);
 }
 
 static void test_files(void)
