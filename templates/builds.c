@@ -611,6 +611,9 @@ static void evaluate_build(Template *t, const Block *block)
         diagnose(&t->diagnostics, block->header, "a build has no label; its name is set by name = \"%s\"", block->labels[0]);
     check_body(t, block->body, "a build", build_attributes, build_blocks);
     (void)body_string(t, block->body, "description", NULL, NULL);
+    for (size_t i = 0; i < block->body->n_blocks; i++)
+        if (strcmp(block->body->blocks[i]->type, "hcp_packer_registry") == 0)
+            check_registry(t, block->body->blocks[i], NULL);
     collect_refs(t, block, refs);
     for (guint i = 0; i < refs->len; i++) {
         Ref *ref = refs->pdata[i];

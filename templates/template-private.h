@@ -6,6 +6,7 @@
  *   variables.c  variables and where their values come from
  *   locals.c     locals in the order of their dependencies
  *   data.c       data sources
+ *   chains.c     who needs a value that is missing
  *   blocks.c     any body -> JSON, dynamic blocks, generic options
  *   builds.c     builds x sources -> TemplateBuild
  *   versions.c   ">= 1.7, < 2"
@@ -55,6 +56,7 @@ struct Template {
     GPtrArray *variables;   /* of Variable* */
     GPtrArray *locals;      /* of Local* */
     GPtrArray *data;        /* of Data* */
+    GPtrArray *registries;  /* of Block*, hcp_packer_registry */
     GPtrArray *sources;     /* of Block* */
     GHashTable *named_variables, *named_locals; /* name -> Variable*, Local* */
     GHashTable *named_sources;                  /* "TYPE.NAME" -> Block* */
@@ -89,6 +91,8 @@ Scope *scope_with(Arena *arena, const Scope *outer, const char *name, Value *val
 void check_body(Template *t, const Body *body, const char *where, const char *const *attributes, const char *const *blocks);
 bool check_labels(Template *t, const BlockUse *use, size_t n, const char *const *what);
 
+void check_registry(Template *t, const Block *block, const Scope *scope);
+
 /* Evaluated attributes; the default when absent or wrong (then a diagnostic says so). */
 const char *body_string(Template *t, const Body *body, const char *name, const Scope *scope, const char *otherwise);
 bool body_bool(Template *t, const Body *body, const char *name, const Scope *scope, bool otherwise);
@@ -110,6 +114,9 @@ void locals_need(Template *t, const Expr *expr, unsigned depth); /* evaluates wh
 void data_declare(Template *t, const Block *block);
 void data_evaluate(Template *t, Data *data, unsigned depth);
 void data_evaluate_type(Template *t, const char *type /* NULL: all */, unsigned depth);
+
+/* "; local.a needs it, and source.T.N needs that": from ROOT.NAME to who uses it, or "". In the arena. */
+const char *chain_of_needs(Template *t, const char *root, const char *name);
 
 /* Blocks */
 GPtrArray *blocks_expand(Template *t, const Body *body, const Scope *scope); /* of BlockUse* in the arena */

@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+enum { CHAINS_MAX = 10 };
+
 extern char **environ;
 
 static Variable *find_variable(Template *t, const char *name)
@@ -331,10 +333,12 @@ static void validate(Template *t, const Variable *variable, const Block *block, 
 
 static void finish_variable(Template *t, Variable *variable, ValueFields *fields)
 {
+    bool explain = t->diagnostics.count < CHAINS_MAX; /* each takes a walk over the template */
+
     if (!variable->value && !t->options->allow_unset)
         diagnose(&t->diagnostics, variable->range,
-                 "the variable '%s' has no value; give it with -var %s=VALUE, with -var-file or as PKR_VAR_%s", variable->name,
-                 variable->name, variable->name);
+                 "the variable '%s' has no value; give it with -var %s=VALUE, with -var-file or as PKR_VAR_%s%s", variable->name,
+                 variable->name, variable->name, explain ? chain_of_needs(t, "var", variable->name) : "");
     if (!variable->value)
         variable->value = value_unknown(t->arena, variable->type);
     variable->value = value_mark(t->arena, variable->value, variable->sensitive);
