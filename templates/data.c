@@ -57,7 +57,7 @@ static bool fetch(const char *url, GBytes **ret, GError **error)
 static Value *ask_http(Template *t, const Data *data, const Scope *scope)
 {
     const Body *body = data->block->body;
-    const char *url = body_string(t, body, "url", scope, NULL), *method = body_string(t, body, "method", scope, "GET");
+    const char *url = data->url, *method = body_string(t, body, "method", scope, "GET");
     const Attribute *place = body_attribute(body, "url");
     g_autoptr(GBytes) page = NULL;
     g_autoptr(GError) error = NULL;
@@ -164,12 +164,15 @@ static Value *unasked(Template *t, const DataKind *kind)
     return value_fields_object(&fields, t->arena);
 }
 
-static Value *ask(Template *t, const Data *data)
+static Value *ask(Template *t, Data *data)
 {
     const DataKind *kind = find_kind(data->type);
     Value *value = NULL;
 
-    if (t->options->look_only && !(kind && kind->ask == ask_null))
+    if (kind && kind->ask == ask_http)
+        data->url = body_string(t, data->block->body, "url", NULL, NULL);
+
+    if (t->options->look_only && !t->options->ask_data && !(kind && kind->ask == ask_null))
         return unasked(t, kind);
     if (kind)
         value = kind->ask(t, data, NULL);

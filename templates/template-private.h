@@ -42,6 +42,7 @@ typedef struct Data {
     const char *type, *name;
     const Block *block;
     int state; /* as Local.state */
+    const char *url; /* of http, where it is known; or NULL */
     Value *value;
 } Data;
 

@@ -29,6 +29,7 @@ typedef struct TemplateOptions {
     const char *const *list_labels; /* types of blocks inside of those that have one label: it comes as TEMPLATE_LABEL in their object; may be NULL */
     const char *list_suffix;      /* it is no template, but a file whose name ends so, or all of a folder; nothing of a bake may stand in it; may be NULL */
     bool look_only;               /* no bake follows: data sources are not asked, and a template without build is fine */
+    bool ask_data;                /* look_only: data sources are asked all the same */
     bool allow_unset;             /* variables without value become unknown instead of an error (inspect, console) */
     GBytes *input;                /* the template's text, where it is not in the file (an editor's); may be NULL */
     json_t *diagnostics;          /* an array: mistakes are also put here, in the shape of HCL's tools; may be NULL */
@@ -101,7 +102,7 @@ GPtrArray *template_sensitive(Template *template);
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
 
-/* What the template declares: variables, locals, sources, files, required_plugins, required_version. New reference. */
+/* What the template declares: variables, locals, data sources, sources, files, required_plugins, required_version. New reference. */
 json_t *template_describe(Template *template);
 
 /*

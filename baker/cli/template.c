@@ -168,6 +168,9 @@ static json_t *inputs_json(Template *template)
 
     json_array_foreach(json_object_get(about, "files"), i, file)
         add_file(&inputs, json_string_value(json_object_get(file, "path")), "template");
+    json_array_foreach(json_object_get(about, "data"), i, file)
+        if (json_object_get(file, "url"))
+            add_url(&inputs, json_string_value(json_object_get(file, "url")), "data http");
     for (guint j = 0; j < builds->len; j++)
         walk_build(&inputs, builds->pdata[j]);
     return json_pack("{s:o, s:o, s:O}", "files", inputs.files, "urls", inputs.urls, "variables", json_object_get(about, "variables"));

@@ -21,7 +21,7 @@ typedef struct ValidateCall {
     bool syntax_only, machine;
 } ValidateCall;
 
-static const char *const usage = "validate [-syntax-only] [-var K=V] [-var-file F] [-only G] [-except G] TEMPLATE|GROUP-FILE|FOLDER|-...";
+static const char *const usage = "validate [-syntax-only] [-evaluate-datasources] [-var K=V] [-var-file F] [-only G] [-except G] TEMPLATE|GROUP-FILE|FOLDER|-...";
 
 static bool check_syntax(const ValidateCall *call, const char *path, GError **error)
 {
@@ -136,7 +136,7 @@ int verb_validate(CliContext *cli, int argc, char **argv)
 
     if (!cli_parse(options, usage, argc, argv, 1, -1, &paths, &error))
         return cli_fail(cli, error);
-    call.options.look_only = !ask_data;
+    call.options.ask_data = ask_data;
     call.options.vars = cli_strings(vars);
     call.options.var_files = cli_strings(files);
     call.options.only = cli_strings(only);
