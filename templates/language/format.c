@@ -117,10 +117,12 @@ static size_t number_length(const char *p)
 
 static size_t heredoc_length(const char *p, uint32_t *ret_marker, uint32_t *ret_length)
 {
-    size_t start = p[2] == '-' ? 3 : 2;
-    size_t end = start;
+    size_t start, end;
 
-    if (p[0] != '<' || p[1] != '<' || !lex_is_ident_start(g_utf8_get_char(p + start)))
+    if (p[0] != '<' || p[1] != '<')
+        return 0;
+    start = end = p[2] == '-' ? 3 : 2;
+    if (!lex_is_ident_start(g_utf8_get_char(p + start)))
         return 0;
     end += lex_ident_length(p + start);
     *ret_marker = (uint32_t)start;
