@@ -40,7 +40,7 @@ static bool check_arguments(const TemplateBlock *block, const char *what, const 
                     : template_complain(block, bad, error, "%s \"%s\" has no argument '%s'", what, block->type, bad);
     }
     bad = NULL;
-    if (check && !check(block->args, &bad, &problem))
+    if (check && !block->unknown && !check(block->args, &bad, &problem))
         return template_complain(block, bad, error, "%s", problem->message);
     return true;
 }

@@ -176,6 +176,7 @@ static void attributes_to_json(Template *t, const Body *body, const Scope *scope
             continue;
         }
         value = eval_expr(&context, attribute->expr);
+        t->saw_unknown = t->saw_unknown || !value_is_wholly_known(value);
         if (!value_is_null(value)) /* as if it were not written */
             (void)json_object_set_new(object, attribute->name, value_to_json(value));
     }

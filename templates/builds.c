@@ -285,6 +285,7 @@ static void take_override(const Pair *pair, const BlockUse *use, TemplateBlock *
     all = json_object();
     body_to_json(pair->t, &one, use->scope, skip, all);
     mine = json_object_get(json_object_get(all, "override"), pair->ref->name);
+    block->unknown = block->unknown || pair->t->saw_unknown;
     if (mine && json_is_object(mine))
         (void)json_object_update(block->args, mine);
     else if (mine || (json_object_get(all, "override") && !json_is_object(json_object_get(all, "override"))))
@@ -301,7 +302,9 @@ static TemplateBlock *component(const Pair *pair, const BlockUse *use, const cha
     if (!check_labels(pair->t, use, 1, what) || !applies_here(pair, use))
         return NULL;
     block = template_block_new(pair->t, use, use->labels[0], body_string(pair->t, use->body, "name", use->scope, NULL));
+    pair->t->saw_unknown = false;
     body_to_json(pair->t, use->body, use->scope, generic, block->args);
+    block->unknown = pair->t->saw_unknown;
     return block;
 }
 
@@ -483,6 +486,7 @@ static void evaluate_source(Pair *pair)
     BlockUse use = { .type = "source", .header = ref->source->header, .body = ref->source->body, .scope = pair->scope };
     TemplateBlock *block = template_block_new(pair->t, &use, ref->type, ref->name);
 
+    pair->t->saw_unknown = false;
     body_to_json(pair->t, ref->source->body, pair->scope, none, block->args);
     if (ref->completion) {
         const Scope *own = ref->completion->scope; /* of dynamic "source": the iterator lies over source.* and build.* */
@@ -491,6 +495,7 @@ static void evaluate_source(Pair *pair)
         body_to_json(pair->t, ref->completion->body, scope, skip, block->args);
         template_block_also(block, ref->completion->body);
     }
+    block->unknown = pair->t->saw_unknown;
     pair->out->source = block;
 }
 
@@ -606,6 +611,9 @@ static void evaluate_build(Template *t, const Block *block)
         diagnose(&t->diagnostics, block->header, "a build has no label; its name is set by name = \"%s\"", block->labels[0]);
     check_body(t, block->body, "a build", build_attributes, build_blocks);
     (void)body_string(t, block->body, "description", NULL, NULL);
+    for (size_t i = 0; i < block->body->n_blocks; i++)
+        if (strcmp(block->body->blocks[i]->type, "hcp_packer_registry") == 0)
+            check_registry(t, block->body->blocks[i], NULL);
     collect_refs(t, block, refs);
     for (guint i = 0; i < refs->len; i++) {
         Ref *ref = refs->pdata[i];
@@ -625,7 +633,7 @@ static void check_selection(Template *t, unsigned before)
 {
     const TemplateOptions *options = t->options;
 
-    if (t->builds->len > 0 || t->diagnostics.count != before || options->allow_unset || options->list_block)
+    if (t->builds->len > 0 || t->diagnostics.count != before || options->allow_unset || options->look_only || options->list_block)
         return;
     if ((options->only && options->only[0]) || (options->except && options->except[0]))
         diagnose(&t->diagnostics, (Range){ 0 }, "-only and -except leave nothing of this template");

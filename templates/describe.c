@@ -67,6 +67,21 @@ static json_t *sources_json(const Template *t)
     return list;
 }
 
+static json_t *data_json(const Template *t)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < t->data->len; i++) {
+        const Data *data = t->data->pdata[i];
+        json_t *json = json_pack("{s:s, s:s}", "type", data->type, "name", data->name);
+
+        if (data->url)
+            (void)json_object_set_new(json, "url", json_string(data->url));
+        (void)json_array_append_new(list, json);
+    }
+    return list;
+}
+
 static int compare_texts(gconstpointer a, gconstpointer b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -136,6 +151,7 @@ json_t *template_describe(Template *t)
                              "sources", sources_json(t), "files", files_json(t));
 
     (void)json_object_set(json, "required_plugins", t->plugins);
+    (void)json_object_set_new(json, "data", data_json(t));
     if (t->required_version)
         (void)json_object_set_new(json, "required_version", json_string(t->required_version));
     return json;

@@ -76,6 +76,8 @@ static void visit_reference(void *arg, const char *root, const char *name, Range
     Visit *visit = arg;
     Local *needed;
 
+    if (strcmp(root, "data") == 0)
+        data_evaluate_type(visit->t, name, visit->depth + 1);
     if (strcmp(root, "local") != 0)
         return;
     if (!name) { /* all of them, except what waits for this one */
@@ -141,8 +143,21 @@ static void evaluate_local(Template *t, Local *local, unsigned depth)
     local->state = LOCAL_DONE;
 }
 
+void locals_need(Template *t, const Expr *expr, unsigned depth)
+{
+    ValueFields needed;
+    Visit visit = { t, NULL, depth, &needed, false };
+
+    value_fields_init(&needed);
+    if (depth <= CHAIN_MAX)
+        expr_references(expr, visit_reference, &visit);
+    g_hash_table_unref(needed.table);
+    t->local = known_locals(t);
+}
+
 void locals_evaluate(Template *t)
 {
+    data_evaluate_type(t, NULL, 0);
     for (guint i = 0; i < t->locals->len; i++)
         evaluate_local(t, t->locals->pdata[i], 0);
     t->local = known_locals(t);

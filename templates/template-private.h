@@ -5,6 +5,8 @@
  *   template.c   files, top-level blocks, the face
  *   variables.c  variables and where their values come from
  *   locals.c     locals in the order of their dependencies
+ *   data.c       data sources
+ *   chains.c     who needs a value that is missing
  *   blocks.c     any body -> JSON, dynamic blocks, generic options
  *   builds.c     builds x sources -> TemplateBuild
  *   versions.c   ">= 1.7, < 2"
@@ -36,6 +38,14 @@ typedef struct Local {
     Value *value;
 } Local;
 
+typedef struct Data {
+    const char *type, *name;
+    const Block *block;
+    int state; /* as Local.state */
+    const char *url; /* of http, where it is known; or NULL */
+    Value *value;
+} Data;
+
 struct Template {
     Arena *arena;
     Diagnostics diagnostics;
@@ -46,6 +56,8 @@ struct Template {
     GPtrArray *bodies;      /* of Body*, one for each file */
     GPtrArray *variables;   /* of Variable* */
     GPtrArray *locals;      /* of Local* */
+    GPtrArray *data;        /* of Data* */
+    GPtrArray *registries;  /* of Block*, hcp_packer_registry */
     GPtrArray *sources;     /* of Block* */
     GHashTable *named_variables, *named_locals; /* name -> Variable*, Local* */
     GHashTable *named_sources;                  /* "TYPE.NAME" -> Block* */
@@ -54,6 +66,8 @@ struct Template {
     GPtrArray *list_uses;   /* of Block* of the type that the options ask for */
     GPtrArray *list_blocks; /* of TemplateBlock* */
     Value *var, *local, *path, *packer;
+    Value *data_value;      /* `data`; NULL: there is none */
+    bool saw_unknown;       /* an argument without value was met */
     json_t *plugins;        /* [{name, version, source}] */
     const char *required_version;
     json_t *sink;           /* TemplateOptions.diagnostics, kept for template_complain() */
@@ -78,6 +92,8 @@ Scope *scope_with(Arena *arena, const Scope *outer, const char *name, Value *val
 void check_body(Template *t, const Body *body, const char *where, const char *const *attributes, const char *const *blocks);
 bool check_labels(Template *t, const BlockUse *use, size_t n, const char *const *what);
 
+void check_registry(Template *t, const Block *block, const Scope *scope);
+
 /* Evaluated attributes; the default when absent or wrong (then a diagnostic says so). */
 const char *body_string(Template *t, const Body *body, const char *name, const Scope *scope, const char *otherwise);
 bool body_bool(Template *t, const Body *body, const char *name, const Scope *scope, bool otherwise);
@@ -93,6 +109,15 @@ Source *template_read(Template *t, const char *path);
 /* Locals */
 void locals_declare(Template *t, const Block *block);
 void locals_evaluate(Template *t);
+void locals_need(Template *t, const Expr *expr, unsigned depth); /* evaluates what @expr refers to, and makes it known */
+
+/* Data sources */
+void data_declare(Template *t, const Block *block);
+void data_evaluate(Template *t, Data *data, unsigned depth);
+void data_evaluate_type(Template *t, const char *type /* NULL: all */, unsigned depth);
+
+/* "; local.a needs it, and source.T.N needs that": from ROOT.NAME to who uses it, or "". In the arena. */
+const char *chain_of_needs(Template *t, const char *root, const char *name);
 
 /* Blocks */
 GPtrArray *blocks_expand(Template *t, const Body *body, const Scope *scope); /* of BlockUse* in the arena */

@@ -45,12 +45,17 @@ Scope *template_root_scope(Template *t)
         scope = scope_with(t->arena, scope, "var", t->var);
     if (t->local)
         scope = scope_with(t->arena, scope, "local", t->local);
+    if (t->data_value)
+        scope = scope_with(t->arena, scope, "data", t->data_value);
     return scope;
 }
 
 static const char *noun(const char *root)
 {
-    return strcmp(root, "var") == 0 ? "variable" : strcmp(root, "local") == 0 ? "local value" : NULL;
+    return strcmp(root, "var") == 0     ? "variable"
+           : strcmp(root, "local") == 0 ? "local value"
+           : strcmp(root, "data") == 0  ? "data source of type"
+                                        : NULL;
 }
 
 static void record_file(void *arg, const char *path, const void *data, size_t size)
@@ -342,6 +347,22 @@ static void check_packer(Template *t, const Block *block)
             declare_plugins(t, block->body->blocks[i]->body);
 }
 
+/* What HashiCorp's registry would be told. Nobody is told anything here, but a mistake in it is one there too. */
+void check_registry(Template *t, const Block *block, const Scope *scope)
+{
+    static const char *const attributes[] = { "bucket_name", "description", "bucket_labels", "build_labels", "labels", "channels", NULL };
+    static const char *const blocks[] = { NULL };
+    const char *bucket = body_string(t, block->body, "bucket_name", scope, NULL);
+    const char *description = body_string(t, block->body, "description", scope, "");
+
+    check_body(t, block->body, "'hcp_packer_registry'", attributes, blocks);
+    if (bucket && !g_regex_match_simple("^[a-zA-Z0-9-]{3,36}$", bucket, G_REGEX_DOLLAR_ENDONLY, 0))
+        diagnose(&t->diagnostics, body_attribute(block->body, "bucket_name")->expr->range,
+                 "a bucket's name has 3 to 36 letters, digits and '-', not '%s'", bucket);
+    if (strlen(description) > 255)
+        diagnose(&t->diagnostics, body_attribute(block->body, "description")->expr->range, "a description has 255 characters at most");
+}
+
 static void refuse_bake_block(Template *t, const Block *block)
 {
     const char *const known[] = { t->options->list_block, "variable", "variables", "local", "locals", NULL };
@@ -371,9 +392,10 @@ static void declare(Template *t, Block *block)
     else if (strcmp(block->type, "packer") == 0)
         check_packer(t, block);
     else if (strcmp(block->type, "data") == 0)
-        diagnose(&t->diagnostics, block->header,
-                 "data sources are not supported, since a bake has no network of its own; give the value as a variable");
-    else if (strcmp(block->type, "hcp_packer_registry") != 0 && strcmp(block->type, "communicator") != 0)
+        data_declare(t, block);
+    else if (strcmp(block->type, "hcp_packer_registry") == 0)
+        g_ptr_array_add(t->registries, block);
+    else if (strcmp(block->type, "communicator") != 0)
         diagnose(&t->diagnostics, block->type_range, "a template has no block '%s'%s", block->type,
                  did_you_mean(t->arena, block->type, known));
 }
@@ -418,6 +440,8 @@ static Template *template_new(const char *dir)
     t->bodies = g_ptr_array_new();
     t->variables = g_ptr_array_new();
     t->locals = g_ptr_array_new();
+    t->data = g_ptr_array_new();
+    t->registries = g_ptr_array_new();
     t->sources = g_ptr_array_new();
     t->named_variables = g_hash_table_new(g_str_hash, g_str_equal);
     t->named_locals = g_hash_table_new(g_str_hash, g_str_equal);
@@ -442,6 +466,8 @@ void template_free(Template *t)
     json_decref(t->plugins);
     json_decref(t->sink);
     g_ptr_array_unref(t->build_blocks);
+    g_ptr_array_unref(t->data);
+    g_ptr_array_unref(t->registries);
     g_ptr_array_unref(t->sources);
     g_hash_table_unref(t->named_variables);
     g_hash_table_unref(t->named_locals);
@@ -475,6 +501,8 @@ static bool evaluate(Template *t, const char *folder, GError **error)
     variables_assign(t, folder);
     variables_finish(t);
     locals_evaluate(t);
+    for (guint i = 0; i < t->registries->len; i++)
+        check_registry(t, t->registries->pdata[i], NULL);
     builds_evaluate(t);
     list_blocks_evaluate(t);
     return t->diagnostics.count == 0 || fail_with_diagnostics(t, error);

@@ -28,6 +28,8 @@ typedef struct TemplateOptions {
     const char *list_block;       /* top-level blocks of this type, with one label, are read too, see template_list_blocks(); may be NULL */
     const char *const *list_labels; /* types of blocks inside of those that have one label: it comes as TEMPLATE_LABEL in their object; may be NULL */
     const char *list_suffix;      /* it is no template, but a file whose name ends so, or all of a folder; nothing of a bake may stand in it; may be NULL */
+    bool look_only;               /* no bake follows: data sources are not asked, and a template without build is fine */
+    bool ask_data;                /* look_only: data sources are asked all the same */
     bool allow_unset;             /* variables without value become unknown instead of an error (inspect, console) */
     GBytes *input;                /* the template's text, where it is not in the file (an editor's); may be NULL */
     json_t *diagnostics;          /* an array: mistakes are also put here, in the shape of HCL's tools; may be NULL */
@@ -41,6 +43,7 @@ typedef struct TemplateBlock {
     char *type;     /* "shell" */
     char *name;     /* source name, or provisioner's `name`, may be NULL */
     json_t *args;   /* evaluated; nested blocks are arrays of objects under their type */
+    bool unknown;   /* some argument has no value yet, "<unknown>" stands there (look_only, allow_unset) */
     void *place;    /* opaque: for template_complain */
     /* generic options already taken out of args (provisioners and post-processors): */
     double pause_before, timeout;
@@ -105,7 +108,7 @@ GPtrArray *template_sensitive(Template *template);
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
 
-/* What the template declares: variables, locals, sources, files, required_plugins, required_version. New reference. */
+/* What the template declares: variables, locals, data sources, sources, files, required_plugins, required_version. New reference. */
 json_t *template_describe(Template *template);
 
 /*

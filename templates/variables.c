@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+enum { CHAINS_MAX = 10 };
+
 extern char **environ;
 
 static Variable *find_variable(Template *t, const char *name)
@@ -187,23 +189,22 @@ static void assign_body(Template *t, const Source *source)
 
 static void assign_json(Template *t, const Source *source)
 {
-    g_autoptr(GError) error = NULL;
-    Value *object = value_from_json_text(t->arena, source->text, &error);
-    Range range = { source, 0, 0 };
+    Expr *object = parse_json_value(source, &t->diagnostics);
+    Scope nothing = { 0 };
+    EvalContext context;
 
-    if (!object) {
-        diagnose(&t->diagnostics, range, "%s", error->message);
+    if (!object)
+        return;
+    if (object->kind != EXPR_OBJECT) {
+        diagnose(&t->diagnostics, object->range, "a file of values is a JSON object");
         return;
     }
-    if (!type_is_mapping(object->type)) {
-        diagnose(&t->diagnostics, range, "a file of values is a JSON object");
-        return;
-    }
-    for (size_t i = 0; i < object->n; i++) {
-        Variable *variable = find_variable(t, object->keys[i]);
+    template_context(t, &nothing, &context);
+    for (size_t i = 0; i < object->n_items; i += 2) {
+        Variable *variable = find_variable(t, object->items[i]->value->string);
 
         if (variable)
-            assign(t, variable, object->items[i], range);
+            assign(t, variable, eval_expr(&context, object->items[i + 1]), object->items[i + 1]->range);
     }
 }
 
@@ -332,10 +333,12 @@ static void validate(Template *t, const Variable *variable, const Block *block, 
 
 static void finish_variable(Template *t, Variable *variable, ValueFields *fields)
 {
+    bool explain = t->diagnostics.count < CHAINS_MAX; /* each takes a walk over the template */
+
     if (!variable->value && !t->options->allow_unset)
         diagnose(&t->diagnostics, variable->range,
-                 "the variable '%s' has no value; give it with -var %s=VALUE, with -var-file or as PKR_VAR_%s", variable->name,
-                 variable->name, variable->name);
+                 "the variable '%s' has no value; give it with -var %s=VALUE, with -var-file or as PKR_VAR_%s%s", variable->name,
+                 variable->name, variable->name, explain ? chain_of_needs(t, "var", variable->name) : "");
     if (!variable->value)
         variable->value = value_unknown(t->arena, variable->type);
     variable->value = value_mark(t->arena, variable->value, variable->sensitive);

@@ -131,7 +131,7 @@ int verb_console(CliContext *cli, int argc, char **argv)
     const CliOption options[] = {{"var", CLI_LIST, vars}, {"var-file", CLI_LIST, files}, {"config-type", CLI_STRING, &config_type},
                                  {"use-sequential-evaluation", CLI_FLAG, &ignored}, {NULL, CLI_FLAG, NULL}};
     g_autoptr(json_t) diagnostics = json_array();
-    TemplateOptions how = { .allow_unset = true, .diagnostics = diagnostics };
+    TemplateOptions how = { .allow_unset = true, .look_only = true, .diagnostics = diagnostics };
     g_autofree char **arguments = NULL;
     g_autoptr(Template) template = NULL;
     g_autoptr(GError) error = NULL;

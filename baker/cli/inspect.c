@@ -122,7 +122,7 @@ int verb_inspect(CliContext *cli, int argc, char **argv)
                                  {"machine-readable", CLI_FLAG, &machine}, {"use-sequential-evaluation", CLI_FLAG, &ignored},
                                  {"config-type", CLI_STRING, &config_type}, {NULL, CLI_FLAG, NULL}};
     g_autoptr(json_t) diagnostics = json_array(), about = NULL;
-    TemplateOptions how = { .allow_unset = true, .diagnostics = diagnostics };
+    TemplateOptions how = { .allow_unset = true, .look_only = true, .diagnostics = diagnostics };
     g_autofree char **paths = NULL, *text = NULL;
     g_autoptr(Template) template = NULL;
     g_autoptr(GError) error = NULL;

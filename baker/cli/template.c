@@ -168,6 +168,9 @@ static json_t *inputs_json(Template *template)
 
     json_array_foreach(json_object_get(about, "files"), i, file)
         add_file(&inputs, json_string_value(json_object_get(file, "path")), "template");
+    json_array_foreach(json_object_get(about, "data"), i, file)
+        if (json_object_get(file, "url"))
+            add_url(&inputs, json_string_value(json_object_get(file, "url")), "data http");
     for (guint j = 0; j < builds->len; j++)
         walk_build(&inputs, builds->pdata[j]);
     return json_pack("{s:o, s:o, s:O}", "files", inputs.files, "urls", inputs.urls, "variables", json_object_get(about, "variables"));
@@ -181,7 +184,7 @@ int verb_template(CliContext *cli, int argc, char **argv)
     g_autoptr(json_t) diagnostics = json_array();
     g_autoptr(Template) template = NULL;
     g_autoptr(GError) error = NULL;
-    TemplateOptions how = { .allow_unset = true, .diagnostics = diagnostics };
+    TemplateOptions how = { .allow_unset = true, .look_only = true, .diagnostics = diagnostics };
 
     if (!cli_parse(options, "template inputs [-var K=V] [-var-file F] TEMPLATE", argc, argv, 2, 2, &arguments, &error))
         return cli_fail(cli, error);

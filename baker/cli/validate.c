@@ -21,7 +21,7 @@ typedef struct ValidateCall {
     bool syntax_only, machine;
 } ValidateCall;
 
-static const char *const usage = "validate [-syntax-only] [-var K=V] [-var-file F] [-only G] [-except G] TEMPLATE|GROUP-FILE|FOLDER|-...";
+static const char *const usage = "validate [-syntax-only] [-evaluate-datasources] [-var K=V] [-var-file F] [-only G] [-except G] TEMPLATE|GROUP-FILE|FOLDER|-...";
 
 static bool check_syntax(const ValidateCall *call, const char *path, GError **error)
 {
@@ -114,7 +114,8 @@ int verb_validate(CliContext *cli, int argc, char **argv)
     g_autoptr(GPtrArray) vars = g_ptr_array_new(), files = g_ptr_array_new();
     g_autoptr(GPtrArray) only = g_ptr_array_new(), except = g_ptr_array_new();
     g_autoptr(json_t) diagnostics = json_array();
-    ValidateCall call = { .options.diagnostics = diagnostics };
+    ValidateCall call = { .options.diagnostics = diagnostics, .options.look_only = true };
+    bool ask_data = false;
     bool ignored = false; /* flags of Packer that change nothing here */
     const char *config_type;
     const CliOption options[] = {{"var", CLI_LIST, vars},
@@ -126,7 +127,7 @@ int verb_validate(CliContext *cli, int argc, char **argv)
                                  {"config-type", CLI_STRING, &config_type},
                                  {"color", CLI_FLAG, &ignored},
                                  {"no-warn-undeclared-var", CLI_FLAG, &ignored},
-                                 {"evaluate-datasources", CLI_FLAG, &ignored},
+                                 {"evaluate-datasources", CLI_FLAG, &ask_data},
                                  {"ignore-prerelease-plugins", CLI_FLAG, &ignored},
                                  {"use-sequential-evaluation", CLI_FLAG, &ignored},
                                  {NULL, CLI_FLAG, NULL}};
@@ -135,6 +136,7 @@ int verb_validate(CliContext *cli, int argc, char **argv)
 
     if (!cli_parse(options, usage, argc, argv, 1, -1, &paths, &error))
         return cli_fail(cli, error);
+    call.options.ask_data = ask_data;
     call.options.vars = cli_strings(vars);
     call.options.var_files = cli_strings(files);
     call.options.only = cli_strings(only);

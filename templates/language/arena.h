@@ -19,7 +19,7 @@ Arena *arena_new(void);
 void arena_free(Arena *arena);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Arena, arena_free)
 
-void *arena_alloc(Arena *arena, size_t size); /* zeroed, aligned for anything */
+void *arena_alloc(Arena *arena, size_t size); /* zeroed, aligned to 8 bytes */
 char *arena_strndup(Arena *arena, const char *text, size_t size);
 char *arena_strdup(Arena *arena, const char *text);
 char *arena_printf(Arena *arena, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -29,27 +29,35 @@ typedef enum ExprKind {
     EXPR_PAREN,        /* (left) */
 } ExprKind;
 
+/* Ten megabytes of text have millions of these, so the small fields stand together. */
 struct Expr {
-    ExprKind kind;
     Range range;
-    unsigned depth;    /* of this subtree; bounded by the parser, so that walks may recurse */
-
-    Value *value;
-    const char *name;
-    Range name_range;
-    Expr *left, *right, *condition;
-    Expr **items;
-    size_t n_items;
-    int op;            /* token type */
+    uint16_t depth;    /* of this subtree; bounded by the parser, so that walks may recurse */
+    int16_t op;        /* token type */
+    uint8_t kind;      /* ExprKind */
     bool expand;       /* call: '...' ; for: grouping '...' */
+    bool makes_object, makes_text; /* for, see below */
+
+    const char *name;
+    uint32_t name_start, name_end; /* attribute and call: where the name stands */
+    Expr *left, *right, *condition;
+    union {
+        Value *value;  /* literal */
+        Expr **items;
+    };
+    size_t n_items;
     const Source *json_text; /* a string of JSON: its text, which a type or a plain name is read from; else NULL */
 
     /* EXPR_FOR: [for key, name in left : right if condition], {for ... : key_expr => right},
      * %{for} (makes_text): right is a template and the results are joined */
     const char *key_name; /* may be NULL */
     Expr *key_expr;
-    bool makes_object, makes_text;
 };
+
+static inline Range expr_name_range(const Expr *expr)
+{
+    return (Range){ expr->range.source, expr->name_start, expr->name_end };
+}
 
 typedef struct Attribute {
     const char *name;

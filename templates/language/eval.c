@@ -82,16 +82,27 @@ static Value *no_attribute(EvalContext *context, const Value *object, const Expr
                     object->type->kind == TYPE_MAP ? "element" : "attribute", name, near);
 }
 
+/* What is known of a part of an unknown value: its type, where the whole has one. */
+static Value *unknown_part(EvalContext *context, const Type *whole, const char *name)
+{
+    const Type *type = whole->element;
+
+    for (size_t i = 0; whole->kind == TYPE_OBJECT && name && i < whole->n; i++)
+        if (strcmp(whole->names[i], name) == 0)
+            type = whole->types[i];
+    return value_unknown(context->arena, type ? type : &type_any);
+}
+
 static Value *get_attribute(EvalContext *context, Value *object, const Expr *left, const char *name, Range name_range)
 {
     Value *value;
 
-    if (object->state == VALUE_UNKNOWN)
-        return value_mark(context->arena, unknown(context), object->sensitive);
+    if (object->state == VALUE_UNKNOWN && !type_is_primitive(object->type) && !type_is_sequence(object->type))
+        return value_mark(context->arena, unknown_part(context, object->type, name), object->sensitive);
     if (object->state == VALUE_NULL)
         return complain(context, left ? left->range : name_range, "this value is null, so it has no attribute '%s'", name);
     if (!type_is_mapping(object->type))
-        return complain(context, name_range, "a %s has no attributes%s", type_noun(object->type),
+        return complain(context, name_range, "%s has no attributes%s", type_phrase(object->type),
                         type_is_sequence(object->type) ? "; write [*] to take one from each element" : "");
     value = value_get(object, name);
     if (!value)
@@ -103,7 +114,7 @@ static Value *eval_attribute(EvalContext *context, const Expr *expr)
 {
     Value *object = eval_expr(context, expr->left);
 
-    return get_attribute(context, object, expr->left, expr->name, expr->name_range);
+    return get_attribute(context, object, expr->left, expr->name, expr_name_range(expr));
 }
 
 static Value *index_sequence(EvalContext *context, Value *list, Value *key, Range key_range)
@@ -149,7 +160,7 @@ Value *eval_index(EvalContext *context, Value *left, Value *key, Range left_rang
             return complain(context, key_range, "there is no element '%s' in this %s%s", name->string,
                             type_noun(left->type), near_key(context, left, name->string));
     } else {
-        return complain(context, key_range, "a %s has no elements", type_noun(left->type));
+        return complain(context, key_range, "%s has no elements", type_phrase(left->type));
     }
     return value_mark(context->arena, result, sensitive);
 }
@@ -209,8 +220,8 @@ Value *eval_to_string(EvalContext *context, Value *value, Range range)
     }
     text = value_convert(context->arena, value, &type_string, &why);
     if (!text)
-        (void)complain(context, range, "a %s can't be put into text; use join(), jsonencode() or a for",
-                       type_noun(value->type));
+        (void)complain(context, range, "%s can't be put into text; use join(), jsonencode() or a for",
+                       type_phrase(value->type));
     return text;
 }
 
@@ -255,7 +266,7 @@ static Value *check_depth(EvalContext *context, const Expr *expr, Value *value)
 
 static Value *eval_tuple(EvalContext *context, const Expr *expr)
 {
-    Value **items = arena_new0(context->arena, Value *, expr->n_items);
+    g_autofree Value **items = g_new(Value *, expr->n_items + 1);
 
     for (size_t i = 0; i < expr->n_items; i++)
         items[i] = eval_expr(context, expr->items[i]);
@@ -281,6 +292,15 @@ static const char *eval_key(EvalContext *context, const Expr *expr, bool *sensit
     return key->state == VALUE_KNOWN ? key->string : NULL;
 }
 
+/* { a.b = 1 }: the parser takes it, as HCL's does. */
+static bool is_ambiguous_key(EvalContext *context, const Expr *key)
+{
+    if (key->kind != EXPR_ATTRIBUTE && key->kind != EXPR_INDEX)
+        return false;
+    (void)complain(context, key->range, "a computed key must stand in parentheses, a plain key with '.' in quotes");
+    return true;
+}
+
 static Value *eval_object(EvalContext *context, const Expr *expr)
 {
     bool whole = true, sensitive = false;
@@ -289,7 +309,7 @@ static Value *eval_object(EvalContext *context, const Expr *expr)
 
     value_fields_init(&fields);
     for (size_t i = 0; i < expr->n_items; i += 2) {
-        const char *key = eval_key(context, expr->items[i], &sensitive);
+        const char *key = is_ambiguous_key(context, expr->items[i]) ? NULL : eval_key(context, expr->items[i], &sensitive);
         Value *value = eval_expr(context, expr->items[i + 1]);
 
         if (key)
@@ -424,7 +444,7 @@ static Value *eval_for(EvalContext *context, const Expr *expr)
     if (from->state == VALUE_UNKNOWN)
         return value_mark(context->arena, unknown(context), from->sensitive);
     if (type_is_primitive(from->type))
-        return complain(context, expr->left->range, "a for needs a list, set or object, not a %s", type_noun(from->type));
+        return complain(context, expr->left->range, "a for needs a list, set or object, not %s", type_phrase(from->type));
 
     value_fields_init(&result.fields);
     for (size_t i = 0; i < from->n && arena_used(context->arena) <= EVAL_MEMORY_MAX; i++) {
@@ -583,25 +603,6 @@ static Value *eval_logic(EvalContext *context, const Expr *expr)
     return value_mark(context->arena, b, a->sensitive);
 }
 
-/* Different types are unequal, but an empty or converted list equals a tuple of the same elements. */
-static bool loosely_equal(Value *a, Value *b, Arena *arena)
-{
-    const Type *types[2] = { a->type, b->type };
-    const Type *type;
-    Value *left, *right;
-    const char *why = NULL;
-
-    if (value_is_null(a) || value_is_null(b))
-        return value_is_null(a) && value_is_null(b);
-    if (type_is_primitive(a->type) || type_is_primitive(b->type))
-        return a->type->kind == b->type->kind && value_equal(a, b);
-    if (!(type = type_unify(arena, types, 2)))
-        return false;
-    left = value_convert(arena, a, type, &why);
-    right = value_convert(arena, b, type, &why);
-    return left && right && a->n == b->n && value_compare(left, right) == 0;
-}
-
 static Value *eval_equality(EvalContext *context, const Expr *expr)
 {
     Value *a = eval_expr(context, expr->left);
@@ -611,7 +612,7 @@ static Value *eval_equality(EvalContext *context, const Expr *expr)
 
     if (!value_is_wholly_known(a) || !value_is_wholly_known(b))
         return value_mark(context->arena, value_unknown(context->arena, &type_bool), sensitive);
-    equal = loosely_equal(a, b, context->arena);
+    equal = value_equal(a, b); /* a list is never equal to a tuple, which [ ] writes */
     return value_mark(context->arena, value_bool(context->arena, equal == (expr->op == TOKEN_EQUAL)), sensitive);
 }
 
@@ -637,10 +638,21 @@ static Value *eval_unary(EvalContext *context, const Expr *expr)
     return value_mark(context->arena, result, value->sensitive);
 }
 
+/* Told once, at the first expression past the limit, and nothing is allocated any more. */
+static Value *give_up(EvalContext *context, Range range)
+{
+    static Value nothing = { .type = &type_any, .state = VALUE_UNKNOWN };
+
+    if (!context->diagnostics->gave_up)
+        (void)complain(context, range, "this template makes more than 1 GiB of values");
+    context->diagnostics->gave_up = true;
+    return &nothing;
+}
+
 Value *eval_expr(EvalContext *context, const Expr *expr)
 {
     if (arena_used(context->arena) > EVAL_MEMORY_MAX)
-        return complain(context, expr->range, "this template makes more than 1 GiB of values");
+        return give_up(context, expr->range);
     switch (expr->kind) {
     case EXPR_LITERAL:
         return expr->value;

@@ -117,10 +117,12 @@ static size_t number_length(const char *p)
 
 static size_t heredoc_length(const char *p, uint32_t *ret_marker, uint32_t *ret_length)
 {
-    size_t start = p[2] == '-' ? 3 : 2;
-    size_t end = start;
+    size_t start, end;
 
-    if (p[0] != '<' || p[1] != '<' || !lex_is_ident_start(g_utf8_get_char(p + start)))
+    if (p[0] != '<' || p[1] != '<')
+        return 0;
+    start = end = p[2] == '-' ? 3 : 2;
+    if (!lex_is_ident_start(g_utf8_get_char(p + start)))
         return 0;
     end += lex_ident_length(p + start);
     *ret_marker = (uint32_t)start;
@@ -133,6 +135,8 @@ static size_t operator_length(const char *p)
 {
     static const char *const longer[] = { "...", "==", "!=", "<=", ">=", "&&", "||", "=>", "::" };
 
+    if (*p == '[' || *p == ']' || *p == '(' || *p == ')' || *p == ',') /* nearly all */
+        return 1;
     for (size_t i = 0; i < G_N_ELEMENTS(longer); i++)
         if (g_str_has_prefix(p, longer[i]))
             return strlen(longer[i]);
@@ -284,9 +288,11 @@ static void cut(Cutter *c)
 
 /* --- lines --- */
 
-static bool is_op(const Cutter *c, const Piece *piece, const char *op)
+static inline bool is_op(const Cutter *c, const Piece *piece, const char *op)
 {
-    return piece->kind == OPERATOR && piece->length == strlen(op) && strncmp(c->text + piece->start, op, piece->length) == 0;
+    const char *text = c->text + piece->start;
+
+    return piece->kind == OPERATOR && *text == *op && piece->length == strlen(op) && memcmp(text, op, piece->length) == 0;
 }
 
 static bool is_one_of(const Cutter *c, const Piece *piece, const char *ops)
@@ -296,9 +302,21 @@ static bool is_one_of(const Cutter *c, const Piece *piece, const char *ops)
 
 static int opens(const Cutter *c, const Piece *piece)
 {
-    if (piece->kind == OPEN_SEQUENCE || is_one_of(c, piece, "([{"))
+    if (piece->kind == OPEN_SEQUENCE || piece->kind == CLOSE_SEQUENCE)
+        return piece->kind == OPEN_SEQUENCE ? 1 : -1;
+    if (piece->kind != OPERATOR || piece->length != 1)
+        return 0;
+    switch (c->text[piece->start]) {
+    case '(':
+    case '[':
+    case '{':
         return 1;
-    return piece->kind == CLOSE_SEQUENCE || is_one_of(c, piece, ")]}") ? -1 : 0;
+    case ')':
+    case ']':
+    case '}':
+        return -1;
+    }
+    return 0;
 }
 
 static bool ends_line(const Cutter *c, const Piece *piece)

@@ -122,18 +122,18 @@ static Value *fn_concat(Call *call)
                  : value_tuple(call->arena, (Value **)items->pdata, items->len);
 }
 
+/* The types must be equal too: "1" is not in [1]. */
 static Value *fn_contains(Call *call)
 {
     const Value *list = call->args[0];
+    bool unknown = false;
 
     for (size_t i = 0; i < list->n; i++) {
-        const char *why = NULL;
-        Value *wanted = value_convert(call->arena, call->args[1], list->items[i]->type, &why);
-
-        if (wanted && value_compare(list->items[i], wanted) == 0)
+        unknown = unknown || !value_is_wholly_known(list->items[i]);
+        if (value_is_wholly_known(list->items[i]) && value_equal(list->items[i], call->args[1]))
             return value_bool(call->arena, true);
     }
-    return value_bool(call->arena, false);
+    return unknown ? value_unknown(call->arena, &type_bool) : value_bool(call->arena, false);
 }
 
 static Value *fn_distinct(Call *call)
@@ -152,12 +152,13 @@ static Value *fn_element(Call *call)
     const Value *list = call->args[0];
     int64_t i;
 
-    if (!call_int(call, 1, G_MININT32, G_MAXINT32, &i))
+    if (list->type->kind == TYPE_SET)
+        return call_fail(call, 0, "a set has no order, so it has no element by number");
+    if (!call_int(call, 1, 0, G_MAXINT32, &i))
         return NULL;
     if (list->n == 0)
         return call_fail(call, 0, "an empty list has no elements");
-    i %= (int64_t)list->n;
-    return list->items[i < 0 ? i + (int64_t)list->n : i];
+    return list->items[i % (int64_t)list->n];
 }
 
 static void flatten_into(GPtrArray *out, const Value *list)
@@ -181,13 +182,11 @@ static Value *fn_index(Call *call)
 {
     const Value *list = call->args[0];
 
-    for (size_t i = 0; i < list->n; i++) {
-        const char *why = NULL;
-        Value *wanted = value_convert(call->arena, call->args[1], list->items[i]->type, &why);
-
-        if (wanted && value_compare(list->items[i], wanted) == 0)
+    if (list->type->kind == TYPE_SET)
+        return call_fail(call, 0, "a set has no order, so its elements have no index");
+    for (size_t i = 0; i < list->n; i++)
+        if (value_equal(list->items[i], call->args[1]))
             return value_int(call->arena, (int64_t)i);
-    }
     return call_fail(call, 1, "the list has no such element");
 }
 
@@ -220,7 +219,7 @@ static Value *fn_length(Call *call)
     if (value->type->kind == TYPE_STRING)
         return value_int(call->arena, (int64_t)text_length(value->string));
     if (type_is_primitive(value->type))
-        return call_fail(call, 0, "a %s has no length", type_noun(value->type));
+        return call_fail(call, 0, "%s has no length", type_phrase(value->type));
     return value_int(call->arena, (int64_t)value->n);
 }
 
@@ -228,13 +227,11 @@ static Value *fn_lookup(Call *call)
 {
     const Value *map = call->args[0];
     Value *found = value_get(map, call->args[1]->string);
-    Value *otherwise = call->n > 2 ? call->args[2] : NULL;
+    Value *otherwise = call->args[2];
     const char *why = NULL;
 
     if (found)
         return found;
-    if (!otherwise)
-        return call_fail(call, 1, "there is no element '%s', and no default is given", call->args[1]->string);
     if (map->type->kind == TYPE_MAP && !(otherwise = value_convert(call->arena, otherwise, map->type->element, &why)))
         return call_fail(call, 2, "the default does not fit the map: %s", why);
     return otherwise;
@@ -249,8 +246,8 @@ static Value *fn_merge(Call *call)
 
     for (size_t i = 0; i < call->n; i++)
         if (!value_is_null(call->args[i]) && !type_is_mapping(call->args[i]->type))
-            return call_fail(call, (int)i, "argument %zu must be a map or object, not a %s", i + 1,
-                             type_noun(call->args[i]->type));
+            return call_fail(call, (int)i, "argument %zu must be a map or object, not %s", i + 1,
+                             type_phrase(call->args[i]->type));
     value_fields_init(&fields);
     for (size_t i = 0; i < call->n; i++) {
         maps = maps && call->args[i]->type->kind == TYPE_MAP;
@@ -275,6 +272,9 @@ static Value *fn_range(Call *call)
 
     if (direction == 0)
         return call_fail(call, 2, "a step of zero never ends");
+    if (number_compare(start, limit) == direction)
+        return call_fail(call, 2, direction > 0 ? "with a positive step the end must not be below the start"
+                                                : "with a negative step the end must not be above the start");
     for (const Number *i = start; number_compare(i, limit) == -direction; i = number_add(call->arena, i, step)) {
         if (items->len >= RANGE_MAX)
             return call_fail(call, -1, "this would be more than %d numbers", RANGE_MAX);
@@ -378,8 +378,11 @@ static Value *fn_setproduct(Call *call)
     g_autoptr(GPtrArray) out = g_ptr_array_new();
     g_autofree Value **row = g_new0(Value *, call->n + 1);
     size_t total = 1;
+    bool sets = true;
+    Value *list;
 
     for (size_t i = 0; i < call->n; i++) {
+        sets = sets && call->args[i]->type->kind == TYPE_SET;
         total *= call->args[i]->n;
         if (total > PRODUCT_MAX)
             return call_fail(call, -1, "this would be more than %d combinations", PRODUCT_MAX);
@@ -393,7 +396,8 @@ static Value *fn_setproduct(Call *call)
         }
         g_ptr_array_add(out, value_tuple(call->arena, row, call->n));
     }
-    return value_listed(call->arena, (Value **)out->pdata, out->len);
+    list = value_listed(call->arena, (Value **)out->pdata, out->len);
+    return sets && list->type->element ? value_set(call->arena, list->type->element, list->items, list->n) : list;
 }
 
 static Value *fn_slice(Call *call)
@@ -448,29 +452,29 @@ static Value *fn_zipmap(Call *call)
 const Function functions_collection[] = {
     { "alltrue", "l", fn_alltrue, 0 },
     { "anytrue", "l", fn_anytrue, 0 },
-    { "chunklist", "ln", fn_chunklist, 0 },
+    { "chunklist", "Tn", fn_chunklist, FUNCTION_SEES_PARTS },
     { "coalesce", "AA*", fn_coalesce, 0 },
-    { "coalescelist", "ll*", fn_coalescelist, 0 },
+    { "coalescelist", "ll*", fn_coalescelist, FUNCTION_SEES_PARTS },
     { "compact", "L", fn_compact, 0 },
-    { "concat", "ll*", fn_concat, 0 },
-    { "contains", "lA", fn_contains, 0 },
-    { "distinct", "l", fn_distinct, 0 },
-    { "element", "ln", fn_element, 0 },
+    { "concat", "ll*", fn_concat, FUNCTION_SEES_PARTS },
+    { "contains", "la", fn_contains, FUNCTION_SEES_PARTS },
+    { "distinct", "T", fn_distinct, 0 },
+    { "element", "ln", fn_element, FUNCTION_SEES_PARTS },
     { "flatten", "l", fn_flatten, 0 },
-    { "index", "lA", fn_index, 0 },
-    { "keys", "m", fn_keys, 0 },
+    { "index", "la", fn_index, 0 },
+    { "keys", "m", fn_keys, FUNCTION_SEES_PARTS },
     { "length", "a", fn_length, FUNCTION_SEES_UNKNOWN },
-    { "lookup", "ms|A", fn_lookup, 0 },
-    { "merge", "A*", fn_merge, 0 },
+    { "lookup", "msa", fn_lookup, FUNCTION_SEES_PARTS },
+    { "merge", "A*", fn_merge, FUNCTION_SEES_PARTS },
     { "range", "n|nn", fn_range, 0 },
-    { "reverse", "l", fn_reverse, 0 },
+    { "reverse", "l", fn_reverse, FUNCTION_SEES_PARTS },
     { "setintersection", "ll*", fn_setintersection, 0 },
-    { "setproduct", "ll*", fn_setproduct, 0 },
+    { "setproduct", "lll*", fn_setproduct, 0 },
     { "setsubtract", "ll", fn_setsubtract, 0 },
     { "setunion", "ll*", fn_setunion, 0 },
-    { "slice", "lnn", fn_slice, 0 },
+    { "slice", "lnn", fn_slice, FUNCTION_SEES_PARTS },
     { "sort", "L", fn_sort, 0 },
-    { "values", "m", fn_values, 0 },
+    { "values", "m", fn_values, FUNCTION_SEES_PARTS },
     { "zipmap", "Ll", fn_zipmap, 0 },
     { 0 },
 };

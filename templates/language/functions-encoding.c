@@ -5,6 +5,7 @@
 #include "templates/language/functions.h"
 
 #include "templates/language/json.h"
+#include "templates/language/parser.h"
 #include "templates/language/types.h"
 
 #include <string.h>
@@ -74,10 +75,26 @@ static Value *fn_jsonencode(Call *call)
 
 static Value *fn_jsondecode(Call *call)
 {
-    g_autoptr(GError) error = NULL;
-    Value *value = value_from_json_text(call->arena, call->args[0]->string, &error);
+    EvalContext context = { .arena = call->arena };
+    const char *text = call->args[0]->string;
+    Diagnostics problems;
+    Source *source;
+    Expr *expr;
+    Value *value;
 
-    return value ? value : call_fail(call, 0, "%s", error->message);
+    diagnostics_init(&problems, call->arena);
+    context.diagnostics = &problems;
+    source = source_new(&problems, "JSON", text, strlen(text));
+    expr = source ? parse_json_value(source, &problems) : NULL;
+    value = expr ? eval_expr(&context, expr) : NULL;
+    if (problems.count > 0) {
+        const Diagnostic *first = problems.list->pdata[0];
+        Position place = range_start(first->range);
+
+        value = call_fail(call, 0, "this is not JSON: %s (line %u, column %u)", first->text, place.line, place.column);
+    }
+    diagnostics_clear(&problems);
+    return value;
 }
 
 /* As Go's url.QueryEscape: a blank is '+'. */

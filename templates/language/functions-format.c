@@ -103,12 +103,56 @@ static char *with_sign(char *digits, const Verb *verb)
     return text;
 }
 
-/* %g as Go prints it: the shortest that reads back, exponent below -4 or from 21 on (precision given: from there). */
-static char *general(const Number *number, const Verb *verb)
+/* The digits of a number without sign, point and zeros around them; *ret_point is where the point stands in them. */
+static char *digits_of(const char *text, int *ret_point)
 {
-    if (verb->precision >= 0)
-        return number_format(number, verb->letter, verb->precision ? verb->precision : 1);
-    return g_strdup_printf("%.*g", 17, number_to_double(number));
+    GString *digits = g_string_new(NULL);
+    bool fraction = false;
+
+    *ret_point = 0;
+    for (const char *p = text; *p; p++) {
+        if (*p == '.') {
+            fraction = true;
+        } else if (*p != '-' && (digits->len > 0 || *p != '0')) {
+            g_string_append_c(digits, *p);
+            *ret_point += !fraction;
+        } else if (*p == '0' && fraction) {
+            (*ret_point)--;
+        }
+    }
+    while (digits->len > 0 && digits->str[digits->len - 1] == '0')
+        g_string_truncate(digits, digits->len - 1);
+    return g_string_free(digits, FALSE);
+}
+
+/* %g as Go prints it: the shortest that reads back, with an exponent below -4 and from 6 digits on; a precision moves the 6. */
+static char *general(Call *call, const Number *number, const Verb *verb)
+{
+    int significant = verb->precision < 0 ? 6 : MAX(verb->precision, 1), point;
+    g_autofree char *rounded = verb->precision < 0 ? NULL : number_format(number, 'e', significant - 1);
+    const Number *shown = rounded ? number_from_text(call->arena, rounded) : number;
+    const char *plain = number_to_text(call->arena, shown ? shown : number);
+    g_autofree char *digits = digits_of(plain, &point);
+    size_t n = strlen(digits);
+
+    if (rounded && significant > (int)n && (int)n >= point)
+        significant = (int)n;
+    if (n == 0 || (point - 1 >= -4 && point - 1 < significant))
+        return g_strdup(plain);
+    return g_strdup_printf("%s%c%s%s%c%c%02d", *plain == '-' ? "-" : "", digits[0], n > 1 ? "." : "", digits + 1,
+                           verb->letter == 'G' ? 'E' : 'e', point < 1 ? '-' : '+', ABS(point - 1));
+}
+
+static char *with_prefix(char *digits, const Verb *verb)
+{
+    const char *prefix = verb->letter == 'x' ? "0x" : verb->letter == 'X' ? "0X" : verb->letter == 'o' ? "0" : "0b";
+    char *text;
+
+    if (!verb->sharp || !strchr("xXob", verb->letter))
+        return digits;
+    text = g_strconcat(*digits == '-' ? "-" : "", prefix, digits + (*digits == '-'), NULL);
+    g_free(digits);
+    return text;
 }
 
 static char *number_text(Call *call, const Verb *verb, const Value *value)
@@ -133,7 +177,7 @@ static char *number_text(Call *call, const Verb *verb, const Value *value)
     }
     case 'g':
     case 'G':
-        return verb->precision < 0 ? g_strdup(number_to_text(call->arena, number)) : general(number, verb);
+        return general(call, number, verb);
     case 'F':
         return number_format(number, 'f', verb->precision < 0 ? 6 : verb->precision);
     default:
@@ -171,11 +215,14 @@ static bool append_verb(GString *out, Call *call, const Verb *verb, int arg, Val
     if (!value)
         return call_fail(call, arg, "%%%c: %s", letter, why) != NULL;
     if (type == &type_number) {
-        g_autofree char *digits = with_sign(number_text(call, verb, value), verb);
+        g_autofree char *digits = NULL;
 
+        if (strchr("bdoxX", letter) && !number_is_integer(value->number))
+            return call_fail(call, arg, "%%%c: a whole number is needed", letter) != NULL;
+        digits = with_sign(with_prefix(number_text(call, verb, value), verb), verb);
         append_padded(out, verb, digits, true);
     } else if (type == &type_bool) {
-        append_padded(out, verb, value->boolean ? "true" : "false", false);
+        g_string_append(out, value->boolean ? "true" : "false"); /* a width means nothing to it */
     } else if (letter == 'q') {
         append_json(out, call, verb, value);
     } else if (verb->precision >= 0) {

@@ -58,6 +58,8 @@ static Value *fn_parseint(Call *call)
     Number *number;
     int64_t base;
 
+    if (call->args[0]->type->kind != TYPE_STRING)
+        return call_fail(call, 0, "a string of digits is needed, not a %s", type_noun(call->args[0]->type));
     if (!call_int(call, 1, 2, 62, &base))
         return NULL;
     number = number_from_digits(call->arena, call->args[0]->string, (int)base);
@@ -75,6 +77,10 @@ static Value *fn_pow(Call *call)
 
 static Value *fn_signum(Call *call)
 {
+    int64_t whole;
+
+    if (!call_int(call, 0, INT64_MIN, INT64_MAX, &whole))
+        return NULL;
     return value_int(call->arena, number_sign(call->args[0]->number));
 }
 
@@ -103,7 +109,7 @@ const Function functions_number[] = {
     { "log", "nn", fn_log, 0 },
     { "max", "nn*", fn_max, 0 },
     { "min", "nn*", fn_min, 0 },
-    { "parseint", "sn", fn_parseint, 0 },
+    { "parseint", "an", fn_parseint, 0 },
     { "pow", "nn", fn_pow, 0 },
     { "signum", "n", fn_signum, 0 },
     { "sum", "l", fn_sum, 0 },

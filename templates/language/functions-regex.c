@@ -6,6 +6,8 @@
  */
 #include "templates/language/functions.h"
 
+#include "templates/language/types.h"
+
 #include <string.h>
 
 enum { MATCHES_MAX = 1000000 };
@@ -18,6 +20,8 @@ static const char *beyond_re2(const char *pattern)
     for (const char *p = pattern; *p; p++) {
         if (*p == '\\' && p[1]) {
             p++;
+            if (!in_class && *p == 'C')
+                return "\\C";
             if (!in_class && (strchr("123456789", *p) || *p == 'k' || *p == 'g'))
                 return "a reference to a group";
         } else if (in_class) {
@@ -35,6 +39,15 @@ static const char *beyond_re2(const char *pattern)
     return NULL;
 }
 
+/* GLib's sentence begins with the pattern, which here has limits before it that nobody wrote. */
+static const char *pattern_problem(const char *message)
+{
+    const char *problem = strstr(message, "\u2019 at char ");
+
+    problem = problem ? strstr(problem, ": ") : NULL;
+    return problem ? problem + 2 : message;
+}
+
 /* The limit is on steps of the engine, not on time, so that a pattern works everywhere or nowhere. */
 static GRegex *compile(Call *call, size_t arg)
 {
@@ -50,7 +63,7 @@ static GRegex *compile(Call *call, size_t arg)
     regex = g_regex_new(limited, 0, 0, &error);
 
     if (!regex)
-        (void)call_fail(call, (int)arg, "this is no regular expression: %s", error->message);
+        (void)call_fail(call, (int)arg, "this is no regular expression: %s", pattern_problem(error->message));
     return regex;
 }
 
@@ -89,6 +102,8 @@ static Value *match_value(Call *call, GRegex *regex, const GMatchInfo *match, co
 
     if (groups == 0)
         return group_value(call, match, 0);
+    if (names->len > 0 && (int)names->len != groups)
+        return call_fail(call, 0, "either all groups of a pattern have names or none");
     if (names->len > 0) {
         value_fields_init(&fields);
         for (guint i = 0; i < names->len; i++) {
@@ -125,17 +140,26 @@ static Value *fn_regexall(Call *call)
     g_autoptr(GPtrArray) names = group_names(call->args[0]->string);
     g_autoptr(GPtrArray) items = g_ptr_array_new();
     g_autoptr(GError) error = NULL;
+    int last_end = -1;
 
     if (!regex)
         return NULL;
     (void)g_regex_match_full(regex, call->args[1]->string, -1, 0, 0, &match, &error);
     while (!error && g_match_info_matches(match) && items->len < MATCHES_MAX) {
-        g_ptr_array_add(items, match_value(call, regex, match, names));
+        int start, end;
+        bool adjacent = !g_match_info_fetch_pos(match, 0, &start, &end) || (start == end && start == last_end);
+        Value *item = adjacent ? NULL : match_value(call, regex, match, names); /* as Go: nothing right behind a match is none */
+
+        if (!adjacent && !item)
+            return NULL;
+        if (item)
+            g_ptr_array_add(items, item);
+        last_end = end;
         (void)g_match_info_next(match, &error);
     }
     if (error)
         return call_fail(call, 1, "matching took too long");
-    return value_tuple(call->arena, (Value **)items->pdata, items->len);
+    return value_listed(call->arena, (Value **)items->pdata, items->len);
 }
 
 /* Go's templates: $1 and $name take the longest name, ${name} says where it ends, $$ is a dollar. */
@@ -156,7 +180,10 @@ static void append_reference(GString *out, const GMatchInfo *match, const char *
         return;
     }
     name = g_strndup(from, (gsize)(to - from));
-    value = g_ascii_isdigit(*name) ? g_match_info_fetch(match, atoi(name)) : g_match_info_fetch_named(match, name);
+    if (strspn(name, "0123456789") == strlen(name))
+        value = strlen(name) < 5 ? g_match_info_fetch(match, atoi(name)) : NULL;
+    else if (!g_ascii_isdigit(*name))
+        value = g_match_info_fetch_named(match, name);
     g_string_append(out, value ? value : "");
     *at = to + braces;
 }

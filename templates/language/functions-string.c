@@ -16,20 +16,6 @@ static Value *text(Call *call, const char *string)
     return value_string(call->arena, string);
 }
 
-/* The start of the next visible character. */
-static const char *next_char(const char *p)
-{
-    p = g_utf8_next_char(p);
-    while (*p && (g_unichar_ismark(g_utf8_get_char(p)) || g_utf8_get_char(p) == 0x200D)) {
-        bool joiner = g_utf8_get_char(p) == 0x200D;
-
-        p = g_utf8_next_char(p);
-        if (joiner && *p)
-            p = g_utf8_next_char(p);
-    }
-    return p;
-}
-
 static Value *fn_chomp(Call *call)
 {
     const char *string = call->args[0]->string;
@@ -112,23 +98,29 @@ static Value *fn_split(Call *call)
     return value_strings(call->arena, parts);
 }
 
+/* Each character by itself, as in Go: a German sharp s has no capital of one character and stays. */
+static Value *mapped(Call *call, gunichar (*map)(gunichar))
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    for (const char *p = call->args[0]->string; *p; p = g_utf8_next_char(p))
+        g_string_append_unichar(out, map(g_utf8_get_char(p)));
+    return text(call, out->str);
+}
+
 static Value *fn_lower(Call *call)
 {
-    g_autofree char *string = g_utf8_strdown(call->args[0]->string, -1);
-
-    return text(call, string);
+    return mapped(call, g_unichar_tolower);
 }
 
 static Value *fn_upper(Call *call)
 {
-    g_autofree char *string = g_utf8_strup(call->args[0]->string, -1);
-
-    return text(call, string);
+    return mapped(call, g_unichar_toupper);
 }
 
 static bool is_word_char(gunichar c)
 {
-    return g_unichar_isalnum(c) || c == '_' || g_unichar_ismark(c) || c == '\'';
+    return c < 0x80 ? g_ascii_isalnum((char)c) || c == '_' : !g_unichar_isspace(c); /* as Go's strings.Title */
 }
 
 static Value *fn_title(Call *call)
@@ -175,8 +167,8 @@ static Value *fn_strrev(Call *call)
 {
     g_autoptr(GString) out = g_string_new(NULL);
 
-    for (const char *p = call->args[0]->string; *p; p = next_char(p))
-        g_string_prepend_len(out, p, next_char(p) - p);
+    for (const char *p = call->args[0]->string; *p; p = text_next(p))
+        g_string_prepend_len(out, p, text_next(p) - p);
     return text(call, out->str);
 }
 
@@ -187,16 +179,16 @@ static Value *fn_substr(Call *call)
     g_autofree char *copy = NULL;
     int64_t offset, length, total = 0;
 
-    if (!call_int(call, 1, -G_MAXINT32, G_MAXINT32, &offset) || !call_int(call, 2, -1, G_MAXINT32, &length))
+    if (!call_int(call, 1, -G_MAXINT32, G_MAXINT32, &offset) || !call_int(call, 2, -G_MAXINT32, G_MAXINT32, &length))
         return NULL;
-    for (const char *p = from; *p; p = next_char(p))
+    for (const char *p = from; *p; p = text_next(p))
         total++;
     if (offset < 0)
         offset = MAX(offset + total, 0);
     for (; offset > 0 && *from; offset--)
-        from = next_char(from);
-    for (to = from; *to && length != 0; length--)
-        to = next_char(to);
+        from = text_next(from);
+    for (to = from; *to && length != 0; length--) /* a negative length never gets there: all the rest */
+        to = text_next(to);
     copy = g_strndup(from, (gsize)(to - from));
     return text(call, copy);
 }
@@ -255,11 +247,7 @@ static Value *fn_trimsuffix(Call *call)
 
 size_t text_length(const char *string)
 {
-    size_t n = 0;
-
-    for (; *string; string = next_char(string))
-        n++;
-    return n;
+    return text_columns(string, strlen(string));
 }
 
 const Function functions_string[] = {

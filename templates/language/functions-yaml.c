@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * yamldecode() and yamlencode(): the door to libyaml, which reads events and writes text; what a plain scalar means is
- * decided here, as YAML 1.2 and HCL's own reader do: only true and false are booleans.
+ * decided here, as Packer's reader does: yes, no, on, off, y and n are booleans too, 0755 is a decimal number, and a day is its midnight.
  */
 #include "templates/language/functions.h"
 
@@ -61,8 +61,6 @@ static const Number *plain_integer(Arena *arena, const char *text)
             int base = bases[i].base;
 
             digits += strlen(bases[i].prefix);
-            if (base == 10 && digits[0] == '0' && digits[1])
-                base = 8; /* 0644 */
             if (!*digits || *digits == '+' || *digits == '-')
                 return NULL;
             whole = g_strconcat(*text == '-' ? "-" : "", digits, NULL);
@@ -73,13 +71,21 @@ static const Number *plain_integer(Arena *arena, const char *text)
 
 static Value *plain_scalar(Reader *reader, const char *text)
 {
+    static const struct {
+        const char *word;
+        bool meant;
+    } booleans[] = { { "true", true }, { "false", false }, { "yes", true }, { "no", false },
+                     { "on", true },   { "off", false },   { "y", true },   { "n", false } };
     Arena *arena = reader->call->arena;
     const Number *number;
 
     if (!*text || strcmp(text, "~") == 0 || is_word(text, "null"))
         return value_null(arena, &type_any);
-    if (is_word(text, "true") || is_word(text, "false"))
-        return value_bool(arena, g_ascii_tolower(*text) == 't');
+    for (size_t i = 0; i < G_N_ELEMENTS(booleans); i++)
+        if (is_word(text, booleans[i].word))
+            return value_bool(arena, booleans[i].meant);
+    if (g_regex_match_simple("^\\d{4}-\\d\\d-\\d\\d$", text, 0, 0))
+        return value_string(arena, arena_printf(arena, "%sT00:00:00Z", text));
     if (strchr("+-.0123456789", *text) && strspn(text, "+-.0123456789eExXoObBabcdfABCDF") == strlen(text)) {
         number = plain_integer(arena, text);
         if (!number && g_regex_match_simple("^[-+]?(\\.[0-9]+|[0-9]+(\\.[0-9]*)?)([eE][-+]?[0-9]+)?$", text, 0, 0)) {
@@ -289,7 +295,7 @@ static Value *read_document(Reader *reader)
         !pass(reader, YAML_DOCUMENT_START_EVENT, YAML_STREAM_END_EVENT, &type))
         return NULL;
     if (type == YAML_STREAM_END_EVENT)
-        return value_null(reader->call->arena, &type_any);
+        return call_fail(reader->call, 0, "this YAML holds no document");
     if (!next_event(reader, &event))
         return NULL;
     value = read_node(reader, &event);
@@ -397,8 +403,6 @@ static Value *fn_yamlencode(Call *call)
     yaml_emitter_delete(&emitter);
     if (!ok)
         return call_fail(call, 0, "this can't be written as YAML");
-    if (g_str_has_suffix(out->str, "\n...\n")) /* libyaml ends a lone plain scalar so */
-        g_string_truncate(out, out->len - 4);
     return value_string(call->arena, out->str);
 }
 

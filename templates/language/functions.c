@@ -106,6 +106,8 @@ static const Type *parameter_type(Arena *arena, char letter)
         return &type_bool;
     case 'L':
         return type_list_of(arena, &type_string);
+    case 'T':
+        return type_list_of(arena, &type_any);
     }
     return &type_any;
 }
@@ -125,8 +127,8 @@ static bool check_argument(Call *call, size_t i, char letter)
     if (value->state == VALUE_UNKNOWN && value->type->kind == TYPE_ANY)
         return true;
     if ((letter == 'l' && !type_is_sequence(value->type)) || (letter == 'm' && !type_is_mapping(value->type))) {
-        (void)call_fail(call, (int)i, "argument %zu must be %s, not a %s", i + 1,
-                        letter == 'l' ? "a list, tuple or set" : "a map or object", type_noun(value->type));
+        (void)call_fail(call, (int)i, "argument %zu must be %s, not %s", i + 1,
+                        letter == 'l' ? "a list, tuple or set" : "a map or object", type_phrase(value->type));
         return false;
     }
     converted = value_convert(call->arena, value, parameter_type(call->arena, letter), &why);
@@ -325,11 +327,11 @@ static void unknown_function(Call *call)
 
     for (size_t i = 0; i < G_N_ELEMENTS(absent); i++)
         if (strcmp(absent[i].name, call->name) == 0) {
-            diagnose(call->context->diagnostics, call->expr->name_range, "the function %s() is not available: %s",
+            diagnose(call->context->diagnostics, expr_name_range(call->expr), "the function %s() is not available: %s",
                      call->name, absent[i].why);
             return;
         }
-    diagnose(call->context->diagnostics, call->expr->name_range, "there is no function %s()%s", call->name,
+    diagnose(call->context->diagnostics, expr_name_range(call->expr), "there is no function %s()%s", call->name,
              did_you_mean(call->arena, call->name, names));
 }
 
@@ -341,7 +343,8 @@ static Value *call_function(Call *call, const Function *function)
     if (!eval_arguments(call) || !check_arguments(call, function))
         return NULL;
     for (size_t i = 0; i < call->n; i++) {
-        known = known && value_is_wholly_known(call->args[i]);
+        known = known && (function->flags & FUNCTION_SEES_PARTS ? call->args[i]->state != VALUE_UNKNOWN
+                                                                : value_is_wholly_known(call->args[i]));
         sensitive = sensitive || value_is_sensitive(call->args[i]);
     }
     if (!known && !(function->flags & FUNCTION_SEES_UNKNOWN))

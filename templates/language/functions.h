@@ -9,7 +9,7 @@
  *   a anything but null   A anything, null too
  *   |  what follows is optional          *  the parameter before may come any number of times, also never
  *
- * Arguments that are not wholly known make the result unknown, without a call (unless FUNCTION_SEES_UNKNOWN);
+ * Arguments that are not wholly known make the result unknown, without a call (unless a flag below says otherwise);
  * a sensitive one makes it sensitive.
  */
 #ifndef KILN_TEMPLATES_LANGUAGE_FUNCTIONS_H
@@ -33,7 +33,10 @@ typedef struct Function {
     unsigned flags;
 } Function;
 
-enum { FUNCTION_SEES_UNKNOWN = 1 };
+enum {
+    FUNCTION_SEES_UNKNOWN = 1,
+    FUNCTION_SEES_PARTS = 2, /* called when its arguments are known, though what is in them may not be */
+};
 
 /* Value of an EXPR_CALL. */
 Value *function_call(EvalContext *context, const Expr *expr);

@@ -4,9 +4,6 @@
  */
 #include "templates/language/json.h"
 
-#include "base/error.h"
-#include "templates/language/source.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -57,7 +54,9 @@ static void write_string(GString *out, const char *text)
     for (const char *p = text; *p; p = g_utf8_next_char(p)) {
         gunichar c = g_utf8_get_char(p);
 
-        if (c == '"' || c == '\\')
+        if (c >= 0x20 && c < 0x80 && !strchr("\"\\<>&", (int)c))
+            g_string_append_c(out, (char)c);
+        else if (c == '"' || c == '\\')
             g_string_append_printf(out, "\\%c", (char)c);
         else if (c == '\n')
             g_string_append(out, "\\n");
@@ -109,95 +108,4 @@ char *value_to_json_text(const Value *value)
 
     write_value(out, scratch, value);
     return g_string_free(out, FALSE);
-}
-
-static Value *object_from_json(Arena *arena, const json_t *json)
-{
-    ValueFields fields;
-    const char *key;
-    json_t *item;
-
-    value_fields_init(&fields);
-    json_object_foreach((json_t *)json, key, item)
-        value_fields_put(&fields, key, value_from_json(arena, item));
-    return value_fields_object(&fields, arena);
-}
-
-static Value *array_from_json(Arena *arena, const json_t *json)
-{
-    size_t n = json_array_size(json);
-    Value **items = arena_new0(arena, Value *, n);
-
-    for (size_t i = 0; i < n; i++)
-        items[i] = value_from_json(arena, json_array_get(json, i));
-    return value_tuple(arena, items, n);
-}
-
-/* A real is read by its shortest decimal, so that 0.1 stays 0.1. */
-static const Number *number_from_real(Arena *arena, double real)
-{
-    char text[G_ASCII_DTOSTR_BUF_SIZE];
-    Number *number;
-
-    for (int digits = 15; digits <= 17; digits++) {
-        char pattern[8];
-
-        g_snprintf(pattern, sizeof(pattern), "%%.%dg", digits);
-        g_ascii_formatd(text, sizeof(text), pattern, real);
-        if (g_ascii_strtod(text, NULL) == real)
-            break;
-    }
-    number = number_from_text(arena, text);
-    return number ? number : number_from_double(arena, real);
-}
-
-Value *value_from_json(Arena *arena, const json_t *json)
-{
-    switch (json_typeof(json)) {
-    case JSON_OBJECT:
-        return object_from_json(arena, json);
-    case JSON_ARRAY:
-        return array_from_json(arena, json);
-    case JSON_STRING:
-        return value_string(arena, json_string_value(json));
-    case JSON_INTEGER:
-        return value_int(arena, json_integer_value(json));
-    case JSON_REAL:
-        return value_number(arena, number_from_real(arena, json_real_value(json)));
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return value_bool(arena, json_is_true(json));
-    case JSON_NULL:
-        break;
-    }
-    return value_null(arena, &type_any);
-}
-
-static unsigned json_depth(const json_t *json, unsigned most)
-{
-    unsigned depth = 0;
-    const char *key;
-    json_t *item;
-    size_t i;
-
-    if (most == 0)
-        return 1;
-    json_object_foreach((json_t *)json, key, item)
-        depth = MAX(depth, json_depth(item, most - 1));
-    json_array_foreach((json_t *)json, i, item)
-        depth = MAX(depth, json_depth(item, most - 1));
-    return depth + 1;
-}
-
-Value *value_from_json_text(Arena *arena, const char *text, GError **error)
-{
-    g_autoptr(json_t) json = NULL;
-
-    if (!json_parse(text, strlen(text), SOURCE_SIZE_MAX, "the text", &json, error))
-        return NULL;
-    if (json_depth(json, VALUE_DEPTH_MAX) >= VALUE_DEPTH_MAX) {
-        (void)fail(error, "the text is nested more than %d levels deep", VALUE_DEPTH_MAX);
-        return NULL;
-    }
-    return value_from_json(arena, json);
 }

@@ -9,12 +9,14 @@
 
 bool lex_is_ident_start(gunichar c)
 {
-    return c == '_' || g_unichar_isalpha(c);
+    return c < 0x80 ? g_ascii_isalpha((char)c) || c == '_' : g_unichar_isalpha(c);
 }
 
 static bool is_ident_rest(gunichar c)
 {
-    return lex_is_ident_start(c) || c == '-' || g_unichar_isdigit(c) || g_unichar_ismark(c);
+    if (c < 0x80)
+        return g_ascii_isalnum((char)c) || c == '_' || c == '-';
+    return g_unichar_isalpha(c) || g_unichar_isdigit(c) || g_unichar_ismark(c);
 }
 
 bool lex_is_ident(const char *text)
@@ -78,7 +80,7 @@ static const char *scan_number(const char *p)
 
 static const char *scan_ident(const char *p)
 {
-    while (*p && is_ident_rest(g_utf8_get_char(p)))
+    while (*p && is_ident_rest((guchar)*p < 0x80 ? (gunichar)*p : g_utf8_get_char(p)))
         p = g_utf8_next_char(p);
     return p;
 }
@@ -100,21 +102,32 @@ static const char *scan_heredoc(const char *p)
     return *p == '\n' ? p + 1 : NULL;
 }
 
-static const struct {
-    char text[4];
-    int type;
-} long_tokens[] = {
-    { "...", TOKEN_ELLIPSIS },   { "==", TOKEN_EQUAL },         { "!=", TOKEN_NOT_EQUAL }, { "<=", TOKEN_LESS_EQUAL },
-    { ">=", TOKEN_GREATER_EQUAL }, { "&&", TOKEN_AND },         { "||", TOKEN_OR },        { "=>", TOKEN_ARROW },
-};
+/* The type of an operator of two characters, or 0. */
+static int two_characters(char first, char second)
+{
+    static const struct {
+        char first, second;
+        int type;
+    } tokens[] = {
+        { '=', '=', TOKEN_EQUAL },         { '!', '=', TOKEN_NOT_EQUAL }, { '<', '=', TOKEN_LESS_EQUAL },
+        { '>', '=', TOKEN_GREATER_EQUAL }, { '&', '&', TOKEN_AND },       { '|', '|', TOKEN_OR },
+        { '=', '>', TOKEN_ARROW },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(tokens); i++)
+        if (tokens[i].first == first && tokens[i].second == second)
+            return tokens[i].type;
+    return 0;
+}
 
 static const char *scan_operator(const char *p, int *ret_type)
 {
-    for (size_t i = 0; i < G_N_ELEMENTS(long_tokens); i++)
-        if (g_str_has_prefix(p, long_tokens[i].text)) {
-            *ret_type = long_tokens[i].type;
-            return p + strlen(long_tokens[i].text);
-        }
+    if (p[1] && (*ret_type = two_characters(p[0], p[1])))
+        return p + 2;
+    if (p[0] == '.' && p[1] == '.' && p[2] == '.') {
+        *ret_type = TOKEN_ELLIPSIS;
+        return p + 3;
+    }
     *ret_type = strchr("{}[]().,:?=<>+-*/%!\"~", *p) ? *p : TOKEN_BAD;
     return g_utf8_next_char(p);
 }
@@ -133,7 +146,7 @@ Token lex_token(const Source *source, size_t at, bool skip_newlines, Diagnostics
     } else if (g_ascii_isdigit(*p)) {
         token.type = TOKEN_NUMBER;
         end = scan_number(p);
-    } else if (lex_is_ident_start(g_utf8_get_char(p))) {
+    } else if (lex_is_ident_start((guchar)*p < 0x80 ? (gunichar)*p : g_utf8_get_char(p))) {
         token.type = TOKEN_IDENT;
         end = scan_ident(p);
     } else if (p[0] == '<' && p[1] == '<' && (end = scan_heredoc(p))) {

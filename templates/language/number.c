@@ -5,6 +5,7 @@
  */
 #include "templates/language/number.h"
 
+#include <math.h>
 #include <mpfr.h>
 #include <string.h>
 
@@ -75,6 +76,8 @@ Number *number_from_text(Arena *arena, const char *text)
 {
     Number *number;
 
+    if (*text && strspn(text, "0123456789") == strlen(text) && strlen(text) <= 18)
+        return number_from_int(arena, strtoll(text, NULL, 10));
     if (!is_decimal(text))
         return NULL;
     number = number_new(arena);
@@ -174,35 +177,33 @@ Number *number_truncate(Arena *arena, const Number *a)
     return number;
 }
 
-static Number *finite_or_null(Number *number)
+/* A double as the shortest decimal that reads back as it, which is how Go shows what its math gives. */
+static Number *shortest(Arena *arena, double value)
 {
-    if (!mpfr_number_p(number->value))
+    char text[G_ASCII_DTOSTR_BUF_SIZE];
+
+    if (!isfinite(value))
         return NULL;
-    if (!mpfr_zero_p(number->value) && labs((long)mpfr_get_exp(number->value)) > EXPONENT_MAX * 4L)
-        return NULL;
-    return number;
+    for (int digits = 15; digits <= 17; digits++) {
+        char pattern[8];
+
+        g_snprintf(pattern, sizeof(pattern), "%%.%dg", digits);
+        g_ascii_formatd(text, sizeof(text), pattern, value);
+        if (g_ascii_strtod(text, NULL) == value)
+            break;
+    }
+    return number_from_text(arena, text);
 }
 
+/* pow() and log() work on doubles, as the language's own do: log(8, 2) is 3. */
 Number *number_power(Arena *arena, const Number *a, const Number *b)
 {
-    Number *number = number_new(arena);
-
-    mpfr_pow(number->value, a->value, b->value, MPFR_RNDN);
-    return finite_or_null(number);
+    return shortest(arena, pow(number_to_double(a), number_to_double(b)));
 }
 
-/* By doubles, as the language's own log does: log(8, 2) is 3. */
 Number *number_logarithm(Arena *arena, const Number *a, const Number *base)
 {
-    double value, divisor;
-    Number *number = number_new(arena);
-
-    mpfr_log(number->value, a->value, MPFR_RNDN);
-    value = mpfr_get_d(number->value, MPFR_RNDN);
-    mpfr_log(number->value, base->value, MPFR_RNDN);
-    divisor = mpfr_get_d(number->value, MPFR_RNDN);
-    mpfr_set_d(number->value, value / divisor, MPFR_RNDN);
-    return finite_or_null(number);
+    return shortest(arena, log(number_to_double(a)) / log(number_to_double(base)));
 }
 
 int number_compare(const Number *a, const Number *b)
@@ -264,6 +265,13 @@ static char *shortest_digits(const Number *a, mpfr_exp_t *ret_exponent)
     g_assert_not_reached();
 }
 
+static char *integer_text(Arena *arena, long integer)
+{
+    char text[24];
+
+    return arena_strndup(arena, text, (size_t)g_snprintf(text, sizeof(text), "%ld", integer));
+}
+
 char *number_to_text(Arena *arena, const Number *a)
 {
     g_autoptr(GString) out = g_string_new(NULL);
@@ -272,8 +280,8 @@ char *number_to_text(Arena *arena, const Number *a)
     mpfr_exp_t exponent;
     size_t count;
 
-    if (mpfr_zero_p(a->value))
-        return arena_strdup(arena, "0");
+    if (mpfr_integer_p(a->value) && mpfr_fits_slong_p(a->value, MPFR_RNDN))
+        return integer_text(arena, mpfr_get_si(a->value, MPFR_RNDN));
     digits = shortest_digits(a, &exponent);
     p = digits;
     if (*p == '-') {

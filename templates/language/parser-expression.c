@@ -17,7 +17,7 @@ Expr *expr_new(Parser *p, ExprKind kind, uint32_t start)
 {
     Expr *expr = arena_new0(p->arena, Expr, 1);
 
-    expr->kind = kind;
+    expr->kind = (uint8_t)kind;
     expr->range = (Range){ p->source, start, start };
     return expr;
 }
@@ -33,7 +33,7 @@ Expr *expr_finish(Parser *p, Expr *expr, uint32_t end)
 
     for (size_t i = 0; i < expr->n_items; i++)
         depth = MAX(depth, expr->items[i]->depth);
-    expr->depth = depth + 1;
+    expr->depth = (uint16_t)(depth + 1);
     expr->range.end = end;
     if (expr->depth > SYNTAX_DEPTH_MAX)
         return parse_fail(p, expr->range, "this expression has more than %d levels", SYNTAX_DEPTH_MAX);
@@ -103,7 +103,8 @@ static Expr *parse_call(Parser *p, Token name)
     close = parser_take(p);
     p->skip_newlines = before;
     call->name = token_text(p, name);
-    call->name_range = token_range(p, name);
+    call->name_start = name.start;
+    call->name_end = name.end;
     call->n_items = items->len;
     call->items = arena_take_pointers(p->arena, items);
     return expr_finish(p, call, close.end);
@@ -212,8 +213,6 @@ static Expr *parse_object_key(Parser *p)
         return expr_string(p, key->range, key->name);
     if (key->kind == EXPR_LITERAL && value_is_null(key->value)) /* the word null, as true and false */
         return expr_string(p, key->range, "null");
-    if (key->kind == EXPR_ATTRIBUTE || key->kind == EXPR_INDEX)
-        return parse_fail(p, key->range, "a computed key must stand in parentheses, a plain key with '.' in quotes");
     return key;
 }
 
@@ -247,23 +246,11 @@ static bool next_word_is_for(Parser *p)
     return result;
 }
 
-/* {for = 1} is an object all the same. */
 static bool starts_for(Parser *p)
 {
-    Token word;
-    bool before = p->skip_newlines;
-    int next;
-    uint32_t at = p->at;
-
-    if (!next_word_is_for(p))
+    if (parser_peek(p).type != TOKEN_NEWLINE && !is_word(p, parser_peek(p), "for")) /* nearly always */
         return false;
-    p->skip_newlines = true;
-    word = parser_take(p);
-    next = parser_peek(p).type;
-    p->skip_newlines = before;
-    p->at = at;
-    (void)word;
-    return next == TOKEN_IDENT;
+    return next_word_is_for(p);
 }
 
 static Expr *parse_object(Parser *p)
@@ -372,7 +359,8 @@ static Expr *attribute_of(Parser *p, Expr *left, Token name)
 
     expr->left = left;
     expr->name = token_text(p, name);
-    expr->name_range = token_range(p, name);
+    expr->name_start = name.start;
+    expr->name_end = name.end;
     return expr_finish(p, expr, name.end);
 }
 
@@ -385,22 +373,17 @@ static Expr *index_of(Parser *p, Expr *left, Expr *key, uint32_t end)
     return expr_finish(p, expr, end);
 }
 
-/* .0 and, because the lexer reads numbers greedily, .0.1 */
+/* x.0, as old templates write x[0]; 0.1 would be one number, so there are no two in a row. */
 static Expr *parse_legacy_index(Parser *p, Expr *left)
 {
     Token token = parser_take(p);
-    g_autofree char *text = g_strndup(p->source->text + token.start, token.end - token.start);
-    g_auto(GStrv) parts = g_strsplit(text, ".", -1);
+    char *text = token_text(p, token);
+    Expr *key;
 
-    for (size_t i = 0; left && parts[i]; i++) {
-        Expr *key;
-
-        if (parts[i][0] == '\0' || strspn(parts[i], "0123456789") != strlen(parts[i]))
-            return parse_fail(p, token_range(p, token), "an index after '.' is a whole number");
-        key = expr_literal(p, token, value_number(p->arena, number_from_text(p->arena, parts[i])));
-        left = key ? index_of(p, left, key, token.end) : NULL;
-    }
-    return left;
+    if (strspn(text, "0123456789") != strlen(text))
+        return parse_fail(p, token_range(p, token), "an index after '.' is a whole number; two in a row are written [1][0]");
+    key = expr_literal(p, token, value_number(p->arena, number_from_text(p->arena, text)));
+    return key ? index_of(p, left, key, token.end) : NULL;
 }
 
 static Expr *parse_dot(Parser *p, Expr *left);
@@ -430,9 +413,9 @@ static Expr *parse_splat(Parser *p, Expr *left, uint32_t end, bool full)
             continue;
         }
         (void)parser_take(p);
-        if (parser_peek(p).type == '*') { /* a second .* begins anew on the result */
-            p->at = at;
-            break;
+        if (parser_peek(p).type == '*' && !full) {
+            parser_leave(p);
+            return parse_fail(p, token_range(p, parser_peek(p)), "a second '*' here is written [*]");
         }
         p->at = at;
         each = parse_dot(p, each);
@@ -513,7 +496,7 @@ static Expr *parse_unary(Parser *p)
     }
     (void)parser_take(p);
     expr = expr_new(p, EXPR_UNARY, token.start);
-    expr->op = token.type;
+    expr->op = (int16_t)token.type;
     expr->left = parse_unary(p);
     parser_leave(p);
     return expr->left ? expr_finish(p, expr, expr->left->range.end) : NULL;
@@ -558,7 +541,7 @@ static Expr *parse_binary(Parser *p, int lowest)
             return left;
         (void)parser_take(p);
         expr = expr_new(p, EXPR_BINARY, left->range.start);
-        expr->op = token.type;
+        expr->op = (int16_t)token.type;
         expr->left = left;
         expr->right = parse_binary(p, level + 1);
         left = expr->right ? expr_finish(p, expr, expr->right->range.end) : NULL;

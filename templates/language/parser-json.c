@@ -174,7 +174,11 @@ static Expr *string_expr(Parser *p)
 {
     Range range;
     Source *source = take_string(p, &range);
-    Expr *expr = source ? parse_template(source, p->diagnostics) : NULL;
+    Expr *expr;
+
+    if (source && p->plain_strings)
+        return expr_string(p, range, source->text);
+    expr = source ? parse_template(source, p->diagnostics) : NULL;
 
     if (!expr) {
         p->failed = true; /* told already */
@@ -428,4 +432,15 @@ Body *parse_json_body(const Source *source, const BodySchema *schema, Diagnostic
     if (!parser.failed && parser.at < source->size)
         (void)parse_fail(&parser, range_here(&parser, 1), "expected the end of the text here");
     return close_body(&parser, &members, 0);
+}
+
+Expr *parse_json_value(const Source *source, Diagnostics *diagnostics)
+{
+    Parser parser = { .source = source, .arena = diagnostics->arena, .diagnostics = diagnostics, .plain_strings = true };
+    Expr *expr = parse_value(&parser);
+
+    skip_blanks(&parser);
+    if (expr && parser.at < source->size)
+        return parse_fail(&parser, range_here(&parser, 1), "expected the end of the text here");
+    return expr;
 }

@@ -19,6 +19,7 @@ typedef struct Parser {
     unsigned depth;
     bool skip_newlines; /* inside ( ) [ ] ${ } */
     bool failed;
+    bool plain_strings; /* JSON: a string is its text, no template */
     bool gave_up;       /* nested too deep: the rest is not looked at, at no level */
 
     bool have_peeked;

@@ -272,8 +272,7 @@ static void take_char(Cutter *cutter)
     const char *c = here(cutter);
     const char *next = g_utf8_next_char(c);
 
-    if (!(cutter->flavour == HEREDOC && c[0] == '\r' && c[1] == '\n'))
-        g_string_append_len(cutter->text, c, next - c);
+    g_string_append_len(cutter->text, c, next - c);
     cutter->p->at += (uint32_t)(next - c);
     cutter->line_start = *c == '\n';
     if (*c == '\n' && cutter->flavour == HEREDOC)

@@ -51,7 +51,7 @@ Range token_range(const Parser *p, Token token)
 char *token_text(const Parser *p, Token token)
 {
     char *text = arena_strndup(p->arena, p->source->text + token.start, token.end - token.start);
-    g_autofree char *normal = g_utf8_normalize(text, -1, G_NORMALIZE_NFC);
+    g_autofree char *normal = text_is_ascii(text) ? NULL : g_utf8_normalize(text, -1, G_NORMALIZE_NFC);
 
     return normal && strcmp(normal, text) != 0 ? arena_strdup(p->arena, normal) : text;
 }
@@ -276,7 +276,7 @@ static void end_item(Parser *p, int close, bool one_line, uint32_t start)
         recover(p, start);
 }
 
-static void parse_item(Parser *p, BodyBuilder *builder)
+static void parse_item(Parser *p, BodyBuilder *builder, bool one_line)
 {
     Token name = parser_peek(p);
     Token next;
@@ -292,6 +292,9 @@ static void parse_item(Parser *p, BodyBuilder *builder)
         parse_attribute(p, name, builder);
     else if (next.type == ':')
         (void)parse_fail(p, token_range(p, next), "an argument is set with '=', not with ':'");
+    else if (one_line && (next.type == '{' || next.type == '"' || next.type == TOKEN_IDENT))
+        (void)parse_fail(p, range_join(token_range(p, name), token_range(p, next)),
+                         "a block on one line holds no other block; put its contents on lines of their own");
     else
         parse_block(p, name, builder);
 }
@@ -319,7 +322,7 @@ static Body *parse_items(Parser *p, int close, bool one_line)
                                                        "put its contents on lines of their own");
             break;
         }
-        parse_item(p, &builder);
+        parse_item(p, &builder, one_line);
         if (p->depth > SYNTAX_DEPTH_MAX)
             break;
         end_item(p, close, one_line, token.start);

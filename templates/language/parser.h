@@ -27,6 +27,9 @@ struct BodySchema {
 /* The same from HCL's JSON syntax; with @schema NULL everything is an argument. */
 Body *parse_json_body(const Source *source, const BodySchema *schema, Diagnostics *diagnostics);
 
+/* JSON as data, as jsondecode() reads it: literals, tuples and objects of them. NULL after a mistake. */
+Expr *parse_json_value(const Source *source, Diagnostics *diagnostics);
+
 /* One expression and nothing after it; NULL after a mistake. */
 Expr *parse_expression(const Source *source, Diagnostics *diagnostics);
 

@@ -77,8 +77,6 @@ static bool char_joins(gunichar before, gunichar c, unsigned flags)
         return true;
     if (is_flag_letter(c))
         return flags % 2 == 1;
-    if (before == '\r')
-        return c == '\n';
     return (before == 0x200D && c >= 0x2190) || hangul_joins(before, c);
 }
 
@@ -89,13 +87,35 @@ size_t text_columns(const char *text, size_t size)
     gunichar before = 0;
 
     for (const char *p = text; p < text + size; p = g_utf8_next_char(p)) {
-        gunichar c = g_utf8_get_char(p);
+        gunichar c = (guchar)*p;
 
+        if (c < 0x80) { /* nearly always; only a line break joins */
+            n += !(before == '\r' && c == '\n');
+            flags = 0;
+            before = c;
+            continue;
+        }
+        c = g_utf8_get_char(p);
         n += !char_joins(before, c, flags);
         flags = is_flag_letter(c) ? flags + 1 : 0;
         before = c;
     }
     return n;
+}
+
+const char *text_next(const char *text)
+{
+    gunichar before = g_utf8_get_char(text), c;
+    unsigned flags = is_flag_letter(before);
+    const char *p = g_utf8_next_char(text);
+
+    if (before == '\r' && *p == '\n')
+        return p + 1;
+    for (; *p && char_joins(before, c = g_utf8_get_char(p), flags); p = g_utf8_next_char(p)) {
+        flags = is_flag_letter(c) ? flags + 1 : 0;
+        before = c;
+    }
+    return p;
 }
 
 static Position position_at(const Source *source, size_t byte)

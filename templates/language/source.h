@@ -45,6 +45,7 @@ typedef struct Diagnostics {
     Arena *arena;
     GPtrArray *list; /* of Diagnostic* in the arena */
     unsigned count;  /* of all, kept or not */
+    bool gave_up;    /* told already that the limit of memory is reached: nothing more is computed */
 } Diagnostics;
 
 /* Copies @text into the arena. Bad UTF-8, NUL bytes and too large texts become a diagnostic and NULL. */
@@ -52,6 +53,7 @@ Source *source_new(Diagnostics *diagnostics, const char *name, const char *text,
 
 /* Characters of @size bytes as a reader counts them: what a column counts. */
 size_t text_columns(const char *text, size_t size);
+const char *text_next(const char *text); /* past one of them; @text is not at its end */
 
 Range range_join(Range first, Range last);
 Range range_outermost(Range range);

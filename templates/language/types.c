@@ -8,6 +8,7 @@
 #include "templates/language/types.h"
 
 #include "templates/language/eval.h"
+#include "templates/language/lexer.h"
 #include "templates/language/parser.h"
 
 #include <string.h>
@@ -63,9 +64,9 @@ static void append_name(GString *out, const Type *type)
     }
     g_string_append(out, type->kind == TYPE_TUPLE ? "tuple([" : "object({");
     for (size_t i = 0; i < type->n && out->len < 500; i++) {
-        g_string_append(out, i ? ", " : "");
+        g_string_append(out, i ? "," : "");
         if (type->names)
-            g_string_append_printf(out, "%s = ", type->names[i]);
+            g_string_append_printf(out, lex_is_ident(type->names[i]) ? "%s=" : "\"%s\"=", type->names[i]);
         append_name(out, type->types[i]);
     }
     g_string_append(out, type->kind == TYPE_TUPLE ? "])" : "})");
@@ -84,6 +85,13 @@ const char *type_noun(const Type *type)
     static const char *const nouns[] = { "value", "bool", "number", "string", "list", "set", "map", "tuple", "object" };
 
     return nouns[type->kind];
+}
+
+const char *type_phrase(const Type *type)
+{
+    static const char *const phrases[] = { "a value", "a bool", "a number", "a string", "a list", "a set", "a map", "a tuple", "an object" };
+
+    return phrases[type->kind];
 }
 
 /* --- type expressions --- */
@@ -417,14 +425,6 @@ Value *value_convert(Arena *arena, Value *value, const Type *type, const char **
 
 /* --- unification --- */
 
-static bool all_of_kind(const Type *const *types, size_t n, TypeKind kind)
-{
-    for (size_t i = 0; i < n; i++)
-        if (types[i]->kind != kind && types[i]->kind != TYPE_ANY)
-            return false;
-    return true;
-}
-
 static bool any_of_kind(const Type *const *types, size_t n, TypeKind kind)
 {
     for (size_t i = 0; i < n; i++)
@@ -517,7 +517,8 @@ const Type *type_unify(Arena *arena, const Type *const *types, size_t n)
         return NULL;
     if (mappings)
         return type_map_of(arena, element);
-    return all_of_kind(real, n_real, TYPE_SET) ? type_set_of(arena, element) : type_list_of(arena, element);
+    return any_of_kind(real, n_real, TYPE_SET) && !any_of_kind(real, n_real, TYPE_LIST) ? type_set_of(arena, element)
+                                                                                        : type_list_of(arena, element);
 }
 
 Value *value_listed(Arena *arena, Value **items, size_t n)

@@ -18,6 +18,7 @@ const Type *type_map_of(Arena *arena, const Type *element);
 bool type_equal(const Type *a, const Type *b);
 char *type_name(const Type *type);            /* "list(string)"; free with g_free */
 const char *type_noun(const Type *type);      /* "list", "object" ...: for short messages */
+const char *type_phrase(const Type *type);    /* "a list", "an object" ... */
 
 struct EvalContext;
 /* Reads string, list(any), object({ a = optional(string, "x") }) ...; NULL after a diagnostic. */

@@ -19,7 +19,7 @@ static Value *value_new(Arena *arena, const Type *type, ValueState state)
     Value *value = arena_new0(arena, Value, 1);
 
     value->type = type;
-    value->state = state;
+    value->state = (uint8_t)state;
     return value;
 }
 
@@ -54,7 +54,7 @@ Value *value_int(Arena *arena, int64_t number)
     return value_number(arena, number_from_int(arena, number));
 }
 
-static bool is_ascii(const char *text)
+bool text_is_ascii(const char *text)
 {
     for (; *text; text++)
         if ((unsigned char)*text >= 0x80)
@@ -66,7 +66,7 @@ Value *value_string(Arena *arena, const char *text)
 {
     Value *value = value_new(arena, &type_string, VALUE_KNOWN);
 
-    if (is_ascii(text)) {
+    if (text_is_ascii(text)) {
         value->string = arena_strdup(arena, text);
     } else {
         g_autofree char *normal = g_utf8_normalize(text, -1, G_NORMALIZE_NFC);
@@ -82,7 +82,7 @@ static void take_items(Value *value, Arena *arena, Value **items, size_t n)
     value->items = arena_new0(arena, Value *, n);
     for (size_t i = 0; i < n; i++) {
         value->items[i] = items[i];
-        value->depth = MAX(value->depth, items[i]->depth + 1);
+        value->depth = (uint16_t)MAX(value->depth, items[i]->depth + 1);
     }
 }
 
@@ -170,7 +170,7 @@ static void take_fields(Value *value, Arena *arena, ValueFields *fields)
     for (guint i = 0; i < n; i++) {
         value->keys[i] = arena_strdup(arena, keys[i]);
         value->items[i] = g_hash_table_lookup(fields->table, keys[i]);
-        value->depth = MAX(value->depth, value->items[i]->depth + 1);
+        value->depth = (uint16_t)MAX(value->depth, value->items[i]->depth + 1);
     }
     g_clear_pointer(&fields->table, g_hash_table_unref);
 }

@@ -48,16 +48,16 @@ typedef enum ValueState { VALUE_KNOWN, VALUE_NULL, VALUE_UNKNOWN } ValueState;
 
 struct Value {
     const Type *type;
-    ValueState state;
+    uint8_t state;          /* ValueState */
     bool sensitive;
-    unsigned depth;
+    uint16_t depth;
     union {
         bool boolean;
         const Number *number;
         const char *string; /* UTF-8 in NFC, no NUL inside */
+        Value **items;      /* of any collection */
     };
-    size_t n;               /* elements of any collection */
-    Value **items;
+    size_t n;               /* of items; 0 where there are none */
     const char **keys;      /* map, object: sorted by bytes */
 };
 
@@ -66,6 +66,7 @@ Value *value_unknown(Arena *arena, const Type *type);
 Value *value_bool(Arena *arena, bool boolean);
 Value *value_number(Arena *arena, const Number *number);
 Value *value_int(Arena *arena, int64_t number);
+bool text_is_ascii(const char *text); /* then it is in NFC */
 Value *value_string(Arena *arena, const char *text); /* normalised to NFC; @text is valid UTF-8 */
 Value *value_tuple(Arena *arena, Value **items, size_t n); /* copies the array */
 Value *value_list(Arena *arena, const Type *element, Value **items, size_t n);

@@ -23,6 +23,22 @@ is 'console reads variables of a template' "$(echo 'upper(var.size)' | kiln cons
 matches 'inspect shows builds' "$(kiln inspect starter)" 'bootstrap\.debian'
 matches 'template inputs names files' "$(kiln template inputs starter)" 'index\.html'
 
+cat >data.pkr.hcl <<'END'
+data "http" "page" {
+  url = "http://example.invalid/page.json"
+}
+data "null" "twice" {
+  input = "${jsondecode(data.http.page.body).name}!"
+}
+END
+ok 'validate asks no data source' kiln validate data.pkr.hcl
+matches 'template inputs names the page' "$(kiln template inputs data.pkr.hcl)" 'http://example.invalid/page.json'
+mkdir pages
+echo '{"name": "x"}' >pages/page.json
+ok 'unless it is told to' kiln --url-map http://example.invalid/=pages validate -evaluate-datasources data.pkr.hcl
+echo '{}' >pages/page.json
+fails 2 'and then sees what is wrong' 'no attribute' kiln --url-map http://example.invalid/=pages validate -evaluate-datasources data.pkr.hcl
+
 cat >plugins.pkr.hcl <<'END'
 packer {
   required_version = ">= 1.7.0"

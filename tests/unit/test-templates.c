@@ -253,6 +253,22 @@ static void test_unset_allowed(void)
     assert_json(build_at(t, 0)->source->args, "{\"v\":\"<unknown>\"}");
 }
 
+static const char data_text[] = "data \"null\" \"b\" {\n  input = \"${data.null.a.output}-${local.l}\"\n}\ndata \"null\" \"a\" {\n  input = \"1\"\n}\n"
+                                "locals {\n  l = \"2\"\n  m = data.null.b.output\n}\ndata \"amazon-ami\" \"x\" {\n  any = 1\n}\n"
+                                "source \"null\" \"a\" {\n  v = local.m\n}\nsource \"null\" \"b\" {\n  v = data.amazon-ami.x.id\n}\n"
+                                "build {\n  sources = [\"null.a\", \"null.b\"]\n}\n";
+
+/* Who only looks gets values that are not known, of what only a plugin could ask. */
+static void test_data(void)
+{
+    g_autoptr(Template) t = load(data_text, &(TemplateOptions){ .look_only = true });
+
+    assert_json(build_at(t, 0)->source->args, "{\"v\":\"1-2\"}");
+    g_assert_false(build_at(t, 0)->source->unknown);
+    assert_json(build_at(t, 1)->source->args, "{\"v\":\"<unknown>\"}");
+    g_assert_true(build_at(t, 1)->source->unknown);
+}
+
 static void test_files(void)
 {
     g_autoptr(Template) t = NULL;
@@ -295,7 +311,14 @@ static const Mistake mistakes[] = {
     { "x = 1\n" SOURCE BUILD, { "t.pkr.hcl:1:1: the argument 'x' stands in no block" } },
     { "source \"null\" {}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: this block is written source \"TYPE\" \"NAME\"" } },
     { SOURCE SOURCE BUILD, { "t.pkr.hcl:2:1: the source 'null.a' is defined twice; the first is in t.pkr.hcl on line 1" } },
-    { "data \"http\" \"x\" {}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: data sources are not supported" } },
+    { "data \"http\" \"x\" {}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: the data source 'http' needs the argument 'url'" } },
+    { "data \"hcp-packer-version\" \"x\" { bucket_name = \"b\" }\n" SOURCE BUILD, { "t.pkr.hcl:1:1: 'hcp-packer-version' asks HashiCorp's registry" } },
+    { "hcp_packer_registry {\n  bucket_name = \"a_b\"\n}\n" SOURCE BUILD, { "t.pkr.hcl:2:17: a bucket's name has 3 to 36 letters" } },
+    { "hcp_packer_registry {\n  bucket_nam = \"abc\"\n}\n" SOURCE BUILD, { "did you mean 'bucket_name'?" } },
+    { "variable \"r\" {}\nlocals {\n  i = \"x${var.r}\"\n  j = [local.i]\n}\nsource \"null\" \"z\" {\n  v = local.j\n}\n" SOURCE BUILD,
+      { "t.pkr.hcl:1:1: the variable 'r' has no value", "; local.i needs it, and local.j needs that, and source.null.z needs that" } },
+    { "data \"amazon-ami\" \"x\" {}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: the data source 'amazon-ami' is of a plugin" } },
+    { "data \"null\" \"x\" {\n  input = data.null.y.output\n}\n" SOURCE BUILD, { "t.pkr.hcl:2:21: this object has no attribute 'y'" } },
     { "variable \"a\" {}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: the variable 'a' has no value; give it with -var a=VALUE" } },
     { "variable \"a\" { default = 1 }\nvariable \"a\" { default = 1 }\n" SOURCE BUILD, { "t.pkr.hcl:2:1: the variable 'a' is declared twice" } },
     { "variable \"a\" {\n  typ = string\n}\n" SOURCE BUILD, { "t.pkr.hcl:2:3: a variable has no argument 'typ'; did you mean 'type'?", "no value" } },
@@ -407,6 +430,7 @@ int main(int argc, char **argv)
     g_test_add_func("/templates/what-it-was-given-is-told-without-secrets", test_given);
     g_test_add_func("/templates/variables-have-types", test_types);
     g_test_add_func("/templates/unset-variables-may-be-unknown", test_unset_allowed);
+    g_test_add_func("/templates/data-sources-are-evaluated-in-order", test_data);
     g_test_add_func("/templates/files-are-listed-with-digests", test_files);
     g_test_add_func("/templates/complain-shows-the-argument", test_complain);
     g_test_add_func("/templates/mistakes-are-placed-and-told", test_mistakes);

@@ -1,0 +1,2 @@
+name = "web"
+xtra = 1

@@ -1,0 +1,7 @@
+disk {
+  size = "1G"
+}
+disk {
+  size = "2G"
+  part {}
+}

@@ -1,0 +1,6 @@
+result = {
+  size = "2G"
+}
+result_type = object({
+  size = string
+})

@@ -1,0 +1,2 @@
+# one
+  # two, with a "quote and a {

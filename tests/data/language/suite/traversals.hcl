@@ -1,0 +1,1 @@
+a = [one.two[0], three]
