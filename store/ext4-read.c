@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ext4 into a tree, without a mount: a confined process walks the file system (store/ext4-serve-walk.c) and tells what it sees; here the tree
+ * ext4 into a tree, without a mount: a confined process, store/ext4-serve-walk.c, walks the file system and tells what it sees; here the tree
  * is made of it, and contents are read.
  *
  * Two passes. The first takes folders and inodes as they are told and hashes contents; then the file space can be laid out (equal content once);
