@@ -6,7 +6,7 @@
 
 #include "baker/appliance-parts.h"
 #include "base/host-kernel.h"
-#include "baker/libexec.h"
+#include "base/libexec.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"

@@ -11,7 +11,7 @@
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
 #include "baker/source-image.h"
-#include "baker/libexec.h"
+#include "base/libexec.h"
 #include "base/host-kernel.h"
 #include "base/error.h"
 #include "base/log.h"

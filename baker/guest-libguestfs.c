@@ -19,7 +19,7 @@
 #include "baker/guest-network.h"
 #include "baker/guest-open.h"
 #include "base/host-kernel.h"
-#include "baker/libexec.h"
+#include "base/libexec.h"
 
 #include "base/error.h"
 #include "base/file.h"

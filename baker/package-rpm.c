@@ -5,7 +5,7 @@
  */
 #include "baker/package-parts.h"
 
-#include "baker/confine.h"
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"

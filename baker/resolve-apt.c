@@ -16,7 +16,7 @@
  */
 #include "baker/resolve-parts.h"
 
-#include "baker/confine.h"
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"

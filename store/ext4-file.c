@@ -2,20 +2,23 @@
 /*
  * Single files and folders of an ext4 root in a map, for whoever needs three files and not a whole tree.
  *
- * The file system is hostile: links are followed inside of it only and as often as libext2fs allows (8), sizes are held
- * against the caller's limit before anything is allocated, names are cut off at a number.
+ * The confined reader finds them: links are followed inside of the file system only and as often as libext2fs allows (8). Here sizes are held
+ * against the caller's limit before anything is allocated, places against the file system, names are cut off at a number.
  */
 #include "base/error.h"
-#include "store/ext4-map-io.h"
+#include "store/ext4-session.h"
 #include "store/tree.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define NAMES_MAX 65536
 
 struct Ext4Root {
     StoreMap *map;
-    ext2_filsys fs;
+    uint64_t offset;
+    Ext4Session *session;
+    Ext4Info info;
 };
 
 bool ext4_root_open(StoreMap *map, uint64_t offset, uint64_t size, Ext4Root **ret, GError **error)
@@ -23,7 +26,8 @@ bool ext4_root_open(StoreMap *map, uint64_t offset, uint64_t size, Ext4Root **re
     g_autoptr(Ext4Root) root = g_new0(Ext4Root, 1);
 
     root->map = store_map_ref(map);
-    if (!ext4_open(map, offset, size, &root->fs, error))
+    root->offset = offset;
+    if (!ext4_session_open(map, offset, size, false, &root->session, &root->info, error))
         return false;
     *ret = g_steal_pointer(&root);
     return true;
@@ -33,75 +37,117 @@ void ext4_root_close(Ext4Root *root)
 {
     if (!root)
         return;
-    if (root->fs)
-        ext4_close(root->fs);
+    ext4_session_close(root->session);
     store_map_unref(root->map);
     g_free(root);
 }
 
-/* *ret_ino is 0 for a path that leads nowhere, also by links in circles. */
-static bool find_inode(Ext4Root *root, const char *path, ext2_ino_t *ret_ino, struct ext2_inode *ret, GError **error)
-{
-    errcode_t code = ext2fs_namei_follow(root->fs, EXT2_ROOT_INO, EXT2_ROOT_INO, path, ret_ino);
+/* What is told of a file before its size is known; a file of a few megabytes may lie in as many pieces as it has blocks. */
+typedef struct Found {
+    GArray *runs;
+    GByteArray *inlined;
+    Ext4Entry entry;
+    bool there;
+    guint runs_max;
+} Found;
 
-    if (code == EXT2_ET_FILE_NOT_FOUND || code == EXT2_ET_NO_DIRECTORY || code == EXT2_ET_SYMLINK_LOOP) {
-        *ret_ino = 0;
-        return true;
+static bool take_runs(Ext4Root *root, Ext4Said *said, Found *found, GError **error)
+{
+    Ext4Run run;
+
+    while (said->size) {
+        if (!ext4_session_take(root->session, said, &run, sizeof run, error))
+            return false;
+        if (found->runs->len >= found->runs_max || run.physical >= root->info.blocks || run.count > root->info.blocks - run.physical)
+            return ext4_session_nonsense(root->session, error);
+        g_array_append_val(found->runs, run);
     }
-    if (!code)
-        code = ext2fs_read_inode(root->fs, *ret_ino, ret);
-    return !code || ext4_fail(root->fs, code, error, "find '%s'", path);
+    return true;
 }
 
-static bool read_all(Ext4Root *root, ext2_ino_t ino, const char *path, size_t size, GBytes **ret, GError **error)
+static bool take_word(Ext4Root *root, Ext4Said *said, Found *found, GError **error)
 {
-    g_autofree char *data = g_malloc(size + 1);
-    ext2_file_t file = NULL;
-    size_t done = 0;
-    errcode_t code = ext2fs_file_open(root->fs, ino, 0, &file);
-
-    while (!code && done < size) {
-        unsigned int got = 0;
-
-        code = ext2fs_file_read(file, data + done, (unsigned int)MIN(size - done, (size_t)1 << 20), &got);
-        if (!code && got == 0)
-            break;
-        done += got;
+    switch (said->word) {
+    case EXT4_RUNS:
+        return take_runs(root, said, found, error);
+    case EXT4_INLINE:
+        if (found->inlined->len || said->size > 65536)
+            return ext4_session_nonsense(root->session, error);
+        g_byte_array_append(found->inlined, said->data, (guint)said->size);
+        return true;
+    case EXT4_ENTRY:
+        found->there = true;
+        return ext4_session_take(root->session, said, &found->entry, sizeof found->entry, error);
+    case EXT4_XATTR:
+        return true;
+    default:
+        return ext4_session_nonsense(root->session, error);
     }
-    if (file)
-        (void)ext2fs_file_close(file); /* read-only */
-    if (code)
-        return ext4_fail(root->fs, code, error, "read '%s'", path);
-    data[done] = '\0';
-    *ret = g_bytes_new_take(g_steal_pointer(&data), done);
+}
+
+static bool find(Ext4Root *root, const char *path, Found *found, GError **error)
+{
+    Ext4Said said;
+
+    if (!ext4_session_ask(root->session, EXT4_FIND, path, error))
+        return false;
+    for (;;) {
+        if (!ext4_session_next(root->session, &said, error))
+            return false;
+        if (said.word == EXT4_DONE)
+            return true;
+        if (!take_word(root, &said, found, error))
+            return false;
+    }
+}
+
+static bool read_runs(Ext4Root *root, const Found *found, char *to, uint64_t size, GError **error)
+{
+    uint64_t block = root->info.block_size;
+
+    for (guint i = 0; i < found->runs->len; i++) {
+        const Ext4Run *run = &g_array_index(found->runs, Ext4Run, i);
+        uint64_t from, end;
+
+        if (run->logical > size / block || run->count > size / block + 1)
+            return ext4_session_nonsense(root->session, error);
+        from = MIN(run->logical * block, size);
+        end = MIN((run->logical + run->count) * block, size);
+        if (!store_map_pread(root->map, to + from, end - from, root->offset + run->physical * block, error))
+            return false;
+    }
+    return true;
+}
+
+static bool read_found(Ext4Root *root, const Found *found, GBytes **ret, GError **error)
+{
+    size_t size = (size_t)found->entry.size;
+    g_autofree char *data = g_malloc0(size + 1);
+
+    if (found->entry.is_inline && found->inlined->len != size)
+        return ext4_session_nonsense(root->session, error);
+    if (found->entry.is_inline && size)
+        memcpy(data, found->inlined->data, size);
+    else if (!read_runs(root, found, data, size, error))
+        return false;
+    *ret = g_bytes_new_take(g_steal_pointer(&data), size);
     return true;
 }
 
 bool ext4_root_read(Ext4Root *root, const char *path, size_t max, GBytes **ret, GError **error)
 {
-    struct ext2_inode inode;
-    ext2_ino_t ino;
+    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(Ext4Run));
+    g_autoptr(GByteArray) inlined = g_byte_array_new();
+    Found found = {.runs = runs, .inlined = inlined, .runs_max = (guint)MIN(max / root->info.block_size + 2, (size_t)1 << 22)};
 
     *ret = NULL;
-    if (!find_inode(root, path, &ino, &inode, error))
+    if (!find(root, path, &found, error))
         return false;
-    if (!ino || !LINUX_S_ISREG(inode.i_mode))
+    if (!found.there || !S_ISREG(found.entry.mode))
         return true;
-    if (EXT2_I_SIZE(&inode) > max)
+    if (found.entry.size > max)
         return fail(error, "'%s' of the root is larger than %zu bytes", path, max);
-    return read_all(root, ino, path, (size_t)EXT2_I_SIZE(&inode), ret, error);
-}
-
-static int take_name(struct ext2_dir_entry *entry, int offset, int block_size, char *block, void *arg)
-{
-    GPtrArray *names = arg;
-    g_autofree char *name = g_strndup(entry->name, (gsize)ext2fs_dirent_name_len(entry));
-
-    (void)offset, (void)block_size, (void)block;
-    if (!entry->inode || !*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strchr(name, '/'))
-        return 0;
-    g_ptr_array_add(names, g_steal_pointer(&name));
-    return names->len >= NAMES_MAX ? DIRENT_ABORT : 0;
+    return read_found(root, &found, ret, error) || fail_prefix(error, "read '%s'", path);
 }
 
 static gint compare_names(gconstpointer a, gconstpointer b)
@@ -109,19 +155,29 @@ static gint compare_names(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+static bool take_name(Ext4Root *root, const Ext4Said *said, GPtrArray *names, GError **error)
+{
+    if (said->word != EXT4_NAME || said->size > 255 || names->len > NAMES_MAX)
+        return ext4_session_nonsense(root->session, error);
+    if (said->size && !memchr(said->data, '/', said->size) && !memchr(said->data, '\0', said->size))
+        g_ptr_array_add(names, g_strndup((const char *)said->data, said->size));
+    return true;
+}
+
 bool ext4_root_list(Ext4Root *root, const char *path, char ***ret, GError **error)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    struct ext2_inode inode;
-    ext2_ino_t ino;
-    errcode_t code;
+    Ext4Said said;
 
-    if (!find_inode(root, path, &ino, &inode, error))
+    if (!ext4_session_ask(root->session, EXT4_LIST, path, error))
         return false;
-    if (ino && LINUX_S_ISDIR(inode.i_mode)) {
-        code = ext2fs_dir_iterate(root->fs, ino, 0, NULL, take_name, names);
-        if (code)
-            return ext4_fail(root->fs, code, error, "list '%s'", path);
+    for (;;) {
+        if (!ext4_session_next(root->session, &said, error))
+            return false;
+        if (said.word == EXT4_DONE)
+            break;
+        if (!take_name(root, &said, names, error))
+            return false;
     }
     g_ptr_array_sort(names, compare_names);
     g_ptr_array_set_free_func(names, NULL);

@@ -14,7 +14,7 @@
  * outside the file system are refused, and what would have to be copied has a bound.
  */
 #include "store/ext4-journal.h"
-#include "store/ext4-map-io.h"
+#include "store/ext4-session.h"
 #include "store/map-patch.h"
 
 #include "base/error.h"
@@ -23,6 +23,13 @@
 #include "store/bytes.h"
 
 #include <string.h>
+
+#define EXT4_MAGIC 0xef53u
+#define SUPER_SIZE 1024u
+#define SUPER_MAGIC_AT 0x38u
+#define SUPER_INCOMPAT_AT 0x60u
+#define SUPER_CHECKSUM_AT 0x3fcu
+#define INCOMPAT_RECOVER 4u
 
 #define JBD_MAGIC 0xc03b3998u
 #define JOURNAL_BLOCKS_MAX (1u << 20)
@@ -102,29 +109,57 @@ static uint32_t wrap(const Journal *j, uint64_t place)
 
 /* --- opening --- */
 
-static int block_seen(ext2_filsys fs, blk64_t *block, e2_blkcnt_t logical, blk64_t ref_block, int ref_offset, void *arg)
+/* CRC-32C as the journal and the superblock carry it: without the final turn. */
+static uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size)
 {
-    Journal *j = arg;
-    uint64_t value = *block;
+    static gsize made;
+    static uint32_t table[256];
 
-    (void)fs, (void)ref_block, (void)ref_offset;
-    if (logical < 0 || logical != (e2_blkcnt_t)j->where->len || logical >= (e2_blkcnt_t)JOURNAL_BLOCKS_MAX || value >= j->blocks)
-        return BLOCK_ABORT;
-    g_array_append_val(j->where, value);
-    return 0;
+    if (g_once_init_enter(&made)) {
+        for (uint32_t i = 0; i < 256; i++) {
+            uint32_t value = i;
+
+            for (int bit = 0; bit < 8; bit++)
+                value = value & 1 ? value >> 1 ^ 0x82f63b78u : value >> 1;
+            table[i] = value;
+        }
+        g_once_init_leave(&made, 1);
+    }
+    for (size_t i = 0; i < size; i++)
+        crc = crc >> 8 ^ table[(crc ^ data[i]) & 0xff];
+    return crc;
 }
 
-static bool find_blocks(Journal *j, ext2_filsys fs, GError **error)
+static bool take_blocks(Journal *j, Ext4Session *session, Ext4Said *said, GError **error)
 {
-    ext2_ino_t ino = fs->super->s_journal_inum;
-    errcode_t rc;
+    uint64_t block;
 
-    if (ino == 0)
-        return fail(error, "the ext4 file system keeps its journal elsewhere");
-    if (ino > fs->super->s_inodes_count)
-        return damaged(error);
-    rc = ext2fs_block_iterate3(fs, ino, BLOCK_FLAG_DATA_ONLY | BLOCK_FLAG_READ_ONLY, NULL, block_seen, j);
-    return rc == 0 || ext4_fail(fs, rc, error, "find the journal");
+    if (said->word != EXT4_NUMBERS)
+        return ext4_session_nonsense(session, error);
+    while (said->size) {
+        if (!ext4_session_take(session, said, &block, sizeof block, error))
+            return false;
+        if (block >= j->blocks || j->where->len >= JOURNAL_BLOCKS_MAX)
+            return damaged(error);
+        g_array_append_val(j->where, block);
+    }
+    return true;
+}
+
+static bool find_blocks(Journal *j, Ext4Session *session, GError **error)
+{
+    Ext4Said said;
+
+    if (!ext4_session_ask(session, EXT4_JOURNAL, NULL, error))
+        return false;
+    for (;;) {
+        if (!ext4_session_next(session, &said, error))
+            return false;
+        if (said.word == EXT4_DONE)
+            return true;
+        if (!take_blocks(j, session, &said, error))
+            return false;
+    }
 }
 
 static bool read_super(Journal *j, GError **error)
@@ -145,7 +180,7 @@ static bool read_super(Journal *j, GError **error)
     j->features = kind == KIND_SUPER2 ? be32(j->buffer + 40) : 0;
     if (j->features & ~known)
         return fail(error, "the ext4 file system's journal has features that kiln does not know (0x%x)", j->features & ~known);
-    j->seed = ext2fs_crc32c_le(~0u, j->buffer + 48, 16);
+    j->seed = crc32c(~0u, j->buffer + 48, 16);
     if (j->features & HAS_FAST_COMMIT) { /* its area is the end of the ring */
         j->area = be32(j->buffer + 84) ? be32(j->buffer + 84) : FAST_BLOCKS;
         j->length = j->area < j->length ? j->length - j->area : 0;
@@ -157,22 +192,20 @@ static bool read_super(Journal *j, GError **error)
 
 static bool journal_open(Journal *j, StoreMap *disk, uint64_t offset, uint64_t size, GError **error)
 {
-    ext2_filsys fs;
-    bool ok;
+    g_autoptr(Ext4Session) session = NULL;
+    Ext4Info info;
 
-    if (!ext4_open_unsettled(disk, offset, size, &fs, error))
+    if (!ext4_session_open(disk, offset, size, true, &session, &info, error))
         return false;
     j->disk = disk;
     j->offset = offset;
-    j->block_size = fs->blocksize;
-    j->blocks = ext2fs_blocks_count(fs->super);
+    j->block_size = info.block_size;
+    j->blocks = info.blocks;
     j->where = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     j->buffer = g_malloc(j->block_size);
     j->revoked = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
     j->targets = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
-    ok = find_blocks(j, fs, error) && read_super(j, error);
-    ext4_close(fs);
-    return ok;
+    return find_blocks(j, session, error) && read_super(j, error);
 }
 
 /* --- blocks of the log --- */
@@ -224,7 +257,7 @@ static bool commit_is_whole(const Journal *j, uint8_t *bytes)
     if (!(j->features & (HAS_CSUM2 | HAS_CSUM3)))
         return true;
     memset(bytes + 16, 0, 4);
-    return ext2fs_crc32c_le(j->seed, bytes, j->block_size) == sum;
+    return crc32c(j->seed, bytes, j->block_size) == sum;
 }
 
 /* Where one pass is. */
@@ -417,13 +450,13 @@ static bool lay_over(Journal *j, MapPatch *patch, StoreMap *view, GError **error
 /* What a mount does last: the file system needs no recovery any more. */
 static bool settle_super(Journal *j, MapPatch *patch, StoreMap *view, GError **error)
 {
-    struct ext2_super_block super;
+    uint8_t super[SUPER_SIZE];
 
-    if (!store_map_pread(view, &super, sizeof super, j->offset + 1024, error))
+    if (!store_map_pread(view, super, sizeof super, j->offset + 1024, error))
         return false;
-    super.s_feature_incompat &= ~ext2fs_cpu_to_le32(EXT3_FEATURE_INCOMPAT_RECOVER);
-    super.s_checksum = ext2fs_cpu_to_le32(ext2fs_crc32c_le(~0u, (const uint8_t *)&super, offsetof(struct ext2_super_block, s_checksum)));
-    return put_bytes(j, patch, view, j->offset + 1024, (const uint8_t *)&super, sizeof super, error);
+    put_le32(super + SUPER_INCOMPAT_AT, get_le32(super + SUPER_INCOMPAT_AT) & ~INCOMPAT_RECOVER);
+    put_le32(super + SUPER_CHECKSUM_AT, crc32c(~0u, super, SUPER_CHECKSUM_AT));
+    return put_bytes(j, patch, view, j->offset + 1024, super, sizeof super, error);
 }
 
 static bool replay(Journal *j, StoreMap **ret, GError **error)
@@ -439,14 +472,14 @@ static bool replay(Journal *j, StoreMap **ret, GError **error)
 
 static bool needs_recovery(StoreMap *disk, uint64_t offset, uint64_t size, bool *ret, GError **error)
 {
-    struct ext2_super_block super;
+    uint8_t super[SUPER_SIZE];
 
     *ret = false;
-    if (!ext4_is_there(disk, offset, size))
-        return true; /* ext4_open() will say it */
-    if (!store_map_pread(disk, &super, sizeof super, offset + 1024, error))
+    if (size < 8192 || offset > store_map_size(disk) || size > store_map_size(disk) - offset)
+        return true; /* opening it will say it */
+    if (!store_map_pread(disk, super, sizeof super, offset + 1024, error))
         return false;
-    *ret = ext2fs_le32_to_cpu(super.s_feature_incompat) & EXT3_FEATURE_INCOMPAT_RECOVER;
+    *ret = (get_le32(super + SUPER_MAGIC_AT) & 0xffff) == EXT4_MAGIC && (get_le32(super + SUPER_INCOMPAT_AT) & INCOMPAT_RECOVER);
     return true;
 }
 

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ext4 into a tree, without a mount: libext2fs walks the file system where it
- * lies in a map.
+ * ext4 into a tree, without a mount: a confined process, store/ext4-serve-walk.c, walks the file system and tells what it sees; here the tree
+ * is made of it, and contents are read.
  *
- * Two passes. The first walks folders, reads inodes and hashes contents; then
- * the file space can be laid out (equal content once); the second refers the
- * space to the very blocks of the disk. Between the passes a file's data_offset
- * holds its inode number. Contents are hashed by all processors (store/ordered.h) while the walk, which alone may call libext2fs, goes on.
+ * Two passes. The first takes folders and inodes as they are told and hashes contents; then the file space can be laid out (equal content once);
+ * the second refers the space to the very blocks of the disk. Between the passes a file's data_offset says where in @places its runs
+ * are written down. Contents are hashed by all processors (store/ordered.h) while the walk goes on.
  *
- * The file system comes out of a guest, so nothing in it is believed: every
- * count below has a bound, extents must ascend and lie inside, a folder may
- * have one name, and blocks are only taken over up to the end of the file:
- * beyond it a guest could hide what it deleted.
+ * Neither the file system nor what reads it is believed: every count below has a bound, runs must ascend and lie inside, names are
+ * told once, and blocks are only taken over up to the end of the file: beyond it a guest could hide what it deleted.
  */
 #include "store/ext4-read.h"
 
-#include "store/ext4-map-io.h"
+#include "store/bytes.h"
+#include "store/ext4-session.h"
 #include "store/ordered.h"
 #include "store/tree-acl.h"
 #include "store/tree-known.h"
@@ -26,9 +24,11 @@
 #include "base/interrupt.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define READ_ENTRIES_MAX 10000000
-#define READ_STEPS_MAX ((uint64_t)1 << 28)   /* directory slots and extents looked at */
+#define READ_WORDS_MAX ((uint64_t)1 << 28)   /* messages of the reader */
+#define READ_PLACES_MAX ((size_t)512 << 20)  /* bytes that say where contents are */
 #define READ_NAMES_MAX ((uint64_t)2 << 30)   /* bytes of all paths */
 #define READ_XATTRS_MAX ((uint64_t)1 << 30)  /* bytes of all xattrs */
 #define READ_CHUNK ((size_t)256 << 10)
@@ -38,22 +38,13 @@
 #define OUTLINE_ENTRIES_MAX 1000000
 #define OUTLINE_NAMES_MAX ((uint64_t)256 << 20)
 #define OUTLINE_XATTRS_MAX ((uint64_t)64 << 20)
-
-/* Blocks [logical, logical + count) of a file lie at @physical; ascending, clipped to the file's end. */
-typedef struct Run {
-    uint64_t logical, physical, count;
-} Run;
-
-typedef struct Folder {
-    ext2_ino_t ino;
-    char *path;
-} Folder;
+#define OUTLINE_PLACES_MAX ((size_t)128 << 20)
 
 /* A content on its way to be hashed. */
 typedef struct HashJob {
     TreeEntry *entry; /* the tree's */
-    ext2_ino_t ino;
-    GArray *runs;
+    uint64_t place;
+    GArray *runs; /* of Ext4Run */
     bool keyed;
     Digest key;
     Digest content;
@@ -63,124 +54,115 @@ typedef struct HashJob {
 typedef struct Ext4Reader {
     StoreMap *disk;
     uint64_t offset, size; /* of the file system on @disk */
-    ext2_filsys fs;
+    Ext4Info info;
     Tree *tree;
-    GQueue folders;        /* to be read, of Folder* */
-    GHashTable *names;     /* inode with several names -> path of the first one seen */
-    ext2fs_inode_bitmap seen; /* folders that have a name */
-    uint64_t steps, name_bytes, xattr_bytes;
+    GPtrArray *folders;    /* paths by the reader's numbers */
+    GHashTable *names;     /* inode with several names -> path of the first one told */
+    GByteArray *places;    /* where contents are: a place for each file that has one */
+    uint64_t words, name_bytes, xattr_bytes;
     uint64_t content_left; /* apparent bytes that may still be hashed */
     uint64_t entries_max, names_max, xattrs_max;
+    size_t places_max;
     bool outline;          /* keys stand for contents, which are not read */
     uint8_t *chunk;
     Ordered *ring;
     HashJob *jobs;
     unsigned job_count;
-    ext2fs_inode_bitmap padded; /* files whose last block needs no look */
     MapWriter *space;
     TreeKnown *known; /* may be NULL */
-    GError **error; /* of the walk under way, for libext2fs's callbacks */
-    const char *at; /* folder being read */
-    bool failed;
+    const char *at;   /* folder being told */
+    /* What was told of the entry that comes next. */
+    GArray *runs;     /* of Ext4Run */
+    GByteArray *inlined;
+    GPtrArray *xattrs;
 } Reader;
-
-static void folder_free(void *p)
-{
-    Folder *folder = p;
-
-    g_free(folder->path);
-    g_free(folder);
-}
-
-static bool reader_step(Reader *r, GError **error)
-{
-    if (++r->steps > READ_STEPS_MAX)
-        return fail(error, "the ext4 file system is damaged: its structures never end");
-    return r->steps % 4096 != 0 || interrupt_check(error);
-}
 
 static bool damaged(GError **error, const char *path, const char *what)
 {
     return fail(error, "the ext4 file system is damaged: %s at '/%s'", what, path);
 }
 
-/* --- where a file's blocks are --- */
+/*
+ * --- places ---
+ *
+ *   | u8 flags | varint runs | { varint hole before, varint physical, varint count }* |
+ *   | u8 PLACE_INLINE | varint bytes | bytes |
+ *
+ * A place's number is its start + 1; 0 is that of an empty file.
+ */
+enum { PLACE_INLINE = 1, PLACE_PADDED = 2 };
 
-static bool add_run(Reader *r, GArray *runs, Run run, uint64_t blocks, GError **error)
+static bool place_put(Reader *r, const GArray *runs, uint64_t *ret, GError **error)
 {
-    Run *last = runs->len ? &g_array_index(runs, Run, runs->len - 1) : NULL;
-    uint64_t end = ext2fs_blocks_count(r->fs->super);
+    uint8_t flags = 0;
+    uint64_t end = 0;
 
-    if (last && run.logical < last->logical + last->count)
-        return fail(error, "extents overlap");
-    if (run.physical < r->fs->super->s_first_data_block || run.physical >= end || run.count > end - run.physical)
-        return fail(error, "an extent lies outside the file system");
-    if (run.logical >= blocks)
-        return true; /* preallocated beyond the end of the file */
-    run.count = MIN(run.count, blocks - run.logical);
-    if (last && last->logical + last->count == run.logical && last->physical + last->count == run.physical)
-        last->count += run.count;
-    else
-        g_array_append_val(runs, run);
+    if (r->places->len > r->places_max || runs->len > (r->places_max - r->places->len) / 30)
+        return fail(error, "the ext4 file system's files lie in more pieces than kiln reads");
+    *ret = (uint64_t)r->places->len + 1;
+    g_byte_array_append(r->places, &flags, 1);
+    append_varint(r->places, runs->len);
+    for (guint i = 0; i < runs->len; i++) {
+        const Ext4Run *run = &g_array_index(runs, Ext4Run, i);
+
+        append_varint(r->places, run->logical - end);
+        append_varint(r->places, run->physical);
+        append_varint(r->places, run->count);
+        end = run->logical + run->count;
+    }
     return true;
 }
 
-static bool runs_of_extents(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, uint64_t blocks, GArray *runs,
-                            GError **error)
+static bool place_put_inline(Reader *r, const GByteArray *bytes, uint64_t *ret, GError **error)
 {
-    ext2_extent_handle_t handle;
-    struct ext2fs_extent extent;
-    errcode_t rc = ext2fs_extent_open2(r->fs, ino, inode, &handle);
-    int op = EXT2_EXTENT_ROOT;
-    bool ok = true;
+    uint8_t flags = PLACE_INLINE | PLACE_PADDED;
 
-    if (rc)
-        return ext4_fail(r->fs, rc, error, "read extents");
-    while (ok && (rc = ext2fs_extent_get(handle, op, &extent)) == 0) {
-        op = EXT2_EXTENT_NEXT;
-        ok = reader_step(r, error);
-        if (!ok || !(extent.e_flags & EXT2_EXTENT_FLAGS_LEAF) || (extent.e_flags & EXT2_EXTENT_FLAGS_UNINIT))
-            continue;
-        ok = add_run(r, runs, (Run){extent.e_lblk, extent.e_pblk, extent.e_len}, blocks, error);
+    if (r->places->len > r->places_max || bytes->len > r->places_max - r->places->len)
+        return fail(error, "the ext4 file system has more small files inside of inodes than kiln reads");
+    *ret = (uint64_t)r->places->len + 1;
+    g_byte_array_append(r->places, &flags, 1);
+    append_varint(r->places, bytes->len);
+    g_byte_array_append(r->places, bytes->data, bytes->len);
+    return true;
+}
+
+static uint8_t place_flags(const Reader *r, uint64_t place)
+{
+    return r->places->data[place - 1];
+}
+
+static void place_set_padded(Reader *r, uint64_t place)
+{
+    r->places->data[place - 1] |= PLACE_PADDED;
+}
+
+/* Our own bytes: they are whole. */
+static void place_get(const Reader *r, uint64_t place, GArray *runs)
+{
+    const uint8_t *p = r->places->data + place, *stop = r->places->data + r->places->len;
+    uint64_t count = 0, hole = 0, end = 0;
+
+    g_array_set_size(runs, 0);
+    (void)read_varint(&p, stop, &count);
+    for (uint64_t i = 0; i < count; i++) {
+        Ext4Run run = {0, 0, 0};
+
+        (void)read_varint(&p, stop, &hole);
+        (void)read_varint(&p, stop, &run.physical);
+        (void)read_varint(&p, stop, &run.count);
+        run.logical = end + hole;
+        end = run.logical + run.count;
+        g_array_append_val(runs, run);
     }
-    ext2fs_extent_free(handle);
-    if (ok && rc != EXT2_ET_EXTENT_NO_NEXT)
-        return ext4_fail(r->fs, rc, error, "read extents");
-    return ok;
 }
 
-typedef struct BlockWalk {
-    Reader *reader;
-    GArray *runs;
-    uint64_t blocks;
-    GError **error;
-    bool failed;
-} BlockWalk;
-
-static int block_seen(ext2_filsys fs, blk64_t *block, e2_blkcnt_t logical, blk64_t ref_block, int ref_offset, void *arg)
+static const uint8_t *place_get_inline(const Reader *r, uint64_t place)
 {
-    BlockWalk *walk = arg;
+    const uint8_t *p = r->places->data + place;
+    uint64_t size;
 
-    (void)fs, (void)ref_block, (void)ref_offset;
-    if (logical < 0 || (uint64_t)logical >= walk->blocks)
-        return BLOCK_ABORT;
-    walk->failed = !reader_step(walk->reader, walk->error) ||
-                   !add_run(walk->reader, walk->runs, (Run){(uint64_t)logical, *block, 1}, walk->blocks, walk->error);
-    return walk->failed ? BLOCK_ABORT : 0;
-}
-
-static bool runs_of_file(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, uint64_t size, GArray *runs, GError **error)
-{
-    BlockWalk walk = {r, runs, (size + r->fs->blocksize - 1) / r->fs->blocksize, error, false};
-    errcode_t rc;
-
-    if (inode->i_flags & EXT4_EXTENTS_FL)
-        return runs_of_extents(r, ino, inode, walk.blocks, runs, error);
-    /* ext2 and ext3 files: lists of blocks */
-    rc = ext2fs_block_iterate3(r->fs, ino, BLOCK_FLAG_DATA_ONLY | BLOCK_FLAG_READ_ONLY, NULL, block_seen, &walk);
-    if (walk.failed)
-        return false;
-    return rc == 0 || ext4_fail(r->fs, rc, error, "read the block list");
+    (void)read_varint(&p, r->places->data + r->places->len, &size);
+    return p;
 }
 
 /* --- contents --- */
@@ -205,10 +187,10 @@ static bool send_zeroes(const Reader *r, uint8_t *chunk, size_t chunk_size, uint
 static bool send_runs(const Reader *r, uint8_t *chunk, size_t chunk_size, const GArray *runs, uint64_t size, ContentFn *fn, void *arg,
                       GError **error)
 {
-    uint64_t block = r->fs->blocksize, done = 0;
+    uint64_t block = r->info.block_size, done = 0;
 
     for (guint i = 0; i < runs->len; i++) {
-        const Run *run = &g_array_index(runs, Run, i);
+        const Ext4Run *run = &g_array_index(runs, Ext4Run, i);
         uint64_t from = r->offset + run->physical * block, end = MIN((run->logical + run->count) * block, size);
 
         if (!send_zeroes(r, chunk, chunk_size, run->logical * block - done, fn, arg, error))
@@ -227,38 +209,17 @@ static bool send_runs(const Reader *r, uint8_t *chunk, size_t chunk_size, const 
     return send_zeroes(r, chunk, chunk_size, size - done, fn, arg, error);
 }
 
-static bool inline_content(Reader *r, ext2_ino_t ino, uint64_t size, GByteArray **ret, GError **error)
-{
-    g_autoptr(GByteArray) data = NULL;
-    size_t have;
-    errcode_t rc = ext2fs_inline_data_size(r->fs, ino, &have);
-
-    if (rc)
-        return ext4_fail(r->fs, rc, error, "read inline data");
-    if (have > 65536 || size > have)
-        return fail(error, "inline data is shorter than the file");
-    data = g_byte_array_sized_new((guint)have + 128);
-    g_byte_array_set_size(data, (guint)have + 128);
-    rc = ext2fs_inline_data_get(r->fs, ino, NULL, data->data, &have);
-    if (rc)
-        return ext4_fail(r->fs, rc, error, "read inline data");
-    g_byte_array_set_size(data, (guint)size);
-    *ret = g_steal_pointer(&data);
-    return true;
-}
-
-static bool send_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, uint64_t size, ContentFn *fn, void *arg,
-                         GError **error)
+static bool send_place(Reader *r, uint64_t place, uint64_t size, ContentFn *fn, void *arg, GError **error)
 {
     g_autoptr(GArray) runs = NULL;
-    g_autoptr(GByteArray) data = NULL;
 
     if (size == 0)
         return true;
-    if (inode->i_flags & EXT4_INLINE_DATA_FL)
-        return inline_content(r, ino, size, &data, error) && fn(r, data->data, data->len, arg, error);
-    runs = g_array_new(FALSE, FALSE, sizeof(Run));
-    return runs_of_file(r, ino, inode, size, runs, error) && send_runs(r, r->chunk, READ_CHUNK, runs, size, fn, arg, error);
+    if (place_flags(r, place) & PLACE_INLINE)
+        return fn(r, place_get_inline(r, place), size, arg, error);
+    runs = g_array_new(FALSE, FALSE, sizeof(Ext4Run));
+    place_get(r, place, runs);
+    return send_runs(r, r->chunk, READ_CHUNK, runs, size, fn, arg, error);
 }
 
 static bool content_hash(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
@@ -268,29 +229,12 @@ static bool content_hash(const Reader *r, const uint8_t *data, size_t size, void
     return true;
 }
 
-static bool content_collect(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
-{
-    (void)r, (void)error;
-    g_byte_array_append(arg, data, (guint)size);
-    return true;
-}
-
 /* --- inodes --- */
 
-static int64_t inode_mtime(const struct ext2_inode_large *inode, size_t inode_size)
-{
-    int64_t time = (int32_t)inode->i_mtime;
-
-    if (inode_size > EXT2_GOOD_OLD_INODE_SIZE && inode->i_extra_isize >= 12)
-        time += (int64_t)(inode->i_mtime_extra & 3) << 32;
-    return time;
-}
-
 /* Only whole blocks on the store's grid have hashes. */
-static bool has_key(const Reader *r, const struct ext2_inode *inode, uint64_t size)
+static bool has_key(const Reader *r, const Ext4Entry *told)
 {
-    return r->known && size > 0 && !(inode->i_flags & EXT4_INLINE_DATA_FL) && r->fs->blocksize == STORE_BLOCK_SIZE &&
-           r->offset % STORE_BLOCK_SIZE == 0;
+    return r->known && told->size > 0 && !told->is_inline && r->info.block_size == STORE_BLOCK_SIZE && r->offset % STORE_BLOCK_SIZE == 0;
 }
 
 static bool content_key(const Reader *r, const GArray *runs, uint64_t size, Digest *ret, GError **error)
@@ -298,7 +242,7 @@ static bool content_key(const Reader *r, const GArray *runs, uint64_t size, Dige
     g_autoptr(DigestStream) key = tree_known_key_begin(size);
 
     for (guint i = 0; i < runs->len; i++) {
-        const Run *run = &g_array_index(runs, Run, i);
+        const Ext4Run *run = &g_array_index(runs, Ext4Run, i);
 
         if (!tree_known_key_add(r->known, key, run->logical, r->disk, r->offset / STORE_BLOCK_SIZE + run->physical, run->count, error))
             return false;
@@ -312,11 +256,11 @@ static bool see_padding(const Reader *r, HashJob *job, GError **error)
 {
     uint64_t size = job->entry->size, last = size / STORE_BLOCK_SIZE;
     size_t used = (size_t)(size % STORE_BLOCK_SIZE);
-    const Run *run = job->runs->len ? &g_array_index(job->runs, Run, job->runs->len - 1) : NULL;
+    const Ext4Run *run = job->runs->len ? &g_array_index(job->runs, Ext4Run, job->runs->len - 1) : NULL;
     uint8_t rest[STORE_BLOCK_SIZE];
 
     job->padded = true;
-    if (!used || r->fs->blocksize != STORE_BLOCK_SIZE || !run || last < run->logical || last >= run->logical + run->count)
+    if (!used || r->info.block_size != STORE_BLOCK_SIZE || !run || last < run->logical || last >= run->logical + run->count)
         return true;
     if (!store_map_pread(r->disk, rest, STORE_BLOCK_SIZE - used, r->offset + (run->physical + last - run->logical) * STORE_BLOCK_SIZE + used,
                          error))
@@ -338,12 +282,6 @@ static bool job_hash(void *slot, void *arg, GError **error)
     return true;
 }
 
-static void mark_padded(Reader *r, ext2_ino_t ino, bool padded)
-{
-    if (padded)
-        ext2fs_mark_inode_bitmap2(r->padded, ino);
-}
-
 static bool job_done(void *slot, void *arg, GError **error)
 {
     Reader *r = arg;
@@ -352,7 +290,8 @@ static bool job_done(void *slot, void *arg, GError **error)
     job->entry->sha256 = job->content;
     if (job->keyed)
         tree_known_put(r->known, &job->key, &job->content, job->padded);
-    mark_padded(r, job->ino, job->padded);
+    if (job->padded)
+        place_set_padded(r, job->place);
     return true;
 }
 
@@ -363,7 +302,7 @@ static void start_ring(Reader *r)
     r->job_count = 64 * ordered_threads();
     r->jobs = g_new0(HashJob, r->job_count);
     for (unsigned i = 0; i < r->job_count; i++) {
-        r->jobs[i].runs = g_array_new(FALSE, FALSE, sizeof(Run));
+        r->jobs[i].runs = g_array_new(FALSE, FALSE, sizeof(Ext4Run));
     }
     r->ring = ordered_new(&ops, r->jobs, sizeof *r->jobs, r->job_count, r);
 }
@@ -379,7 +318,7 @@ static void end_ring(Reader *r)
     g_clear_pointer(&r->jobs, g_free);
 }
 
-static bool hash_later(Reader *r, ext2_ino_t ino, TreeEntry *entry, const GArray *runs, const Digest *key, GError **error)
+static bool hash_later(Reader *r, TreeEntry *entry, const GArray *runs, const Digest *key, GError **error)
 {
     HashJob *job;
     void *slot;
@@ -390,7 +329,7 @@ static bool hash_later(Reader *r, ext2_ino_t ino, TreeEntry *entry, const GArray
         return false;
     job = slot;
     job->entry = entry;
-    job->ino = ino;
+    job->place = entry->data_offset;
     g_array_set_size(job->runs, 0);
     g_array_append_vals(job->runs, runs->data, runs->len);
     job->keyed = key != NULL;
@@ -399,27 +338,25 @@ static bool hash_later(Reader *r, ext2_ino_t ino, TreeEntry *entry, const GArray
     return true;
 }
 
-static bool hash_now(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
+static bool hash_now(Reader *r, TreeEntry *entry, GError **error)
 {
     g_autoptr(DigestStream) digest = digest_stream_new();
 
-    if (!send_content(r, ino, inode, entry->size, content_hash, digest, error))
+    if (!send_place(r, entry->data_offset, entry->size, content_hash, digest, error))
         return fail_prefix(error, "'/%s'", entry->path);
     digest_stream_final(digest, &entry->sha256);
     return true;
 }
 
-static bool get_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
+static bool get_content(Reader *r, const Ext4Entry *told, TreeEntry *entry, GError **error)
 {
-    g_autoptr(GArray) runs = NULL;
-    bool keyed = has_key(r, inode, entry->size), padded = false;
+    bool keyed = has_key(r, told), padded = false;
     const Digest *content;
     Digest key;
 
-    if (entry->size == 0 || (inode->i_flags & EXT4_INLINE_DATA_FL))
-        return hash_now(r, ino, inode, entry, error);
-    runs = g_array_new(FALSE, FALSE, sizeof(Run));
-    if (!runs_of_file(r, ino, inode, entry->size, runs, error) || (keyed && !content_key(r, runs, entry->size, &key, error)))
+    if (entry->size == 0 || told->is_inline)
+        return (entry->size == 0 || place_put_inline(r, r->inlined, &entry->data_offset, error)) && hash_now(r, entry, error);
+    if (!place_put(r, r->runs, &entry->data_offset, error) || (keyed && !content_key(r, r->runs, entry->size, &key, error)))
         return fail_prefix(error, "'/%s'", entry->path);
     if (keyed && r->outline) {
         entry->sha256 = key;
@@ -427,180 +364,133 @@ static bool get_content(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, Tre
     }
     content = keyed ? tree_known_find(r->known, &key, &padded) : NULL;
     if (!content)
-        return hash_later(r, ino, entry, runs, keyed ? &key : NULL, error);
+        return hash_later(r, entry, r->runs, keyed ? &key : NULL, error);
     entry->sha256 = *content;
-    mark_padded(r, ino, padded);
+    if (padded)
+        place_set_padded(r, entry->data_offset);
     return true;
 }
 
 /* Holes cost nothing in an outline: a file of any size may be one. */
-static bool may_read(Reader *r, const struct ext2_inode *inode, uint64_t size)
+static bool may_read(Reader *r, const Ext4Entry *told)
 {
-    if (r->outline && has_key(r, inode, size))
+    if (r->outline && has_key(r, told))
         return true;
-    if (size > TREE_FILE_MAX || size > r->content_left)
+    if (told->size > TREE_FILE_MAX || told->size > r->content_left)
         return false;
-    r->content_left -= size;
+    r->content_left -= told->size;
     return true;
 }
 
-static bool get_file(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
+/* The last run told may reach to the end of the file's last block and no further. */
+static bool check_content(const Reader *r, const Ext4Entry *told, const char *path, GError **error)
 {
-    entry->size = EXT2_I_SIZE(inode);
-    entry->data_offset = ino;
-    if (!may_read(r, inode, entry->size))
+    const Ext4Run *last = r->runs->len ? &g_array_index(r->runs, Ext4Run, r->runs->len - 1) : NULL;
+    uint64_t blocks = told->size / r->info.block_size + (told->size % r->info.block_size != 0);
+
+    if (told->is_inline ? r->inlined->len != told->size || last : r->inlined->len != 0 || (last && last->logical + last->count > blocks))
+        return damaged(error, path, "a content of impossible length");
+    return true;
+}
+
+static bool get_file(Reader *r, const Ext4Entry *told, TreeEntry *entry, GError **error)
+{
+    entry->size = told->size;
+    entry->data_offset = 0;
+    if (!may_read(r, told))
         return fail(error, "the file '/%s' claims more bytes than a disk of this size should hold", entry->path);
-    return get_content(r, ino, inode, entry, error);
+    return check_content(r, told, entry->path, error) && get_content(r, told, entry, error);
 }
 
-static bool get_symlink(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
+static char mode_type(uint16_t mode)
 {
-    uint64_t size = EXT2_I_SIZE(inode);
-    g_autoptr(GByteArray) text = g_byte_array_new();
-
-    if (size == 0 || size > 4095)
-        return damaged(error, entry->path, "a symbolic link of impossible length");
-    if (size < sizeof inode->i_block && !(inode->i_flags & (EXT4_EXTENTS_FL | EXT4_INLINE_DATA_FL)))
-        g_byte_array_append(text, (const uint8_t *)inode->i_block, (guint)size);
-    else if (!send_content(r, ino, inode, size, content_collect, text, error))
-        return fail_prefix(error, "'/%s'", entry->path);
-    if (memchr(text->data, '\0', text->len))
-        return damaged(error, entry->path, "a symbolic link with a NUL byte");
-    entry->target = g_strndup((const char *)text->data, text->len);
-    return true;
-}
-
-static void get_device(const struct ext2_inode *inode, TreeEntry *entry)
-{
-    uint32_t old = inode->i_block[0], new = inode->i_block[1];
-
-    entry->major = old ? (old >> 8) & 0xff : (new & 0xfff00) >> 8;
-    entry->minor = old ? old & 0xff : (new & 0xff) | ((new >> 12) & 0xfff00);
-}
-
-typedef struct XattrWalk {
-    Reader *reader;
-    TreeEntry *entry;
-    bool failed;
-} XattrWalk;
-
-static int xattr_seen(char *name, char *value, size_t size, void *arg)
-{
-    XattrWalk *walk = arg;
-    g_autoptr(GByteArray) acl = NULL;
-
-    walk->reader->xattr_bytes += size + strlen(name);
-    if (walk->reader->xattr_bytes > walk->reader->xattrs_max) {
-        walk->failed = true;
-        return XATTR_ABORT;
-    }
-    if (strcmp(name, "system.data") == 0)
-        return 0; /* inline data: content, read elsewhere */
-    if (!tree_acl_is_name(name)) {
-        tree_entry_set_xattr(walk->entry, name, value, size);
-        return 0;
-    }
-    acl = tree_acl_from_ext4(value, size);
-    walk->failed = !acl;
-    if (acl)
-        tree_entry_set_xattr(walk->entry, name, acl->data, acl->len);
-    return walk->failed ? XATTR_ABORT : 0;
-}
-
-/* Most inodes have none: told from the inode without another read. */
-static bool inode_may_have_xattrs(Reader *r, const struct ext2_inode_large *inode)
-{
-    size_t have = EXT2_INODE_SIZE(r->fs->super), at;
-
-    if (ext2fs_file_acl_block(r->fs, (const struct ext2_inode *)inode))
-        return true;
-    at = EXT2_GOOD_OLD_INODE_SIZE + (have > EXT2_GOOD_OLD_INODE_SIZE ? inode->i_extra_isize : 0u);
-    if (have <= EXT2_GOOD_OLD_INODE_SIZE || at + 4 > have)
-        return false;
-    return !bytes_are_zero((const uint8_t *)inode + at, 4);
-}
-
-static bool get_xattrs(Reader *r, ext2_ino_t ino, struct ext2_inode_large *inode, TreeEntry *entry, GError **error)
-{
-    struct ext2_xattr_handle *handle;
-    unsigned raw = XATTR_HANDLE_FLAG_RAW;
-    XattrWalk walk = {r, entry, false};
-    errcode_t rc;
-
-    if (!inode_may_have_xattrs(r, inode))
-        return true;
-    rc = ext2fs_xattrs_open(r->fs, ino, &handle);
-    if (rc)
-        return ext4_fail(r->fs, rc, error, "read the extended attributes of '/%s'", entry->path);
-    (void)ext2fs_xattrs_flags(handle, &raw, NULL); /* fails for a bad handle only */
-    rc = ext2fs_xattrs_read_inode(handle, inode);
-    if (rc == 0)
-        rc = ext2fs_xattrs_iterate(handle, xattr_seen, &walk);
-    (void)ext2fs_xattrs_close(&handle);
-    if (walk.failed)
-        return damaged(error, entry->path, "an impossible extended attribute");
-    return rc == 0 || ext4_fail(r->fs, rc, error, "read the extended attributes of '/%s'", entry->path);
-}
-
-static char inode_type(uint16_t mode)
-{
-    switch (mode & LINUX_S_IFMT) {
-    case LINUX_S_IFREG:
+    switch (mode & S_IFMT) {
+    case S_IFREG:
         return 'f';
-    case LINUX_S_IFDIR:
+    case S_IFDIR:
         return 'd';
-    case LINUX_S_IFLNK:
+    case S_IFLNK:
         return 'l';
-    case LINUX_S_IFBLK:
+    case S_IFBLK:
         return 'b';
-    case LINUX_S_IFCHR:
+    case S_IFCHR:
         return 'c';
-    case LINUX_S_IFIFO:
+    case S_IFIFO:
         return 'p';
-    case LINUX_S_IFSOCK:
+    case S_IFSOCK:
         return 's';
     default:
         return 0;
     }
 }
 
-static bool get_typed(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, TreeEntry *entry, GError **error)
+static bool get_typed(Reader *r, const Ext4Entry *told, const Ext4Said *target, TreeEntry *entry, GError **error)
 {
-    switch (entry->type) {
-    case 'f':
-        return get_file(r, ino, inode, entry, error);
-    case 'l':
-        return get_symlink(r, ino, inode, entry, error);
-    case 'b':
-    case 'c':
-        get_device(inode, entry);
-        return true;
-    default:
-        return true;
+    if (entry->type == 'f')
+        return get_file(r, told, entry, error);
+    if (entry->type == 'b' || entry->type == 'c') {
+        entry->major = told->major;
+        entry->minor = told->minor;
     }
-}
-
-static bool add_folder(Reader *r, ext2_ino_t ino, const char *path, GError **error)
-{
-    Folder *folder;
-
-    if (ext2fs_test_inode_bitmap2(r->seen, ino))
-        return damaged(error, path, "a folder with two names");
-    ext2fs_mark_inode_bitmap2(r->seen, ino);
-    folder = g_new0(Folder, 1);
-    folder->ino = ino;
-    folder->path = g_strdup(path);
-    g_queue_push_head(&r->folders, folder); /* what is deep comes first: file systems keep it near by, so frames are unpacked once */
+    if (entry->type != 'l')
+        return true;
+    if (target->size == 0 || target->size > EXT4_PATH_MAX || memchr(target->data, '\0', target->size))
+        return damaged(error, entry->path, "an impossible symbolic link");
+    entry->target = g_strndup((const char *)target->data, target->size);
     return true;
 }
 
-/* A further name of an inode that was read already. */
-static bool add_link(Reader *r, ext2_ino_t ino, const char *path)
-{
-    const char *first = g_hash_table_lookup(r->names, GUINT_TO_POINTER(ino));
-    TreeEntry *entry;
+/* --- what the reader tells --- */
 
+static bool is_name(const uint8_t *name, size_t size)
+{
+    return size > 0 && size <= 255 && !memchr(name, '\0', size) && !memchr(name, '/', size) && !(size == 1 && name[0] == '.') &&
+           !(size == 2 && name[0] == '.' && name[1] == '.');
+}
+
+/* The path of a name in the folder being told; the first of all is the root. */
+static bool take_path(Reader *r, const uint8_t *name, size_t size, char **ret, GError **error)
+{
+    g_autofree char *base = g_strndup((const char *)name, size);
+    g_autofree char *path = r->at && *r->at ? g_strconcat(r->at, "/", base, NULL) : g_strdup(base);
+
+    if (r->at ? !is_name(name, size) : size != 0)
+        return damaged(error, r->at ? r->at : "", "an impossible name");
+    r->name_bytes += strlen(path);
+    if (strlen(path) > EXT4_PATH_MAX || r->name_bytes > r->names_max || tree_count(r->tree) >= r->entries_max)
+        return fail(error, "the ext4 file system has more or deeper folders than kiln reads, at '/%s'", r->at ? r->at : "");
+    if (tree_find(r->tree, path))
+        return damaged(error, path, "two equal names");
+    *ret = g_steal_pointer(&path);
+    return true;
+}
+
+static bool take_folder(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
+{
+    uint32_t number;
+
+    if (!ext4_session_take(s, said, &number, sizeof number, error))
+        return false;
+    if (number >= r->folders->len)
+        return ext4_session_nonsense(s, error);
+    r->at = r->folders->pdata[number];
+    return true;
+}
+
+/* A further name of an inode that was told already. */
+static bool take_link(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
+{
+    g_autofree char *path = NULL;
+    const char *first;
+    TreeEntry *entry;
+    uint32_t ino;
+
+    if (!r->at || !ext4_session_take(s, said, &ino, sizeof ino, error))
+        return ext4_session_nonsense(s, error);
+    first = g_hash_table_lookup(r->names, GUINT_TO_POINTER(ino));
     if (!first)
+        return ext4_session_nonsense(s, error);
+    if (!take_path(r, said->data, said->size, &path, error))
         return false;
     entry = tree_entry_new(path, 'h');
     entry->target = g_strdup(first);
@@ -608,107 +498,173 @@ static bool add_link(Reader *r, ext2_ino_t ino, const char *path)
     return true;
 }
 
-static bool add_inode(Reader *r, ext2_ino_t ino, const char *path, GError **error)
+static bool take_runs(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
 {
-    union {
-        struct ext2_inode_large large;
-        uint8_t bytes[4096]; /* inodes may be as large as a block */
-    } inode;
-    struct ext2_inode *small = (struct ext2_inode *)&inode;
-    size_t size = MIN((size_t)EXT2_INODE_SIZE(r->fs->super), sizeof inode);
-    TreeEntry *entry;
-    errcode_t rc;
+    const Ext4Run *last = r->runs->len ? &g_array_index(r->runs, Ext4Run, r->runs->len - 1) : NULL;
+    uint64_t end = last ? last->logical + last->count : 0;
+    Ext4Run run;
 
-    if (ino != EXT2_ROOT_INO && (ino < EXT2_FIRST_INODE(r->fs->super) || ino > r->fs->super->s_inodes_count))
-        return damaged(error, path, "a name without an inode");
-    if (add_link(r, ino, path))
-        return true;
-    memset(&inode, 0, sizeof inode);
-    rc = ext2fs_read_inode_full(r->fs, ino, small, (int)size);
-    if (rc)
-        return ext4_fail(r->fs, rc, error, "read the inode of '/%s'", path);
-    if (inode_type(small->i_mode) == 0 || small->i_links_count == 0)
-        return damaged(error, path, "an unused inode");
-    if (small->i_flags & EXT4_ENCRYPT_FL)
-        return fail(error, "'/%s' is encrypted, which kiln does not read", path);
-    entry = tree_entry_new(path, inode_type(small->i_mode));
-    entry->mode = small->i_mode & 07777;
-    entry->uid = inode_uid(*small);
-    entry->gid = inode_gid(*small);
-    entry->mtime = inode_mtime(&inode.large, size);
-    if (!get_typed(r, ino, small, entry, error) || !get_xattrs(r, ino, &inode.large, entry, error)) {
+    while (said->size) {
+        if (!ext4_session_take(s, said, &run, sizeof run, error))
+            return false;
+        if (run.logical < end || run.logical > TREE_FILE_MAX || run.count == 0 || run.physical < r->info.first_block ||
+            run.physical >= r->info.blocks || run.count > r->info.blocks - run.physical)
+            return ext4_session_nonsense(s, error);
+        if (r->runs->len >= r->places_max / 30)
+            return fail(error, "the ext4 file system's files lie in more pieces than kiln reads");
+        g_array_append_val(r->runs, run);
+        end = run.logical + run.count;
+    }
+    return true;
+}
+
+static bool take_inline(Reader *r, Ext4Session *s, const Ext4Said *said, GError **error)
+{
+    if (r->inlined->len || said->size > 65536)
+        return ext4_session_nonsense(s, error);
+    g_byte_array_append(r->inlined, said->data, (guint)said->size);
+    return true;
+}
+
+static void xattr_free(void *p)
+{
+    TreeXattr *xattr = p;
+
+    g_free(xattr->name);
+    g_bytes_unref(xattr->value);
+    g_free(xattr);
+}
+
+static bool take_xattr(Reader *r, Ext4Session *s, const Ext4Said *said, GError **error)
+{
+    const uint8_t *stop = memchr(said->data, '\0', said->size);
+    TreeXattr *xattr;
+
+    if (!stop || stop == said->data)
+        return ext4_session_nonsense(s, error);
+    r->xattr_bytes += said->size;
+    if (r->xattr_bytes > r->xattrs_max)
+        return fail(error, "the ext4 file system has more extended attributes than kiln reads");
+    xattr = g_new0(TreeXattr, 1);
+    xattr->name = g_strdup((const char *)said->data);
+    xattr->value = g_bytes_new(stop + 1, (gsize)(said->data + said->size - stop - 1));
+    g_ptr_array_add(r->xattrs, xattr);
+    return true;
+}
+
+static bool set_xattrs(Reader *r, TreeEntry *entry, GError **error)
+{
+    for (guint i = 0; i < r->xattrs->len; i++) {
+        const TreeXattr *xattr = r->xattrs->pdata[i];
+        g_autoptr(GByteArray) acl = NULL;
+        gsize size;
+        const void *value = g_bytes_get_data(xattr->value, &size);
+
+        if (!tree_acl_is_name(xattr->name)) {
+            tree_entry_set_xattr(entry, xattr->name, value, size);
+            continue;
+        }
+        acl = tree_acl_from_ext4(value, size);
+        if (!acl)
+            return damaged(error, entry->path, "an impossible access control list");
+        tree_entry_set_xattr(entry, xattr->name, acl->data, acl->len);
+    }
+    return true;
+}
+
+static TreeEntry *entry_of(const Ext4Entry *told, const char *path)
+{
+    TreeEntry *entry = tree_entry_new(path, mode_type(told->mode));
+
+    entry->mode = told->mode & 07777;
+    entry->uid = told->uid;
+    entry->gid = told->gid;
+    entry->mtime = told->mtime;
+    return entry;
+}
+
+static void forget_told(Reader *r)
+{
+    g_array_set_size(r->runs, 0);
+    g_byte_array_set_size(r->inlined, 0);
+    g_ptr_array_set_size(r->xattrs, 0);
+}
+
+static bool add_entry(Reader *r, const Ext4Entry *told, const Ext4Said *target, const char *path, GError **error)
+{
+    TreeEntry *entry = entry_of(told, path);
+
+    if (!get_typed(r, told, target, entry, error) || !set_xattrs(r, entry, error)) {
         end_ring(r);
         tree_entry_free(entry);
         return false;
     }
-    if (entry->type != 'd' && small->i_links_count > 1)
-        g_hash_table_insert(r->names, GUINT_TO_POINTER(ino), g_strdup(path));
+    if (entry->type != 'd' && told->links > 1)
+        g_hash_table_insert(r->names, GUINT_TO_POINTER(told->ino), g_strdup(path));
+    if (entry->type == 'd')
+        g_ptr_array_add(r->folders, g_strdup(path));
     tree_put(r->tree, entry);
-    return entry->type != 'd' || add_folder(r, ino, path, error);
+    return true;
 }
 
-/* --- folders --- */
-
-static bool add_name(Reader *r, ext2_ino_t ino, const char *name, size_t size, GError **error)
+static bool take_entry(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
 {
-    g_autofree char *base = g_strndup(name, size);
-    g_autofree char *path = *r->at ? g_strconcat(r->at, "/", base, NULL) : g_strdup(base);
+    g_autofree char *path = NULL;
+    Ext4Said target;
+    Ext4Entry told;
 
-    if (size == 0 || strlen(base) != size || strchr(base, '/'))
-        return damaged(error, r->at, "an impossible name");
-    if (*r->at == '\0' && strcmp(base, "lost+found") == 0)
-        return true; /* belongs to the file system, not to the tree */
-    r->name_bytes += strlen(path);
-    if (strlen(path) > 4095 || r->name_bytes > r->names_max || tree_count(r->tree) >= r->entries_max)
-        return fail(error, "the ext4 file system has more or deeper folders than kiln reads, at '/%s'", r->at);
-    if (tree_find(r->tree, path))
-        return damaged(error, path, "two equal names");
-    return add_inode(r, ino, path, error);
+    if (!ext4_session_take(s, said, &told, sizeof told, error))
+        return false;
+    if (said->size != (size_t)told.name_size + told.target_size || mode_type(told.mode) == 0 || (!r->at && !S_ISDIR(told.mode)) ||
+        (!r->at && r->folders->len))
+        return ext4_session_nonsense(s, error);
+    target = (Ext4Said){said->word, said->data + told.name_size, told.target_size};
+    if (!take_path(r, said->data, told.name_size, &path, error) || !add_entry(r, &told, &target, path, error))
+        return false;
+    forget_told(r);
+    return true;
 }
 
-static int name_seen(ext2_ino_t dir, int kind, struct ext2_dir_entry *dirent, int offset, int blocksize, char *buf,
-                     void *arg)
+static bool take_word(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
 {
-    Reader *r = arg;
-    size_t size = (size_t)ext2fs_dirent_name_len(dirent);
-
-    (void)dir, (void)kind, (void)offset, (void)blocksize, (void)buf;
-    if (!reader_step(r, r->error)) {
-        r->failed = true;
-        return DIRENT_ABORT;
+    if (++r->words > READ_WORDS_MAX)
+        return fail(error, "the ext4 file system is damaged: its structures never end");
+    if (r->words % 4096 == 0 && !interrupt_check(error))
+        return false;
+    switch (said->word) {
+    case EXT4_FOLDER:
+        return take_folder(r, s, said, error);
+    case EXT4_RUNS:
+        return take_runs(r, s, said, error);
+    case EXT4_INLINE:
+        return take_inline(r, s, said, error);
+    case EXT4_XATTR:
+        return take_xattr(r, s, said, error);
+    case EXT4_LINK:
+        return take_link(r, s, said, error);
+    case EXT4_ENTRY:
+        return take_entry(r, s, said, error);
+    default:
+        return ext4_session_nonsense(s, error);
     }
-    if (dirent->inode == 0 || (size == 1 && dirent->name[0] == '.') ||
-        (size == 2 && dirent->name[0] == '.' && dirent->name[1] == '.'))
-        return 0;
-    r->failed = !add_name(r, dirent->inode, dirent->name, size, r->error);
-    return r->failed ? DIRENT_ABORT : 0;
 }
 
-static bool read_folder(Reader *r, const Folder *folder, GError **error)
+static bool walk(Reader *r, Ext4Session *s, GError **error)
 {
-    errcode_t rc;
+    Ext4Said said;
 
-    r->error = error;
-    r->at = folder->path;
-    r->failed = false;
-    rc = ext2fs_dir_iterate2(r->fs, folder->ino, DIRENT_FLAG_INCLUDE_EMPTY, NULL, name_seen, r);
-    if (r->failed)
+    if (!ext4_session_ask(s, EXT4_WALK, NULL, error))
         return false;
-    return rc == 0 || ext4_fail(r->fs, rc, error, "read the folder '/%s'", folder->path);
-}
-
-static bool read_folders(Reader *r, GError **error)
-{
-    if (!add_inode(r, EXT2_ROOT_INO, "", error))
-        return false;
-    while (!g_queue_is_empty(&r->folders)) {
-        Folder *folder = g_queue_pop_head(&r->folders);
-        bool ok = read_folder(r, folder, error);
-
-        folder_free(folder);
-        if (!ok)
+    for (;;) {
+        if (!ext4_session_next(s, &said, error))
+            return false;
+        if (said.word == EXT4_DONE)
+            break;
+        if (!take_word(r, s, &said, error))
             return false;
     }
+    if (r->folders->len == 0)
+        return ext4_session_nonsense(s, error);
     if (r->ring && !ordered_drain(r->ring, error))
         return false;
     end_ring(r);
@@ -754,11 +710,11 @@ static bool content_copy(const Reader *r, const uint8_t *data, size_t size, void
     return true;
 }
 
-static bool space_copy(Reader *r, ext2_ino_t ino, struct ext2_inode *inode, const TreeSpaceFile *file, GError **error)
+static bool space_copy(Reader *r, const TreeSpaceFile *file, GError **error)
 {
     SpaceWrite w = {.at = file->to};
 
-    if (!send_content(r, ino, inode, file->size, content_copy, &w, error))
+    if (!send_place(r, file->from, file->size, content_copy, &w, error))
         return false;
     if (w.held == 0)
         return true;
@@ -779,12 +735,12 @@ static bool space_take_tail(Reader *r, uint64_t from, uint64_t to, size_t used, 
     return map_writer_write(r->space, to, block, sizeof block, error);
 }
 
-static bool space_take_runs(Reader *r, ext2_ino_t ino, const GArray *runs, const TreeSpaceFile *file, GError **error)
+static bool space_take_runs(Reader *r, const GArray *runs, const TreeSpaceFile *file, GError **error)
 {
-    bool padded = ext2fs_test_inode_bitmap2(r->padded, ino);
+    bool padded = place_flags(r, file->from) & PLACE_PADDED;
 
     for (guint i = 0; i < runs->len; i++) {
-        const Run *run = &g_array_index(runs, Run, i);
+        const Ext4Run *run = &g_array_index(runs, Ext4Run, i);
         uint64_t logical = run->logical * STORE_BLOCK_SIZE, len = run->count * STORE_BLOCK_SIZE;
         uint64_t from = r->offset + run->physical * STORE_BLOCK_SIZE, to = file->to + logical;
         uint64_t whole = padded ? len : MIN(len, (file->size - logical) & ~(uint64_t)(STORE_BLOCK_SIZE - 1));
@@ -799,19 +755,15 @@ static bool space_take_runs(Reader *r, ext2_ino_t ino, const GArray *runs, const
 
 static bool space_take_file(Reader *r, const TreeSpaceFile *file, GError **error)
 {
-    ext2_ino_t ino = (ext2_ino_t)file->from;
-    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(Run));
-    struct ext2_inode inode;
-    errcode_t rc;
+    g_autoptr(GArray) runs = NULL;
 
     if (file->size == 0)
         return true;
-    rc = ext2fs_read_inode(r->fs, ino, &inode);
-    if (rc)
-        return ext4_fail(r->fs, rc, error, "read an inode again");
-    if (r->fs->blocksize != STORE_BLOCK_SIZE || r->offset % STORE_BLOCK_SIZE || (inode.i_flags & EXT4_INLINE_DATA_FL))
-        return space_copy(r, ino, &inode, file, error);
-    return runs_of_file(r, ino, &inode, file->size, runs, error) && space_take_runs(r, ino, runs, file, error);
+    if (r->info.block_size != STORE_BLOCK_SIZE || r->offset % STORE_BLOCK_SIZE || (place_flags(r, file->from) & PLACE_INLINE))
+        return space_copy(r, file, error);
+    runs = g_array_new(FALSE, FALSE, sizeof(Ext4Run));
+    place_get(r, file->from, runs);
+    return space_take_runs(r, runs, file, error);
 }
 
 static bool space_take_all(Reader *r, StoreWriter *writer, GError **error)
@@ -821,7 +773,6 @@ static bool space_take_all(Reader *r, StoreWriter *writer, GError **error)
     if (!tree_space_lay_out(r->tree, &layout, error) ||
         !map_writer_new(writer, tree_space_size(layout), NULL, &r->space, error))
         return false;
-    r->steps = 0;
     for (guint i = 0; i < layout->len; i++) {
         const TreeSpaceFile *file = &g_array_index(layout, TreeSpaceFile, i);
 
@@ -831,39 +782,44 @@ static bool space_take_all(Reader *r, StoreWriter *writer, GError **error)
     return map_writer_finish(r->space, error);
 }
 
-static bool reader_open(Reader *r, GError **error)
+static void reader_init(Reader *r)
 {
-    errcode_t rc;
-
-    if (!ext4_open(r->disk, r->offset, r->size, &r->fs, error))
-        return false;
-    rc = ext2fs_allocate_inode_bitmap(r->fs, "folders", &r->seen);
-    if (rc == 0)
-        rc = ext2fs_allocate_inode_bitmap(r->fs, "padded", &r->padded);
-    if (rc)
-        return ext4_fail(r->fs, rc, error, "read the ext4 file system");
-    g_queue_init(&r->folders);
     r->tree = tree_new();
+    r->folders = g_ptr_array_new_with_free_func(g_free);
     r->names = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    r->places = g_byte_array_new();
+    r->runs = g_array_new(FALSE, FALSE, sizeof(Ext4Run));
+    r->inlined = g_byte_array_new();
+    r->xattrs = g_ptr_array_new_with_free_func(xattr_free);
     r->chunk = g_malloc(READ_CHUNK);
     /* Sparse files may claim more than the disk has (lastlog does), but not without end. */
     r->content_left = 16 * r->size + ((uint64_t)64 << 30);
     r->entries_max = READ_ENTRIES_MAX;
     r->names_max = READ_NAMES_MAX;
     r->xattrs_max = READ_XATTRS_MAX;
-    return true;
+    r->places_max = READ_PLACES_MAX;
+}
+
+/* The reader is gone when the tree is there: contents are read without it. */
+static bool read_folders(Reader *r, GError **error)
+{
+    g_autoptr(Ext4Session) session = NULL;
+    bool ok = ext4_session_open(r->disk, r->offset, r->size, false, &session, &r->info, error) && walk(r, session, error);
+
+    if (ok)
+        tree_normalise_links(r->tree);
+    return ok && tree_check(r->tree, error);
 }
 
 static void reader_clear(Reader *r)
 {
     end_ring(r);
-    if (r->seen)
-        ext2fs_free_inode_bitmap(r->seen);
-    if (r->padded)
-        ext2fs_free_inode_bitmap(r->padded);
-    ext4_close(r->fs);
-    g_queue_clear_full(&r->folders, folder_free);
-    g_clear_pointer(&r->names, g_hash_table_unref);
+    g_ptr_array_unref(r->folders);
+    g_hash_table_unref(r->names);
+    g_byte_array_unref(r->places);
+    g_array_unref(r->runs);
+    g_byte_array_unref(r->inlined);
+    g_ptr_array_unref(r->xattrs);
     tree_free(r->tree);
     map_writer_free(r->space);
     g_free(r->chunk);
@@ -873,14 +829,11 @@ bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size
                     Tree **ret_tree, MapWriter **ret_space, GError **error)
 {
     Reader r = {.disk = disk, .offset = offset, .size = size, .known = known};
-    bool ok = reader_open(&r, error) && read_folders(&r, error);
+    bool ok;
 
     (void)store;
-    if (ok) {
-        tree_normalise_links(r.tree);
-        ok = tree_check(r.tree, error) &&
-             (writer ? space_take_all(&r, writer, error) : tree_space_lay_out(r.tree, NULL, error));
-    }
+    reader_init(&r);
+    ok = read_folders(&r, error) && (writer ? space_take_all(&r, writer, error) : tree_space_lay_out(r.tree, NULL, error));
     if (ok) {
         *ret_tree = g_steal_pointer(&r.tree);
         if (writer)
@@ -901,15 +854,12 @@ bool ext4_outline(StoreMap *disk, uint64_t offset, uint64_t size, Ext4Reader **r
     r->size = size;
     r->outline = true;
     r->known = tree_known_new(); /* stays empty: it makes the keys */
-    if (!reader_open(r, error))
-        return false;
+    reader_init(r);
     r->entries_max = OUTLINE_ENTRIES_MAX;
     r->names_max = OUTLINE_NAMES_MAX;
     r->xattrs_max = OUTLINE_XATTRS_MAX;
+    r->places_max = OUTLINE_PLACES_MAX;
     if (!read_folders(r, error))
-        return false;
-    tree_normalise_links(r->tree);
-    if (!tree_check(r->tree, error))
         return false;
     *ret = g_steal_pointer(&r);
     return true;
@@ -923,16 +873,11 @@ Tree *ext4_outline_tree(Ext4Reader *r)
 bool ext4_outline_content(Ext4Reader *r, const TreeEntry *entry, Digest *ret, GError **error)
 {
     g_autoptr(DigestStream) digest = digest_stream_new();
-    ext2_ino_t ino = (ext2_ino_t)entry->data_offset;
-    struct ext2_inode inode;
-    errcode_t rc = ext2fs_read_inode(r->fs, ino, &inode);
 
-    if (rc)
-        return ext4_fail(r->fs, rc, error, "read an inode again");
     if (entry->size > r->content_left)
         return fail(error, "'/%s' and what was read before it is more than a disk of this size should hold", entry->path);
     r->content_left -= entry->size;
-    if (!send_content(r, ino, &inode, entry->size, content_hash, digest, error))
+    if (!send_place(r, entry->data_offset, entry->size, content_hash, digest, error))
         return fail_prefix(error, "'/%s'", entry->path);
     digest_stream_final(digest, ret);
     return true;

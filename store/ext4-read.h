@@ -3,7 +3,7 @@
  * The inside of the ext4 reader, for ext4-diff.c: outlines. An outline is a tree whose regular files carry, as sha256, a key made of
  * their blocks' hashes (tree-known.c); contents are read only when asked for. Equal keys are equal contents; different keys may be
  * equal contents too, as bytes behind the end of a file count. Files that have no such key (blocks smaller than 4 KiB, content inside
- * the inode) carry their true digest. data_offset is the inode's number.
+ * the inode) carry their true digest. data_offset is the reader's own.
  */
 #ifndef KILN_STORE_EXT4_READ_H
 #define KILN_STORE_EXT4_READ_H

@@ -34,6 +34,7 @@ unitdir = $(PREFIX)/lib/systemd/system
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(libexecdir) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(datadir)/templates
 	install -m 755 $O/kiln $(DESTDIR)$(libexecdir)/kiln
+	install -m 755 $O/kiln-ext4 $(DESTDIR)$(libexecdir)/kiln-ext4
 	install -m 755 $O/kiln-runner $(DESTDIR)$(libexecdir)/kiln-runner
 	install -m 755 $O/kiln-appliance-init $(DESTDIR)$(libexecdir)/kiln-appliance-init
 	install -m 644 $O/kiln-nbd-plugin.so $(DESTDIR)$(libexecdir)/kiln-nbd-plugin.so

@@ -6,6 +6,8 @@
  */
 #include "tests/fuzz/fuzz-store.h"
 
+#include "store/ext4-serve.h"
+#include "store/ext4-session.h"
 #include "store/map-patch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -62,6 +64,7 @@ static void make_bases(void)
     Digest digest;
 
     (void)g_setenv("PATH", "/usr/sbin:/sbin:/usr/bin:/bin", TRUE);
+    ext4_session_serve_here(ext4_serve); /* not a process of its own: its crashes are what is looked for */
     store = fuzz_open("store", STORE_OPEN_CREATE);
     digest = fuzz_map(store, 1, 0);
     if (!store_map_open(store, &digest, &nothing, NULL))

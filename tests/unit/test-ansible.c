@@ -5,7 +5,7 @@
  */
 #include "folder-guest-support.h"
 
-#include "baker/libexec.h"
+#include "base/libexec.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/process.h"

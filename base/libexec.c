@@ -2,7 +2,7 @@
 /*
  * The same few places for every program, asked in order.
  */
-#include "baker/libexec.h"
+#include "base/libexec.h"
 
 #include "base/error.h"
 #include "base/file.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Programs of ours that do not run on this machine itself but inside the appliance, and lie beside kiln.
+ * Programs of ours that kiln starts or carries into the appliance, and that lie beside it.
  */
-#ifndef KILN_BAKER_LIBEXEC_H
-#define KILN_BAKER_LIBEXEC_H
+#ifndef KILN_BASE_LIBEXEC_H
+#define KILN_BASE_LIBEXEC_H
 
 #include <glib.h>
 #include <stdbool.h>
