@@ -667,7 +667,7 @@ static guint count_names(const CrashLog *log, CrashKind kind, const char *patter
 static void test_power_cuts(Fixture *f, gconstpointer data)
 {
     const Halves *halves = data;
-    guint points = (guint)number_from("KILN_TEST_POINTS", 40), done_points = 0, wrong = 0;
+    guint points = (guint)number_from("KILN_TEST_POINTS", 25), done_points = 0, wrong = 0;
     g_autoptr(CrashLog) log = NULL;
 
     record_life(f, halves, halves == &everything);
