@@ -339,11 +339,27 @@ bool store_publish(Store *store, const StoreSet *set, GError **error)
 
 /* --- removing --- */
 
+/* A name under which the image was published as well has a record of its own; one that was given to it by kiln tag has ours only. */
+static bool hold_counts(Database *catalog, const StoreImage *image, const Hold *hold, bool *ret, GError **error)
+{
+    g_autoptr(Query) query = NULL;
+    int rc;
+
+    *ret = hold->kind != HOLD_BACK && (hold->kind != HOLD_NAME || strcmp(hold->name, image->name) != 0);
+    if (!*ret || hold->kind != HOLD_NAME)
+        return true;
+    query = database_query(catalog, error, "SELECT 1 FROM image WHERE id = ?1 AND name = ?2 LIMIT 1", "dt", &image->id, hold->name);
+    rc = query ? query_step(query, error) : -1;
+    *ret = rc == 0;
+    return rc >= 0;
+}
+
 /* What channels moved on from may go; the image's own name goes to another one. */
-static bool check_free(Store *store, const StoreImage *image, GError **error)
+static bool check_free(Store *store, Database *catalog, const StoreImage *image, GError **error)
 {
     g_autoptr(GHashTable) holds = NULL;
     const GPtrArray *list;
+    bool counts;
 
     if (!holds_load(store, &holds, error))
         return false;
@@ -351,7 +367,9 @@ static bool check_free(Store *store, const StoreImage *image, GError **error)
     for (guint i = 0; list && i < list->len; i++) {
         const Hold *hold = list->pdata[i];
 
-        if (hold->kind != HOLD_BACK && (hold->kind != HOLD_NAME || strcmp(hold->name, image->name) != 0))
+        if (!hold_counts(catalog, image, hold, &counts, error))
+            return false;
+        if (counts)
             return fail(error, "image '%s' is %sheld by %s", image->name, hold->kind == HOLD_NAME ? "also " : "", hold->phrase);
     }
     return true;
@@ -392,7 +410,7 @@ static bool remove_rows(Database *db, const StoreImage *image, GError **error)
 /* With both write locks. State first: after a crash in between, an image without a name is left, which is as good as none. */
 static bool remove_image(Store *store, Database *state, Database *catalog, const StoreImage *image, GError **error)
 {
-    if (!check_free(store, image, error) || !move_name(store, state, catalog, image, error) || !remove_rows(catalog, image, error)) {
+    if (!check_free(store, catalog, image, error) || !move_name(store, state, catalog, image, error) || !remove_rows(catalog, image, error)) {
         database_rollback(catalog);
         database_rollback(state);
         return false;
