@@ -45,8 +45,11 @@ static bool know_parent(Store *store, const StoreImage *parent, TreeKnown *known
     return tree_load(store, &parent->tree, &tree, &files, error) && tree_known_add(known, tree, files, error);
 }
 
-static bool read_tree(Store *store, StoreMap *disk, const StoreImage *parent, TreeStored *ret, Tree **ret_tree, GError **error)
+/* @bytes: where the disk came from, which is faster to read than what was stored. */
+static bool read_tree(Store *store, const Digest *map, SourceBytes *bytes, const StoreImage *parent, TreeStored *ret, Tree **ret_tree,
+                      GError **error)
 {
+    g_autoptr(StoreMap) disk = NULL;
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) space = NULL;
     g_autoptr(Tree) tree = NULL;
@@ -55,6 +58,9 @@ static bool read_tree(Store *store, StoreMap *disk, const StoreImage *parent, Tr
     bool found;
 
     *ret = (TreeStored){.tree = digest_none, .files = digest_none};
+    if (!store_map_open(store, map, &disk, error))
+        return false;
+    store_map_set_source(disk, bytes);
     if (!find_root(disk, &offset, &size, &found, error))
         return false;
     if (!found) {
@@ -96,7 +102,7 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
     g_autoptr(StoreImage) image = store_image_new("disk", name), parent = NULL;
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) written = NULL;
-    g_autoptr(StoreMap) disk = NULL, parent_map = NULL;
+    g_autoptr(StoreMap) parent_map = NULL;
     g_autoptr(SourceBytes) bytes = NULL;
     TreeStored tree;
     MapResult map;
@@ -107,18 +113,13 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
         return false;
     map_writer_result(written, &map);
     image->new_bytes = store_writer_new_bytes(writer);
-    bytes = map_writer_source(written) ? source_bytes_ref(map_writer_source(written)) : NULL;
+    bytes = source_bytes_ref(map_writer_source(written));
     g_clear_pointer(&written, map_writer_free); /* they know a hash of every block: room that the tree can use */
     g_clear_pointer(&writer, store_writer_free);
     if (tree_is_read(store, parent, &map))
         tree = parent->tree;
-    else if (!store_map_open(store, &map.digest, &disk, error))
+    else if (!read_tree(store, &map.digest, bytes, parent, &tree, ret_tree, error))
         return false;
-    else {
-        store_map_set_source(disk, bytes);
-        if (!read_tree(store, disk, parent, &tree, ret_tree, error))
-            return false;
-    }
     if (!disk_config_put(store, image, &map, "in-place", &tree, error))
         return false;
     *ret = g_steal_pointer(&image);

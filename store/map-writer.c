@@ -144,7 +144,7 @@ StoreMap *map_writer_parent(const MapWriter *map)
 void map_writer_set_source(MapWriter *map, SourceBytes *bytes)
 {
     source_bytes_unref(map->source);
-    map->source = bytes ? source_bytes_ref(bytes) : NULL;
+    map->source = source_bytes_ref(bytes);
 }
 
 SourceBytes *map_writer_source(const MapWriter *map)

@@ -72,7 +72,7 @@ void store_map_unref(StoreMap *map)
 void store_map_set_source(StoreMap *map, SourceBytes *bytes)
 {
     source_bytes_unref(map->source);
-    map->source = bytes ? source_bytes_ref(bytes) : NULL;
+    map->source = source_bytes_ref(bytes);
 }
 
 uint64_t store_map_size(const StoreMap *map)

@@ -49,7 +49,8 @@ SourceBytes *source_bytes_new(int fd, uint64_t size)
 
 SourceBytes *source_bytes_ref(SourceBytes *bytes)
 {
-    g_atomic_int_inc(&bytes->refs);
+    if (bytes)
+        g_atomic_int_inc(&bytes->refs);
     return bytes;
 }
 

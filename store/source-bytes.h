@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct SourceBytes SourceBytes; /* reference counted */
+typedef struct SourceBytes SourceBytes; /* reference counted; NULL may be given to both */
 
 /* Has its own descriptor of the file. NULL where that can't be had: then the store is read. */
 SourceBytes *source_bytes_new(int fd, uint64_t size);
