@@ -24,14 +24,14 @@ typedef struct DataKind {
     const char *const *arguments;
     const char *needed;          /* the argument that must be there */
     const char *const *outputs;
-    Value *(*ask)(Template *t, const Data *data, const Scope *scope); /* NULL after a diagnostic */
+    Value *(*ask)(Template *t, const Data *data); /* NULL after a diagnostic */
 } DataKind;
 
 /* --- the kinds --- */
 
-static Value *ask_null(Template *t, const Data *data, const Scope *scope)
+static Value *ask_null(Template *t, const Data *data)
 {
-    const char *input = body_string(t, data->block->body, "input", scope, NULL);
+    const char *input = body_string(t, data->block->body, "input", NULL, NULL);
     ValueFields fields;
 
     value_fields_init(&fields);
@@ -54,10 +54,10 @@ static bool fetch(const char *url, GBytes **ret, GError **error)
     return ok;
 }
 
-static Value *ask_http(Template *t, const Data *data, const Scope *scope)
+static Value *ask_http(Template *t, const Data *data)
 {
     const Body *body = data->block->body;
-    const char *url = data->url, *method = body_string(t, body, "method", scope, "GET");
+    const char *url = data->url, *method = body_string(t, body, "method", NULL, "GET");
     const Attribute *place = body_attribute(body, "url");
     g_autoptr(GBytes) page = NULL;
     g_autoptr(GError) error = NULL;
@@ -87,7 +87,7 @@ static Value *ask_http(Template *t, const Data *data, const Scope *scope)
     return value_fields_object(&fields, t->arena);
 }
 
-static Value *ask_hcp(Template *t, const Data *data, const Scope *scope)
+static Value *ask_hcp(Template *t, const Data *data)
 {
     diagnose(&t->diagnostics, data->block->header,
              "'%s' asks HashiCorp's registry, a network service; a source takes an image of a channel here by from = \"image:NAME:CHANNEL\"",
@@ -175,7 +175,7 @@ static Value *ask(Template *t, Data *data)
     if (t->options->look_only && !t->options->ask_data && !(kind && kind->ask == ask_null))
         return unasked(t, kind);
     if (kind)
-        value = kind->ask(t, data, NULL);
+        value = kind->ask(t, data);
     else
         diagnose(&t->diagnostics, data->block->header,
                  "the data source '%s' is of a plugin, and nothing here stands in for it; give the value as a variable", data->type);
