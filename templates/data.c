@@ -13,9 +13,7 @@
 #include "templates/template-private.h"
 
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { PAGE_MAX = 10 * 1024 * 1024, DATA_MAX = 1000 };
 
@@ -41,16 +39,15 @@ static Value *ask_null(Template *t, const Data *data)
 
 static bool fetch(const char *url, GBytes **ret, GError **error)
 {
-    g_autofree char *folder = g_dir_make_tmp("kiln-data-XXXXXX", NULL);
     HttpDownload request = { .url = url, .max_size = PAGE_MAX };
-    g_autofree char *page = folder ? g_build_filename(folder, "page", NULL) : NULL;
+    g_autofree char *folder = NULL, *page = NULL;
     bool ok;
 
-    if (!folder)
-        return fail_errno(error, "make a folder for the page '%s'", url);
+    if (!file_make_short_tmpdir(&folder, error))
+        return fail_prefix(error, "the page '%s'", url);
+    page = g_build_filename(folder, "page", NULL);
     ok = http_download(&request, AT_FDCWD, page, error) && file_load(AT_FDCWD, page, PAGE_MAX, ret, error);
-    (void)g_unlink(page);
-    (void)rmdir(folder); /* empty, unless the download left its notes in it */
+    (void)file_remove_tree(AT_FDCWD, folder, NULL); /* a temporary folder, perhaps with a download's notes in it */
     return ok;
 }
 
