@@ -210,9 +210,10 @@ void data_evaluate(Template *t, Data *data, unsigned depth)
     if (data->state != LOCAL_NEW)
         return;
     data->state = LOCAL_BUSY;
+    if (!t->data_value)
+        t->data_value = known_data(t);
     for (size_t i = 0; i < data->block->body->n_attributes; i++)
         locals_need(t, data->block->body->attributes[i]->expr, depth);
-    t->data_value = known_data(t);
     data->value = t->diagnostics.count == before ? ask(t, data) : unasked(t, find_kind(data->type));
     data->state = LOCAL_DONE;
     t->data_value = known_data(t);
