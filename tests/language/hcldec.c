@@ -79,7 +79,7 @@ static int run(const Call *call, Diagnostics *diagnostics)
     if (diagnostics->count > 0)
         return tell_mistakes(call, diagnostics);
     if (call->var_refs) {
-        json_t *found = hcl_spec_variables(spec, body, scope);
+        json_t *found = hcl_spec_variables(spec, body);
 
         (void)json_dumpf(found, stdout, JSON_INDENT(2));
         puts("");
