@@ -57,6 +57,27 @@ bool bake_lock_load(const char *path, const char *build, json_t **ret, GError **
     return read_lock(path, &lock, error) && find_build(lock, path, build, ret, error);
 }
 
+static char *place(unsigned position, const char *output /* NULL: of all branches */)
+{
+    return output ? g_strdup_printf("%u.%s", position, output) : g_strdup_printf("%u", position);
+}
+
+void bake_lock_add(json_t *transactions, unsigned position, const char *output, json_t *transaction)
+{
+    g_autofree char *common = place(position, NULL), *own = place(position, output);
+    const json_t *other = json_object_get(transactions, common);
+
+    json_object_set(transactions, other && !json_equal(other, transaction) ? own : common, transaction);
+}
+
+json_t *bake_lock_find(const json_t *transactions, unsigned position, const char *output)
+{
+    g_autofree char *common = place(position, NULL), *own = place(position, output);
+    json_t *found = json_object_get(transactions, own);
+
+    return found ? found : json_object_get(transactions, common);
+}
+
 bool bake_lock_save(const char *path, const char *build, json_t *transactions, GError **error)
 {
     g_autoptr(json_t) lock = NULL;

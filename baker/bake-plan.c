@@ -241,18 +241,12 @@ bool bake_resolve_request(BakeChain *chain, size_t index, ResolveRequest *ret, G
 /* The lock's transaction for a step; a lock that lacks one was made for another template. */
 static bool find_locked(BakeChain *chain, const BakeStep *step, const json_t **ret, GError **error)
 {
-    g_autofree char *own = g_strdup_printf("%u.%s", step->position, chain->output ? chain->output : "");
-    char number[16];
-
     *ret = NULL;
     if (!chain->options->locked)
         return true;
     if (!chain->locked && !bake_lock_load(chain->options->locked, chain->build->name, &chain->locked, error))
         return false;
-    g_snprintf(number, sizeof number, "%u", step->position);
-    *ret = json_object_get(chain->locked, own); /* that of its branch, where they differ */
-    if (!*ret)
-        *ret = json_object_get(chain->locked, number);
+    *ret = bake_lock_find(chain->locked, step->position, chain->output);
     return *ret || fail(error, "lock file '%s' has no transaction for provisioner %u of build '%s'; make it again with --lock",
                         chain->options->locked, step->position, chain->build->name);
 }

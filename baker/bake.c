@@ -115,11 +115,9 @@ static json_t *transactions_of(GPtrArray *chains)
 
         for (guint j = 0; j < chain->steps->len; j++) {
             const BakeStep *step = chain->steps->pdata[j];
-            g_autofree char *number = g_strdup_printf("%u", step->position), *own = g_strdup_printf("%u.%s", step->position, chain->output ? chain->output : "");
-            const json_t *other = json_object_get(transactions, number);
 
-            if (step->transaction) /* branches may differ in what they already have */
-                json_object_set(transactions, other && !json_equal(other, step->transaction) ? own : number, step->transaction);
+            if (step->transaction)
+                bake_lock_add(transactions, step->position, chain->output, step->transaction);
         }
     }
     return transactions;

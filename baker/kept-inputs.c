@@ -130,32 +130,39 @@ static bool keep(Keeping *k, const Input *input, GError **error)
     return true;
 }
 
+static bool keep_bytes(Keeping *k, const char *name, const void *data, size_t size, GError **error)
+{
+    Digest blob;
+
+    if (!store_blob_put(k->store, data, size, &blob, error))
+        return false;
+    g_hash_table_insert(k->kept, g_strdup(name), g_memdup2(&blob, sizeof blob));
+    return true;
+}
+
+static bool keep_masked(Keeping *k, const char *name, GBytes *all, GError **error)
+{
+    g_autoptr(GBytes) bytes = without_secrets(k, all);
+
+    return !bytes || keep_bytes(k, name, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), error);
+}
+
 /* Strings in it are searched for secrets as those of a file are: a variable need not be marked to hold one. */
 static bool keep_given(Keeping *k, Template *template, GError **error)
 {
     g_autoptr(json_t) given = template_given(template);
     g_autofree char *text = json_canonical(given);
-    g_autoptr(GBytes) all = g_bytes_new(text, strlen(text)), bytes = without_secrets(k, all);
-    Digest blob;
+    g_autoptr(GBytes) all = g_bytes_new(text, strlen(text));
 
-    if (!store_blob_put(k->store, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &blob, error))
-        return false;
-    g_hash_table_insert(k->kept, g_strdup(KEPT_GIVEN), g_memdup2(&blob, sizeof blob));
-    return true;
+    return keep_masked(k, KEPT_GIVEN, all, error);
 }
 
 /* A night's template is on no disk. */
 static bool keep_template_text(Keeping *k, Template *template, GError **error)
 {
-    g_autoptr(GBytes) bytes = template_given_text(template) ? without_secrets(k, template_given_text(template)) : NULL;
-    Digest blob;
+    GBytes *text = template_given_text(template);
 
-    if (!bytes)
-        return true;
-    if (!store_blob_put(k->store, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &blob, error))
-        return false;
-    g_hash_table_insert(k->kept, g_strdup(KEPT_TEMPLATE), g_memdup2(&blob, sizeof blob));
-    return true;
+    return !text || keep_masked(k, KEPT_TEMPLATE, text, error);
 }
 
 static bool keep_template(Keeping *k, Template *template, GError **error)
@@ -205,15 +212,11 @@ static bool keep_steps(Keeping *k, GPtrArray *chains, GError **error)
     return true;
 }
 
-static bool keep_text(Store *store, GHashTable *kept, const char *name, const json_t *value, GError **error)
+static bool keep_list(Keeping *k, GError **error)
 {
-    g_autofree char *text = json_canonical(value);
-    Digest digest;
+    g_autofree char *text = json_canonical(k->list);
 
-    if (!store_blob_put(store, text, strlen(text), &digest, error))
-        return false;
-    g_hash_table_insert(kept, g_strdup(name), g_memdup2(&digest, sizeof digest));
-    return true;
+    return keep_bytes(k, KEPT_LIST, text, strlen(text), error);
 }
 
 bool kept_inputs_within(const KeptLimits *limits, Store *store, Template *template, GPtrArray *chains, GHashTable **ret, GError **error)
@@ -225,7 +228,7 @@ bool kept_inputs_within(const KeptLimits *limits, Store *store, Template *templa
     if (chains->len > 0)
         k.secrets = ((BakeChain *)chains->pdata[0])->secrets;
     if (!keep_template(&k, template, error) || !keep_template_text(&k, template, error) ||
-        !keep_steps(&k, chains, error) || !keep_given(&k, template, error) || !keep_text(store, kept, KEPT_LIST, list, error))
+        !keep_steps(&k, chains, error) || !keep_given(&k, template, error) || !keep_list(&k, error))
         return false;
     *ret = g_steal_pointer(&kept);
     return true;

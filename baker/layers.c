@@ -22,7 +22,8 @@
 #define MANIFEST_MEDIA_TYPE "application/vnd.oci.image.manifest.v1+json"
 
 struct LayersResult {
-    json_t *parent; /* NULL but for oci sources */
+    json_t *parent;   /* NULL but for oci sources */
+    json_t *manifest; /* the parent's own: a layer for each of @parent's */
     json_t *args;
     int64_t epoch;
     size_t kept;        /* of the parent's layers: the lowest ones */
@@ -117,16 +118,25 @@ Tree *layers_container_tree(Tree *tree)
 
 /* --- a parent's changes ----------------------------------------------------------------- */
 
-static bool read_manifest(Store *store, const json_t *parent, json_t **ret, GError **error)
+static bool fail_layers(GError **error)
 {
-    const char *digest_text = json_string_value(json_object_get(parent, "manifest"));
+    return fail(error, "the parent's layers are not those of its manifest");
+}
+
+static bool read_manifest(Store *store, LayersResult *result, GError **error)
+{
+    const char *digest_text = json_string_value(json_object_get(result->parent, "manifest"));
     g_autoptr(GBytes) bytes = NULL;
+    size_t layers;
     Digest digest;
 
     if (!digest_text || !digest_parse(digest_text, &digest))
         return fail(error, "the parent image has no manifest");
-    return store_blob_get(store, &digest, MANIFEST_MAX, &bytes, error) &&
-           json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), MANIFEST_MAX, "the parent's manifest", ret, error);
+    if (!store_blob_get(store, &digest, MANIFEST_MAX, &bytes, error) ||
+        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), MANIFEST_MAX, "the parent's manifest", &result->manifest, error))
+        return false;
+    layers = json_array_size(json_object_get(result->manifest, "layers"));
+    return (layers == json_array_size(json_object_get(result->parent, "layers")) && layers <= LAYERS_MAX) || fail_layers(error);
 }
 
 /* Places in the history that stand for layers, bottom first. */
@@ -169,16 +179,15 @@ static uint64_t layer_size(const json_t *layers, size_t index)
  */
 static bool decide_kept(Store *store, LayersResult *result, GError **error)
 {
-    g_autoptr(json_t) manifest = NULL;
     const json_t *layers;
     size_t count, changes, taken = 1;
     uint64_t size;
 
     if (!result->parent)
         return true;
-    if (!read_manifest(store, result->parent, &manifest, error))
+    if (!read_manifest(store, result, error))
         return false;
-    layers = json_object_get(manifest, "layers");
+    layers = json_object_get(result->manifest, "layers");
     count = result->kept = json_array_size(layers);
     changes = changes_on_top(result->parent, count);
     if (changes < CHANGES_MAX)
@@ -189,14 +198,15 @@ static bool decide_kept(Store *store, LayersResult *result, GError **error)
     return true;
 }
 
-static void add_kept_layer(OciParent *kept, const json_t *layer)
+/* One of @parent's layers. */
+static bool read_layer(const json_t *layer, StoreLayerRef *ret, GError **error)
 {
-    StoreLayerRef *ref = g_new0(StoreLayerRef, 1);
-    const char *recipe = json_string_value(json_object_get(layer, "recipe"));
+    const char *blob = json_string_value(json_object_get(layer, "blob")), *recipe = json_string_value(json_object_get(layer, "recipe"));
 
-    g_ptr_array_add(kept->layers, ref);
-    if (!digest_parse(json_string_value(json_object_get(layer, "blob")), &ref->blob) || !recipe || !digest_parse(recipe, &ref->recipe))
-        ref->recipe = digest_none;
+    ret->recipe = digest_none;
+    if (!blob || !digest_parse(blob, &ret->blob))
+        return fail_layers(error);
+    return !recipe || digest_parse(recipe, &ret->recipe) || fail(error, "the parent's layer has a malformed recipe");
 }
 
 /* The tree that the parent's layers that stay make, where not all of them do. */
@@ -207,8 +217,13 @@ static bool kept_tree(Store *store, const LayersResult *result, Tree **ret, GErr
     g_autoptr(Tree) tree = NULL;
 
     kept->layers = g_ptr_array_new_with_free_func(g_free);
-    for (size_t i = 0; i < MIN(result->kept, json_array_size(layers)); i++)
-        add_kept_layer(kept, json_array_get(layers, i));
+    for (size_t i = 0; i < result->kept; i++) {
+        StoreLayerRef *ref = g_new0(StoreLayerRef, 1);
+
+        g_ptr_array_add(kept->layers, ref);
+        if (!read_layer(json_array_get(layers, i), ref, error))
+            return false;
+    }
     if (!oci_parent_tree(store, NULL, kept, &tree, NULL, error))
         return false;
     *ret = layers_container_tree(tree);
@@ -300,6 +315,7 @@ void layers_result_free(LayersResult *result)
     g_clear_pointer(&result->cuts, g_ptr_array_unref);
     g_clear_pointer(&result->writers, g_ptr_array_unref);
     json_decref(result->parent);
+    json_decref(result->manifest);
     json_decref(result->args);
     g_free(result);
 }
@@ -732,39 +748,29 @@ static const char *oci_media_type(const char *type)
 static bool add_parent_layer(const json_t *from, const json_t *layer, json_t *layers, StoreImage *image,
                              GError **error)
 {
-    Digest blob, recipe = digest_none, said;
-    const char *text = json_string_value(json_object_get(layer, "blob"));
-    const char *recipe_text = json_string_value(json_object_get(layer, "recipe"));
     json_int_t size = json_integer_value(json_object_get(from, "size"));
+    StoreLayerRef ref;
+    Digest said;
 
-    if (!text || !digest_parse(text, &blob) ||
-        !digest_parse(json_string_value(json_object_get(from, "digest")), &said) ||
-        !digest_equal(&blob, &said) || size < 0)
-        return fail(error, "the parent's layers are not those of its manifest");
-    if (recipe_text && !digest_parse(recipe_text, &recipe))
-        return fail(error, "the parent's layer has a malformed recipe");
+    if (!read_layer(layer, &ref, error))
+        return false;
+    if (!digest_parse(json_string_value(json_object_get(from, "digest")), &said) || !digest_equal(&ref.blob, &said) || size < 0)
+        return fail_layers(error);
     json_array_append_new(layers,
                           descriptor(oci_media_type(json_string_value(json_object_get(from, "mediaType"))),
-                                     &blob, (uint64_t)size));
-    store_image_add_layer(image, &blob, &recipe);
+                                     &ref.blob, (uint64_t)size));
+    store_image_add_layer(image, &ref.blob, &ref.recipe);
     image->size += (uint64_t)size;
     return true;
 }
 
 /* Descriptors of the parent's layers that stay, as its own manifest (a blob of the store) writes them. */
-static bool add_parent_layers(Store *store, const LayersResult *result, json_t *layers, StoreImage *image,
-                              GError **error)
+static bool add_parent_layers(const LayersResult *result, json_t *layers, StoreImage *image, GError **error)
 {
-    g_autoptr(json_t) manifest = NULL;
-    json_t *kept = json_object_get(result->parent, "layers"), *theirs;
+    const json_t *ours = json_object_get(result->parent, "layers"), *theirs = json_object_get(result->manifest, "layers");
 
-    if (!read_manifest(store, result->parent, &manifest, error))
-        return false;
-    theirs = json_object_get(manifest, "layers");
-    if (json_array_size(theirs) != json_array_size(kept) || json_array_size(theirs) > LAYERS_MAX)
-        return fail(error, "the parent's layers are not those of its manifest");
     for (size_t i = 0; i < result->kept; i++)
-        if (!add_parent_layer(json_array_get(theirs, i), json_array_get(kept, i), layers, image, error))
+        if (!add_parent_layer(json_array_get(theirs, i), json_array_get(ours, i), layers, image, error))
             return false;
     return true;
 }
@@ -776,7 +782,7 @@ bool layers_finish(Store *store, LayersResult *result, StoreImage *image, GError
     size_t config_size, manifest_size;
 
     image->size = 0;
-    if (result->parent && !add_parent_layers(store, result, layers, image, error))
+    if (!add_parent_layers(result, layers, image, error))
         return false;
     for (guint i = 0; i < result->cuts->len; i++) {
         if (!layer_writer_result(g_ptr_array_index(result->writers, i), &made[i], error))

@@ -44,18 +44,22 @@ static void own(const char *path, const char *package, void *arg)
         g_hash_table_insert(owners->table, real, g_strdup(package));
 }
 
+static char **lines_of(GBytes *bytes)
+{
+    gsize size;
+    const char *data = g_bytes_get_data(bytes, &size);
+    g_autofree char *text = g_strndup(data ? data : "", size);
+
+    return g_strsplit(text, "\n", -1);
+}
+
 static bool read_lines(Owners *owners, const TreeEntry *list, size_t max, char ***ret, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
-    g_autofree char *text = NULL;
-    gsize size;
-    const char *data;
 
     if (!tree_read_file(owners->tree, owners->files, list->path, max, &bytes, error))
         return false;
-    data = g_bytes_get_data(bytes, &size);
-    text = g_strndup(data ? data : "", size);
-    *ret = g_strsplit(text, "\n", -1);
+    *ret = lines_of(bytes);
     return true;
 }
 
@@ -173,37 +177,43 @@ static void add_deb_source(const char *stanza, const char *end, void *arg)
         note_source(arg, package, source);
 }
 
-static void add_apk_sources(char **lines, GHashTable *sources)
+static void add_deb_sources(GBytes *status, GHashTable *sources)
 {
+    gsize size;
+    const char *text = g_bytes_get_data(status, &size);
+
+    stanza_each(text, size, add_deb_source, sources);
+}
+
+static void add_apk_sources(GBytes *installed, GHashTable *sources)
+{
+    g_auto(GStrv) lines = lines_of(installed);
     const char *package = "";
 
-    for (; *lines; lines++) {
-        if (g_str_has_prefix(*lines, "P:"))
-            package = *lines + 2;
-        else if (g_str_has_prefix(*lines, "o:"))
-            note_source(sources, package, *lines + 2);
+    for (char **line = lines; *line; line++) {
+        if (g_str_has_prefix(*line, "P:"))
+            package = *line + 2;
+        else if (g_str_has_prefix(*line, "o:"))
+            note_source(sources, package, *line + 2);
     }
 }
 
 bool package_sources(Tree *tree, StoreMap *files, GHashTable *sources, GError **error)
 {
-    static const char *const databases[] = {"var/lib/dpkg/status", "lib/apk/db/installed", "usr/lib/apk/db/installed"};
-    Owners owners = {tree, files, NULL};
+    static const struct {
+        const char *path;
+        void (*add)(GBytes *text, GHashTable *sources);
+    } databases[] = {{"var/lib/dpkg/status", add_deb_sources}, {"lib/apk/db/installed", add_apk_sources}, {"usr/lib/apk/db/installed", add_apk_sources}};
 
     for (size_t i = 0; i < G_N_ELEMENTS(databases); i++) {
-        const TreeEntry *entry = tree_find(tree, databases[i]);
-        g_auto(GStrv) lines = NULL;
-        g_autofree char *text = NULL;
+        const TreeEntry *entry = tree_find(tree, databases[i].path);
+        g_autoptr(GBytes) text = NULL;
 
         if (!entry || entry->type != 'f')
             continue;
-        if (!read_lines(&owners, entry, DATABASE_MAX, &lines, error))
+        if (!tree_read_file(tree, files, entry->path, DATABASE_MAX, &text, error))
             return false;
-        text = g_strjoinv("\n", lines);
-        if (i == 0)
-            stanza_each(text, strlen(text), add_deb_source, sources);
-        else
-            add_apk_sources(lines, sources);
+        databases[i].add(text, sources);
     }
     return true;
 }

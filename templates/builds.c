@@ -613,7 +613,7 @@ static void evaluate_build(Template *t, const Block *block)
     (void)body_string(t, block->body, "description", NULL, NULL);
     for (size_t i = 0; i < block->body->n_blocks; i++)
         if (strcmp(block->body->blocks[i]->type, "hcp_packer_registry") == 0)
-            check_registry(t, block->body->blocks[i], NULL);
+            check_registry(t, block->body->blocks[i]);
     collect_refs(t, block, refs);
     for (guint i = 0; i < refs->len; i++) {
         Ref *ref = refs->pdata[i];

@@ -56,9 +56,12 @@ static const Block *needing_block(const Body *body, const char *root, const char
     for (size_t i = 0; i < body->n_blocks; i++) {
         const Block *block = body->blocks[i];
         const char *type = block->type;
+        const Block *inner;
 
-        if (strcmp(type, "variable") != 0 && strcmp(type, "local") != 0 && strcmp(type, "locals") != 0 && body_needs(block->body, root, name))
-            return strcmp(type, "build") == 0 && needing_block(block->body, root, name) ? needing_block(block->body, root, name) : block;
+        if (strcmp(type, "variable") == 0 || strcmp(type, "local") == 0 || strcmp(type, "locals") == 0 || !body_needs(block->body, root, name))
+            continue;
+        inner = strcmp(type, "build") == 0 ? needing_block(block->body, root, name) : NULL;
+        return inner ? inner : block;
     }
     return NULL;
 }

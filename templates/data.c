@@ -13,9 +13,7 @@
 #include "templates/template-private.h"
 
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { PAGE_MAX = 10 * 1024 * 1024, DATA_MAX = 1000 };
 
@@ -24,14 +22,14 @@ typedef struct DataKind {
     const char *const *arguments;
     const char *needed;          /* the argument that must be there */
     const char *const *outputs;
-    Value *(*ask)(Template *t, const Data *data, const Scope *scope); /* NULL after a diagnostic */
+    Value *(*ask)(Template *t, const Data *data); /* NULL after a diagnostic */
 } DataKind;
 
 /* --- the kinds --- */
 
-static Value *ask_null(Template *t, const Data *data, const Scope *scope)
+static Value *ask_null(Template *t, const Data *data)
 {
-    const char *input = body_string(t, data->block->body, "input", scope, NULL);
+    const char *input = body_string(t, data->block->body, "input", NULL, NULL);
     ValueFields fields;
 
     value_fields_init(&fields);
@@ -41,23 +39,22 @@ static Value *ask_null(Template *t, const Data *data, const Scope *scope)
 
 static bool fetch(const char *url, GBytes **ret, GError **error)
 {
-    g_autofree char *folder = g_dir_make_tmp("kiln-data-XXXXXX", NULL);
     HttpDownload request = { .url = url, .max_size = PAGE_MAX };
-    g_autofree char *page = folder ? g_build_filename(folder, "page", NULL) : NULL;
+    g_autofree char *folder = NULL, *page = NULL;
     bool ok;
 
-    if (!folder)
-        return fail_errno(error, "make a folder for the page '%s'", url);
+    if (!file_make_short_tmpdir(&folder, error))
+        return fail_prefix(error, "the page '%s'", url);
+    page = g_build_filename(folder, "page", NULL);
     ok = http_download(&request, AT_FDCWD, page, error) && file_load(AT_FDCWD, page, PAGE_MAX, ret, error);
-    (void)g_unlink(page);
-    (void)rmdir(folder); /* empty, unless the download left its notes in it */
+    (void)file_remove_tree(AT_FDCWD, folder, NULL); /* a temporary folder, perhaps with a download's notes in it */
     return ok;
 }
 
-static Value *ask_http(Template *t, const Data *data, const Scope *scope)
+static Value *ask_http(Template *t, const Data *data)
 {
     const Body *body = data->block->body;
-    const char *url = data->url, *method = body_string(t, body, "method", scope, "GET");
+    const char *url = data->url, *method = body_string(t, body, "method", NULL, "GET");
     const Attribute *place = body_attribute(body, "url");
     g_autoptr(GBytes) page = NULL;
     g_autoptr(GError) error = NULL;
@@ -87,7 +84,7 @@ static Value *ask_http(Template *t, const Data *data, const Scope *scope)
     return value_fields_object(&fields, t->arena);
 }
 
-static Value *ask_hcp(Template *t, const Data *data, const Scope *scope)
+static Value *ask_hcp(Template *t, const Data *data)
 {
     diagnose(&t->diagnostics, data->block->header,
              "'%s' asks HashiCorp's registry, a network service; a source takes an image of a channel here by from = \"image:NAME:CHANNEL\"",
@@ -175,7 +172,7 @@ static Value *ask(Template *t, Data *data)
     if (t->options->look_only && !t->options->ask_data && !(kind && kind->ask == ask_null))
         return unasked(t, kind);
     if (kind)
-        value = kind->ask(t, data, NULL);
+        value = kind->ask(t, data);
     else
         diagnose(&t->diagnostics, data->block->header,
                  "the data source '%s' is of a plugin, and nothing here stands in for it; give the value as a variable", data->type);
@@ -213,9 +210,10 @@ void data_evaluate(Template *t, Data *data, unsigned depth)
     if (data->state != LOCAL_NEW)
         return;
     data->state = LOCAL_BUSY;
+    if (!t->data_value)
+        t->data_value = known_data(t);
     for (size_t i = 0; i < data->block->body->n_attributes; i++)
         locals_need(t, data->block->body->attributes[i]->expr, depth);
-    t->data_value = known_data(t);
     data->value = t->diagnostics.count == before ? ask(t, data) : unasked(t, find_kind(data->type));
     data->state = LOCAL_DONE;
     t->data_value = known_data(t);

@@ -92,7 +92,8 @@ Scope *scope_with(Arena *arena, const Scope *outer, const char *name, Value *val
 void check_body(Template *t, const Body *body, const char *where, const char *const *attributes, const char *const *blocks);
 bool check_labels(Template *t, const BlockUse *use, size_t n, const char *const *what);
 
-void check_registry(Template *t, const Block *block, const Scope *scope);
+/* A block hcp_packer_registry, of the template or of a build. */
+void check_registry(Template *t, const Block *block);
 
 /* Evaluated attributes; the default when absent or wrong (then a diagnostic says so). */
 const char *body_string(Template *t, const Body *body, const char *name, const Scope *scope, const char *otherwise);

@@ -348,12 +348,12 @@ static void check_packer(Template *t, const Block *block)
 }
 
 /* What HashiCorp's registry would be told. Nobody is told anything here, but a mistake in it is one there too. */
-void check_registry(Template *t, const Block *block, const Scope *scope)
+void check_registry(Template *t, const Block *block)
 {
     static const char *const attributes[] = { "bucket_name", "description", "bucket_labels", "build_labels", "labels", "channels", NULL };
     static const char *const blocks[] = { NULL };
-    const char *bucket = body_string(t, block->body, "bucket_name", scope, NULL);
-    const char *description = body_string(t, block->body, "description", scope, "");
+    const char *bucket = body_string(t, block->body, "bucket_name", NULL, NULL);
+    const char *description = body_string(t, block->body, "description", NULL, "");
 
     check_body(t, block->body, "'hcp_packer_registry'", attributes, blocks);
     if (bucket && !g_regex_match_simple("^[a-zA-Z0-9-]{3,36}$", bucket, G_REGEX_DOLLAR_ENDONLY, 0))
@@ -502,7 +502,7 @@ static bool evaluate(Template *t, const char *folder, GError **error)
     variables_finish(t);
     locals_evaluate(t);
     for (guint i = 0; i < t->registries->len; i++)
-        check_registry(t, t->registries->pdata[i], NULL);
+        check_registry(t, t->registries->pdata[i]);
     builds_evaluate(t);
     list_blocks_evaluate(t);
     return t->diagnostics.count == 0 || fail_with_diagnostics(t, error);

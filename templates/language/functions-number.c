@@ -59,7 +59,7 @@ static Value *fn_parseint(Call *call)
     int64_t base;
 
     if (call->args[0]->type->kind != TYPE_STRING)
-        return call_fail(call, 0, "a string of digits is needed, not a %s", type_noun(call->args[0]->type));
+        return call_fail(call, 0, "a string of digits is needed, not %s", type_phrase(call->args[0]->type));
     if (!call_int(call, 1, 2, 62, &base))
         return NULL;
     number = number_from_digits(call->arena, call->args[0]->string, (int)base);

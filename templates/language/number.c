@@ -34,14 +34,6 @@ Number *number_from_int(Arena *arena, int64_t value)
     return number;
 }
 
-Number *number_from_double(Arena *arena, double value)
-{
-    Number *number = number_new(arena);
-
-    mpfr_set_d(number->value, value, MPFR_RNDN);
-    return number;
-}
-
 /* MPFR itself would also accept "nan", "0x1p3", "@Inf@" and leading blanks. */
 static bool is_decimal(const char *text)
 {
@@ -166,14 +158,6 @@ Number *number_ceil(Arena *arena, const Number *a)
     Number *number = number_new(arena);
 
     mpfr_ceil(number->value, a->value);
-    return number;
-}
-
-Number *number_truncate(Arena *arena, const Number *a)
-{
-    Number *number = number_new(arena);
-
-    mpfr_trunc(number->value, a->value);
     return number;
 }
 

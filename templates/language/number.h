@@ -16,7 +16,6 @@
 typedef struct Number Number;
 
 Number *number_from_int(Arena *arena, int64_t value);
-Number *number_from_double(Arena *arena, double value);
 /* Decimal with optional sign, fraction and exponent; nothing else. NULL when it is none or its exponent is over 10000. */
 Number *number_from_text(Arena *arena, const char *text);
 /* Digits of @base 2-62 with optional sign (parseint); NULL when it is none. */
@@ -30,7 +29,6 @@ Number *number_remainder(Arena *arena, const Number *a, const Number *b); /* @b 
 Number *number_negate(Arena *arena, const Number *a);
 Number *number_floor(Arena *arena, const Number *a);
 Number *number_ceil(Arena *arena, const Number *a);
-Number *number_truncate(Arena *arena, const Number *a);
 Number *number_power(Arena *arena, const Number *a, const Number *b);    /* NULL: no real number comes out */
 Number *number_logarithm(Arena *arena, const Number *a, const Number *base);
 

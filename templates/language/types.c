@@ -255,9 +255,8 @@ static Value *refuse(Arena *arena, const Value *value, const Type *type, const c
 {
     g_autofree char *wanted = type_name(type);
 
-    *ret_why = arena_printf(arena, "%s is needed, not %s%s", type_is_primitive(type) ? arena_printf(arena, "a %s", wanted) : wanted,
-                            value->type->kind == TYPE_OBJECT ? "an " : value->type->kind == TYPE_ANY ? "this " : "a ",
-                            type_noun(value->type));
+    *ret_why = arena_printf(arena, "%s is needed, not %s", type_is_primitive(type) ? arena_printf(arena, "a %s", wanted) : wanted,
+                            value->type->kind == TYPE_ANY ? "this value" : type_phrase(value->type));
     return NULL;
 }
 

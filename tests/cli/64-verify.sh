@@ -2,23 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two cold bakes under other circumstances: equal where a template is reproducible, else every path that is not, with its step and bytes.
 . "$(dirname "$0")/../lib.sh"
+. "$TREE/tests/root.sh"
 require python3 jq ldd bash
 KILN_STORE=$WORK/store
 
-root=$WORK/root
-mkdir -p root/usr/bin root/usr/lib/x86_64-linux-gnu root/usr/lib64 root/etc root/many
-for folder in bin lib lib64; do ln -s "usr/$folder" "root/$folder"; done
-for program in sh bash ls cat head od mkdir hostname; do
-    path=$(readlink -f "$(command -v "$program")")
-    cp "$path" "root/usr/bin/$program"
-    ldd "$path" | grep -o '/[^ ]*' | while read -r library; do
-        mkdir -p "root$(dirname "$library")"
-        cp -n "$library" "root$library"
-    done
-done
+mkdir -p root/many
 python3 -c '
 for i in range(100): open("root/many/file-%d" % i, "w")'
-tar -C "$root" --sort=name --owner=0 --group=0 --mtime=@1600000000 -cf root.tar . && oci_layout parent root.tar >/dev/null
+small_root sh bash ls cat head od mkdir hostname
 
 template() { # name, command of the last step
     cat >"$1.pkr.hcl" <<END

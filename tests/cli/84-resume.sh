@@ -3,6 +3,7 @@
 # After a failure: the next bake starts behind the last good step, whether the last one failed or was killed. Retries, cleanup, questions,
 # breakpoints and shells leave nothing in an image. The root is a shell and a few programs of this machine, so that a guest costs little.
 . "$(dirname "$0")/../lib.sh"
+. "$TREE/tests/root.sh"
 require python3 ldd bash
 KILN_STORE=$WORK/store # which steps run is what this is about: none may be known from before
 
@@ -30,18 +31,7 @@ sys.stdout.write(seen.decode(errors="replace").replace("\r", ""))
 print("never seen:", script[0][0]) if script else print("all seen")
 END
 
-root=$WORK/root
-mkdir -p root/usr/bin root/usr/lib/x86_64-linux-gnu root/usr/lib64 root/etc
-for folder in bin lib lib64; do ln -s "usr/$folder" "root/$folder"; done
-for program in sh bash ls cat sleep touch stty rm chmod mkdir sync; do
-    path=$(readlink -f "$(command -v "$program")")
-    cp "$path" "root/usr/bin/$program"
-    ldd "$path" | grep -o '/[^ ]*' | while read -r library; do
-        mkdir -p "root$(dirname "$library")"
-        cp -n "$library" "root$library"
-    done
-done
-tar -C "$root" --sort=name --owner=0 --group=0 --mtime=@1600000000 -cf root.tar . && oci_layout parent root.tar >/dev/null
+small_root sh bash ls cat sleep touch stty rm chmod mkdir sync
 
 template() { # breakpoint or nothing, then the last step's command
     cat <<END

@@ -7,6 +7,7 @@
  *
  * The value goes to standard output; mistakes go to standard error and the status is 2. It is not installed.
  */
+#include "templates/template-private.h"
 #include "tests/unit/hcl-spec-support.h"
 
 #include <stdio.h>
@@ -50,30 +51,12 @@ static const Source *read_source(const char *path, Diagnostics *diagnostics)
     return NULL;
 }
 
-static json_t *position_json(Position position)
-{
-    return json_pack("{s:i, s:i, s:i}", "line", (int)position.line, "column", (int)position.column, "byte", (int)position.byte);
-}
-
-static json_t *mistake_json(const Diagnostic *mistake)
-{
-    json_t *json = json_pack("{s:s, s:s}", "severity", "error", "summary", mistake->text);
-
-    if (mistake->range.source)
-        (void)json_object_set_new(json, "subject",
-                                  json_pack("{s:s, s:o, s:o}", "filename", range_file(mistake->range), "start",
-                                            position_json(range_start(mistake->range)), "end", position_json(range_end(mistake->range))));
-    return json;
-}
-
 static int tell_mistakes(const Call *call, const Diagnostics *diagnostics)
 {
     g_autofree char *text = diagnostics_format(diagnostics);
-    json_t *list = json_array(), *whole;
+    json_t *list = json_array(), *whole = json_pack("{s:o}", "diagnostics", list);
 
-    for (guint i = 0; i < diagnostics->list->len; i++)
-        (void)json_array_append_new(list, mistake_json(diagnostics->list->pdata[i]));
-    whole = json_pack("{s:o}", "diagnostics", list);
+    diagnostics_collect(diagnostics, list);
     if (call->json)
         (void)json_dumpf(whole, stderr, JSON_INDENT(2));
     else
@@ -96,7 +79,7 @@ static int run(const Call *call, Diagnostics *diagnostics)
     if (diagnostics->count > 0)
         return tell_mistakes(call, diagnostics);
     if (call->var_refs) {
-        json_t *found = hcl_spec_variables(spec, body, scope);
+        json_t *found = hcl_spec_variables(spec, body);
 
         (void)json_dumpf(found, stdout, JSON_INDENT(2));
         puts("");

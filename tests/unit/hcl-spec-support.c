@@ -546,7 +546,7 @@ static void collect_body(const Allowed *allowed, const Body *body, json_t *found
     }
 }
 
-json_t *hcl_spec_variables(const HclSpec *spec, const Body *body, const Scope *scope)
+json_t *hcl_spec_variables(const HclSpec *spec, const Body *body)
 {
     HclSpec *root = (HclSpec *)spec;
     Allowed allowed = allowed_by(&root, 1);

@@ -39,6 +39,6 @@ Value *hcl_spec_decode(const HclSpec *spec, const Body *body, const Scope *scope
 char *hcl_value_text(const Value *value, bool with_type, bool keep_nulls);
 
 /* The variables that the body's expressions name, in hcldec's JSON form. New reference. */
-json_t *hcl_spec_variables(const HclSpec *spec, const Body *body, const Scope *scope);
+json_t *hcl_spec_variables(const HclSpec *spec, const Body *body);
 
 #endif

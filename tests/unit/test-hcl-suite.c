@@ -133,7 +133,7 @@ static char *chain_text(const json_t *steps)
 
 static void check_traversals(const Case *c, const Block *traversals)
 {
-    json_t *found = hcl_spec_variables(c->spec, c->body, c->scope);
+    json_t *found = hcl_spec_variables(c->spec, c->body);
 
     g_assert_cmpuint(json_array_size(found), ==, traversals->body->n_blocks);
     for (size_t i = 0; i < traversals->body->n_blocks; i++) {

@@ -352,6 +352,23 @@ static const Mistake mistakes[] = {
     { "variables {\n  foo = \"a\"\n}\nlocals {\n  a = var.fo\n}\n" SOURCE BUILD, { "did you mean 'foo'?" } },
 };
 
+/* Blocks in blocks in blocks: the walk for who needs a value goes into each once. */
+static void test_deep_needs(void)
+{
+    g_autoptr(GString) text = g_string_new("variable \"r\" {}\n");
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Template) t = NULL;
+
+    for (unsigned i = 0; i < 60; i++)
+        g_string_append(text, "build {\n");
+    g_string_append(text, "source \"null\" \"z\" {\n  v = var.r\n}\n");
+    for (unsigned i = 0; i < 60; i++)
+        g_string_append(text, "}\n");
+    g_assert_true(g_file_set_contents("t.pkr.hcl", text->str, -1, NULL));
+    g_assert_false(template_load("t.pkr.hcl", NULL, &t, &error));
+    g_assert_nonnull(strstr(error->message, "; source.null.z needs it"));
+}
+
 static void test_mistakes(void)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(mistakes); i++) {
@@ -434,6 +451,7 @@ int main(int argc, char **argv)
     g_test_add_func("/templates/files-are-listed-with-digests", test_files);
     g_test_add_func("/templates/complain-shows-the-argument", test_complain);
     g_test_add_func("/templates/mistakes-are-placed-and-told", test_mistakes);
+    g_test_add_func("/templates/a-need-deep-in-blocks-is-found-at-once", test_deep_needs);
     g_test_add_func("/templates/bad-options-are-told-together", test_bad_options);
     g_test_add_func("/templates/bad-files-are-refused", test_bad_files);
     g_test_add_func("/templates/every-prefix-is-survived", test_prefixes);
