@@ -2,7 +2,7 @@
 /*
  * A stored image's recorded inputs, laid out again so that its template can be baked once more.
  *
- *   rebuild_open (files, variables, lock, source in a temporary folder) -> bake with rebuild_options() -> rebuild_close
+ *   rebuild_open (files, variables, lock, source in a temporary folder) -> bake with @recorded as BakeOptions.rebuild -> rebuild_close
  *
  * What was not kept is named: a file that was too large or is not the same any more, a sensitive variable.
  */
