@@ -485,9 +485,9 @@ static bool take_link(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
     TreeEntry *entry;
     uint32_t ino;
 
-    if (!r->at || !ext4_session_take(s, said, &ino, sizeof ino, error))
-        return ext4_session_nonsense(s, error);
-    first = g_hash_table_lookup(r->names, GUINT_TO_POINTER(ino));
+    if (!ext4_session_take(s, said, &ino, sizeof ino, error))
+        return false;
+    first = r->at ? g_hash_table_lookup(r->names, GUINT_TO_POINTER(ino)) : NULL;
     if (!first)
         return ext4_session_nonsense(s, error);
     if (!take_path(r, said->data, said->size, &path, error))

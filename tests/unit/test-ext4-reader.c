@@ -89,6 +89,7 @@ static void test_silence(void)
 #define U32(x) "\\" #x "\\0\\0\\0"
 #define U64(x) "\\" #x "\\0\\0\\0\\0\\0\\0\\0"
 #define INFO U32(2) U32(40) "\\0\\40\\0\\0\\0\\0\\0\\0" U64(1) U64(177) "\\0\\4\\0\\0" U32(13)
+#define ROOT U32(7) U32(60) U64(0) U64(0) U32(2) U32(0) U32(0) U32(0) U32(0) "\\355\\101\\2\\0\\0\\0\\0\\0" U32(0)
 
 static void expect_of_words(StoreMap *disk, const char *words, const char *sentence)
 {
@@ -107,6 +108,7 @@ static void test_nonsense(void)
     expect_of_words(disk, "\\14\\0\\0\\0\\0\\0\\0\\0", "nonsense");               /* a tree without a root */
     expect_of_words(disk, "\\3\\0\\0\\0\\4\\0\\0\\0\\5\\0\\0\\0", "nonsense");    /* a folder nobody told of */
     expect_of_words(disk, "\\10\\0\\0\\0\\5\\0\\0\\0\\5\\0\\0\\0a", "nonsense");  /* a further name of nothing */
+    expect_of_words(disk, ROOT U32(3) U32(4) U32(0) U32(10) U32(2) "\\0\\0", "nonsense"); /* a further name that is cut off */
     expect_of_words(disk, "\\4\\0\\0\\0\\30\\0\\0\\0" U64(0) "\\377\\377\\0\\0\\0\\0\\0\\0" U64(1), "nonsense"); /* blocks outside */
     expect_of_words(disk, "\\4\\0\\0\\0\\60\\0\\0\\0" U64(1) U64(5) U64(1) U64(1) U64(6) U64(1), "nonsense");    /* overlapping */
     expect_of_words(disk, "\\6\\0\\0\\0\\3\\0\\0\\0abc", "nonsense");             /* an attribute without a value */
