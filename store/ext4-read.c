@@ -625,8 +625,10 @@ static bool take_entry(Reader *r, Ext4Session *s, Ext4Said *said, GError **error
     return true;
 }
 
-static bool take_word(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
+static bool take_word(Ext4Session *s, Ext4Said *said, void *arg, GError **error)
 {
+    Reader *r = arg;
+
     if (++r->words > READ_WORDS_MAX)
         return fail(error, "the ext4 file system is damaged: its structures never end");
     if (r->words % 4096 == 0 && !interrupt_check(error))
@@ -651,18 +653,8 @@ static bool take_word(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
 
 static bool walk(Reader *r, Ext4Session *s, GError **error)
 {
-    Ext4Said said;
-
-    if (!ext4_session_ask(s, EXT4_WALK, NULL, error))
+    if (!ext4_session_each(s, EXT4_WALK, NULL, take_word, r, error))
         return false;
-    for (;;) {
-        if (!ext4_session_next(s, &said, error))
-            return false;
-        if (said.word == EXT4_DONE)
-            break;
-        if (!take_word(r, s, &said, error))
-            return false;
-    }
     if (r->folders->len == 0)
         return ext4_session_nonsense(s, error);
     if (r->ring && !ordered_drain(r->ring, error))
