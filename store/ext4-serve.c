@@ -54,9 +54,10 @@ static bool serve_find(Ext4Served *s, const char *path)
     return ino == 0 || !serve_inode_is_possible(s, ino) || serve_inode(s, ino, "", *path == '/' ? path + 1 : path, &folder, &linked);
 }
 
+/* Names of a folder, or blocks of the journal. */
 typedef struct Listing {
     Ext4Served *served;
-    unsigned count; /* of names that were told */
+    uint32_t count; /* that were told */
 } Listing;
 
 static int take_name(struct ext2_dir_entry *entry, int offset, int block_size, char *block, void *arg)
@@ -93,17 +94,18 @@ static bool serve_list(Ext4Served *s, const char *path)
 
 static int journal_block(ext2_filsys fs, blk64_t *block, e2_blkcnt_t logical, blk64_t ref_block, int ref_offset, void *arg)
 {
-    Ext4Served *s = arg;
+    Listing *blocks = arg;
     uint64_t value = *block;
 
     (void)ref_block, (void)ref_offset;
-    if (logical < 0 || logical >= JOURNAL_BLOCKS_MAX || value >= ext2fs_blocks_count(fs->super) || !serve_step(s))
+    if (logical != blocks->count++ || logical >= JOURNAL_BLOCKS_MAX || value >= ext2fs_blocks_count(fs->super) || !serve_step(blocks->served))
         return BLOCK_ABORT;
-    return ext4_say(s->port, EXT4_NUMBERS, &value, sizeof value, NULL, 0) ? 0 : BLOCK_ABORT;
+    return ext4_say(blocks->served->port, EXT4_NUMBERS, &value, sizeof value, NULL, 0) ? 0 : BLOCK_ABORT;
 }
 
 static bool serve_journal(Ext4Served *s)
 {
+    Listing blocks = {s, 0};
     ext2_ino_t ino = s->fs->super->s_journal_inum;
     errcode_t code;
 
@@ -111,7 +113,7 @@ static bool serve_journal(Ext4Served *s)
         return ext4_say_failed(s->port, "the ext4 file system keeps its journal elsewhere");
     if (ino > s->fs->super->s_inodes_count)
         return ext4_say_failed(s->port, "the ext4 file system's journal is damaged");
-    code = ext2fs_block_iterate3(s->fs, ino, BLOCK_FLAG_DATA_ONLY | BLOCK_FLAG_READ_ONLY, NULL, journal_block, s);
+    code = ext2fs_block_iterate3(s->fs, ino, BLOCK_FLAG_DATA_ONLY | BLOCK_FLAG_READ_ONLY, NULL, journal_block, &blocks);
     return code == 0 || ext4_say_code(s->port, code, "find the journal");
 }
 
