@@ -19,19 +19,19 @@
 
 #define RANGES_MAX ((guint)1 << 24)
 
-/* Bytes [from, to) of the disk that become zero. */
-typedef Ext4Range Range;
-
 typedef struct Cleaner {
     StoreMap *disk;
     const DiskPartition *part;
-    GArray *ranges;
+    GArray *ranges; /* of Ext4Range, on the disk: bytes that become zero */
 } Cleaner;
 
-static bool take_ranges(Cleaner *c, Ext4Session *session, Ext4Said *said, GError **error)
+static bool take_ranges(Ext4Session *session, Ext4Said *said, void *arg, GError **error)
 {
-    Range range;
+    Cleaner *c = arg;
+    Ext4Range range;
 
+    if (said->word != EXT4_RANGES)
+        return ext4_session_nonsense(session, error);
     while (said->size) {
         if (!ext4_session_take(session, said, &range, sizeof range, error))
             return false;
@@ -48,26 +48,14 @@ static bool find_ranges(Cleaner *c, GError **error)
 {
     g_autoptr(Ext4Session) session = NULL;
     Ext4Info info;
-    Ext4Said said;
 
-    if (!ext4_session_open(c->disk, c->part->offset, c->part->size, false, &session, &info, error) ||
-        !ext4_session_ask(session, EXT4_CLEAN, NULL, error))
-        return false;
-    for (;;) {
-        if (!ext4_session_next(session, &said, error))
-            return false;
-        if (said.word == EXT4_DONE)
-            return true;
-        if (said.word != EXT4_RANGES)
-            return ext4_session_nonsense(session, error);
-        if (!take_ranges(c, session, &said, error))
-            return false;
-    }
+    return ext4_session_open(c->disk, c->part->offset, c->part->size, false, &session, &info, error) &&
+           ext4_session_each(session, EXT4_CLEAN, NULL, take_ranges, c, error);
 }
 
 static int compare_ranges(const void *a, const void *b)
 {
-    const Range *ra = a, *rb = b;
+    const Ext4Range *ra = a, *rb = b;
 
     return ra->from < rb->from ? -1 : ra->from > rb->from;
 }
@@ -111,7 +99,7 @@ static bool cleaner_apply(Cleaner *c, MapWriter *out, GError **error)
 
     g_array_sort(c->ranges, compare_ranges);
     for (guint i = 0; i < c->ranges->len; i++) {
-        Range r = g_array_index(c->ranges, Range, i);
+        Ext4Range r = g_array_index(c->ranges, Ext4Range, i);
 
         while (r.from < r.to) {
             uint64_t end = (r.from / STORE_BLOCK_SIZE + 1) * STORE_BLOCK_SIZE;
@@ -133,7 +121,7 @@ static bool cleaner_apply(Cleaner *c, MapWriter *out, GError **error)
 
 static bool clean_ext4(StoreMap *disk, const DiskPartition *part, MapWriter *out, GError **error)
 {
-    g_autoptr(GArray) ranges = g_array_new(FALSE, FALSE, sizeof(Range));
+    g_autoptr(GArray) ranges = g_array_new(FALSE, FALSE, sizeof(Ext4Range));
     Cleaner c = {disk, part, ranges};
 
     return find_ranges(&c, error) && cleaner_apply(&c, out, error);

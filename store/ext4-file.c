@@ -44,6 +44,7 @@ void ext4_root_close(Ext4Root *root)
 
 /* What is told of a file before its size is known; a file of a few megabytes may lie in as many pieces as it has blocks. */
 typedef struct Found {
+    const Ext4Info *info;
     GArray *runs;
     GByteArray *inlined;
     Ext4Entry entry;
@@ -51,53 +52,39 @@ typedef struct Found {
     guint runs_max;
 } Found;
 
-static bool take_runs(Ext4Root *root, Ext4Said *said, Found *found, GError **error)
+static bool take_runs(Ext4Session *session, Ext4Said *said, Found *found, GError **error)
 {
     Ext4Run run;
 
     while (said->size) {
-        if (!ext4_session_take(root->session, said, &run, sizeof run, error))
+        if (!ext4_session_take(session, said, &run, sizeof run, error))
             return false;
-        if (found->runs->len >= found->runs_max || run.physical >= root->info.blocks || run.count > root->info.blocks - run.physical)
-            return ext4_session_nonsense(root->session, error);
+        if (found->runs->len >= found->runs_max || run.physical >= found->info->blocks || run.count > found->info->blocks - run.physical)
+            return ext4_session_nonsense(session, error);
         g_array_append_val(found->runs, run);
     }
     return true;
 }
 
-static bool take_word(Ext4Root *root, Ext4Said *said, Found *found, GError **error)
+static bool take_word(Ext4Session *session, Ext4Said *said, void *arg, GError **error)
 {
+    Found *found = arg;
+
     switch (said->word) {
     case EXT4_RUNS:
-        return take_runs(root, said, found, error);
+        return take_runs(session, said, found, error);
     case EXT4_INLINE:
         if (found->inlined->len || said->size > 65536)
-            return ext4_session_nonsense(root->session, error);
+            return ext4_session_nonsense(session, error);
         g_byte_array_append(found->inlined, said->data, (guint)said->size);
         return true;
     case EXT4_ENTRY:
         found->there = true;
-        return ext4_session_take(root->session, said, &found->entry, sizeof found->entry, error);
+        return ext4_session_take(session, said, &found->entry, sizeof found->entry, error);
     case EXT4_XATTR:
         return true;
     default:
-        return ext4_session_nonsense(root->session, error);
-    }
-}
-
-static bool find(Ext4Root *root, const char *path, Found *found, GError **error)
-{
-    Ext4Said said;
-
-    if (!ext4_session_ask(root->session, EXT4_FIND, path, error))
-        return false;
-    for (;;) {
-        if (!ext4_session_next(root->session, &said, error))
-            return false;
-        if (said.word == EXT4_DONE)
-            return true;
-        if (!take_word(root, &said, found, error))
-            return false;
+        return ext4_session_nonsense(session, error);
     }
 }
 
@@ -138,10 +125,10 @@ bool ext4_root_read(Ext4Root *root, const char *path, size_t max, GBytes **ret, 
 {
     g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(Ext4Run));
     g_autoptr(GByteArray) inlined = g_byte_array_new();
-    Found found = {.runs = runs, .inlined = inlined, .runs_max = (guint)MIN(max / root->info.block_size + 2, (size_t)1 << 22)};
+    Found found = {.info = &root->info, .runs = runs, .inlined = inlined, .runs_max = (guint)MIN(max / root->info.block_size + 2, (size_t)1 << 22)};
 
     *ret = NULL;
-    if (!find(root, path, &found, error))
+    if (!ext4_session_each(root->session, EXT4_FIND, path, take_word, &found, error))
         return false;
     if (!found.there || !S_ISREG(found.entry.mode))
         return true;
@@ -155,10 +142,12 @@ static gint compare_names(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static bool take_name(Ext4Root *root, const Ext4Said *said, GPtrArray *names, GError **error)
+static bool take_name(Ext4Session *session, Ext4Said *said, void *arg, GError **error)
 {
+    GPtrArray *names = arg;
+
     if (said->word != EXT4_NAME || said->size > 255 || names->len > NAMES_MAX)
-        return ext4_session_nonsense(root->session, error);
+        return ext4_session_nonsense(session, error);
     if (said->size && !memchr(said->data, '/', said->size) && !memchr(said->data, '\0', said->size))
         g_ptr_array_add(names, g_strndup((const char *)said->data, said->size));
     return true;
@@ -167,18 +156,9 @@ static bool take_name(Ext4Root *root, const Ext4Said *said, GPtrArray *names, GE
 bool ext4_root_list(Ext4Root *root, const char *path, char ***ret, GError **error)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    Ext4Said said;
 
-    if (!ext4_session_ask(root->session, EXT4_LIST, path, error))
+    if (!ext4_session_each(root->session, EXT4_LIST, path, take_name, names, error))
         return false;
-    for (;;) {
-        if (!ext4_session_next(root->session, &said, error))
-            return false;
-        if (said.word == EXT4_DONE)
-            break;
-        if (!take_name(root, &said, names, error))
-            return false;
-    }
     g_ptr_array_sort(names, compare_names);
     g_ptr_array_set_free_func(names, NULL);
     g_ptr_array_add(names, NULL);

@@ -130,8 +130,9 @@ static uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size)
     return crc;
 }
 
-static bool take_blocks(Journal *j, Ext4Session *session, Ext4Said *said, GError **error)
+static bool take_blocks(Ext4Session *session, Ext4Said *said, void *arg, GError **error)
 {
+    Journal *j = arg;
     uint64_t block;
 
     if (said->word != EXT4_NUMBERS)
@@ -144,22 +145,6 @@ static bool take_blocks(Journal *j, Ext4Session *session, Ext4Said *said, GError
         g_array_append_val(j->where, block);
     }
     return true;
-}
-
-static bool find_blocks(Journal *j, Ext4Session *session, GError **error)
-{
-    Ext4Said said;
-
-    if (!ext4_session_ask(session, EXT4_JOURNAL, NULL, error))
-        return false;
-    for (;;) {
-        if (!ext4_session_next(session, &said, error))
-            return false;
-        if (said.word == EXT4_DONE)
-            return true;
-        if (!take_blocks(j, session, &said, error))
-            return false;
-    }
 }
 
 static bool read_super(Journal *j, GError **error)
@@ -205,7 +190,7 @@ static bool journal_open(Journal *j, StoreMap *disk, uint64_t offset, uint64_t s
     j->buffer = g_malloc(j->block_size);
     j->revoked = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
     j->targets = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
-    return find_blocks(j, session, error) && read_super(j, error);
+    return ext4_session_each(session, EXT4_JOURNAL, NULL, take_blocks, j, error) && read_super(j, error);
 }
 
 /* --- blocks of the log --- */

@@ -31,8 +31,7 @@
 #define READ_PLACES_MAX ((size_t)512 << 20)  /* bytes that say where contents are */
 #define READ_NAMES_MAX ((uint64_t)2 << 30)   /* bytes of all paths */
 #define READ_XATTRS_MAX ((uint64_t)1 << 30)  /* bytes of all xattrs */
-#define READ_CHUNK ((size_t)256 << 10)
-#define HASH_CHUNK ((size_t)128 << 10) /* on a thread's stack */
+#define READ_CHUNK ((size_t)128 << 10)       /* on a thread's stack */
 
 /* An outline is held against another one: both are in memory at once, and one of them may be a guest's joke. */
 #define OUTLINE_ENTRIES_MAX 1000000
@@ -64,7 +63,6 @@ typedef struct Ext4Reader {
     uint64_t entries_max, names_max, xattrs_max;
     size_t places_max;
     bool outline;          /* keys stand for contents, which are not read */
-    uint8_t *chunk;
     Ordered *ring;
     HashJob *jobs;
     unsigned job_count;
@@ -169,12 +167,12 @@ static const uint8_t *place_get_inline(const Reader *r, uint64_t place)
 
 typedef bool ContentFn(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error);
 
-static bool send_zeroes(const Reader *r, uint8_t *chunk, size_t chunk_size, uint64_t size, ContentFn *fn, void *arg, GError **error)
+static bool send_zeroes(const Reader *r, uint8_t *chunk, uint64_t size, ContentFn *fn, void *arg, GError **error)
 {
     if (size)
-        memset(chunk, 0, MIN(size, chunk_size));
+        memset(chunk, 0, MIN(size, READ_CHUNK));
     while (size) {
-        size_t part = MIN(size, chunk_size);
+        size_t part = MIN(size, READ_CHUNK);
 
         if (!fn(r, chunk, part, arg, error) || !interrupt_check(error))
             return false;
@@ -183,20 +181,20 @@ static bool send_zeroes(const Reader *r, uint8_t *chunk, size_t chunk_size, uint
     return true;
 }
 
-/* Streams the bytes of a file of @size that lies in @runs, by way of @chunk. Any thread. */
-static bool send_runs(const Reader *r, uint8_t *chunk, size_t chunk_size, const GArray *runs, uint64_t size, ContentFn *fn, void *arg,
-                      GError **error)
+/* Streams the bytes of a file of @size that lies in @runs. Any thread. */
+static bool send_runs(const Reader *r, const GArray *runs, uint64_t size, ContentFn *fn, void *arg, GError **error)
 {
     uint64_t block = r->info.block_size, done = 0;
+    uint8_t chunk[READ_CHUNK];
 
     for (guint i = 0; i < runs->len; i++) {
         const Ext4Run *run = &g_array_index(runs, Ext4Run, i);
         uint64_t from = r->offset + run->physical * block, end = MIN((run->logical + run->count) * block, size);
 
-        if (!send_zeroes(r, chunk, chunk_size, run->logical * block - done, fn, arg, error))
+        if (!send_zeroes(r, chunk, run->logical * block - done, fn, arg, error))
             return false;
         for (done = run->logical * block; done < end;) {
-            size_t part = MIN(chunk_size, end - done);
+            size_t part = MIN(READ_CHUNK, end - done);
 
             if (!store_map_pread(r->disk, chunk, part, from, error) || !fn(r, chunk, part, arg, error))
                 return false;
@@ -206,7 +204,7 @@ static bool send_runs(const Reader *r, uint8_t *chunk, size_t chunk_size, const 
         if (!interrupt_check(error))
             return false;
     }
-    return send_zeroes(r, chunk, chunk_size, size - done, fn, arg, error);
+    return send_zeroes(r, chunk, size - done, fn, arg, error);
 }
 
 static bool send_place(Reader *r, uint64_t place, uint64_t size, ContentFn *fn, void *arg, GError **error)
@@ -219,7 +217,7 @@ static bool send_place(Reader *r, uint64_t place, uint64_t size, ContentFn *fn, 
         return fn(r, place_get_inline(r, place), size, arg, error);
     runs = g_array_new(FALSE, FALSE, sizeof(Ext4Run));
     place_get(r, place, runs);
-    return send_runs(r, r->chunk, READ_CHUNK, runs, size, fn, arg, error);
+    return send_runs(r, runs, size, fn, arg, error);
 }
 
 static bool content_hash(const Reader *r, const uint8_t *data, size_t size, void *arg, GError **error)
@@ -274,9 +272,8 @@ static bool job_hash(void *slot, void *arg, GError **error)
     const Reader *r = arg;
     HashJob *job = slot;
     g_autoptr(DigestStream) digest = digest_stream_new();
-    uint8_t chunk[HASH_CHUNK];
 
-    if (!send_runs(r, chunk, sizeof chunk, job->runs, job->entry->size, content_hash, digest, error) || !see_padding(r, job, error))
+    if (!send_runs(r, job->runs, job->entry->size, content_hash, digest, error) || !see_padding(r, job, error))
         return fail_prefix(error, "'/%s'", job->entry->path);
     digest_stream_final(digest, &job->content);
     return true;
@@ -485,9 +482,9 @@ static bool take_link(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
     TreeEntry *entry;
     uint32_t ino;
 
-    if (!r->at || !ext4_session_take(s, said, &ino, sizeof ino, error))
-        return ext4_session_nonsense(s, error);
-    first = g_hash_table_lookup(r->names, GUINT_TO_POINTER(ino));
+    if (!ext4_session_take(s, said, &ino, sizeof ino, error))
+        return false;
+    first = r->at ? g_hash_table_lookup(r->names, GUINT_TO_POINTER(ino)) : NULL;
     if (!first)
         return ext4_session_nonsense(s, error);
     if (!take_path(r, said->data, said->size, &path, error))
@@ -625,8 +622,10 @@ static bool take_entry(Reader *r, Ext4Session *s, Ext4Said *said, GError **error
     return true;
 }
 
-static bool take_word(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
+static bool take_word(Ext4Session *s, Ext4Said *said, void *arg, GError **error)
 {
+    Reader *r = arg;
+
     if (++r->words > READ_WORDS_MAX)
         return fail(error, "the ext4 file system is damaged: its structures never end");
     if (r->words % 4096 == 0 && !interrupt_check(error))
@@ -651,18 +650,8 @@ static bool take_word(Reader *r, Ext4Session *s, Ext4Said *said, GError **error)
 
 static bool walk(Reader *r, Ext4Session *s, GError **error)
 {
-    Ext4Said said;
-
-    if (!ext4_session_ask(s, EXT4_WALK, NULL, error))
+    if (!ext4_session_each(s, EXT4_WALK, NULL, take_word, r, error))
         return false;
-    for (;;) {
-        if (!ext4_session_next(s, &said, error))
-            return false;
-        if (said.word == EXT4_DONE)
-            break;
-        if (!take_word(r, s, &said, error))
-            return false;
-    }
     if (r->folders->len == 0)
         return ext4_session_nonsense(s, error);
     if (r->ring && !ordered_drain(r->ring, error))
@@ -791,7 +780,6 @@ static void reader_init(Reader *r)
     r->runs = g_array_new(FALSE, FALSE, sizeof(Ext4Run));
     r->inlined = g_byte_array_new();
     r->xattrs = g_ptr_array_new_with_free_func(xattr_free);
-    r->chunk = g_malloc(READ_CHUNK);
     /* Sparse files may claim more than the disk has (lastlog does), but not without end. */
     r->content_left = 16 * r->size + ((uint64_t)64 << 30);
     r->entries_max = READ_ENTRIES_MAX;
@@ -822,7 +810,6 @@ static void reader_clear(Reader *r)
     g_ptr_array_unref(r->xattrs);
     tree_free(r->tree);
     map_writer_free(r->space);
-    g_free(r->chunk);
 }
 
 bool tree_read_ext4(Store *store, StoreMap *disk, uint64_t offset, uint64_t size, StoreWriter *writer, TreeKnown *known,

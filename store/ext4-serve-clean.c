@@ -12,13 +12,12 @@
 typedef struct Cleaner {
     Ext4Served *s;
     Ext4Range last; /* not sent yet: the next one may touch it */
-    ServeBatch ranges;
 } Cleaner;
 
 static void cleaner_flush(Cleaner *c)
 {
     if (c->last.from < c->last.to)
-        (void)serve_batch_add(&c->ranges, &c->last, sizeof c->last); /* a failure is asked for at the end */
+        (void)ext4_say(c->s->port, EXT4_RANGES, &c->last, sizeof c->last, NULL, 0); /* a failure is asked for at the end */
     c->last = (Ext4Range){0, 0};
 }
 
@@ -157,18 +156,15 @@ static bool add_unwritten(Cleaner *c)
 
 bool serve_clean(Ext4Served *s)
 {
-    g_autofree Cleaner *c = g_new0(Cleaner, 1);
+    Cleaner c = {.s = s};
     errcode_t rc = ext2fs_read_bitmaps(s->fs);
 
-    c->s = s;
-    c->ranges.served = s;
-    c->ranges.word = EXT4_RANGES;
     if (rc)
         return ext4_say_code(s->port, rc, "read the bitmaps");
     mark_structures(s->fs);
-    add_free_blocks(c);
-    if (!add_free_inodes(c) || !add_journal(c) || !add_unwritten(c))
+    add_free_blocks(&c);
+    if (!add_free_inodes(&c) || !add_journal(&c) || !add_unwritten(&c))
         return false;
-    cleaner_flush(c);
-    return serve_batch_end(&c->ranges);
+    cleaner_flush(&c);
+    return !ext4_has_failed(s->port);
 }

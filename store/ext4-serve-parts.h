@@ -25,14 +25,4 @@ bool serve_inode_is_possible(const Ext4Served *s, ext2_ino_t ino);
 bool serve_walk(Ext4Served *s);
 bool serve_clean(Ext4Served *s);
 
-/* Collects numbers or ranges and sends them in large pieces. */
-typedef struct ServeBatch {
-    Ext4Served *served;
-    enum Ext4Word word;
-    size_t used;
-    uint8_t bytes[32 << 10];
-} ServeBatch;
-bool serve_batch_add(ServeBatch *batch, const void *item, size_t size);
-bool serve_batch_end(ServeBatch *batch);
-
 #endif

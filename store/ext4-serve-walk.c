@@ -239,19 +239,13 @@ static int64_t inode_mtime(const struct ext2_inode_large *inode, size_t inode_si
     return time;
 }
 
-typedef struct XattrWalk {
-    Ext4Served *s;
-    bool failed;
-} XattrWalk;
-
 static int xattr_seen(char *name, char *value, size_t size, void *arg)
 {
-    XattrWalk *walk = arg;
+    Ext4Served *s = arg;
 
     if (strcmp(name, "system.data") == 0)
         return 0; /* inline data: content, read elsewhere */
-    walk->failed = !serve_step(walk->s) || !ext4_say(walk->s->port, EXT4_XATTR, name, strlen(name) + 1, value, size);
-    return walk->failed ? XATTR_ABORT : 0;
+    return serve_step(s) && ext4_say(s->port, EXT4_XATTR, name, strlen(name) + 1, value, size) ? 0 : XATTR_ABORT;
 }
 
 /* Most inodes have none: told from the inode without another read. */
@@ -271,7 +265,6 @@ static bool send_xattrs(Ext4Served *s, ext2_ino_t ino, struct ext2_inode_large *
 {
     struct ext2_xattr_handle *handle;
     unsigned raw = XATTR_HANDLE_FLAG_RAW;
-    XattrWalk walk = {s, false};
     errcode_t rc;
 
     if (!inode_may_have_xattrs(s, inode))
@@ -282,11 +275,11 @@ static bool send_xattrs(Ext4Served *s, ext2_ino_t ino, struct ext2_inode_large *
     (void)ext2fs_xattrs_flags(handle, &raw, NULL); /* fails for a bad handle only */
     rc = ext2fs_xattrs_read_inode(handle, inode);
     if (rc == 0)
-        rc = ext2fs_xattrs_iterate(handle, xattr_seen, &walk);
+        rc = ext2fs_xattrs_iterate(handle, xattr_seen, s);
     (void)ext2fs_xattrs_close(&handle);
-    if (walk.failed)
-        return damaged(s, path, "an impossible extended attribute");
-    return rc == 0 || ext4_say_code(s->port, rc, "read the extended attributes of '/%s'", path);
+    if (rc)
+        return ext4_say_code(s->port, rc, "read the extended attributes of '/%s'", path);
+    return !ext4_has_failed(s->port);
 }
 
 bool serve_inode_is_possible(const Ext4Served *s, ext2_ino_t ino)

@@ -6,8 +6,6 @@
 
 #include "store/ext4-serve-parts.h"
 
-#include <string.h>
-
 #define NAMES_MAX 65536u
 #define JOURNAL_BLOCKS_MAX ((e2_blkcnt_t)1 << 20)
 
@@ -16,23 +14,6 @@ bool serve_step(Ext4Served *s)
     if (++s->steps > SERVE_STEPS_MAX)
         return ext4_say_failed(s->port, "the ext4 file system is damaged: its structures never end");
     return !ext4_has_failed(s->port);
-}
-
-bool serve_batch_end(ServeBatch *batch)
-{
-    size_t used = batch->used;
-
-    batch->used = 0;
-    return used == 0 || ext4_say(batch->served->port, batch->word, batch->bytes, used, NULL, 0);
-}
-
-bool serve_batch_add(ServeBatch *batch, const void *item, size_t size)
-{
-    if (size > sizeof batch->bytes - batch->used && !serve_batch_end(batch))
-        return false;
-    memcpy(batch->bytes + batch->used, item, size);
-    batch->used += size;
-    return true;
 }
 
 static bool serve_open(Ext4Served *s, const Ext4Command *command)
@@ -73,9 +54,15 @@ static bool serve_find(Ext4Served *s, const char *path)
     return ino == 0 || !serve_inode_is_possible(s, ino) || serve_inode(s, ino, "", *path == '/' ? path + 1 : path, &folder, &linked);
 }
 
+/* Names of a folder, or blocks of the journal. */
+typedef struct Listing {
+    Ext4Served *served;
+    uint32_t count; /* that were told */
+} Listing;
+
 static int take_name(struct ext2_dir_entry *entry, int offset, int block_size, char *block, void *arg)
 {
-    ServeBatch *names = arg;
+    Listing *names = arg;
     size_t size = (size_t)ext2fs_dirent_name_len(entry);
 
     (void)offset, (void)block_size, (void)block;
@@ -83,14 +70,14 @@ static int take_name(struct ext2_dir_entry *entry, int offset, int block_size, c
         return DIRENT_ABORT;
     if (!entry->inode || size == 0 || (size == 1 && entry->name[0] == '.') || (size == 2 && entry->name[0] == '.' && entry->name[1] == '.'))
         return 0;
-    if (!ext4_say(names->served->port, EXT4_NAME, entry->name, size, NULL, 0) || ++names->used >= NAMES_MAX)
+    if (!ext4_say(names->served->port, EXT4_NAME, entry->name, size, NULL, 0) || ++names->count >= NAMES_MAX)
         return DIRENT_ABORT;
     return 0;
 }
 
 static bool serve_list(Ext4Served *s, const char *path)
 {
-    ServeBatch names = {.served = s};
+    Listing names = {s, 0};
     struct ext2_inode inode;
     ext2_ino_t ino;
     errcode_t code;
@@ -107,18 +94,18 @@ static bool serve_list(Ext4Served *s, const char *path)
 
 static int journal_block(ext2_filsys fs, blk64_t *block, e2_blkcnt_t logical, blk64_t ref_block, int ref_offset, void *arg)
 {
-    ServeBatch *numbers = arg;
+    Listing *blocks = arg;
     uint64_t value = *block;
 
     (void)ref_block, (void)ref_offset;
-    if (logical < 0 || logical >= JOURNAL_BLOCKS_MAX || value >= ext2fs_blocks_count(fs->super) || !serve_step(numbers->served))
+    if (logical != blocks->count++ || logical >= JOURNAL_BLOCKS_MAX || value >= ext2fs_blocks_count(fs->super) || !serve_step(blocks->served))
         return BLOCK_ABORT;
-    return serve_batch_add(numbers, &value, sizeof value) ? 0 : BLOCK_ABORT;
+    return ext4_say(blocks->served->port, EXT4_NUMBERS, &value, sizeof value, NULL, 0) ? 0 : BLOCK_ABORT;
 }
 
 static bool serve_journal(Ext4Served *s)
 {
-    ServeBatch numbers = {.served = s, .word = EXT4_NUMBERS};
+    Listing blocks = {s, 0};
     ext2_ino_t ino = s->fs->super->s_journal_inum;
     errcode_t code;
 
@@ -126,10 +113,8 @@ static bool serve_journal(Ext4Served *s)
         return ext4_say_failed(s->port, "the ext4 file system keeps its journal elsewhere");
     if (ino > s->fs->super->s_inodes_count)
         return ext4_say_failed(s->port, "the ext4 file system's journal is damaged");
-    code = ext2fs_block_iterate3(s->fs, ino, BLOCK_FLAG_DATA_ONLY | BLOCK_FLAG_READ_ONLY, NULL, journal_block, &numbers);
-    if (code)
-        return ext4_say_code(s->port, code, "find the journal");
-    return serve_batch_end(&numbers);
+    code = ext2fs_block_iterate3(s->fs, ino, BLOCK_FLAG_DATA_ONLY | BLOCK_FLAG_READ_ONLY, NULL, journal_block, &blocks);
+    return code == 0 || ext4_say_code(s->port, code, "find the journal");
 }
 
 static bool answer(Ext4Served *s, const Ext4Command *command, const char *path)

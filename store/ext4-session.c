@@ -211,7 +211,8 @@ static bool next_word(Ext4Session *s, Ext4Said *ret, GError **error)
     return true;
 }
 
-bool ext4_session_next(Ext4Session *s, Ext4Said *ret, GError **error)
+/* The next word of an answer: what the reader asks for meanwhile, it gets. */
+static bool next_said(Ext4Session *s, Ext4Said *ret, GError **error)
 {
     for (;;) {
         if (!next_word(s, ret, error))
@@ -233,6 +234,33 @@ bool ext4_session_take(Ext4Session *s, Ext4Said *said, void *to, size_t size, GE
     said->data += size;
     said->size -= size;
     return true;
+}
+
+/* --- asking --- */
+
+static bool ask(Ext4Session *s, enum Ext4Op op, const char *path, GError **error)
+{
+    Ext4Command command = {.op = op, .size = path ? strlen(path) : 0};
+
+    if (command.size > EXT4_PATH_MAX)
+        return fail(error, "the path '%s' is too long", path);
+    return send_all(s, &command, sizeof command, error) && (!path || send_all(s, path, command.size, error));
+}
+
+bool ext4_session_each(Ext4Session *s, enum Ext4Op op, const char *path, Ext4SaidFn *fn, void *arg, GError **error)
+{
+    Ext4Said said;
+
+    if (!ask(s, op, path, error))
+        return false;
+    for (;;) {
+        if (!next_said(s, &said, error))
+            return false;
+        if (said.word == EXT4_DONE)
+            return true;
+        if (!fn(s, &said, arg, error))
+            return false;
+    }
 }
 
 /* --- opening --- */
@@ -274,28 +302,19 @@ static bool connect_reader(Ext4Session *s, GError **error)
     return true;
 }
 
-bool ext4_session_ask(Ext4Session *s, enum Ext4Op op, const char *path, GError **error)
-{
-    Ext4Command command = {.op = op, .size = path ? strlen(path) : 0};
-
-    if (command.size > EXT4_PATH_MAX)
-        return fail(error, "the path '%s' is too long", path);
-    return send_all(s, &command, sizeof command, error) && (!path || send_all(s, path, command.size, error));
-}
-
 static bool ask_open(Ext4Session *s, bool unsettled, Ext4Info *ret, GError **error)
 {
     Ext4Command command = {.op = EXT4_OPEN, .arg = unsettled, .size = s->size};
     Ext4Said said;
 
-    if (!send_all(s, &command, sizeof command, error) || !ext4_session_next(s, &said, error))
+    if (!send_all(s, &command, sizeof command, error) || !next_said(s, &said, error))
         return false;
     if (said.word != EXT4_INFO || said.size != sizeof *ret || !ext4_session_take(s, &said, ret, sizeof *ret, error))
         return ext4_session_nonsense(s, error);
     if (ret->block_size < 1024 || ret->block_size > 65536 || (ret->block_size & (ret->block_size - 1)) || ret->blocks > s->size / ret->block_size ||
         ret->first_block > 1 || ret->inodes > G_MAXUINT32)
         return ext4_session_nonsense(s, error);
-    return ext4_session_next(s, &said, error) && (said.word == EXT4_DONE || ext4_session_nonsense(s, error));
+    return next_said(s, &said, error) && (said.word == EXT4_DONE || ext4_session_nonsense(s, error));
 }
 
 bool ext4_session_open(StoreMap *map, uint64_t offset, uint64_t size, bool unsettled, Ext4Session **ret, Ext4Info *ret_info, GError **error)

@@ -4,8 +4,7 @@
  * for, and hands out what it says. Whatever becomes of the reader is one sentence that names the file system.
  *
  *     ext4_session_open(map, offset, size, false, &s, &info, error);
- *     ext4_session_ask(s, EXT4_WALK, NULL, error);
- *     while (ext4_session_next(s, &said, error) && said.word != EXT4_DONE) ...
+ *     ext4_session_each(s, EXT4_WALK, NULL, take_word, arg, error);
  *
  * One thread only, the one that opened it: the program ends with it.
  */
@@ -17,7 +16,7 @@
 
 typedef struct Ext4Session Ext4Session;
 
-/* One word of the reader's. The bytes are the session's until the next call. */
+/* One word of the reader's. The bytes are the session's until the next word. */
 typedef struct Ext4Said {
     enum Ext4Word word;
     const uint8_t *data;
@@ -29,9 +28,13 @@ bool ext4_session_open(StoreMap *map, uint64_t offset, uint64_t size, bool unset
 void ext4_session_close(Ext4Session *session);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ext4Session, ext4_session_close)
 
-bool ext4_session_ask(Ext4Session *session, enum Ext4Op op, const char *path, GError **error);
-/* False also for what the reader could not do, in its words. */
-bool ext4_session_next(Ext4Session *session, Ext4Said *ret, GError **error);
+typedef bool Ext4SaidFn(Ext4Session *session, Ext4Said *said, void *arg, GError **error);
+
+/*
+ * Asks, and hands each word of the answer to @fn, which may not ask anything; the first false ends it. False also for what the reader could
+ * not do, in its words.
+ */
+bool ext4_session_each(Ext4Session *session, enum Ext4Op op, const char *path, Ext4SaidFn *fn, void *arg, GError **error);
 /* Copies a fixed part off the front of @said; false, with an error, when it is shorter. */
 bool ext4_session_take(Ext4Session *session, Ext4Said *said, void *to, size_t size, GError **error);
 /* "... was answered with nonsense". */

@@ -89,6 +89,7 @@ static void test_silence(void)
 #define U32(x) "\\" #x "\\0\\0\\0"
 #define U64(x) "\\" #x "\\0\\0\\0\\0\\0\\0\\0"
 #define INFO U32(2) U32(40) "\\0\\40\\0\\0\\0\\0\\0\\0" U64(1) U64(177) "\\0\\4\\0\\0" U32(13)
+#define ROOT U32(7) U32(60) U64(0) U64(0) U32(2) U32(0) U32(0) U32(0) U32(0) "\\355\\101\\2\\0\\0\\0\\0\\0" U32(0)
 
 static void expect_of_words(StoreMap *disk, const char *words, const char *sentence)
 {
@@ -107,6 +108,7 @@ static void test_nonsense(void)
     expect_of_words(disk, "\\14\\0\\0\\0\\0\\0\\0\\0", "nonsense");               /* a tree without a root */
     expect_of_words(disk, "\\3\\0\\0\\0\\4\\0\\0\\0\\5\\0\\0\\0", "nonsense");    /* a folder nobody told of */
     expect_of_words(disk, "\\10\\0\\0\\0\\5\\0\\0\\0\\5\\0\\0\\0a", "nonsense");  /* a further name of nothing */
+    expect_of_words(disk, ROOT U32(3) U32(4) U32(0) U32(10) U32(2) "\\0\\0", "nonsense"); /* a further name that is cut off */
     expect_of_words(disk, "\\4\\0\\0\\0\\30\\0\\0\\0" U64(0) "\\377\\377\\0\\0\\0\\0\\0\\0" U64(1), "nonsense"); /* blocks outside */
     expect_of_words(disk, "\\4\\0\\0\\0\\60\\0\\0\\0" U64(1) U64(5) U64(1) U64(1) U64(6) U64(1), "nonsense");    /* overlapping */
     expect_of_words(disk, "\\6\\0\\0\\0\\3\\0\\0\\0abc", "nonsense");             /* an attribute without a value */
@@ -245,6 +247,26 @@ static void test_pieces(void)
     g_assert_cmpstr(said, ==, NULL);
 }
 
+static bool go_on(char what, const TreeEntry *a, const TreeEntry *b, void *arg)
+{
+    (void)what, (void)a, (void)b, (void)arg;
+    return true;
+}
+
+/* What lies behind a hole would be taken for another place of the log; the journal says that it is short, so that its length does not tell. */
+static void test_journal_with_hole(void)
+{
+    g_autoptr(StoreMap) disk = NULL;
+    g_autoptr(GError) error = NULL;
+    uint64_t left;
+
+    disk = make_disk("mke2fs -q -t ext4 -b 1024 fs.img 16M && J=$(debugfs -R 'bmap <8> 0' fs.img 2>/dev/null) && "
+                     "printf 'punch <8> 5 5\\nfeature needs_recovery\\n' | debugfs -w fs.img >/dev/null 2>&1 && "
+                     "printf '\\0\\0\\1\\0' | dd of=fs.img bs=1 seek=$((J * 1024 + 16)) conv=notrunc status=none");
+    g_assert_false(tree_diff_ext4(disk, 0, store_map_size(disk), disk, 0, store_map_size(disk), go_on, NULL, &left, &error));
+    assert_says(error->message, "journal is damaged");
+}
+
 int main(int argc, char **argv)
 {
     int rc;
@@ -258,6 +280,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ext4-reader/confined", test_confined);
     g_test_add_func("/ext4-reader/lies-are-refused", test_lies);
     g_test_add_func("/ext4-reader/many-pieces", test_pieces);
+    g_test_add_func("/ext4-reader/a-journal-with-a-hole-is-refused", test_journal_with_hole);
     rc = g_test_run();
     g_free(image);
     support_store_free(support);
