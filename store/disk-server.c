@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/libexec.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/scope.h"
@@ -175,7 +176,7 @@ bool disk_serve(Store *store, const Digest *map, const DiskAddress *address, Dis
 {
     g_auto(Server) server = {.control = -1, .server_control = -1};
 
-    if (!nbd_plugin_find(&server.plugin, error) || !place(&server, address, error) ||
+    if (!libexec_find(NBD_PLUGIN_FILE, &server.plugin, error) || !place(&server, address, error) ||
         !start(&server, store, map, address->port, error))
         return fail_prefix(error, "serve the disk");
     ready(server.uri, arg);

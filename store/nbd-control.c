@@ -1,41 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kiln's end of the conversation with the plugin, and where the plugin is.
+ * kiln's end of the conversation with the plugin.
  */
 #include "store/nbd-control.h"
 
 #include "base/error.h"
-#include "base/file.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
-#define PLUGIN_FILE "kiln-nbd-plugin.so"
 #define ANSWER_TIMEOUT_MS (120 * 1000) /* requests under way finish first, and a host may be very busy */
-
-bool nbd_plugin_find(char **ret, GError **error)
-{
-    const char *dirs[] = {
-        file_program_dir(),
-        g_getenv("KILN_LIBEXEC_DIR"),
-#ifdef KILN_LIBEXECDIR
-        KILN_LIBEXECDIR,
-#endif
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(dirs); i++) {
-        g_autofree char *path = dirs[i] ? g_build_filename(dirs[i], PLUGIN_FILE, NULL) : NULL;
-
-        if (path && access(path, R_OK) == 0) {
-            *ret = g_steal_pointer(&path);
-            return true;
-        }
-    }
-    return fail_code(error, KILN_ERROR_NOT_FOUND,
-                     "'" PLUGIN_FILE "' is neither beside the kiln program nor in $KILN_LIBEXEC_DIR; reinstall kiln");
-}
 
 bool nbd_control_read(int fd, char line[NBD_CONTROL_LINE_MAX], GError **error)
 {

@@ -11,8 +11,7 @@
 
 #define NBD_CONTROL_LINE_MAX 4096
 
-/* Our plugin: beside the program, in $KILN_LIBEXEC_DIR, or where it was installed. */
-bool nbd_plugin_find(char **ret, GError **error);
+#define NBD_PLUGIN_FILE "kiln-nbd-plugin.so" /* for libexec_find() */
 
 /* One line without its newline. No answer in time and the end of the server are errors. */
 bool nbd_control_read(int fd, char line[NBD_CONTROL_LINE_MAX], GError **error);

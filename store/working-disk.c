@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/libexec.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/scope.h"
@@ -161,7 +162,7 @@ static bool ask(WorkingDisk *disk, const char *question, unsigned *ret_number, G
 
 static bool prepare(WorkingDisk *disk, GError **error)
 {
-    return nbd_plugin_find(&disk->plugin, error) && store_make_tmpdir(disk->store, &disk->dir, error) &&
+    return libexec_find(NBD_PLUGIN_FILE, &disk->plugin, error) && store_make_tmpdir(disk->store, &disk->dir, error) &&
            place_socket(disk, error) && start_keeper(disk, error) && nbd_control_answer(disk->control, NULL, error);
 }
 
