@@ -7,6 +7,7 @@
  */
 #include "base/error.h"
 #include "base/file.h"
+#include "base/libexec.h"
 #include "provisioner/ansible-events.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
@@ -121,7 +122,7 @@ static bool put_plugin(const Staging *s, const char *kind, const char *file, con
                     *to = g_strdup_printf("%s/%s", folder, name);
     g_autoptr(GBytes) bytes = NULL;
 
-    return s->host->helper(helper, &path, error) && file_load(AT_FDCWD, path, PLUGIN_MAX, &bytes, error) &&
+    return libexec_find(helper, &path, error) && file_load(AT_FDCWD, path, PLUGIN_MAX, &bytes, error) &&
            s->guest->ops->mkdir(s->guest, folder, NULL, error) &&
            guest_put_bytes(s->guest, to, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &meta,
                            error);

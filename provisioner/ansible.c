@@ -14,6 +14,7 @@
  */
 #include "base/error.h"
 #include "base/file.h"
+#include "base/libexec.h"
 #include "base/process.h"
 #include "provisioner/ansible-events.h"
 #include "provisioner/ansible-files.h"
@@ -157,7 +158,7 @@ static bool lay_plugins(const Play *play, const char *kind, const char *file, co
     g_autofree char *helper = g_strdup_printf("ansible/%s/%s", kind, file), *target = NULL,
                     *folder = inside(play, kind);
 
-    if (!play->host->helper(helper, &target, error) || !file_make_dirs(folder, 0700, error))
+    if (!libexec_find(helper, &target, error) || !file_make_dirs(folder, 0700, error))
         return false;
     g_autofree char *real = realpath(target, NULL);
     for (; *names; names++) {

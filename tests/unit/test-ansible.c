@@ -5,7 +5,6 @@
  */
 #include "folder-guest-support.h"
 
-#include "base/libexec.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/process.h"
@@ -28,7 +27,6 @@ static void bench_init(Bench *b, gconstpointer arg)
     b->folder = g_dir_make_tmp("kiln-test-host-XXXXXX", NULL);
     g_assert_nonnull(b->folder);
     b->host = folder_guest_host(b->fg, b->folder);
-    b->host.helper = libexec_find;
     folder_guest_write(b->fg, "bin/sh", "");
     folder_guest_write(b->fg, "run/x", "");
     folder_guest_write(b->fg, "tmp/x", "");
