@@ -23,7 +23,4 @@ bool ansible_events_tell(const AnsibleEvents *events, const ProvisionerHost *hos
 /* Sets the error of a playbook that failed. Returns false. */
 bool ansible_events_fail(const AnsibleEvents *events, const char *playbook, int code, GError **error);
 
-/* The lines of ansible_events_tell() for any list of services; @never: the second one too. */
-bool services_tell(GHashTable *names, bool never, const ProvisionerHost *host, Guest *guest, GError **error);
-
 #endif

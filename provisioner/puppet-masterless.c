@@ -7,9 +7,9 @@
  * the catalog manages is read from the list of resources that Puppet leaves there.
  */
 #include "base/error.h"
-#include "provisioner/ansible-events.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
+#include "provisioner/guest-units.h"
 #include "provisioner/host-file.h"
 #include "provisioner/members.h"
 #include "provisioner/staging.h"
@@ -253,7 +253,7 @@ static bool tell_services(const Staging *s, GError **error)
     for (char **line = lines; *line; line++)
         if (g_str_has_prefix(*line, "service["))
             g_hash_table_add(names, g_strndup(*line + 8, strcspn(*line + 8, "]")));
-    return services_tell(names, false, s->host, s->guest, error);
+    return guest_units_tell(s->guest, names, false, s->host, error);
 }
 
 static bool apply(const Staging *s, GError **error)
