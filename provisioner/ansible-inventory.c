@@ -21,11 +21,10 @@ static bool host_line(const json_t *args, const ProvisionerHost *host, char **re
 {
     g_autofree char *alias = argument_text(args, "host_alias", "default"),
                     *user = argument_text(args, "user", "root");
-    g_autofree char *line = argument_text(args, "inventory_file_template", LINE_TEMPLATE);
     const char *const fields[] = {"HostAlias", alias, "Host", "127.0.0.1", "Port", "22",
                                   "User",      user,  "ID",   "kiln",      NULL};
 
-    return argument_expand(line, host, fields, ret, error) || fail_prefix(error, "'inventory_file_template'");
+    return argument_expanded(args, "inventory_file_template", LINE_TEMPLATE, host, fields, ret, error);
 }
 
 static bool make_text(const json_t *args, const ProvisionerHost *host, GString *text, GError **error)

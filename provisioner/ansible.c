@@ -570,12 +570,10 @@ static bool tidy(const Play *play, GError **error)
 static bool ansible_run(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error)
 {
     g_auto(Play) play = {.args = args, .host = host, .guest = guest};
-    g_autofree char *raw = argument_text(args, "playbook_file", "");
 
     collect_useless(&play);
-    if (!argument_expand(raw, host, NULL, &play.playbook, error))
-        return fail_prefix(error, "'playbook_file'");
-    return make_folder(&play, error) && make_remote_folder(&play, error) && check_version(&play, error) &&
+    return argument_expanded(args, "playbook_file", "", host, NULL, &play.playbook, error) &&
+           make_folder(&play, error) && make_remote_folder(&play, error) && check_version(&play, error) &&
            make_environment(&play, error) &&
            ansible_inventory_make(args, host, play.folder, &play.inventory, error) && galaxy(&play, error) &&
            play_book(&play, error) && tidy(&play, error);

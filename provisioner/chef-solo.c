@@ -64,23 +64,12 @@ static bool chef_inputs(const json_t *args, const ProvisionerHost *host, GPtrArr
 
 /* --- files --- */
 
-/* Uploads argument @argument as @name; *ret is its path in the guest, "" without it. */
-static bool put_optional(const Staging *s, const char *argument, const char *name, char **ret, GError **error)
-{
-    g_autofree char *raw = argument_text(s->args, argument, NULL), *path = NULL;
-
-    *ret = raw ? staging_path(s, name) : g_strdup("");
-    return !raw ||
-           ((argument_expand(raw, s->host, NULL, &path, error) || fail_prefix(error, "'%s'", argument)) &&
-            staging_put(s, path, name, error));
-}
-
 static bool put_cookbooks(const Staging *s, char **ret_list, GError **error)
 {
     g_auto(GStrv) paths = NULL, remote = argument_texts(s->args, "remote_cookbook_paths");
     g_autoptr(GString) list = g_string_new(NULL);
 
-    if (!staging_names(s->args, "cookbook_paths", s->host, &paths, error))
+    if (!argument_expanded_list(s->args, "cookbook_paths", s->host, &paths, error))
         return false;
     for (char **path = remote; *path; path++)
         g_string_append_printf(list, "%s\"%s\"", list->len ? "," : "", *path);
@@ -112,11 +101,11 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Files, files_clear)
 static bool put_files(const Staging *s, Files *files, GError **error)
 {
     return put_cookbooks(s, &files->cookbooks, error) &&
-           put_optional(s, "roles_path", "roles", &files->roles, error) &&
-           put_optional(s, "data_bags_path", "data_bags", &files->data_bags, error) &&
-           put_optional(s, "environments_path", "environments", &files->environments, error) &&
-           put_optional(s, "encrypted_data_bag_secret_path", "encrypted_data_bag_secret", &files->secret,
-                        error);
+           staging_put_argument(s, "roles_path", "roles", &files->roles, error) &&
+           staging_put_argument(s, "data_bags_path", "data_bags", &files->data_bags, error) &&
+           staging_put_argument(s, "environments_path", "environments", &files->environments, error) &&
+           staging_put_argument(s, "encrypted_data_bag_secret_path", "encrypted_data_bag_secret",
+                                &files->secret, error);
 }
 
 static void line(GString *text, const char *key, const char *value)
@@ -206,12 +195,11 @@ static bool put_node(const Staging *s, GError **error)
 
 static bool install(const Staging *s, GError **error)
 {
-    g_autofree char *raw = argument_text(s->args, "install_command", NULL),
-                    *version = argument_text(s->args, "version", ""), *command = NULL;
+    g_autofree char *version = argument_text(s->args, "version", ""), *command = NULL;
     const char *const fields[] = {"Sudo", "", "Version", version, NULL};
     int code = 0;
 
-    if (argument_bool(s->args, "skip_install", false) || !raw)
+    if (argument_bool(s->args, "skip_install", false) || !argument_given(s->args, "install_command"))
         return true;
     if (!guest_sh(s->guest, s->host, "command -v chef-solo >/dev/null", NULL, NULL, &code, error))
         return false;
@@ -219,22 +207,20 @@ static bool install(const Staging *s, GError **error)
         s->host->say("chef-solo is in the guest: install_command is left out", false, s->host->arg);
         return true;
     }
-    if (!argument_expand(raw, s->host, fields, &command, error))
-        return fail_prefix(error, "'install_command'");
-    return staging_run(s, NULL, NULL, command, NULL, &code, error) &&
+    return argument_expanded(s->args, "install_command", NULL, s->host, fields, &command, error) &&
+           staging_run(s, NULL, NULL, command, NULL, &code, error) &&
            (code == 0 || fail(error, "install_command exited with %d", code));
 }
 
 static bool converge(const Staging *s, GError **error)
 {
-    g_autofree char *text = argument_text(s->args, "execute_command", COMMAND), *command = NULL;
+    g_autofree char *command = NULL;
     g_autofree char *config = staging_path(s, "solo.rb"), *node = staging_path(s, "node.json");
     const char *const fields[] = {"Sudo", "", "ConfigPath", config, "JsonPath", node, NULL};
     int code = 0;
 
-    if (!argument_expand(text, s->host, fields, &command, error))
-        return fail_prefix(error, "'execute_command'");
-    if (!staging_run(s, argument_given(s->args, "execute_command") ? NULL : "chef-solo",
+    if (!argument_expanded(s->args, "execute_command", COMMAND, s->host, fields, &command, error) ||
+        !staging_run(s, argument_given(s->args, "execute_command") ? NULL : "chef-solo",
                      "kiln installs nothing from the network by itself; a package in a local repository, a "
                      "file step, or install_command",
                      command, NULL, &code, error))

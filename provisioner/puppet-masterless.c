@@ -128,7 +128,7 @@ static bool put_modules(const Staging *s, char **ret_path, GError **error)
     g_auto(GStrv) paths = NULL;
     g_autoptr(GString) list = g_string_new(NULL);
 
-    if (!staging_names(s->args, "module_paths", s->host, &paths, error))
+    if (!argument_expanded_list(s->args, "module_paths", s->host, &paths, error))
         return false;
     for (guint i = 0; paths[i]; i++) {
         g_autofree char *name = g_strdup_printf("module-%u", i), *full = staging_path(s, name);
@@ -162,12 +162,11 @@ static bool put_hiera(const Staging *s, char **ret_path, GError **error)
 
 static bool put_manifests(const Staging *s, char **ret_path, GError **error)
 {
-    g_autofree char *folder = argument_text(s->args, "manifest_dir", NULL),
-                    *raw = argument_text(s->args, "manifest_file", ""), *file = NULL;
+    g_autofree char *folder = argument_text(s->args, "manifest_dir", NULL), *file = NULL;
     g_autofree char *bare = NULL, *name = NULL;
 
-    if (!argument_expand(raw, s->host, NULL, &file, error))
-        return fail_prefix(error, "'manifest_file'");
+    if (!argument_expanded(s->args, "manifest_file", "", s->host, NULL, &file, error))
+        return false;
     bare = g_path_get_basename(file);
     name = g_build_filename("manifests", bare, NULL);
     *ret_path = staging_path(s, name);
@@ -187,7 +186,7 @@ static char *facter_variables(const Staging *s)
     (void)json_object_update(facts, json_object_get(s->args, "facter"));
     json_object_foreach(facts, name, value)
     {
-        g_autofree char *plain = argument_text(facts, name, ""), *quoted = staging_quote(plain);
+        g_autofree char *plain = argument_text(facts, name, ""), *quoted = g_shell_quote(plain);
 
         g_string_append_printf(text, "%sFACTER_%s=%s", text->len ? " " : "", name, quoted);
     }
@@ -197,13 +196,12 @@ static char *facter_variables(const Staging *s)
 static bool command_line(const Staging *s, const char *modules, const char *hiera, const char *manifest,
                          char **ret, GError **error)
 {
-    g_autofree char *text = argument_text(s->args, "execute_command", COMMAND),
-                    *bin = argument_text(s->args, "puppet_bin_dir", "");
-    g_autofree char *work = argument_text(s->args, "working_directory", s->folder),
+    g_autofree char *bin = argument_text(s->args, "puppet_bin_dir", ""),
+                    *work = argument_text(s->args, "working_directory", s->folder),
                     *facts = facter_variables(s), *manifests = staging_path(s, "manifests");
     g_auto(GStrv) extra = NULL;
 
-    if (!staging_names(s->args, "extra_arguments", s->host, &extra, error))
+    if (!argument_expanded_list(s->args, "extra_arguments", s->host, &extra, error))
         return false;
     g_autofree char *extra_text = g_strjoinv(" ", extra);
     const char *const fields[] = {"WorkingDir",
@@ -227,7 +225,7 @@ static bool command_line(const Staging *s, const char *modules, const char *hier
                                   "ManifestFile",
                                   manifest,
                                   NULL};
-    return argument_expand(text, s->host, fields, ret, error) || fail_prefix(error, "'execute_command'");
+    return argument_expanded(s->args, "execute_command", COMMAND, s->host, fields, ret, error);
 }
 
 static bool judge(const Staging *s, int code, GError **error)

@@ -31,15 +31,14 @@ char *staging_path(const Staging *s, const char *name);
 
 /* The host's file @source as @name, or the content of the host's folder @source as the folder @name. */
 bool staging_put(const Staging *s, const char *source, const char *name, GError **error);
+/* What @argument names, if it is given. *ret_path (may be NULL): its path in the guest, "" without it. */
+bool staging_put_argument(const Staging *s, const char *argument, const char *name, char **ret_path,
+                          GError **error);
 bool staging_put_text(const Staging *s, const char *text, const char *name, GError **error);
 
 /* Inputs of arguments that hold names of files or folders, expanded. @names: NULL-terminated. */
 bool staging_inputs(const char *who, const json_t *args, const char *const *names,
                     const ProvisionerHost *host, GPtrArray *inputs, GError **error);
-
-/* The names in argument @name, expanded. */
-bool staging_names(const json_t *args, const char *name, const ProvisionerHost *host, char ***ret,
-                   GError **error);
 
 /*
  * Runs a command line, in a shell that first looks whether @tool (NULL: nothing) is there: one that is not is an error that says
@@ -47,8 +46,5 @@ bool staging_names(const json_t *args, const char *name, const ProvisionerHost *
  */
 bool staging_run(const Staging *s, const char *tool, const char *package, const char *command,
                  const char *const *env, int *ret_code, GError **error);
-
-/* 'text' for a shell. */
-char *staging_quote(const char *text);
 
 #endif
