@@ -75,12 +75,14 @@ static bool keep(const json_t *args, const ProvisionerHost *host, const GString 
 bool ansible_inventory_make(const json_t *args, const ProvisionerHost *host, const char *folder,
                             char **ret_path, GError **error)
 {
-    g_autofree char *given = argument_text(args, "inventory_file", NULL),
-                    *vars = argument_text(args, "inventory_directory", NULL);
+    g_autofree char *given = NULL, *vars = NULL;
     g_autofree char *path = g_build_filename(folder, "inventory", "hosts", NULL), *found = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
     struct stat st;
 
+    if (!argument_expanded(args, "inventory_file", NULL, host, NULL, &given, error) ||
+        !argument_expanded(args, "inventory_directory", NULL, host, NULL, &vars, error))
+        return false;
     if (given) {
         if (!host_file_find("ansible", given, host, &found, &st, error))
             return false;

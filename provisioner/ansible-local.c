@@ -49,9 +49,10 @@ static const char *playbook_argument(const json_t *args)
 static bool take_playbooks(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
 {
     g_auto(GStrv) names = NULL;
-    g_autofree char *folder = argument_text(args, "playbook_dir", NULL);
+    g_autofree char *folder = NULL;
 
-    if (!argument_expanded_list(args, playbook_argument(args), host, &names, error))
+    if (!argument_expanded(args, "playbook_dir", NULL, host, NULL, &folder, error) ||
+        !argument_expanded_list(args, playbook_argument(args), host, &names, error))
         return false;
     for (char **name = names; *name; name++) {
         g_autoptr(GError) problem = NULL;

@@ -152,11 +152,12 @@ static bool own_config(const Staging *s, const char *template, const Files *file
 
 static bool put_config(const Staging *s, const Files *files, GError **error)
 {
-    g_autofree char *template = argument_text(s->args, "config_template", NULL),
-                    *environment = argument_text(s->args, "chef_environment", "");
+    g_autofree char *template = NULL, *environment = argument_text(s->args, "chef_environment", "");
     g_autofree char *license = argument_text(s->args, "chef_license", ""), *own = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
 
+    if (!argument_expanded(s->args, "config_template", NULL, s->host, NULL, &template, error))
+        return false;
     if (template)
         return own_config(s, template, files, environment, license, &own, error) &&
                staging_put_text(s, own, "solo.rb", error);

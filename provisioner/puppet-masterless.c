@@ -107,9 +107,10 @@ static bool puppet_inputs(const json_t *args, const ProvisionerHost *host, GPtrA
     static const char *const names[] = {"manifest_file", "manifest_dir", "module_paths", "hiera_config_path",
                                         NULL};
     g_autoptr(GPtrArray) folders = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *hiera = argument_text(args, "hiera_config_path", NULL);
+    g_autofree char *hiera = NULL;
 
     if (!staging_inputs(WHO, args, names, host, inputs, error) ||
+        !argument_expanded(args, "hiera_config_path", NULL, host, NULL, &hiera, error) ||
         (hiera && !hiera_folders(hiera, host, folders, error)))
         return false;
     for (guint i = 0; i < folders->len; i++) {
@@ -143,13 +144,12 @@ static bool put_modules(const Staging *s, char **ret_path, GError **error)
 
 static bool put_hiera(const Staging *s, char **ret_path, GError **error)
 {
-    g_autofree char *name = argument_text(s->args, "hiera_config_path", NULL);
+    g_autofree char *name = NULL;
     g_autoptr(GPtrArray) folders = g_ptr_array_new_with_free_func(g_free);
 
-    *ret_path = name ? staging_path(s, "hiera.yaml") : g_strdup("");
-    if (!name)
-        return true;
-    if (!staging_put(s, name, "hiera.yaml", error) || !hiera_folders(name, s->host, folders, error))
+    if (!staging_put_argument(s, "hiera_config_path", "hiera.yaml", ret_path, error) ||
+        !argument_expanded(s->args, "hiera_config_path", NULL, s->host, NULL, &name, error) ||
+        (name && !hiera_folders(name, s->host, folders, error)))
         return false;
     for (guint i = 0; i < folders->len; i++) {
         g_autofree char *folder = sibling(name, folders->pdata[i]);
@@ -162,15 +162,15 @@ static bool put_hiera(const Staging *s, char **ret_path, GError **error)
 
 static bool put_manifests(const Staging *s, char **ret_path, GError **error)
 {
-    g_autofree char *folder = argument_text(s->args, "manifest_dir", NULL), *file = NULL;
-    g_autofree char *bare = NULL, *name = NULL;
+    g_autofree char *file = NULL, *bare = NULL, *name = NULL;
 
     if (!argument_expanded(s->args, "manifest_file", "", s->host, NULL, &file, error))
         return false;
     bare = g_path_get_basename(file);
     name = g_build_filename("manifests", bare, NULL);
     *ret_path = staging_path(s, name);
-    return (!folder || staging_put(s, folder, "manifests", error)) && staging_put(s, file, name, error);
+    return staging_put_argument(s, "manifest_dir", "manifests", NULL, error) &&
+           staging_put(s, file, name, error);
 }
 
 /* --- the command line --- */

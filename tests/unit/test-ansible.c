@@ -418,6 +418,33 @@ static void test_puppet_is_called_as_packer_does(Bench *b, gconstpointer arg)
     fails(b, "puppet-masterless", args, "the guest has no 'puppet'");
 }
 
+static void test_what_the_key_expands_a_run_expands(Bench *b, gconstpointer arg)
+{
+    static const char *const puppet =
+        "{\"manifest_file\": \"m/site.pp\", \"manifest_dir\": \"{{template_dir}}/m\", "
+        "\"hiera_config_path\": \"{{template_dir}}/h/hiera.yaml\", \"staging_directory\": \"/tmp/stage\"}";
+    static const char *const chef =
+        "{\"config_template\": \"{{template_dir}}/solo\", \"staging_directory\": \"/tmp/chef\"}";
+    g_autoptr(GPtrArray) of_puppet = NULL, of_chef = NULL;
+    g_autofree char *solo = NULL;
+
+    host_write(b, "m/site.pp", "include x\n");
+    host_write(b, "m/more.pp", "\n");
+    host_write(b, "h/hiera.yaml", "defaults:\n  datadir: data\n");
+    host_write(b, "h/data/common.yaml", "a: 1\n");
+    host_write(b, "solo", "of my own\n");
+    b->fg->exec_code = 0;
+    of_puppet = inputs_of(b, "puppet-masterless", puppet);
+    works(b, "puppet-masterless", puppet);
+    g_assert_true(folder_guest_has(b->fg, "tmp/stage/manifests/more.pp"));
+    g_assert_true(folder_guest_has(b->fg, "tmp/stage/hiera.yaml"));
+    g_assert_true(folder_guest_has(b->fg, "tmp/stage/data/common.yaml"));
+    of_chef = inputs_of(b, "chef-solo", chef);
+    works(b, "chef-solo", chef);
+    solo = folder_guest_read(b->fg, "tmp/chef/solo.rb");
+    g_assert_cmpstr(solo, ==, "of my own\n");
+}
+
 static void test_puppets_services_are_told(Bench *b, gconstpointer arg)
 {
     host_write(b, "site.pp", "\n");
@@ -492,6 +519,7 @@ int main(int argc, char **argv)
     ADD("/ansible/a-failed-task-is-told", test_a_failed_task_is_told);
     ADD("/ansible/a-play-has-the-steps-limit", test_a_play_has_the_steps_limit);
     ADD("/puppet/called-as-packer-does", test_puppet_is_called_as_packer_does);
+    ADD("/staging/what-the-key-expands-a-run-expands", test_what_the_key_expands_a_run_expands);
     ADD("/puppet/services-are-told", test_puppets_services_are_told);
     ADD("/ansible-local/lays-everything", test_ansible_local_lays_everything);
     ADD("/chef-solo/is-configured", test_chef_solo_is_configured);
