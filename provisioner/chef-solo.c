@@ -34,19 +34,14 @@ static const ArgumentSpec argument_specs[] = {CHEF_TYPED(ARGUMENT_SPEC_){0}};
 static bool chef_check(const json_t *args, const char **ret_argument, GError **error)
 {
     const json_t *json = json_object_get(args, "json");
-    g_autofree char *system = argument_text(args, "guest_os_type", "unix");
 
     if (!arguments_check(args, argument_specs, ret_argument, error))
         return false;
     *ret_argument = "json";
     if (json && !json_is_null(json) && !json_is_object(json))
         return fail_code(error, KILN_ERROR_USAGE, "'json' must be an object");
-    *ret_argument = "guest_os_type";
-    if (strcmp(system, "unix") != 0)
-        return fail_code(error, KILN_ERROR_USAGE,
-                         "only guests of type \"unix\" can be baked: Windows would have to boot");
     *ret_argument = NULL;
-    return true;
+    return staging_check_system(args, ret_argument, error);
 }
 
 static bool chef_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
@@ -69,17 +64,12 @@ static bool put_cookbooks(const Staging *s, char **ret_list, GError **error)
     g_auto(GStrv) paths = NULL, remote = argument_texts(s->args, "remote_cookbook_paths");
     g_autoptr(GString) list = g_string_new(NULL);
 
-    if (!argument_expanded_list(s->args, "cookbook_paths", s->host, &paths, error))
+    if (!staging_put_each(s, "cookbook_paths", "cookbooks", &paths, error))
         return false;
     for (char **path = remote; *path; path++)
         g_string_append_printf(list, "%s\"%s\"", list->len ? "," : "", *path);
-    for (guint i = 0; paths[i]; i++) {
-        g_autofree char *name = g_strdup_printf("cookbooks-%u", i), *full = staging_path(s, name);
-
-        if (!staging_put(s, paths[i], name, error))
-            return false;
-        g_string_append_printf(list, "%s\"%s\"", list->len ? "," : "", full);
-    }
+    for (char **path = paths; *path; path++)
+        g_string_append_printf(list, "%s\"%s\"", list->len ? "," : "", *path);
     *ret_list = g_string_free(g_steal_pointer(&list), FALSE);
     return true;
 }

@@ -48,7 +48,6 @@ static bool is_fact(const char *name)
 
 static bool puppet_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *system = argument_text(args, "guest_os_type", "unix");
     const char *fact;
     json_t *value;
 
@@ -56,10 +55,8 @@ static bool puppet_check(const json_t *args, const char **ret_argument, GError *
         return false;
     if (!argument_given(args, "manifest_file"))
         return fail_code(error, KILN_ERROR_USAGE, "'manifest_file' is needed");
-    *ret_argument = "guest_os_type";
-    if (strcmp(system, "unix") != 0)
-        return fail_code(error, KILN_ERROR_USAGE,
-                         "only guests of type \"unix\" can be baked: Windows would have to boot");
+    if (!staging_check_system(args, ret_argument, error))
+        return false;
     *ret_argument = "facter";
     json_object_foreach(json_object_get(args, "facter"), fact, value) if (!is_fact(fact)) return fail_code(
         error, KILN_ERROR_USAGE, "\"%s\" in 'facter' is no name of a fact (letters, digits and '_')", fact);
@@ -124,24 +121,6 @@ static bool puppet_inputs(const json_t *args, const ProvisionerHost *host, GPtrA
 
 /* --- what goes into the guest --- */
 
-static bool put_modules(const Staging *s, char **ret_path, GError **error)
-{
-    g_auto(GStrv) paths = NULL;
-    g_autoptr(GString) list = g_string_new(NULL);
-
-    if (!argument_expanded_list(s->args, "module_paths", s->host, &paths, error))
-        return false;
-    for (guint i = 0; paths[i]; i++) {
-        g_autofree char *name = g_strdup_printf("module-%u", i), *full = staging_path(s, name);
-
-        if (!staging_put(s, paths[i], name, error))
-            return false;
-        g_string_append_printf(list, "%s%s", i ? ":" : "", full);
-    }
-    *ret_path = g_string_free(g_steal_pointer(&list), FALSE);
-    return true;
-}
-
 static bool put_hiera(const Staging *s, char **ret_path, GError **error)
 {
     g_autofree char *name = NULL;
@@ -193,7 +172,7 @@ static char *facter_variables(const Staging *s)
     return g_string_free(text, FALSE);
 }
 
-static bool command_line(const Staging *s, const char *modules, const char *hiera, const char *manifest,
+static bool command_line(const Staging *s, char **modules, const char *hiera, const char *manifest,
                          char **ret, GError **error)
 {
     g_autofree char *bin = argument_text(s->args, "puppet_bin_dir", ""),
@@ -203,7 +182,7 @@ static bool command_line(const Staging *s, const char *modules, const char *hier
 
     if (!argument_expanded_list(s->args, "extra_arguments", s->host, &extra, error))
         return false;
-    g_autofree char *extra_text = g_strjoinv(" ", extra);
+    g_autofree char *extra_text = g_strjoinv(" ", extra), *module_path = g_strjoinv(":", modules);
     const char *const fields[] = {"WorkingDir",
                                   work,
                                   "FacterVars",
@@ -213,7 +192,7 @@ static bool command_line(const Staging *s, const char *modules, const char *hier
                                   "PuppetBinDir",
                                   bin,
                                   "ModulePath",
-                                  modules,
+                                  module_path,
                                   "Debug",
                                   "",
                                   "HieraConfigPath",
@@ -256,13 +235,15 @@ static bool tell_services(const Staging *s, GError **error)
 
 static bool apply(const Staging *s, GError **error)
 {
-    g_autofree char *modules = NULL, *hiera = NULL, *manifest = NULL, *command = NULL,
+    g_auto(GStrv) modules = NULL;
+    g_autofree char *hiera = NULL, *manifest = NULL, *command = NULL,
                     *bin = argument_text(s->args, "puppet_bin_dir", NULL);
     g_autofree char *tool = bin ? g_build_filename(bin, "puppet", NULL) : g_strdup("puppet");
     int code = 0;
 
-    if (!put_manifests(s, &manifest, error) || !put_modules(s, &modules, error) ||
-        !put_hiera(s, &hiera, error) || !s->guest->ops->mkdir(s->guest, STATE, NULL, error) ||
+    if (!put_manifests(s, &manifest, error) ||
+        !staging_put_each(s, "module_paths", "module", &modules, error) || !put_hiera(s, &hiera, error) ||
+        !s->guest->ops->mkdir(s->guest, STATE, NULL, error) ||
         !command_line(s, modules, hiera, manifest, &command, error) ||
         !staging_run(s, argument_given(s->args, "execute_command") ? NULL : tool, "Debian: puppet-agent",
                      command, NULL, &code, error))

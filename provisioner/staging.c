@@ -19,6 +19,17 @@ void staging_clear(Staging *s)
     g_free(s->folder);
 }
 
+bool staging_check_system(const json_t *args, const char **ret_argument, GError **error)
+{
+    g_autofree char *system = argument_text(args, "guest_os_type", "unix");
+
+    if (strcmp(system, "unix") == 0)
+        return true;
+    *ret_argument = "guest_os_type";
+    return fail_code(error, KILN_ERROR_USAGE,
+                     "only guests of type \"unix\" can be baked: Windows would have to boot");
+}
+
 bool staging_open(Staging *s, const char *who, const json_t *args, const ProvisionerHost *host, Guest *guest,
                   const char *otherwise, GError **error)
 {
@@ -70,6 +81,25 @@ bool staging_put_argument(const Staging *s, const char *argument, const char *na
         return false;
     if (ret_path)
         *ret_path = source ? staging_path(s, name) : g_strdup("");
+    return true;
+}
+
+bool staging_put_each(const Staging *s, const char *argument, const char *name, char ***ret_paths,
+                      GError **error)
+{
+    g_auto(GStrv) paths = NULL;
+
+    if (!argument_expanded_list(s->args, argument, s->host, &paths, error))
+        return false;
+    for (guint i = 0; paths[i]; i++) {
+        g_autofree char *numbered = g_strdup_printf("%s-%u", name, i);
+
+        if (!staging_put(s, paths[i], numbered, error))
+            return false;
+        g_free(paths[i]);
+        paths[i] = staging_path(s, numbered);
+    }
+    *ret_paths = g_steal_pointer(&paths);
     return true;
 }
 

@@ -19,6 +19,9 @@ typedef struct Staging {
     bool clean;   /* take it away when all went well */
 } Staging;
 
+/* A tool's `guest_os_type`: "unix", or nothing. */
+bool staging_check_system(const json_t *args, const char **ret_argument, GError **error);
+
 /* The folder of `staging_directory`, else @otherwise (on the step's tmpfs where texts may be secret); it is made. */
 bool staging_open(Staging *s, const char *who, const json_t *args, const ProvisionerHost *host, Guest *guest,
                   const char *otherwise, GError **error);
@@ -34,6 +37,9 @@ bool staging_put(const Staging *s, const char *source, const char *name, GError 
 /* What @argument names, if it is given. *ret_path (may be NULL): its path in the guest, "" without it. */
 bool staging_put_argument(const Staging *s, const char *argument, const char *name, char **ret_path,
                           GError **error);
+/* Each file or folder that @argument names, as NAME-0, NAME-1 ...; *ret_paths: their paths in the guest. */
+bool staging_put_each(const Staging *s, const char *argument, const char *name, char ***ret_paths,
+                      GError **error);
 bool staging_put_text(const Staging *s, const char *text, const char *name, GError **error);
 
 /* Inputs of arguments that hold names of files or folders, expanded. @names: NULL-terminated. */
