@@ -3,63 +3,31 @@
  * Provisioners that bring a tool with them: ansible, ansible-local, puppet-masterless, chef-solo. The guest is a folder of the host; where
  * ansible-playbook is installed, it is the real one that plays on it.
  */
-#include "folder-guest-support.h"
+#include "provisioner-bench-support.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/process.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utime.h>
 
-typedef struct Bench {
-    FolderGuest *fg;
-    char *folder; /* the host's side */
-    ProvisionerHost host;
-} Bench;
-
-static void bench_init(Bench *b, gconstpointer arg)
+/* The socket's input goes onto the step's tmpfs, which a folder has not. */
+static void bench_init_run(Bench *b, gconstpointer arg)
 {
-    b->fg = folder_guest_new(false);
-    b->folder = g_dir_make_tmp("kiln-test-host-XXXXXX", NULL);
-    g_assert_nonnull(b->folder);
-    b->host = folder_guest_host(b->fg, b->folder);
-    folder_guest_write(b->fg, "bin/sh", "");
+    bench_init(b, arg);
     folder_guest_write(b->fg, "run/x", "");
-    folder_guest_write(b->fg, "tmp/x", "");
-}
-
-static void bench_clear(Bench *b, gconstpointer arg)
-{
-    (void)file_remove_tree(AT_FDCWD, b->folder, NULL);
-    g_free(b->folder);
-    folder_guest_free(b->fg);
 }
 
 static void host_write(Bench *b, const char *path, const char *text)
 {
-    g_autofree char *full = g_build_filename(b->folder, path, NULL), *parent = g_path_get_dirname(full);
-
-    g_assert_cmpint(g_mkdir_with_parents(parent, 0755), ==, 0);
-    g_assert_true(g_file_set_contents(full, text, -1, NULL));
-}
-
-static json_t *parse(const char *text)
-{
-    json_error_t e;
-    json_t *value = json_loads(text, 0, &e);
-
-    if (!value)
-        g_error("%s: %s", text, e.text);
-    return value;
+    bench_write(b, path, text, 0644);
 }
 
 static bool check(const char *type, const char *text, GError **error)
 {
-    g_autoptr(json_t) args = parse(text);
+    g_autoptr(json_t) args = bench_parse(text);
     const char *argument = NULL, *bad = NULL;
 
     if (!json_only_keys(args, provisioner_find(type)->arguments, &bad))
@@ -78,7 +46,7 @@ static void refuses(const char *type, const char *text, const char *fragment)
 
 static bool run(Bench *b, const char *type, const char *text, GError **error)
 {
-    g_autoptr(json_t) args = parse(text);
+    g_autoptr(json_t) args = bench_parse(text);
 
     return check(type, text, error) && provisioner_find(type)->run(args, &b->host, &b->fg->guest, error);
 }
@@ -109,7 +77,7 @@ static bool said(Bench *b, const char *text)
 
 static GPtrArray *inputs_of(Bench *b, const char *type, const char *text)
 {
-    g_autoptr(json_t) args = parse(text);
+    g_autoptr(json_t) args = bench_parse(text);
     g_autoptr(GError) error = NULL;
     GPtrArray *inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
 
@@ -231,9 +199,9 @@ static void test_missing_files_are_told(Bench *b, gconstpointer arg)
 {
     const ProvisionerOps *ops = provisioner_find("ansible");
     g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
-    g_autoptr(json_t) none = parse("{\"playbook_file\": \"none.yml\"}");
+    g_autoptr(json_t) none = bench_parse("{\"playbook_file\": \"none.yml\"}");
     g_autoptr(json_t) tool =
-        parse("{\"playbook_file\": \"play/site.yml\", \"command\": \"no-such-ansible\"}");
+        bench_parse("{\"playbook_file\": \"play/site.yml\", \"command\": \"no-such-ansible\"}");
     g_autoptr(GError) error = NULL, second = NULL;
 
     lay_play(b);
@@ -247,7 +215,7 @@ static bool reaches_outside(Bench *b, const char *text)
 {
     g_autofree char *args = play_args(b, "");
     g_autoptr(GPtrArray) inputs = NULL;
-    g_autoptr(json_t) parsed = parse(args);
+    g_autoptr(json_t) parsed = bench_parse(args);
 
     host_write(b, "play/roles/web/tasks/main.yml", text);
     inputs = inputs_of(b, "ansible", args);
@@ -497,13 +465,13 @@ static void test_chef_solo_is_configured(Bench *b, gconstpointer arg)
     config = folder_guest_read(b->fg, "tmp/stage/solo.rb");
     has(config, "cookbook_path [\"/tmp/stage/cookbooks-0\"]\nchef_license \"accept\"\n");
     node = folder_guest_read(b->fg, "tmp/stage/node.json");
-    parsed = parse(node);
+    parsed = bench_parse(node);
     g_assert_cmpstr(json_string_value(json_array_get(json_object_get(parsed, "run_list"), 0)), ==,
                     "recipe[web]");
     g_assert_cmpint(json_integer_value(json_object_get(json_object_get(parsed, "a"), "b")), ==, 1);
 }
 
-#define ADD(name, fn) g_test_add(name, Bench, NULL, bench_init, fn, bench_clear)
+#define ADD(name, fn) g_test_add(name, Bench, NULL, bench_init_run, fn, bench_clear)
 
 int main(int argc, char **argv)
 {
