@@ -53,13 +53,10 @@ static bool link_vars(const char *from, const char *folder, const char *name, GE
 
 static bool link_folder(const char *name, const ProvisionerHost *host, const char *folder, GError **error)
 {
-    g_autofree char *found = NULL, *from = NULL;
-    struct stat st;
+    g_autofree char *from = NULL;
 
-    if (!host_file_find("ansible", name, host, &found, &st, error))
-        return false;
-    from = g_canonicalize_filename(found, host->cwd);
-    return link_vars(from, folder, "group_vars", error) && link_vars(from, folder, "host_vars", error);
+    return host_file_find_whole("ansible", name, host, &from, error) &&
+           link_vars(from, folder, "group_vars", error) && link_vars(from, folder, "host_vars", error);
 }
 
 /* keep_inventory_file: in the working folder, under the name that Packer's begin with. */
@@ -76,19 +73,14 @@ bool ansible_inventory_make(const json_t *args, const ProvisionerHost *host, con
                             char **ret_path, GError **error)
 {
     g_autofree char *given = NULL, *vars = NULL;
-    g_autofree char *path = g_build_filename(folder, "inventory", "hosts", NULL), *found = NULL;
+    g_autofree char *path = g_build_filename(folder, "inventory", "hosts", NULL);
     g_autoptr(GString) text = g_string_new(NULL);
-    struct stat st;
 
     if (!argument_expanded(args, "inventory_file", NULL, host, NULL, &given, error) ||
         !argument_expanded(args, "inventory_directory", NULL, host, NULL, &vars, error))
         return false;
-    if (given) {
-        if (!host_file_find("ansible", given, host, &found, &st, error))
-            return false;
-        *ret_path = g_canonicalize_filename(found, host->cwd);
-        return true;
-    }
+    if (given)
+        return host_file_find_whole("ansible", given, host, ret_path, error);
     if (!make_text(args, host, text, error) ||
         !file_replace(AT_FDCWD, path, text->str, text->len, 0600, FILE_SYNC_NO, error) ||
         (vars && !link_folder(vars, host, folder, error)) || !keep(args, host, text, error))

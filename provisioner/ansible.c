@@ -247,16 +247,14 @@ static void set_user_variables(Play *play)
 static char *absolute_paths(const Play *play, const char *list)
 {
     g_auto(GStrv) paths = g_strsplit(list, ":", -1);
-    struct stat st;
 
     for (char **path = paths; *path; path++) {
-        char *found = NULL;
+        char *whole = NULL;
 
-        if (!**path || !host_file_find("ansible", *path, play->host, &found, &st, NULL))
+        if (!**path || !host_file_find_whole("ansible", *path, play->host, &whole, NULL))
             continue;
         g_free(*path);
-        *path = g_canonicalize_filename(found, play->host->cwd);
-        g_free(found);
+        *path = whole;
     }
     return g_strjoinv(":", paths);
 }
@@ -436,15 +434,12 @@ static bool galaxy_install(Play *play, const char *file, bool collections, GErro
 /* A list is of roles; an object says which of both it has. */
 static bool galaxy(Play *play, GError **error)
 {
-    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *found = NULL, *file = NULL,
-                    *text = NULL;
-    struct stat st;
+    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *file = NULL, *text = NULL;
 
     if (!name)
         return true;
-    if (!host_file_find("ansible", name, play->host, &found, &st, error))
+    if (!host_file_find_whole("ansible", name, play->host, &file, error))
         return false;
-    file = g_canonicalize_filename(found, play->host->cwd);
     if (!g_file_get_contents(file, &text, NULL, NULL))
         return fail_errno(error, "read '%s'", name);
     if (!play->host->network) /* servers fail at once, and not after a minute of silence */
@@ -493,15 +488,12 @@ static bool add_extra_arguments(Play *play, GPtrArray *argv, GError **error)
 
 static bool command_line(Play *play, GPtrArray *argv, GError **error)
 {
-    g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *found = NULL,
-                    *playbook = NULL;
+    g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *playbook = NULL;
     g_autoptr(json_t) vars = json_pack("{s:s,s:s}", "packer_build_name", play->host->build_name,
                                        "packer_builder_type", play->host->builder_type);
-    struct stat st;
 
-    if (!host_file_find("ansible", play->playbook, play->host, &found, &st, error))
+    if (!host_file_find_whole("ansible", play->playbook, play->host, &playbook, error))
         return false;
-    playbook = g_canonicalize_filename(found, play->host->cwd);
     add(argv, command);
     add(argv, "-e");
     g_ptr_array_add(argv, json_canonical(vars));
