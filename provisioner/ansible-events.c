@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define EVENTS_MAX (4u << 20)
 #define LINE_MAX_SIZE (64u << 10)
 #define NAME_MAX_SIZE 256u
 #define MESSAGE_MAX 500u
@@ -82,7 +81,7 @@ AnsibleEvents *ansible_events_load(const char *path)
 {
     g_autoptr(GBytes) bytes = NULL;
 
-    (void)file_load(AT_FDCWD, path, EVENTS_MAX, &bytes, NULL); /* nothing was told */
+    (void)file_load(AT_FDCWD, path, ANSIBLE_EVENTS_MAX, &bytes, NULL); /* nothing was told */
     return ansible_events_parse(bytes ? g_bytes_get_data(bytes, NULL) : "");
 }
 

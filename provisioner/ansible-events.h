@@ -8,6 +8,8 @@
 #include "provisioner/guest.h"
 #include "provisioner/host.h"
 
+#define ANSIBLE_EVENTS_MAX (4u << 20) /* bytes that are read of a play's events */
+
 typedef struct AnsibleEvents AnsibleEvents;
 
 /* From a file of lines of JSON; one that is not there, or makes no sense, tells nothing. */

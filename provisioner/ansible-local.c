@@ -21,7 +21,6 @@
 #define WHO "ansible-local"
 #define PLUGINS "/run/.kiln-ansible"
 #define PLUGIN_MAX (1u << 20)
-#define EVENTS_MAX (4u << 20)
 
 /* clang-format off */
 #define ANSIBLE_LOCAL_ARGUMENTS(X)                                                                                \
@@ -211,7 +210,7 @@ static bool judge(const Staging *s, const char *playbook, int code, GError **err
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(AnsibleEvents) events = NULL;
 
-    if (!guest_get_bytes(s->guest, PLUGINS "/events", EVENTS_MAX, &bytes, NULL))
+    if (!guest_get_bytes(s->guest, PLUGINS "/events", ANSIBLE_EVENTS_MAX, &bytes, NULL))
         g_clear_pointer(&bytes, g_bytes_unref); /* the exit code is told all the same */
     events = ansible_events_parse(bytes ? g_bytes_get_data(bytes, NULL) : "");
     return code == 0 ? ansible_events_tell(events, s->host, s->guest, error)

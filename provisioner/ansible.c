@@ -556,7 +556,7 @@ static bool make_remote_folder(const Play *play, GError **error)
 static bool tidy(const Play *play, GError **error)
 {
     return play->guest->ops->remove(play->guest, REMOTE_FOLDER, error) &&
-           play->guest->ops->remove(play->guest, "/run/.kiln-ansible-input", error);
+           play->guest->ops->remove(play->guest, ANSIBLE_INPUT_PATH, error);
 }
 
 static bool ansible_run(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error)
