@@ -11,7 +11,6 @@
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
 #include "baker/source-image.h"
-#include "base/libexec.h"
 #include "base/host-kernel.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -181,7 +180,6 @@ ProvisionerHost bake_host(const BakeChain *chain, const BakeStep *step)
         .epoch = chain->epoch,
         .network = step ? step->network : false,
         .secret = chain->secrets && secrets_any(chain->secrets),
-        .helper = libexec_find,
     };
 }
 

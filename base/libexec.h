@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Programs of ours that kiln starts or carries into the appliance, and that lie beside it.
+ * Files of ours that lie beside kiln: programs that it starts or carries into the appliance, plugins for other programs.
  */
 #ifndef KILN_BASE_LIBEXEC_H
 #define KILN_BASE_LIBEXEC_H

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define EVENTS_MAX (4u << 20)
 #define LINE_MAX_SIZE (64u << 10)
 #define NAME_MAX_SIZE 256u
 #define MESSAGE_MAX 500u
@@ -82,61 +81,32 @@ AnsibleEvents *ansible_events_load(const char *path)
 {
     g_autoptr(GBytes) bytes = NULL;
 
-    (void)file_load(AT_FDCWD, path, EVENTS_MAX, &bytes, NULL); /* nothing was told */
+    (void)file_load(AT_FDCWD, path, ANSIBLE_EVENTS_MAX, &bytes, NULL); /* nothing was told */
     return ansible_events_parse(bytes ? g_bytes_get_data(bytes, NULL) : "");
 }
 
-static char *join(const GList *names)
+/* All of them in one text, sorted. */
+static char *join(GHashTable *names)
 {
+    g_autoptr(GList) sorted = g_list_sort(g_hash_table_get_keys(names), (GCompareFunc)strcmp);
     GString *text = g_string_new(NULL);
 
-    for (; names; names = names->next)
-        g_string_append_printf(text, "%s%s", text->len ? ", " : "", (const char *)names->data);
+    for (const GList *at = sorted; at; at = at->next)
+        g_string_append_printf(text, "%s%s", text->len ? ", " : "", (const char *)at->data);
     return g_string_free(text, FALSE);
-}
-
-static GList *sorted(GHashTable *names)
-{
-    return g_list_sort(g_hash_table_get_keys(names), (GCompareFunc)strcmp);
-}
-
-static void tell(const ProvisionerHost *host, const char *before, const GList *names, const char *behind)
-{
-    g_autofree char *list = join(names), *line = g_strconcat(before, list, behind, NULL);
-
-    if (names)
-        host->say(line, false, host->arg);
-}
-
-bool services_tell(GHashTable *names, bool never, const ProvisionerHost *host, Guest *guest, GError **error)
-{
-    g_autoptr(GHashTable) enabled = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_autoptr(GList) all = sorted(names), boot = NULL, idle = NULL;
-
-    if (!all || !guest_enabled_units(guest, enabled, error))
-        return all == NULL;
-    for (const GList *at = all; at; at = at->next)
-        if (guest_unit_is_enabled(enabled, at->data))
-            boot = g_list_append(boot, at->data);
-        else
-            idle = g_list_append(idle, at->data);
-    tell(host, "at boot: ", boot, "");
-    tell(host, "asked to start, but not enabled, so no boot starts it: ", never ? idle : NULL, "");
-    return true;
 }
 
 bool ansible_events_tell(const AnsibleEvents *events, const ProvisionerHost *host, Guest *guest,
                          GError **error)
 {
-    return services_tell(events->services, true, host, guest, error);
+    return guest_units_tell(guest, events->services, true, host, error);
 }
 
 bool ansible_events_fail(const AnsibleEvents *events, const char *playbook, int code, GError **error)
 {
-    g_autoptr(GList) all = sorted(events->services);
-    g_autofree char *names = join(all);
+    g_autofree char *names = join(events->services);
     g_autofree char *services =
-        all ? g_strdup_printf(" (no service runs in a bake: %s will, at boot)", names) : g_strdup("");
+        *names ? g_strdup_printf(" (no service runs in a bake: %s will, at boot)", names) : g_strdup("");
 
     if (events->task)
         return fail(error, "playbook \"%s\": task \"%s\" failed: %s%s", playbook, events->task,

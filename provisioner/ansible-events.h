@@ -8,6 +8,8 @@
 #include "provisioner/guest.h"
 #include "provisioner/host.h"
 
+#define ANSIBLE_EVENTS_MAX (4u << 20) /* bytes that are read of a play's events */
+
 typedef struct AnsibleEvents AnsibleEvents;
 
 /* From a file of lines of JSON; one that is not there, or makes no sense, tells nothing. */
@@ -22,8 +24,5 @@ bool ansible_events_tell(const AnsibleEvents *events, const ProvisionerHost *hos
 
 /* Sets the error of a playbook that failed. Returns false. */
 bool ansible_events_fail(const AnsibleEvents *events, const char *playbook, int code, GError **error);
-
-/* The lines of ansible_events_tell() for any list of services; @never: the second one too. */
-bool services_tell(GHashTable *names, bool never, const ProvisionerHost *host, Guest *guest, GError **error);
 
 #endif

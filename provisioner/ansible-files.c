@@ -345,13 +345,10 @@ static bool take_config(Gather *g, const json_t *args, GError **error)
 
 static bool take_argument(Gather *g, const json_t *args, const char *name, GError **error)
 {
-    g_autofree char *text = argument_text(args, name, NULL), *path = NULL;
+    g_autofree char *path = NULL;
 
-    if (!text)
-        return true;
-    if (!argument_expand(text, g->host, NULL, &path, error))
-        return fail_prefix(error, "'%s'", name);
-    return take(g, path, error);
+    return argument_expanded(args, name, NULL, g->host, NULL, &path, error) &&
+           (!path || take(g, path, error));
 }
 
 /* Archives and folders that the file names on this disk. */
@@ -387,15 +384,11 @@ static bool take_galaxy(Gather *g, const json_t *args, GError **error)
 
 static bool take_playbook(Gather *g, const json_t *args, GError **error)
 {
-    g_autofree char *raw = argument_text(args, "playbook_file", ""), *name = NULL, *folder = NULL,
-                    *path = NULL;
+    g_autofree char *name = NULL, *folder = NULL, *path = NULL;
     struct stat st;
 
-    if (!argument_expand(raw, g->host, NULL, &name, error))
-        return fail_prefix(error, "'playbook_file'");
-    if (!take(g, name, error))
-        return false;
-    if (!host_file_find(WHO, name, g->host, &path, &st, error))
+    if (!argument_expanded(args, "playbook_file", "", g->host, NULL, &name, error) || !take(g, name, error) ||
+        !host_file_find(WHO, name, g->host, &path, &st, error))
         return false;
     folder = g_path_get_dirname(name);
     g->play = g_path_get_dirname(path);

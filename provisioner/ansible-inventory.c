@@ -21,11 +21,10 @@ static bool host_line(const json_t *args, const ProvisionerHost *host, char **re
 {
     g_autofree char *alias = argument_text(args, "host_alias", "default"),
                     *user = argument_text(args, "user", "root");
-    g_autofree char *line = argument_text(args, "inventory_file_template", LINE_TEMPLATE);
     const char *const fields[] = {"HostAlias", alias, "Host", "127.0.0.1", "Port", "22",
                                   "User",      user,  "ID",   "kiln",      NULL};
 
-    return argument_expand(line, host, fields, ret, error) || fail_prefix(error, "'inventory_file_template'");
+    return argument_expanded(args, "inventory_file_template", LINE_TEMPLATE, host, fields, ret, error);
 }
 
 static bool make_text(const json_t *args, const ProvisionerHost *host, GString *text, GError **error)
@@ -54,13 +53,10 @@ static bool link_vars(const char *from, const char *folder, const char *name, GE
 
 static bool link_folder(const char *name, const ProvisionerHost *host, const char *folder, GError **error)
 {
-    g_autofree char *found = NULL, *from = NULL;
-    struct stat st;
+    g_autofree char *from = NULL;
 
-    if (!host_file_find("ansible", name, host, &found, &st, error))
-        return false;
-    from = g_canonicalize_filename(found, host->cwd);
-    return link_vars(from, folder, "group_vars", error) && link_vars(from, folder, "host_vars", error);
+    return host_file_find_whole("ansible", name, host, &from, error) &&
+           link_vars(from, folder, "group_vars", error) && link_vars(from, folder, "host_vars", error);
 }
 
 /* keep_inventory_file: in the working folder, under the name that Packer's begin with. */
@@ -76,18 +72,15 @@ static bool keep(const json_t *args, const ProvisionerHost *host, const GString 
 bool ansible_inventory_make(const json_t *args, const ProvisionerHost *host, const char *folder,
                             char **ret_path, GError **error)
 {
-    g_autofree char *given = argument_text(args, "inventory_file", NULL),
-                    *vars = argument_text(args, "inventory_directory", NULL);
-    g_autofree char *path = g_build_filename(folder, "inventory", "hosts", NULL), *found = NULL;
+    g_autofree char *given = NULL, *vars = NULL;
+    g_autofree char *path = g_build_filename(folder, "inventory", "hosts", NULL);
     g_autoptr(GString) text = g_string_new(NULL);
-    struct stat st;
 
-    if (given) {
-        if (!host_file_find("ansible", given, host, &found, &st, error))
-            return false;
-        *ret_path = g_canonicalize_filename(found, host->cwd);
-        return true;
-    }
+    if (!argument_expanded(args, "inventory_file", NULL, host, NULL, &given, error) ||
+        !argument_expanded(args, "inventory_directory", NULL, host, NULL, &vars, error))
+        return false;
+    if (given)
+        return host_file_find_whole("ansible", given, host, ret_path, error);
     if (!make_text(args, host, text, error) ||
         !file_replace(AT_FDCWD, path, text->str, text->len, 0600, FILE_SYNC_NO, error) ||
         (vars && !link_folder(vars, host, folder, error)) || !keep(args, host, text, error))

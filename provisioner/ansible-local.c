@@ -7,6 +7,7 @@
  */
 #include "base/error.h"
 #include "base/file.h"
+#include "base/libexec.h"
 #include "provisioner/ansible-events.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
@@ -20,7 +21,6 @@
 #define WHO "ansible-local"
 #define PLUGINS "/run/.kiln-ansible"
 #define PLUGIN_MAX (1u << 20)
-#define EVENTS_MAX (4u << 20)
 
 /* clang-format off */
 #define ANSIBLE_LOCAL_ARGUMENTS(X)                                                                                \
@@ -48,9 +48,10 @@ static const char *playbook_argument(const json_t *args)
 static bool take_playbooks(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
 {
     g_auto(GStrv) names = NULL;
-    g_autofree char *folder = argument_text(args, "playbook_dir", NULL);
+    g_autofree char *folder = NULL;
 
-    if (!staging_names(args, playbook_argument(args), host, &names, error))
+    if (!argument_expanded(args, "playbook_dir", NULL, host, NULL, &folder, error) ||
+        !argument_expanded_list(args, playbook_argument(args), host, &names, error))
         return false;
     for (char **name = names; *name; name++) {
         g_autoptr(GError) problem = NULL;
@@ -80,7 +81,7 @@ static bool put_named(const Staging *s, const char *argument, const char *into, 
 {
     g_auto(GStrv) paths = NULL;
 
-    if (!staging_names(s->args, argument, s->host, &paths, error))
+    if (!argument_expanded_list(s->args, argument, s->host, &paths, error))
         return false;
     for (char **path = paths; *path; path++) {
         g_autofree char *bare = g_path_get_basename(*path),
@@ -92,22 +93,13 @@ static bool put_named(const Staging *s, const char *argument, const char *into, 
     return true;
 }
 
-static bool put_as(const Staging *s, const char *argument, const char *name, GError **error)
-{
-    g_autofree char *raw = argument_text(s->args, argument, NULL), *path = NULL;
-
-    return !raw ||
-           ((argument_expand(raw, s->host, NULL, &path, error) || fail_prefix(error, "'%s'", argument)) &&
-            staging_put(s, path, name, error));
-}
-
 static bool put_inventory(const Staging *s, GError **error)
 {
     g_auto(GStrv) groups = argument_texts(s->args, "inventory_groups");
     g_autoptr(GString) text = g_string_new("127.0.0.1\n");
 
     if (argument_given(s->args, "inventory_file"))
-        return put_as(s, "inventory_file", "packer-inventory", error);
+        return staging_put_argument(s, "inventory_file", "packer-inventory", NULL, error);
     for (char **group = groups; *group; group++)
         g_string_append_printf(text, "[%s]\n127.0.0.1\n", *group);
     return staging_put_text(s, text->str, "packer-inventory", error);
@@ -121,7 +113,7 @@ static bool put_plugin(const Staging *s, const char *kind, const char *file, con
                     *to = g_strdup_printf("%s/%s", folder, name);
     g_autoptr(GBytes) bytes = NULL;
 
-    return s->host->helper(helper, &path, error) && file_load(AT_FDCWD, path, PLUGIN_MAX, &bytes, error) &&
+    return libexec_find(helper, &path, error) && file_load(AT_FDCWD, path, PLUGIN_MAX, &bytes, error) &&
            s->guest->ops->mkdir(s->guest, folder, NULL, error) &&
            guest_put_bytes(s->guest, to, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &meta,
                            error);
@@ -143,12 +135,13 @@ static bool put_plugins(const Staging *s, GError **error)
 
 static bool put_all(const Staging *s, GError **error)
 {
-    return put_as(s, "playbook_dir", ".", error) && put_named(s, "playbook_paths", NULL, error) &&
-           put_named(s, "role_paths", "roles", error) &&
+    return staging_put_argument(s, "playbook_dir", ".", NULL, error) &&
+           put_named(s, "playbook_paths", NULL, error) && put_named(s, "role_paths", "roles", error) &&
            put_named(s, "collection_paths", "collections", error) &&
-           put_as(s, "group_vars", "group_vars", error) && put_as(s, "host_vars", "host_vars", error) &&
-           put_as(s, "galaxy_file", "galaxy-requirements.yml", error) && put_inventory(s, error) &&
-           put_plugins(s, error);
+           staging_put_argument(s, "group_vars", "group_vars", NULL, error) &&
+           staging_put_argument(s, "host_vars", "host_vars", NULL, error) &&
+           staging_put_argument(s, "galaxy_file", "galaxy-requirements.yml", NULL, error) &&
+           put_inventory(s, error) && put_plugins(s, error);
 }
 
 /* --- running it --- */
@@ -181,7 +174,7 @@ static char *tool_of(const char *command)
 
 static bool run(const Staging *s, const char *command, const char *arguments, int *ret_code, GError **error)
 {
-    g_autofree char *tool = tool_of(command), *folder = staging_quote(s->folder);
+    g_autofree char *tool = tool_of(command), *folder = g_shell_quote(s->folder);
     g_autofree char *line = g_strdup_printf("cd %s && %s %s", folder, command, arguments);
 
     return staging_run(s, tool, "Debian: ansible-core", line, play_env, ret_code, error);
@@ -192,7 +185,7 @@ static bool galaxy_install(const Staging *s, const char *what, const char *argum
 {
     g_autofree char *command = argument_text(s->args, "galaxy_command", "ansible-galaxy"),
                     *into = argument_text(s->args, argument, otherwise);
-    g_autofree char *quoted = staging_quote(into),
+    g_autofree char *quoted = g_shell_quote(into),
                     *arguments = g_strdup_printf("%s install -r galaxy-requirements.yml -p %s", what, quoted);
     int code = 0;
 
@@ -217,7 +210,7 @@ static bool judge(const Staging *s, const char *playbook, int code, GError **err
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(AnsibleEvents) events = NULL;
 
-    if (!guest_get_bytes(s->guest, PLUGINS "/events", EVENTS_MAX, &bytes, NULL))
+    if (!guest_get_bytes(s->guest, PLUGINS "/events", ANSIBLE_EVENTS_MAX, &bytes, NULL))
         g_clear_pointer(&bytes, g_bytes_unref); /* the exit code is told all the same */
     events = ansible_events_parse(bytes ? g_bytes_get_data(bytes, NULL) : "");
     return code == 0 ? ansible_events_tell(events, s->host, s->guest, error)
@@ -231,16 +224,16 @@ static bool play_one(const Staging *s, const char *playbook, GError **error)
                     *bare = g_path_get_basename(playbook);
     g_autofree char *vars = g_strdup_printf("packer_build_name=%s packer_builder_type=%s",
                                             s->host->build_name, s->host->builder_type);
-    g_autofree char *quoted_vars = staging_quote(vars), *arguments = NULL;
+    g_autofree char *quoted_vars = g_shell_quote(vars), *arguments = NULL;
     g_auto(GStrv) extra = NULL;
     struct stat st;
     int code = 0;
 
     bool on_host = host_file_find(WHO, playbook, s->host, &found, &st, NULL);
-    if (!staging_names(s->args, "extra_arguments", s->host, &extra, error) ||
+    if (!argument_expanded_list(s->args, "extra_arguments", s->host, &extra, error) ||
         (on_host && !staging_put(s, playbook, bare, error)))
         return false;
-    g_autofree char *extra_text = g_strjoinv(" ", extra), *quoted = staging_quote(on_host ? bare : playbook);
+    g_autofree char *extra_text = g_strjoinv(" ", extra), *quoted = g_shell_quote(on_host ? bare : playbook);
     arguments = g_strdup_printf("%s --extra-vars %s %s -c local -i packer-inventory", quoted, quoted_vars,
                                 extra_text);
     return run(s, command, arguments, &code, error) && judge(s, playbook, code, error);
@@ -251,7 +244,7 @@ static bool play_all(const Staging *s, GError **error)
     g_auto(GStrv) names = NULL;
 
     if (!put_all(s, error) || !galaxy(s, error) ||
-        !staging_names(s->args, playbook_argument(s->args), s->host, &names, error))
+        !argument_expanded_list(s->args, playbook_argument(s->args), s->host, &names, error))
         return false;
     for (char **name = names; *name; name++)
         if (!play_one(s, *name, error))

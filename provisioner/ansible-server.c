@@ -27,10 +27,9 @@
 #define OUTPUT_MAX (64u << 20) /* of each stream */
 #define FETCH_MAX (8ull << 30)
 #define WAIT_SECONDS 60 /* for the rest of a request, or of an answer's way out */
-#define INPUT_PATH "/run/.kiln-ansible-input"
 
 /* From / as the working folder, since a guest that is a folder of a test has its root there; then to where a login would begin. */
-static const char shell_script[] = "exec <run/.kiln-ansible-input; cd 2>/dev/null || :; eval \"$1\"";
+static const char shell_script[] = "exec <." ANSIBLE_INPUT_PATH "; cd 2>/dev/null || :; eval \"$1\"";
 
 struct AnsibleServer {
     int fd;
@@ -188,7 +187,7 @@ static bool put_input(AnsibleServer *s, const Request *r, GError **error)
 {
     const GuestFile meta = {.mode = 0600, .mtime = s->host->epoch};
 
-    return guest_put_bytes(s->guest, INPUT_PATH, r->body->data, r->body->len, &meta, error);
+    return guest_put_bytes(s->guest, ANSIBLE_INPUT_PATH, r->body->data, r->body->len, &meta, error);
 }
 
 static bool answer_exec(AnsibleServer *s, const Request *r, GError **error)
@@ -199,9 +198,8 @@ static bool answer_exec(AnsibleServer *s, const Request *r, GError **error)
     const GuestExec exec = {
         .argv = argv, .env = (const char *const *)s->env, .output = collect, .arg = &output};
     g_autoptr(json_t) head = NULL;
-    int code = 0;
-
     gint64 asked = g_get_monotonic_time(), began, ended;
+    int code = 0;
 
     if (!word(r, "command", &argv[4], error) || !put_input(s, r, error))
         return false;

@@ -10,6 +10,9 @@
 #include "provisioner/guest.h"
 #include "provisioner/host.h"
 
+/* Where the guest finds what a command line gets as its standard input; the last one's stays. */
+#define ANSIBLE_INPUT_PATH "/run/.kiln-ansible-input"
+
 typedef struct AnsibleServer AnsibleServer;
 
 /* Listens at @path, in a folder that nobody else can enter. */

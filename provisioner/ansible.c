@@ -14,6 +14,7 @@
  */
 #include "base/error.h"
 #include "base/file.h"
+#include "base/libexec.h"
 #include "base/process.h"
 #include "provisioner/ansible-events.h"
 #include "provisioner/ansible-files.h"
@@ -157,7 +158,7 @@ static bool lay_plugins(const Play *play, const char *kind, const char *file, co
     g_autofree char *helper = g_strdup_printf("ansible/%s/%s", kind, file), *target = NULL,
                     *folder = inside(play, kind);
 
-    if (!play->host->helper(helper, &target, error) || !file_make_dirs(folder, 0700, error))
+    if (!libexec_find(helper, &target, error) || !file_make_dirs(folder, 0700, error))
         return false;
     g_autofree char *real = realpath(target, NULL);
     for (; *names; names++) {
@@ -246,16 +247,14 @@ static void set_user_variables(Play *play)
 static char *absolute_paths(const Play *play, const char *list)
 {
     g_auto(GStrv) paths = g_strsplit(list, ":", -1);
-    struct stat st;
 
     for (char **path = paths; *path; path++) {
-        char *found = NULL;
+        char *whole = NULL;
 
-        if (!**path || !host_file_find("ansible", *path, play->host, &found, &st, NULL))
+        if (!**path || !host_file_find_whole("ansible", *path, play->host, &whole, NULL))
             continue;
         g_free(*path);
-        *path = g_canonicalize_filename(found, play->host->cwd);
-        g_free(found);
+        *path = whole;
     }
     return g_strjoinv(":", paths);
 }
@@ -435,15 +434,12 @@ static bool galaxy_install(Play *play, const char *file, bool collections, GErro
 /* A list is of roles; an object says which of both it has. */
 static bool galaxy(Play *play, GError **error)
 {
-    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *found = NULL, *file = NULL,
-                    *text = NULL;
-    struct stat st;
+    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *file = NULL, *text = NULL;
 
     if (!name)
         return true;
-    if (!host_file_find("ansible", name, play->host, &found, &st, error))
+    if (!host_file_find_whole("ansible", name, play->host, &file, error))
         return false;
-    file = g_canonicalize_filename(found, play->host->cwd);
     if (!g_file_get_contents(file, &text, NULL, NULL))
         return fail_errno(error, "read '%s'", name);
     if (!play->host->network) /* servers fail at once, and not after a minute of silence */
@@ -492,15 +488,12 @@ static bool add_extra_arguments(Play *play, GPtrArray *argv, GError **error)
 
 static bool command_line(Play *play, GPtrArray *argv, GError **error)
 {
-    g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *found = NULL,
-                    *playbook = NULL;
+    g_autofree char *command = argument_text(play->args, "command", "ansible-playbook"), *playbook = NULL;
     g_autoptr(json_t) vars = json_pack("{s:s,s:s}", "packer_build_name", play->host->build_name,
                                        "packer_builder_type", play->host->builder_type);
-    struct stat st;
 
-    if (!host_file_find("ansible", play->playbook, play->host, &found, &st, error))
+    if (!host_file_find_whole("ansible", play->playbook, play->host, &playbook, error))
         return false;
-    playbook = g_canonicalize_filename(found, play->host->cwd);
     add(argv, command);
     add(argv, "-e");
     g_ptr_array_add(argv, json_canonical(vars));
@@ -563,18 +556,16 @@ static bool make_remote_folder(const Play *play, GError **error)
 static bool tidy(const Play *play, GError **error)
 {
     return play->guest->ops->remove(play->guest, REMOTE_FOLDER, error) &&
-           play->guest->ops->remove(play->guest, "/run/.kiln-ansible-input", error);
+           play->guest->ops->remove(play->guest, ANSIBLE_INPUT_PATH, error);
 }
 
 static bool ansible_run(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error)
 {
     g_auto(Play) play = {.args = args, .host = host, .guest = guest};
-    g_autofree char *raw = argument_text(args, "playbook_file", "");
 
     collect_useless(&play);
-    if (!argument_expand(raw, host, NULL, &play.playbook, error))
-        return fail_prefix(error, "'playbook_file'");
-    return make_folder(&play, error) && make_remote_folder(&play, error) && check_version(&play, error) &&
+    return argument_expanded(args, "playbook_file", "", host, NULL, &play.playbook, error) &&
+           make_folder(&play, error) && make_remote_folder(&play, error) && check_version(&play, error) &&
            make_environment(&play, error) &&
            ansible_inventory_make(args, host, play.folder, &play.inventory, error) && galaxy(&play, error) &&
            play_book(&play, error) && tidy(&play, error);

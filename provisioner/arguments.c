@@ -269,3 +269,29 @@ bool argument_expand(const char *text, const ProvisionerHost *host, const char *
         set(values, fields[0], fields[1]);
     return gotemplate_expand(text, values, ret, error);
 }
+
+bool argument_expanded(const json_t *args, const char *name, const char *otherwise,
+                       const ProvisionerHost *host, const char *const *fields, char **ret, GError **error)
+{
+    g_autofree char *text = argument_text(args, name, otherwise);
+
+    *ret = NULL;
+    return !text || argument_expand(text, host, fields, ret, error) || fail_prefix(error, "'%s'", name);
+}
+
+bool argument_expanded_list(const json_t *args, const char *name, const ProvisionerHost *host, char ***ret,
+                            GError **error)
+{
+    g_auto(GStrv) texts = argument_texts(args, name);
+
+    for (char **one = texts; *one; one++) {
+        char *expanded;
+
+        if (!argument_expand(*one, host, NULL, &expanded, error))
+            return fail_prefix(error, "'%s'", name);
+        g_free(*one);
+        *one = expanded;
+    }
+    *ret = g_steal_pointer(&texts);
+    return true;
+}

@@ -68,4 +68,12 @@ GTree *arguments_environment(const json_t *args); /* free with g_tree_unref */
 bool argument_expand(const char *text, const ProvisionerHost *host, const char *const *fields, char **ret,
                      GError **error);
 
+/* argument_text(), expanded; the error names the argument. */
+bool argument_expanded(const json_t *args, const char *name, const char *otherwise,
+                       const ProvisionerHost *host, const char *const *fields, char **ret, GError **error);
+
+/* argument_texts(), each expanded. */
+bool argument_expanded_list(const json_t *args, const char *name, const ProvisionerHost *host, char ***ret,
+                            GError **error);
+
 #endif

@@ -34,19 +34,14 @@ static const ArgumentSpec argument_specs[] = {CHEF_TYPED(ARGUMENT_SPEC_){0}};
 static bool chef_check(const json_t *args, const char **ret_argument, GError **error)
 {
     const json_t *json = json_object_get(args, "json");
-    g_autofree char *system = argument_text(args, "guest_os_type", "unix");
 
     if (!arguments_check(args, argument_specs, ret_argument, error))
         return false;
     *ret_argument = "json";
     if (json && !json_is_null(json) && !json_is_object(json))
         return fail_code(error, KILN_ERROR_USAGE, "'json' must be an object");
-    *ret_argument = "guest_os_type";
-    if (strcmp(system, "unix") != 0)
-        return fail_code(error, KILN_ERROR_USAGE,
-                         "only guests of type \"unix\" can be baked: Windows would have to boot");
     *ret_argument = NULL;
-    return true;
+    return staging_check_system(args, ret_argument, error);
 }
 
 static bool chef_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
@@ -64,33 +59,17 @@ static bool chef_inputs(const json_t *args, const ProvisionerHost *host, GPtrArr
 
 /* --- files --- */
 
-/* Uploads argument @argument as @name; *ret is its path in the guest, "" without it. */
-static bool put_optional(const Staging *s, const char *argument, const char *name, char **ret, GError **error)
-{
-    g_autofree char *raw = argument_text(s->args, argument, NULL), *path = NULL;
-
-    *ret = raw ? staging_path(s, name) : g_strdup("");
-    return !raw ||
-           ((argument_expand(raw, s->host, NULL, &path, error) || fail_prefix(error, "'%s'", argument)) &&
-            staging_put(s, path, name, error));
-}
-
 static bool put_cookbooks(const Staging *s, char **ret_list, GError **error)
 {
     g_auto(GStrv) paths = NULL, remote = argument_texts(s->args, "remote_cookbook_paths");
     g_autoptr(GString) list = g_string_new(NULL);
 
-    if (!staging_names(s->args, "cookbook_paths", s->host, &paths, error))
+    if (!staging_put_each(s, "cookbook_paths", "cookbooks", &paths, error))
         return false;
     for (char **path = remote; *path; path++)
         g_string_append_printf(list, "%s\"%s\"", list->len ? "," : "", *path);
-    for (guint i = 0; paths[i]; i++) {
-        g_autofree char *name = g_strdup_printf("cookbooks-%u", i), *full = staging_path(s, name);
-
-        if (!staging_put(s, paths[i], name, error))
-            return false;
-        g_string_append_printf(list, "%s\"%s\"", list->len ? "," : "", full);
-    }
+    for (char **path = paths; *path; path++)
+        g_string_append_printf(list, "%s\"%s\"", list->len ? "," : "", *path);
     *ret_list = g_string_free(g_steal_pointer(&list), FALSE);
     return true;
 }
@@ -112,11 +91,11 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Files, files_clear)
 static bool put_files(const Staging *s, Files *files, GError **error)
 {
     return put_cookbooks(s, &files->cookbooks, error) &&
-           put_optional(s, "roles_path", "roles", &files->roles, error) &&
-           put_optional(s, "data_bags_path", "data_bags", &files->data_bags, error) &&
-           put_optional(s, "environments_path", "environments", &files->environments, error) &&
-           put_optional(s, "encrypted_data_bag_secret_path", "encrypted_data_bag_secret", &files->secret,
-                        error);
+           staging_put_argument(s, "roles_path", "roles", &files->roles, error) &&
+           staging_put_argument(s, "data_bags_path", "data_bags", &files->data_bags, error) &&
+           staging_put_argument(s, "environments_path", "environments", &files->environments, error) &&
+           staging_put_argument(s, "encrypted_data_bag_secret_path", "encrypted_data_bag_secret",
+                                &files->secret, error);
 }
 
 static void line(GString *text, const char *key, const char *value)
@@ -163,11 +142,12 @@ static bool own_config(const Staging *s, const char *template, const Files *file
 
 static bool put_config(const Staging *s, const Files *files, GError **error)
 {
-    g_autofree char *template = argument_text(s->args, "config_template", NULL),
-                    *environment = argument_text(s->args, "chef_environment", "");
+    g_autofree char *template = NULL, *environment = argument_text(s->args, "chef_environment", "");
     g_autofree char *license = argument_text(s->args, "chef_license", ""), *own = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
 
+    if (!argument_expanded(s->args, "config_template", NULL, s->host, NULL, &template, error))
+        return false;
     if (template)
         return own_config(s, template, files, environment, license, &own, error) &&
                staging_put_text(s, own, "solo.rb", error);
@@ -206,12 +186,11 @@ static bool put_node(const Staging *s, GError **error)
 
 static bool install(const Staging *s, GError **error)
 {
-    g_autofree char *raw = argument_text(s->args, "install_command", NULL),
-                    *version = argument_text(s->args, "version", ""), *command = NULL;
+    g_autofree char *version = argument_text(s->args, "version", ""), *command = NULL;
     const char *const fields[] = {"Sudo", "", "Version", version, NULL};
     int code = 0;
 
-    if (argument_bool(s->args, "skip_install", false) || !raw)
+    if (argument_bool(s->args, "skip_install", false) || !argument_given(s->args, "install_command"))
         return true;
     if (!guest_sh(s->guest, s->host, "command -v chef-solo >/dev/null", NULL, NULL, &code, error))
         return false;
@@ -219,22 +198,20 @@ static bool install(const Staging *s, GError **error)
         s->host->say("chef-solo is in the guest: install_command is left out", false, s->host->arg);
         return true;
     }
-    if (!argument_expand(raw, s->host, fields, &command, error))
-        return fail_prefix(error, "'install_command'");
-    return staging_run(s, NULL, NULL, command, NULL, &code, error) &&
+    return argument_expanded(s->args, "install_command", NULL, s->host, fields, &command, error) &&
+           staging_run(s, NULL, NULL, command, NULL, &code, error) &&
            (code == 0 || fail(error, "install_command exited with %d", code));
 }
 
 static bool converge(const Staging *s, GError **error)
 {
-    g_autofree char *text = argument_text(s->args, "execute_command", COMMAND), *command = NULL;
+    g_autofree char *command = NULL;
     g_autofree char *config = staging_path(s, "solo.rb"), *node = staging_path(s, "node.json");
     const char *const fields[] = {"Sudo", "", "ConfigPath", config, "JsonPath", node, NULL};
     int code = 0;
 
-    if (!argument_expand(text, s->host, fields, &command, error))
-        return fail_prefix(error, "'execute_command'");
-    if (!staging_run(s, argument_given(s->args, "execute_command") ? NULL : "chef-solo",
+    if (!argument_expanded(s->args, "execute_command", COMMAND, s->host, fields, &command, error) ||
+        !staging_run(s, argument_given(s->args, "execute_command") ? NULL : "chef-solo",
                      "kiln installs nothing from the network by itself; a package in a local repository, a "
                      "file step, or install_command",
                      command, NULL, &code, error))

@@ -115,17 +115,8 @@ static bool file_check(const json_t *args, const char **ret_argument, GError **e
 
 static bool source_names(const json_t *args, const ProvisionerHost *host, char ***ret, GError **error)
 {
-    g_auto(GStrv) names = argument_texts(args, argument_given(args, "source") ? "source" : "sources");
-
-    for (char **name = names; *name; name++) {
-        char *expanded;
-        if (!argument_expand(*name, host, NULL, &expanded, error))
-            return fail_prefix(error, "'source'");
-        g_free(*name);
-        *name = expanded;
-    }
-    *ret = g_steal_pointer(&names);
-    return true;
+    return argument_expanded_list(args, argument_given(args, "source") ? "source" : "sources", host, ret,
+                                  error);
 }
 
 static bool file_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)
@@ -264,15 +255,14 @@ static bool upload_source(Upload *up, const char *name, const char *destination,
 
 static bool upload_content(const json_t *args, Upload *up, const char *destination, GError **error)
 {
-    g_autofree char *raw = argument_text(args, "content", ""), *text = NULL;
+    g_autofree char *text = NULL;
     const GuestFile meta = {.uid = up->uid,
                             .gid = up->gid,
                             .mtime = up->host->epoch,
                             .mode = up->mode == MODE_KEEP ? 0644 : up->mode};
 
-    if (!argument_expand(raw, up->host, NULL, &text, error))
-        return fail_prefix(error, "'content'");
-    return make_parent(up, destination, error) &&
+    return argument_expanded(args, "content", "", up->host, NULL, &text, error) &&
+           make_parent(up, destination, error) &&
            guest_put_bytes(up->guest, destination, text, strlen(text), &meta, error);
 }
 
@@ -421,10 +411,10 @@ static bool run_download(const json_t *args, const ProvisionerHost *host, Guest 
 
 static bool file_run(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error)
 {
-    g_autofree char *raw = argument_text(args, "destination", ""), *destination = NULL;
+    g_autofree char *destination = NULL;
 
-    if (!argument_expand(raw, host, NULL, &destination, error))
-        return fail_prefix(error, "'destination'");
+    if (!argument_expanded(args, "destination", "", host, NULL, &destination, error))
+        return false;
     return is_download(args) ? run_download(args, host, guest, destination, error)
                              : run_upload(args, host, guest, destination, error);
 }

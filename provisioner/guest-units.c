@@ -56,3 +56,33 @@ bool guest_unit_is_enabled(GHashTable *units, const char *name)
     }
     return false;
 }
+
+static void tell(const ProvisionerHost *host, const char *before, GPtrArray *names)
+{
+    g_autofree char *list = NULL, *line = NULL;
+
+    if (!names->len)
+        return;
+    g_ptr_array_add(names, NULL);
+    list = g_strjoinv(", ", (char **)names->pdata);
+    line = g_strconcat(before, list, NULL);
+    host->say(line, false, host->arg);
+}
+
+bool guest_units_tell(Guest *guest, GHashTable *names, bool idle, const ProvisionerHost *host, GError **error)
+{
+    g_autoptr(GHashTable) enabled = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GList) all = g_list_sort(g_hash_table_get_keys(names), (GCompareFunc)strcmp);
+    g_autoptr(GPtrArray) boot = g_ptr_array_new(), never = g_ptr_array_new();
+
+    if (!all)
+        return true;
+    if (!guest_enabled_units(guest, enabled, error))
+        return false;
+    for (const GList *at = all; at; at = at->next)
+        g_ptr_array_add(guest_unit_is_enabled(enabled, at->data) ? boot : never, at->data);
+    tell(host, "at boot: ", boot);
+    if (idle)
+        tell(host, "asked to start, but not enabled, so no boot starts it: ", never);
+    return true;
+}

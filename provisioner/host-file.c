@@ -45,6 +45,18 @@ bool host_file_find(const char *who, const char *name, const ProvisionerHost *ho
     return true;
 }
 
+bool host_file_find_whole(const char *who, const char *name, const ProvisionerHost *host, char **ret_path,
+                          GError **error)
+{
+    g_autofree char *found = NULL;
+    struct stat st;
+
+    if (!host_file_find(who, name, host, &found, &st, error))
+        return false;
+    *ret_path = g_canonicalize_filename(found, host->cwd);
+    return true;
+}
+
 bool host_file_readlink(const char *path, char **ret, GError **error)
 {
     char target[PATH_MAX];

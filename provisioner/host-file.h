@@ -22,6 +22,10 @@
 bool host_file_find(const char *who, const char *name, const ProvisionerHost *host, char **ret_path,
                     struct stat *ret_st, GError **error);
 
+/* The same as a whole path, for a program that reads names its own way. */
+bool host_file_find_whole(const char *who, const char *name, const ProvisionerHost *host, char **ret_path,
+                          GError **error);
+
 /* Called for every entry below a folder, folders before their content, names sorted. @relative: path below
  * the folder. */
 typedef bool HostFileFn(const char *path, const char *relative, const struct stat *st, void *arg,

@@ -33,8 +33,6 @@ typedef struct ProvisionerHost {
     bool (*read_tree)(const char *path, size_t max, GBytes **ret, void *arg, GError **error);
     /* What the host resolved for a `packages` step (baker/resolve.h draws it); NULL: the guest resolves itself. */
     const json_t *transaction;
-    /* A file of kiln's own that lies beside the program, "ansible/become/kiln.py". */
-    bool (*helper)(const char *name, char **ret_path, GError **error);
     /* A blob of the store, opened for reading. NULL where there is no store. */
     bool (*open_blob)(const Digest *digest, int *ret_fd, void *arg, GError **error);
 } ProvisionerHost;

@@ -7,9 +7,9 @@
  * the catalog manages is read from the list of resources that Puppet leaves there.
  */
 #include "base/error.h"
-#include "provisioner/ansible-events.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
+#include "provisioner/guest-units.h"
 #include "provisioner/host-file.h"
 #include "provisioner/members.h"
 #include "provisioner/staging.h"
@@ -48,7 +48,6 @@ static bool is_fact(const char *name)
 
 static bool puppet_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *system = argument_text(args, "guest_os_type", "unix");
     const char *fact;
     json_t *value;
 
@@ -56,10 +55,8 @@ static bool puppet_check(const json_t *args, const char **ret_argument, GError *
         return false;
     if (!argument_given(args, "manifest_file"))
         return fail_code(error, KILN_ERROR_USAGE, "'manifest_file' is needed");
-    *ret_argument = "guest_os_type";
-    if (strcmp(system, "unix") != 0)
-        return fail_code(error, KILN_ERROR_USAGE,
-                         "only guests of type \"unix\" can be baked: Windows would have to boot");
+    if (!staging_check_system(args, ret_argument, error))
+        return false;
     *ret_argument = "facter";
     json_object_foreach(json_object_get(args, "facter"), fact, value) if (!is_fact(fact)) return fail_code(
         error, KILN_ERROR_USAGE, "\"%s\" in 'facter' is no name of a fact (letters, digits and '_')", fact);
@@ -107,9 +104,10 @@ static bool puppet_inputs(const json_t *args, const ProvisionerHost *host, GPtrA
     static const char *const names[] = {"manifest_file", "manifest_dir", "module_paths", "hiera_config_path",
                                         NULL};
     g_autoptr(GPtrArray) folders = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *hiera = argument_text(args, "hiera_config_path", NULL);
+    g_autofree char *hiera = NULL;
 
     if (!staging_inputs(WHO, args, names, host, inputs, error) ||
+        !argument_expanded(args, "hiera_config_path", NULL, host, NULL, &hiera, error) ||
         (hiera && !hiera_folders(hiera, host, folders, error)))
         return false;
     for (guint i = 0; i < folders->len; i++) {
@@ -123,33 +121,14 @@ static bool puppet_inputs(const json_t *args, const ProvisionerHost *host, GPtrA
 
 /* --- what goes into the guest --- */
 
-static bool put_modules(const Staging *s, char **ret_path, GError **error)
-{
-    g_auto(GStrv) paths = NULL;
-    g_autoptr(GString) list = g_string_new(NULL);
-
-    if (!staging_names(s->args, "module_paths", s->host, &paths, error))
-        return false;
-    for (guint i = 0; paths[i]; i++) {
-        g_autofree char *name = g_strdup_printf("module-%u", i), *full = staging_path(s, name);
-
-        if (!staging_put(s, paths[i], name, error))
-            return false;
-        g_string_append_printf(list, "%s%s", i ? ":" : "", full);
-    }
-    *ret_path = g_string_free(g_steal_pointer(&list), FALSE);
-    return true;
-}
-
 static bool put_hiera(const Staging *s, char **ret_path, GError **error)
 {
-    g_autofree char *name = argument_text(s->args, "hiera_config_path", NULL);
+    g_autofree char *name = NULL;
     g_autoptr(GPtrArray) folders = g_ptr_array_new_with_free_func(g_free);
 
-    *ret_path = name ? staging_path(s, "hiera.yaml") : g_strdup("");
-    if (!name)
-        return true;
-    if (!staging_put(s, name, "hiera.yaml", error) || !hiera_folders(name, s->host, folders, error))
+    if (!staging_put_argument(s, "hiera_config_path", "hiera.yaml", ret_path, error) ||
+        !argument_expanded(s->args, "hiera_config_path", NULL, s->host, NULL, &name, error) ||
+        (name && !hiera_folders(name, s->host, folders, error)))
         return false;
     for (guint i = 0; i < folders->len; i++) {
         g_autofree char *folder = sibling(name, folders->pdata[i]);
@@ -162,16 +141,15 @@ static bool put_hiera(const Staging *s, char **ret_path, GError **error)
 
 static bool put_manifests(const Staging *s, char **ret_path, GError **error)
 {
-    g_autofree char *folder = argument_text(s->args, "manifest_dir", NULL),
-                    *raw = argument_text(s->args, "manifest_file", ""), *file = NULL;
-    g_autofree char *bare = NULL, *name = NULL;
+    g_autofree char *file = NULL, *bare = NULL, *name = NULL;
 
-    if (!argument_expand(raw, s->host, NULL, &file, error))
-        return fail_prefix(error, "'manifest_file'");
+    if (!argument_expanded(s->args, "manifest_file", "", s->host, NULL, &file, error))
+        return false;
     bare = g_path_get_basename(file);
     name = g_build_filename("manifests", bare, NULL);
     *ret_path = staging_path(s, name);
-    return (!folder || staging_put(s, folder, "manifests", error)) && staging_put(s, file, name, error);
+    return staging_put_argument(s, "manifest_dir", "manifests", NULL, error) &&
+           staging_put(s, file, name, error);
 }
 
 /* --- the command line --- */
@@ -187,25 +165,24 @@ static char *facter_variables(const Staging *s)
     (void)json_object_update(facts, json_object_get(s->args, "facter"));
     json_object_foreach(facts, name, value)
     {
-        g_autofree char *plain = argument_text(facts, name, ""), *quoted = staging_quote(plain);
+        g_autofree char *plain = argument_text(facts, name, ""), *quoted = g_shell_quote(plain);
 
         g_string_append_printf(text, "%sFACTER_%s=%s", text->len ? " " : "", name, quoted);
     }
     return g_string_free(text, FALSE);
 }
 
-static bool command_line(const Staging *s, const char *modules, const char *hiera, const char *manifest,
+static bool command_line(const Staging *s, char **modules, const char *hiera, const char *manifest,
                          char **ret, GError **error)
 {
-    g_autofree char *text = argument_text(s->args, "execute_command", COMMAND),
-                    *bin = argument_text(s->args, "puppet_bin_dir", "");
-    g_autofree char *work = argument_text(s->args, "working_directory", s->folder),
+    g_autofree char *bin = argument_text(s->args, "puppet_bin_dir", ""),
+                    *work = argument_text(s->args, "working_directory", s->folder),
                     *facts = facter_variables(s), *manifests = staging_path(s, "manifests");
     g_auto(GStrv) extra = NULL;
 
-    if (!staging_names(s->args, "extra_arguments", s->host, &extra, error))
+    if (!argument_expanded_list(s->args, "extra_arguments", s->host, &extra, error))
         return false;
-    g_autofree char *extra_text = g_strjoinv(" ", extra);
+    g_autofree char *extra_text = g_strjoinv(" ", extra), *module_path = g_strjoinv(":", modules);
     const char *const fields[] = {"WorkingDir",
                                   work,
                                   "FacterVars",
@@ -215,7 +192,7 @@ static bool command_line(const Staging *s, const char *modules, const char *hier
                                   "PuppetBinDir",
                                   bin,
                                   "ModulePath",
-                                  modules,
+                                  module_path,
                                   "Debug",
                                   "",
                                   "HieraConfigPath",
@@ -227,7 +204,7 @@ static bool command_line(const Staging *s, const char *modules, const char *hier
                                   "ManifestFile",
                                   manifest,
                                   NULL};
-    return argument_expand(text, s->host, fields, ret, error) || fail_prefix(error, "'execute_command'");
+    return argument_expanded(s->args, "execute_command", COMMAND, s->host, fields, ret, error);
 }
 
 static bool judge(const Staging *s, int code, GError **error)
@@ -253,18 +230,20 @@ static bool tell_services(const Staging *s, GError **error)
     for (char **line = lines; *line; line++)
         if (g_str_has_prefix(*line, "service["))
             g_hash_table_add(names, g_strndup(*line + 8, strcspn(*line + 8, "]")));
-    return services_tell(names, false, s->host, s->guest, error);
+    return guest_units_tell(s->guest, names, false, s->host, error);
 }
 
 static bool apply(const Staging *s, GError **error)
 {
-    g_autofree char *modules = NULL, *hiera = NULL, *manifest = NULL, *command = NULL,
+    g_auto(GStrv) modules = NULL;
+    g_autofree char *hiera = NULL, *manifest = NULL, *command = NULL,
                     *bin = argument_text(s->args, "puppet_bin_dir", NULL);
     g_autofree char *tool = bin ? g_build_filename(bin, "puppet", NULL) : g_strdup("puppet");
     int code = 0;
 
-    if (!put_manifests(s, &manifest, error) || !put_modules(s, &modules, error) ||
-        !put_hiera(s, &hiera, error) || !s->guest->ops->mkdir(s->guest, STATE, NULL, error) ||
+    if (!put_manifests(s, &manifest, error) ||
+        !staging_put_each(s, "module_paths", "module", &modules, error) || !put_hiera(s, &hiera, error) ||
+        !s->guest->ops->mkdir(s->guest, STATE, NULL, error) ||
         !command_line(s, modules, hiera, manifest, &command, error) ||
         !staging_run(s, argument_given(s->args, "execute_command") ? NULL : tool, "Debian: puppet-agent",
                      command, NULL, &code, error))

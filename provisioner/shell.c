@@ -109,7 +109,6 @@ static bool command_line(Run *run, char **ret, GError **error)
 {
     const char *otherwise = run->env_file ? "chmod +x {{.Path}}; . {{.EnvVarFile}} && {{.Path}}"
                                           : "chmod +x {{.Path}}; {{.Vars}} {{.Path}}";
-    g_autofree char *text = argument_text(run->args, "execute_command", otherwise);
     g_autofree char *format = argument_text(run->args, "env_var_format", "%s='%s' ");
     g_autofree char *vars = NULL;
 
@@ -119,9 +118,7 @@ static bool command_line(Run *run, char **ret, GError **error)
                                   "Vars",       run->env_file ? "" : vars,
                                   "EnvVarFile", run->env_file ? run->env_file : "",
                                   NULL};
-    if (!argument_expand(text, run->host, fields, ret, error))
-        return fail_prefix(error, "'execute_command'");
-    return true;
+    return argument_expanded(run->args, "execute_command", otherwise, run->host, fields, ret, error);
 }
 
 static bool execute(Run *run, GError **error)

@@ -19,18 +19,28 @@ void staging_clear(Staging *s)
     g_free(s->folder);
 }
 
+bool staging_check_system(const json_t *args, const char **ret_argument, GError **error)
+{
+    g_autofree char *system = argument_text(args, "guest_os_type", "unix");
+
+    if (strcmp(system, "unix") == 0)
+        return true;
+    *ret_argument = "guest_os_type";
+    return fail_code(error, KILN_ERROR_USAGE,
+                     "only guests of type \"unix\" can be baked: Windows would have to boot");
+}
+
 bool staging_open(Staging *s, const char *who, const json_t *args, const ProvisionerHost *host, Guest *guest,
                   const char *otherwise, GError **error)
 {
-    g_autofree char *raw = argument_text(args, "staging_directory", NULL);
     const char *bare = strrchr(otherwise, '/');
 
     *s = (Staging){.who = who, .args = args, .host = host, .guest = guest};
-    s->clean = argument_bool(args, "clean_staging_directory", raw == NULL);
-    if (!raw)
+    s->clean = argument_bool(args, "clean_staging_directory", !argument_given(args, "staging_directory"));
+    if (!argument_expanded(args, "staging_directory", NULL, host, NULL, &s->folder, error))
+        return false;
+    if (!s->folder)
         s->folder = host->secret ? g_strconcat("/run", bare, NULL) : g_strdup(otherwise);
-    else if (!argument_expand(raw, host, NULL, &s->folder, error))
-        return fail_prefix(error, "'staging_directory'");
     if (s->folder[0] != '/' || strspn(s->folder, "/") == strlen(s->folder))
         return fail(error,
                     "%s provisioner: 'staging_directory' must be an absolute path in the guest, not \"%s\"",
@@ -61,6 +71,38 @@ bool staging_put(const Staging *s, const char *source, const char *name, GError 
     return provisioner_file.run(args, s->host, s->guest, error);
 }
 
+bool staging_put_argument(const Staging *s, const char *argument, const char *name, char **ret_path,
+                          GError **error)
+{
+    g_autofree char *source = NULL;
+
+    if (!argument_expanded(s->args, argument, NULL, s->host, NULL, &source, error) ||
+        (source && !staging_put(s, source, name, error)))
+        return false;
+    if (ret_path)
+        *ret_path = source ? staging_path(s, name) : g_strdup("");
+    return true;
+}
+
+bool staging_put_each(const Staging *s, const char *argument, const char *name, char ***ret_paths,
+                      GError **error)
+{
+    g_auto(GStrv) paths = NULL;
+
+    if (!argument_expanded_list(s->args, argument, s->host, &paths, error))
+        return false;
+    for (guint i = 0; paths[i]; i++) {
+        g_autofree char *numbered = g_strdup_printf("%s-%u", name, i);
+
+        if (!staging_put(s, paths[i], numbered, error))
+            return false;
+        g_free(paths[i]);
+        paths[i] = staging_path(s, numbered);
+    }
+    *ret_paths = g_steal_pointer(&paths);
+    return true;
+}
+
 bool staging_put_text(const Staging *s, const char *text, const char *name, GError **error)
 {
     const GuestFile meta = {.mode = 0644, .mtime = s->host->epoch};
@@ -69,30 +111,13 @@ bool staging_put_text(const Staging *s, const char *text, const char *name, GErr
     return guest_put_bytes(s->guest, to, text, strlen(text), &meta, error);
 }
 
-bool staging_names(const json_t *args, const char *name, const ProvisionerHost *host, char ***ret,
-                   GError **error)
-{
-    g_auto(GStrv) names = argument_texts(args, name);
-
-    for (char **one = names; *one; one++) {
-        char *expanded;
-
-        if (!argument_expand(*one, host, NULL, &expanded, error))
-            return fail_prefix(error, "'%s'", name);
-        g_free(*one);
-        *one = expanded;
-    }
-    *ret = g_steal_pointer(&names);
-    return true;
-}
-
 bool staging_inputs(const char *who, const json_t *args, const char *const *names,
                     const ProvisionerHost *host, GPtrArray *inputs, GError **error)
 {
     for (; *names; names++) {
         g_auto(GStrv) files = NULL;
 
-        if (!staging_names(args, *names, host, &files, error))
+        if (!argument_expanded_list(args, *names, host, &files, error))
             return false;
         for (char **file = files; *file; file++)
             if (!host_file_add_inputs(who, *file, host, inputs, error))
@@ -104,7 +129,7 @@ bool staging_inputs(const char *who, const json_t *args, const char *const *name
 bool staging_run(const Staging *s, const char *tool, const char *package, const char *command,
                  const char *const *env, int *ret_code, GError **error)
 {
-    g_autofree char *quoted = tool ? staging_quote(tool) : NULL;
+    g_autofree char *quoted = tool ? g_shell_quote(tool) : NULL;
     g_autofree char *script =
         tool ? g_strdup_printf("command -v %s >/dev/null || exit %d; %s", quoted, NO_TOOL, command)
              : g_strdup(command);
@@ -115,9 +140,4 @@ bool staging_run(const Staging *s, const char *tool, const char *package, const 
            fail(error,
                 "%s provisioner: the guest has no '%s'; install it there in a step before this one (%s)",
                 s->who, tool, package);
-}
-
-char *staging_quote(const char *text)
-{
-    return g_shell_quote(text);
 }

@@ -3,65 +3,31 @@
  * Provisioners that bring a tool with them: ansible, ansible-local, puppet-masterless, chef-solo. The guest is a folder of the host; where
  * ansible-playbook is installed, it is the real one that plays on it.
  */
-#include "folder-guest-support.h"
+#include "provisioner-bench-support.h"
 
-#include "base/libexec.h"
 #include "base/error.h"
-#include "base/file.h"
 #include "base/process.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utime.h>
 
-typedef struct Bench {
-    FolderGuest *fg;
-    char *folder; /* the host's side */
-    ProvisionerHost host;
-} Bench;
-
-static void bench_init(Bench *b, gconstpointer arg)
+/* The socket's input goes onto the step's tmpfs, which a folder has not. */
+static void bench_init_run(Bench *b, gconstpointer arg)
 {
-    b->fg = folder_guest_new(false);
-    b->folder = g_dir_make_tmp("kiln-test-host-XXXXXX", NULL);
-    g_assert_nonnull(b->folder);
-    b->host = folder_guest_host(b->fg, b->folder);
-    b->host.helper = libexec_find;
-    folder_guest_write(b->fg, "bin/sh", "");
+    bench_init(b, arg);
     folder_guest_write(b->fg, "run/x", "");
-    folder_guest_write(b->fg, "tmp/x", "");
-}
-
-static void bench_clear(Bench *b, gconstpointer arg)
-{
-    (void)file_remove_tree(AT_FDCWD, b->folder, NULL);
-    g_free(b->folder);
-    folder_guest_free(b->fg);
 }
 
 static void host_write(Bench *b, const char *path, const char *text)
 {
-    g_autofree char *full = g_build_filename(b->folder, path, NULL), *parent = g_path_get_dirname(full);
-
-    g_assert_cmpint(g_mkdir_with_parents(parent, 0755), ==, 0);
-    g_assert_true(g_file_set_contents(full, text, -1, NULL));
-}
-
-static json_t *parse(const char *text)
-{
-    json_error_t e;
-    json_t *value = json_loads(text, 0, &e);
-
-    if (!value)
-        g_error("%s: %s", text, e.text);
-    return value;
+    bench_write(b, path, text, 0644);
 }
 
 static bool check(const char *type, const char *text, GError **error)
 {
-    g_autoptr(json_t) args = parse(text);
+    g_autoptr(json_t) args = bench_parse(text);
     const char *argument = NULL, *bad = NULL;
 
     if (!json_only_keys(args, provisioner_find(type)->arguments, &bad))
@@ -80,7 +46,7 @@ static void refuses(const char *type, const char *text, const char *fragment)
 
 static bool run(Bench *b, const char *type, const char *text, GError **error)
 {
-    g_autoptr(json_t) args = parse(text);
+    g_autoptr(json_t) args = bench_parse(text);
 
     return check(type, text, error) && provisioner_find(type)->run(args, &b->host, &b->fg->guest, error);
 }
@@ -111,7 +77,7 @@ static bool said(Bench *b, const char *text)
 
 static GPtrArray *inputs_of(Bench *b, const char *type, const char *text)
 {
-    g_autoptr(json_t) args = parse(text);
+    g_autoptr(json_t) args = bench_parse(text);
     g_autoptr(GError) error = NULL;
     GPtrArray *inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
 
@@ -233,9 +199,9 @@ static void test_missing_files_are_told(Bench *b, gconstpointer arg)
 {
     const ProvisionerOps *ops = provisioner_find("ansible");
     g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
-    g_autoptr(json_t) none = parse("{\"playbook_file\": \"none.yml\"}");
+    g_autoptr(json_t) none = bench_parse("{\"playbook_file\": \"none.yml\"}");
     g_autoptr(json_t) tool =
-        parse("{\"playbook_file\": \"play/site.yml\", \"command\": \"no-such-ansible\"}");
+        bench_parse("{\"playbook_file\": \"play/site.yml\", \"command\": \"no-such-ansible\"}");
     g_autoptr(GError) error = NULL, second = NULL;
 
     lay_play(b);
@@ -249,7 +215,7 @@ static bool reaches_outside(Bench *b, const char *text)
 {
     g_autofree char *args = play_args(b, "");
     g_autoptr(GPtrArray) inputs = NULL;
-    g_autoptr(json_t) parsed = parse(args);
+    g_autoptr(json_t) parsed = bench_parse(args);
 
     host_write(b, "play/roles/web/tasks/main.yml", text);
     inputs = inputs_of(b, "ansible", args);
@@ -420,6 +386,33 @@ static void test_puppet_is_called_as_packer_does(Bench *b, gconstpointer arg)
     fails(b, "puppet-masterless", args, "the guest has no 'puppet'");
 }
 
+static void test_what_the_key_expands_a_run_expands(Bench *b, gconstpointer arg)
+{
+    static const char *const puppet =
+        "{\"manifest_file\": \"m/site.pp\", \"manifest_dir\": \"{{template_dir}}/m\", "
+        "\"hiera_config_path\": \"{{template_dir}}/h/hiera.yaml\", \"staging_directory\": \"/tmp/stage\"}";
+    static const char *const chef =
+        "{\"config_template\": \"{{template_dir}}/solo\", \"staging_directory\": \"/tmp/chef\"}";
+    g_autoptr(GPtrArray) of_puppet = NULL, of_chef = NULL;
+    g_autofree char *solo = NULL;
+
+    host_write(b, "m/site.pp", "include x\n");
+    host_write(b, "m/more.pp", "\n");
+    host_write(b, "h/hiera.yaml", "defaults:\n  datadir: data\n");
+    host_write(b, "h/data/common.yaml", "a: 1\n");
+    host_write(b, "solo", "of my own\n");
+    b->fg->exec_code = 0;
+    of_puppet = inputs_of(b, "puppet-masterless", puppet);
+    works(b, "puppet-masterless", puppet);
+    g_assert_true(folder_guest_has(b->fg, "tmp/stage/manifests/more.pp"));
+    g_assert_true(folder_guest_has(b->fg, "tmp/stage/hiera.yaml"));
+    g_assert_true(folder_guest_has(b->fg, "tmp/stage/data/common.yaml"));
+    of_chef = inputs_of(b, "chef-solo", chef);
+    works(b, "chef-solo", chef);
+    solo = folder_guest_read(b->fg, "tmp/chef/solo.rb");
+    g_assert_cmpstr(solo, ==, "of my own\n");
+}
+
 static void test_puppets_services_are_told(Bench *b, gconstpointer arg)
 {
     host_write(b, "site.pp", "\n");
@@ -472,13 +465,13 @@ static void test_chef_solo_is_configured(Bench *b, gconstpointer arg)
     config = folder_guest_read(b->fg, "tmp/stage/solo.rb");
     has(config, "cookbook_path [\"/tmp/stage/cookbooks-0\"]\nchef_license \"accept\"\n");
     node = folder_guest_read(b->fg, "tmp/stage/node.json");
-    parsed = parse(node);
+    parsed = bench_parse(node);
     g_assert_cmpstr(json_string_value(json_array_get(json_object_get(parsed, "run_list"), 0)), ==,
                     "recipe[web]");
     g_assert_cmpint(json_integer_value(json_object_get(json_object_get(parsed, "a"), "b")), ==, 1);
 }
 
-#define ADD(name, fn) g_test_add(name, Bench, NULL, bench_init, fn, bench_clear)
+#define ADD(name, fn) g_test_add(name, Bench, NULL, bench_init_run, fn, bench_clear)
 
 int main(int argc, char **argv)
 {
@@ -494,6 +487,7 @@ int main(int argc, char **argv)
     ADD("/ansible/a-failed-task-is-told", test_a_failed_task_is_told);
     ADD("/ansible/a-play-has-the-steps-limit", test_a_play_has_the_steps_limit);
     ADD("/puppet/called-as-packer-does", test_puppet_is_called_as_packer_does);
+    ADD("/staging/what-the-key-expands-a-run-expands", test_what_the_key_expands_a_run_expands);
     ADD("/puppet/services-are-told", test_puppets_services_are_told);
     ADD("/ansible-local/lays-everything", test_ansible_local_lays_everything);
     ADD("/chef-solo/is-configured", test_chef_solo_is_configured);

@@ -2,61 +2,17 @@
 /*
  * provisioner/: arguments, inputs, and what each member does to a guest that is a folder.
  */
-#include "folder-guest-support.h"
+#include "provisioner-bench-support.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "provisioner/apt-sources.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
-typedef struct Bench {
-    FolderGuest *fg;
-    char *folder; /* the host's side */
-    ProvisionerHost host;
-} Bench;
-
-static void bench_init(Bench *b, gconstpointer arg)
-{
-    b->fg = folder_guest_new(false);
-    b->folder = g_dir_make_tmp("kiln-test-host-XXXXXX", NULL);
-    g_assert_nonnull(b->folder);
-    b->host = folder_guest_host(b->fg, b->folder);
-    folder_guest_write(b->fg, "bin/sh", "");
-    folder_guest_write(b->fg, "tmp/x", "");
-}
-
-static void bench_clear(Bench *b, gconstpointer arg)
-{
-    (void)file_remove_tree(AT_FDCWD, b->folder, NULL);
-    g_free(b->folder);
-    folder_guest_free(b->fg);
-}
-
-static void host_write(Bench *b, const char *path, const char *text, mode_t mode)
-{
-    g_autofree char *full = g_build_filename(b->folder, path, NULL), *parent = g_path_get_dirname(full);
-
-    g_assert_cmpint(g_mkdir_with_parents(parent, 0755), ==, 0);
-    g_assert_true(g_file_set_contents(full, text, -1, NULL));
-    g_assert_cmpint(chmod(full, mode), ==, 0);
-}
-
-static json_t *parse(const char *text)
-{
-    json_error_t e;
-    json_t *value = json_loads(text, 0, &e);
-
-    if (!value)
-        g_error("%s: %s", text, e.text);
-    return value;
-}
-
 static bool check(const char *type, const char *text, const char **ret_argument, GError **error)
 {
-    g_autoptr(json_t) args = parse(text);
+    g_autoptr(json_t) args = bench_parse(text);
     *ret_argument = NULL;
     return provisioner_find(type)->check(args, ret_argument, error);
 }
@@ -65,7 +21,7 @@ static bool check(const char *type, const char *text, const char **ret_argument,
 static bool run(Bench *b, const char *type, const char *text, GError **error)
 {
     const ProvisionerOps *ops = provisioner_find(type);
-    g_autoptr(json_t) args = parse(text);
+    g_autoptr(json_t) args = bench_parse(text);
     g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
     const char *argument = NULL;
 
@@ -200,10 +156,10 @@ static void test_declared_inputs(Bench *b, gconstpointer arg)
         {"src/lib/?.c", "src/lib/y.c "},
     };
 
-    host_write(b, "src/main.c", "1", 0644);
-    host_write(b, "src/lib/y.c", "2", 0644);
-    host_write(b, "src/lib/deep/x.c", "3", 0644);
-    host_write(b, "other.c", "4", 0644);
+    bench_write(b, "src/main.c", "1", 0644);
+    bench_write(b, "src/lib/y.c", "2", 0644);
+    bench_write(b, "src/lib/deep/x.c", "3", 0644);
+    bench_write(b, "other.c", "4", 0644);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
         g_autofree char *names = declared(b, cases[i].glob, &error);
@@ -222,14 +178,14 @@ static void test_declared_inputs(Bench *b, gconstpointer arg)
 static void test_inputs(Bench *b, gconstpointer arg)
 {
     g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
-    g_autoptr(json_t) args = parse("{\"source\":\"conf\",\"destination\":\"/etc\"}");
+    g_autoptr(json_t) args = bench_parse("{\"source\":\"conf\",\"destination\":\"/etc\"}");
     g_autofree char *link = g_build_filename(b->folder, "conf/link", NULL);
     g_autoptr(GError) error = NULL;
     g_autoptr(GString) names = g_string_new(NULL);
     Digest want;
 
-    host_write(b, "conf/b", "content", 0644);
-    host_write(b, "conf/a.d/x", "1", 0600);
+    bench_write(b, "conf/b", "content", 0644);
+    bench_write(b, "conf/a.d/x", "1", 0600);
     g_assert_cmpint(symlink("b", link), ==, 0);
     provisioner_find("file")->inputs(args, &b->host, inputs, &error);
     g_assert_no_error(error);
@@ -281,8 +237,8 @@ static void test_shell_env_file(Bench *b, gconstpointer arg)
 
 static void test_shell_runs(Bench *b, gconstpointer arg)
 {
-    host_write(b, "one.sh", "#!/bin/sh\r\necho one $WHO >>result\r\n", 0644);
-    host_write(b, "two.sh", "#!/bin/sh\necho two $PACKER_BUILD_NAME >>result\necho loud\n", 0644);
+    bench_write(b, "one.sh", "#!/bin/sh\r\necho one $WHO >>result\r\n", 0644);
+    bench_write(b, "two.sh", "#!/bin/sh\necho two $PACKER_BUILD_NAME >>result\necho loud\n", 0644);
     works(b, "shell",
           "{\"scripts\":[\"one.sh\",\"two.sh\"],\"env\":{\"WHO\":\"me\"},"
           "\"execute_command\":\"{{.Vars}} sh .{{.Path}}\"}");
@@ -294,7 +250,7 @@ static void test_shell_runs(Bench *b, gconstpointer arg)
 
 static void test_shell_exit_codes(Bench *b, gconstpointer arg)
 {
-    host_write(b, "three.sh", "exit 3\n", 0644);
+    bench_write(b, "three.sh", "exit 3\n", 0644);
     fails(b, "shell", "{\"inline\":[\"exit 3\"],\"execute_command\":\"sh .{{.Path}}\"}",
           "inline script exited with 3; valid codes are 0");
     fails(b, "shell",
@@ -315,9 +271,9 @@ static void test_shell_without_sh(Bench *b, gconstpointer arg)
 
 static void test_file_slashes(Bench *b, gconstpointer arg)
 {
-    host_write(b, "conf/app.conf", "x", 0640);
-    host_write(b, "conf/sub/run.sh", "y", 0755);
-    host_write(b, "a.txt", "z", 0644);
+    bench_write(b, "conf/app.conf", "x", 0640);
+    bench_write(b, "conf/sub/run.sh", "y", 0755);
+    bench_write(b, "a.txt", "z", 0644);
     works(b, "file", "{\"source\":\"conf\",\"destination\":\"/etc\"}");
     g_assert_true(folder_guest_has(b->fg, "etc/conf/sub/run.sh"));
     works(b, "file", "{\"source\":\"conf/\",\"destination\":\"/srv/app\"}");
@@ -345,7 +301,7 @@ static void test_file_meta(Bench *b, gconstpointer arg)
     folder_guest_write(b->fg, "etc/passwd", "root:x:0:0::/:/bin/sh\nwww-data:x:33:34::/:/bin/sh\n");
     folder_guest_write(b->fg, "etc/group", "root:x:0:\nwww-data:x:34:\n");
     g_assert_cmpint(chmod(etc, 0711), ==, 0);
-    host_write(b, "conf/run.sh", "x", 0751);
+    bench_write(b, "conf/run.sh", "x", 0751);
     g_assert_cmpint(symlink("/nowhere", link), ==, 0);
     works(b, "file", "{\"source\":\"conf/\",\"destination\":\"/etc/\"}");
     g_assert_cmpint(stat(sh, &st), ==, 0);
@@ -371,9 +327,9 @@ static void test_file_meta(Bench *b, gconstpointer arg)
 
 static void test_file_names(Bench *b, gconstpointer arg)
 {
-    host_write(b, "odd/with space", "1", 0644);
-    host_write(b, "odd/new\nline", "2", 0644);
-    host_write(b, "odd/\xc3\xbc-utf8", "3", 0644);
+    bench_write(b, "odd/with space", "1", 0644);
+    bench_write(b, "odd/new\nline", "2", 0644);
+    bench_write(b, "odd/\xc3\xbc-utf8", "3", 0644);
     works(b, "file", "{\"source\":\"odd/\",\"destination\":\"/odd dir/\"}");
     g_assert_true(folder_guest_has(b->fg, "odd dir/with space"));
     g_assert_true(folder_guest_has(b->fg, "odd dir/new\nline"));
@@ -395,7 +351,7 @@ static void test_file_download(Bench *b, gconstpointer arg)
     g_assert_true(g_file_test(two, G_FILE_TEST_IS_REGULAR));
     fails(b, "file", "{\"direction\":\"download\",\"source\":\"/nope\",\"destination\":\"x\"}",
           "file provisioner: cannot read \"/nope\" in the guest: no such file");
-    g_autoptr(json_t) args = parse("{\"direction\":\"download\"}");
+    g_autoptr(json_t) args = bench_parse("{\"direction\":\"download\"}");
     g_assert_true(provisioner_always_runs(provisioner_find("file"), args));
 }
 
@@ -481,7 +437,7 @@ static void test_shell_local(Bench *b, gconstpointer arg)
 {
     g_autofree char *out = g_build_filename(b->folder, "out", NULL), *text = NULL;
 
-    host_write(b, "s.sh", "#!/bin/sh\necho script $X >>out\n", 0755);
+    bench_write(b, "s.sh", "#!/bin/sh\necho script $X >>out\n", 0755);
     works(b, "shell-local", "{\"command\":\"echo $PACKER_BUILD_NAME $SOURCE_DATE_EPOCH >>out; echo said\"}");
     works(b, "shell-local", "{\"inline\":[\"echo in\",\"echo line >>out\"],\"tempfile_extension\":\"sh\"}");
     works(b, "shell-local", "{\"script\":\"s.sh\",\"env\":{\"X\":\"it's\"}}");
@@ -491,7 +447,7 @@ static void test_shell_local(Bench *b, gconstpointer arg)
     g_assert_nonnull(strstr(b->fg->output->str, "said\n"));
     fails(b, "shell-local", "{\"command\":\"exit 5\"}",
           "inline script on the host exited with 5; valid codes are 0");
-    host_write(b, "n.sh", "#!/bin/sh\n", 0644);
+    bench_write(b, "n.sh", "#!/bin/sh\n", 0644);
     fails(b, "shell-local", "{\"script\":\"n.sh\"}",
           "script \"n.sh\" on the host exited with 126: it is not executable (chmod +x)");
 }
@@ -505,7 +461,7 @@ static void test_shell_local_limit(Bench *b, gconstpointer arg)
     fails(b, "shell-local", "{\"inline\":[\"trap '' TERM\",\"while :; do sleep 0.1; done\"]}",
           "inline script on the host passed the step's time limit and was stopped");
     g_assert_cmpint(g_get_monotonic_time() - start, <, 2 * G_USEC_PER_SEC + G_USEC_PER_SEC / 2);
-    host_write(b, "s.sh", "#!/bin/sh\nsleep 0.3\n", 0755);
+    bench_write(b, "s.sh", "#!/bin/sh\nsleep 0.3\n", 0755);
     b->host.deadline = g_get_monotonic_time() + G_USEC_PER_SEC / 2;
     fails(b, "shell-local", "{\"scripts\":[\"s.sh\",\"s.sh\"]}",
           "script \"s.sh\" on the host passed the step's time limit and was stopped");
@@ -547,7 +503,7 @@ static bool count_shells(const char *why, void *arg, GError **error)
 static void test_breakpoint(Bench *b, gconstpointer arg)
 {
     const ProvisionerOps *ops = provisioner_find("breakpoint");
-    g_autoptr(json_t) off = parse("{\"disable\":true}"), on = parse("{}");
+    g_autoptr(json_t) off = bench_parse("{\"disable\":true}"), on = bench_parse("{}");
 
     g_assert_true(ops->stops(on));
     g_assert_false(ops->stops(off));
