@@ -9,12 +9,14 @@
 #include "provisioner/ansible-files.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "provisioner/ansible-text.h"
 #include "provisioner/ansible-version.h"
 #include "provisioner/arguments.h"
 #include "provisioner/host-file.h"
 #include "provisioner/provisioner.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -324,13 +326,14 @@ static bool take_config(Gather *g, const json_t *args, GError **error)
     static const char *const keys[] = {"roles_path", "collections_path", "collections_paths",
                                        "library",    "inventory",        "filter_plugins",
                                        NULL};
-    g_autofree char *path = ansible_files_config(args, g->host), *folder = NULL, *text = NULL;
+    g_autofree char *path = ansible_files_config(args, g->host), *folder = NULL;
+    g_autoptr(GBytes) text = NULL;
 
     if (!path || !take_if_there(g, path, error))
         return path == NULL;
     folder = g_path_get_dirname(path);
-    (void)g_file_get_contents(path, &text, NULL, NULL); /* not there: Ansible will say so */
-    g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
+    (void)file_load(AT_FDCWD, path, HOST_TEXT_MAX, &text, NULL); /* not there: Ansible will say so */
+    g_auto(GStrv) lines = g_strsplit(text ? g_bytes_get_data(text, NULL) : "", "\n", -1);
     for (char **line = lines; *line; line++) {
         char *equals = strchr(*line, '=');
 
@@ -354,8 +357,8 @@ static bool take_argument(Gather *g, const json_t *args, const char *name, GErro
 /* Archives and folders that the file names on this disk. */
 static bool take_galaxy(Gather *g, const json_t *args, GError **error)
 {
-    g_autofree char *name = argument_text(args, "galaxy_file", NULL), *path = NULL, *text = NULL,
-                    *folder = NULL;
+    g_autofree char *name = argument_text(args, "galaxy_file", NULL), *path = NULL, *folder = NULL;
+    g_autoptr(GBytes) text = NULL;
     struct stat st;
 
     if (!name)
@@ -363,8 +366,9 @@ static bool take_galaxy(Gather *g, const json_t *args, GError **error)
     if (!take(g, name, error) || !host_file_find(WHO, name, g->host, &path, &st, error))
         return false;
     folder = g_path_get_dirname(path);
-    (void)g_file_get_contents(path, &text, NULL, NULL);
-    g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
+    if (!file_load(AT_FDCWD, path, HOST_TEXT_MAX, &text, error))
+        return false;
+    g_auto(GStrv) lines = g_strsplit(g_bytes_get_data(text, NULL), "\n", -1);
     for (char **line = lines; *line; line++) {
         const char *colon = strstr(*line, ": ");
         g_autofree char *value =

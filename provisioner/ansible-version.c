@@ -6,6 +6,7 @@
 #include "provisioner/ansible-version.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/process.h"
 #include "base/scope.h"
 #include "provisioner/arguments.h"
@@ -75,16 +76,17 @@ static bool find_command(const char *command, char **ret, GError **error)
 
 bool ansible_version_read(const char *command, char **ret, GError **error)
 {
-    g_autofree char *program = NULL, *release = NULL, *text = NULL;
-    char *quote;
+    g_autofree char *program = NULL, *release = NULL;
+    g_autoptr(GBytes) text = NULL;
+    const char *quote;
 
     if (!find_command(command, &program, error))
         return false;
     release = find_package_file(program, "ansible/release.py");
     *ret = g_strdup("");
-    if (!release || !g_file_get_contents(release, &text, NULL, NULL) || strlen(text) > RELEASE_MAX)
+    if (!release || !file_load(AT_FDCWD, release, RELEASE_MAX, &text, NULL))
         return true;
-    quote = strstr(text, "__version__ = '");
+    quote = strstr(g_bytes_get_data(text, NULL), "__version__ = '");
     if (quote) {
         g_free(*ret);
         *ret = g_strndup(quote + 15, strcspn(quote + 15, "'"));

@@ -434,16 +434,16 @@ static bool galaxy_install(Play *play, const char *file, bool collections, GErro
 /* A list is of roles; an object says which of both it has. */
 static bool galaxy(Play *play, GError **error)
 {
-    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *file = NULL, *text = NULL;
+    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *file = NULL;
+    g_autoptr(GBytes) bytes = NULL;
 
     if (!name)
         return true;
-    if (!host_file_find_whole("ansible", name, play->host, &file, error))
+    if (!host_file_find_whole("ansible", name, play->host, &file, error) || !file_load(AT_FDCWD, file, HOST_TEXT_MAX, &bytes, error))
         return false;
-    if (!g_file_get_contents(file, &text, NULL, NULL))
-        return fail_errno(error, "read '%s'", name);
     if (!play->host->network) /* servers fail at once, and not after a minute of silence */
         set(play, "ANSIBLE_GALAXY_SERVER", "http://127.0.0.1:9/");
+    const char *text = g_bytes_get_data(bytes, NULL);
     bool has_collections = g_regex_match_simple("^collections:", text, G_REGEX_MULTILINE, 0);
     bool has_roles = g_regex_match_simple("^(roles:|- )", text, G_REGEX_MULTILINE, 0);
 

@@ -13,6 +13,7 @@
 
 #define HOST_FILES_MAX 1000000u /* files in one folder upload */
 #define HOST_DEPTH_MAX 128u
+#define HOST_TEXT_MAX ((size_t)4 << 20) /* bytes of a file that is looked into for the names of others */
 
 /*
  * Finds @name as Packer does: beside the template, else in the working directory. The last component's link

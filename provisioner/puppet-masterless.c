@@ -7,6 +7,7 @@
  * the catalog manages is read from the list of resources that Puppet leaves there.
  */
 #include "base/error.h"
+#include "base/file.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
 #include "provisioner/guest-units.h"
@@ -14,6 +15,7 @@
 #include "provisioner/members.h"
 #include "provisioner/staging.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 #define WHO "puppet-masterless"
@@ -67,15 +69,14 @@ static bool puppet_check(const json_t *args, const char **ret_argument, GError *
 /* "datadir: data" of a hiera.yaml: folders beside it that hold what it looks up. */
 static bool hiera_folders(const char *name, const ProvisionerHost *host, GPtrArray *folders, GError **error)
 {
-    g_autofree char *path = NULL, *text = NULL, *beside = NULL;
+    g_autofree char *path = NULL, *beside = NULL;
+    g_autoptr(GBytes) text = NULL;
     struct stat st;
 
-    if (!host_file_find(WHO, name, host, &path, &st, error))
+    if (!host_file_find(WHO, name, host, &path, &st, error) || !file_load(AT_FDCWD, path, HOST_TEXT_MAX, &text, error))
         return false;
-    if (!g_file_get_contents(path, &text, NULL, NULL))
-        return fail_errno(error, "read '%s'", name);
     beside = g_path_get_dirname(path);
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    g_auto(GStrv) lines = g_strsplit(g_bytes_get_data(text, NULL), "\n", -1);
     for (char **line = lines; *line; line++) {
         const char *at = strstr(*line, "datadir:");
         g_autofree char *folder = at ? g_strdup(at + 8) : NULL, *full = NULL;
