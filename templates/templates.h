@@ -28,7 +28,7 @@ typedef struct TemplateOptions {
     const char *list_block;       /* top-level blocks of this type, with one label, are read too, see template_list_blocks(); may be NULL */
     const char *const *list_labels; /* types of blocks inside of those that have one label: it comes as TEMPLATE_LABEL in their object; may be NULL */
     const char *list_suffix;      /* it is no template, but a file whose name ends so, or all of a folder; nothing of a bake may stand in it; may be NULL */
-    bool look_only;               /* no bake follows: data sources are not asked, and a template without build is fine */
+    bool look_only;               /* no bake follows: data sources are not asked, and -only may leave nothing */
     bool ask_data;                /* look_only: data sources are asked all the same */
     bool allow_unset;             /* variables without value become unknown instead of an error (inspect, console) */
     GBytes *input;                /* the template's text, where it is not in the file (an editor's); may be NULL */
@@ -62,8 +62,8 @@ typedef struct TemplateSecret {
 
 /* One (build, source) pair: what one bake makes. */
 typedef struct TemplateBuild {
-    char *name;                 /* set name: build's name, BUILD.SOURCE with several sources, else the source's name */
-    char *build_name;           /* PACKER_BUILD_NAME: the source's name */
+    char *name;                 /* set name: build's name, BUILD.SOURCE with several sources, else the source's name; made a name of images, and told apart */
+    char *build_name;           /* PACKER_BUILD_NAME: the source's own name */
     TemplateBlock *source;
     GPtrArray *provisioners;    /* TemplateBlock*, in order, only/except/override already applied */
     GPtrArray *outputs;         /* TemplateBlock*; empty when none was declared */

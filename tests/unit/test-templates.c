@@ -57,7 +57,7 @@ static TemplateBlock *provisioner_at(TemplateBuild *build, guint i)
 
 static void test_whole(void)
 {
-    g_autoptr(Template) t = load("packer {\n  required_version = \">= 1.9\"\n  required_plugins {\n    x = {\n version = \"1\"\n source = \"s\"\n }\n  }\n}\n"
+    g_autoptr(Template) t = load("packer {\n  required_version = \">= 1.9\"\n  required_plugins {\n    x = {\n version = \"1\"\n source = \"example.org/o/s\"\n }\n  }\n}\n"
                                  "variable \"n\" {\n  type = number\n  default = 2\n}\n"
                                  "locals {\n  b = local.a + 1\n  a = var.n * 10\n}\n"
                                  "local \"c\" {\n  expression = \"c${local.b}\"\n}\n"
@@ -145,12 +145,47 @@ static void test_several_sources(void)
 
     g_assert_cmpstr(a->name, ==, "web.a");
     g_assert_cmpstr(b->name, ==, "web.alias");
-    g_assert_cmpstr(b->build_name, ==, "alias");
+    g_assert_cmpstr(b->build_name, ==, "b");
     assert_json(b->source->args, "{\"w\":2}");
     g_assert_cmpstr(provisioner_at(a, 0)->type, ==, "file");
     g_assert_cmpstr(provisioner_at(b, 0)->type, ==, "shell");
     assert_json(provisioner_at(a, 1)->args, "{\"k\":1}");
     assert_json(provisioner_at(b, 1)->args, "{\"k\":2,\"l\":3}");
+}
+
+static void assert_names(const char *text, const TemplateOptions *options, const char *expected)
+{
+    g_autoptr(Template) t = load(text, options);
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; i < template_builds(t)->len; i++)
+        g_string_append_printf(names, "%s%s", i ? " " : "", build_at(t, i)->name);
+    g_assert_cmpstr(names->str, ==, expected);
+}
+
+/* Packer lets builds be called anything, and the same: as names of images they are changed, and told apart. */
+static void test_names(void)
+{
+    const char *only[] = { "*.two", NULL };
+
+    assert_names("source \"null\" \"Big_one\" {}\nbuild {\n  sources = [\"source.null.Big_one\"]\n}\n", NULL, "big_one");
+    assert_names(SOURCE "build {\n  name = \"My image: 1\"\n  sources = [\"source.null.a\"]\n}\n", NULL, "my-image--1");
+    assert_names(SOURCE "build {\n  name = \"0123456789abcdef\"\n  sources = [\"source.null.a\"]\n}\n", NULL, "0123456789abcdef-image");
+    assert_names(SOURCE "build {\n  name = \"-\"\n  sources = [\"source.null.a\"]\n}\n", NULL, "image");
+    assert_names(SOURCE "source \"file\" \"a\" {}\nbuild {\n  name = \"\"\n  sources = [\"null.a\", \"file.a\"]\n}\n", NULL, "null.a file.a");
+    assert_names(SOURCE "source \"file\" \"a\" {}\nbuild {\n  name = \"b\"\n  sources = [\"null.a\", \"file.a\"]\n}\n", NULL, "b.null.a b.file.a");
+    assert_names(SOURCE BUILD BUILD, NULL, "null.a null.a-2");
+    assert_names(SOURCE "build {\n  source \"null.a\" {\n    name = \"two\"\n  }\n  sources = [\"null.a\"]\n}\n" BUILD, &(TemplateOptions){ .only = only }, "two");
+}
+
+/* What is said with nothing in it is not said. */
+static void test_empty_words(void)
+{
+    g_autoptr(Template) t = load(SOURCE "build {\n  sources = [\"null.a\"]\n  provisioner \"shell\" {\n    only = []\n    except = [\"null.b\"]\n"
+                                 "    pause_before = \"\"\n    timeout = \"\"\n  }\n}\n", NULL);
+
+    g_assert_cmpuint(build_at(t, 0)->provisioners->len, ==, 1);
+    g_assert_true(provisioner_at(build_at(t, 0), 0)->timeout == 0);
 }
 
 static void test_dynamic_sources(void)
@@ -339,9 +374,13 @@ static const Mistake mistakes[] = {
     { "locals { a = 1 }}\n" SOURCE BUILD, { "expected the end of the line here, found '}'" } },
     { "locals {\n  a = 1\n  a = 2\n}\n" SOURCE BUILD, { "t.pkr.hcl:3:3: the argument 'a' is set twice here; the first is on line 2" } },
     { "locals { a = 1, b = 2 }\n" SOURCE BUILD, { "t.pkr.hcl:1:15:" } },
-    { "source \"null\" \"Big\" {}\nbuild {\n  sources = [\"source.null.Big\"]\n}\n", { "t.pkr.hcl:3:14: 'Big' can't name what is baked" } },
-    { SOURCE "build {\n  name = \"0123456789abcdef\"\n  sources = [\"source.null.a\"]\n}\n", { "t.pkr.hcl:3:10: '0123456789abcdef' can't name" } },
-    { SOURCE BUILD BUILD, { "two builds are both named 'a'" } },
+    { "source \"null\" \"a b\" {}\nbuild {\n  sources = [\"source.null.a b\"]\n}\n", { "t.pkr.hcl:3:14: 'null.a b' can't be named here" } },
+    { "variable \"a b\" {}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: 'a b' is no name" } },
+    { "local \"1\" {\n  expression = 1\n}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: '1' is no name" } },
+    { "packer {\n  required_plugins {\n    x = \"1.0\"\n  }\n}\n" SOURCE BUILD, { "t.pkr.hcl:3:9: a plugin is written NAME = {" } },
+    { "packer {\n  required_plugins {\n    x = {\n      version = \"1.0\"\n      source  = \"https://a/b/c\"\n    }\n  }\n}\n" SOURCE BUILD,
+      { "t.pkr.hcl:3:9: a plugin is written NAME = {" } },
+    { "hcp_packer_registry {}\nhcp_packer_registry {}\n" SOURCE BUILD, { "t.pkr.hcl:2:1: a template has one 'hcp_packer_registry' at most" } },
     { SOURCE "build {\n  sources = [\"source.null.a\"]\n  provisoner \"shell\" {}\n}\n", { "t.pkr.hcl:4:3: a build has no block 'provisoner'; did you mean 'provisioner'?" } },
     { SOURCE "build {\n  sources = [\"source.null.a\"]\n  provisioner \"shell\" {\n    timeout = \"soon\"\n    network = \"perhaps\"\n    max_retries = -1\n  }\n}\n",
       { "t.pkr.hcl:5:15:", "t.pkr.hcl:6:15: 'network' does not fit: a bool is needed", "t.pkr.hcl:7:19: 'max_retries' is a whole number" } },
@@ -441,6 +480,8 @@ int main(int argc, char **argv)
     g_test_add_func("/templates/nested-blocks-become-arrays", test_nested);
     g_test_add_func("/templates/dynamic-makes-provisioners", test_dynamic_provisioners);
     g_test_add_func("/templates/several-sources-make-several-builds", test_several_sources);
+    g_test_add_func("/templates/names-become-names-of-images", test_names);
+    g_test_add_func("/templates/empty-lists-and-durations-say-nothing", test_empty_words);
     g_test_add_func("/templates/dynamic-makes-sources", test_dynamic_sources);
     g_test_add_func("/templates/only-and-except-select", test_only_except);
     g_test_add_func("/templates/variables-have-a-precedence", test_precedence);
