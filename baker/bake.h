@@ -63,6 +63,8 @@ void bake_result_clear(BakeResult *result);
 
 /* Checks every argument of every block of @build without running anything; errors carry file, line and caret. */
 bool bake_check(const TemplateBuild *build, GError **error);
+/* The same of several, TemplateBuild*: all that is wrong with them is told at once. */
+bool bake_check_all(const GPtrArray *builds, GError **error);
 
 /* @step is a number as bake_plan_describe() counts, a step's name, "seal", or "end". The error lists the build's steps. */
 bool bake_check_step(const TemplateBuild *build, const char *step, GError **error);

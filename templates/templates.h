@@ -108,6 +108,9 @@ GPtrArray *template_sensitive(Template *template);
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
 
+/* The source, "HOST/OWNER/NAME", of the plugin in required_plugins whose name begins the type of @block; NULL: there is none. Borrowed. */
+const char *template_plugin_of(const TemplateBlock *block);
+
 /* What the template declares: variables, locals, data sources, sources, files, required_plugins, required_version. New reference. */
 json_t *template_describe(Template *template);
 

@@ -46,8 +46,7 @@ CliOption *builds_options(Builds *builds, const CliOption *more)
     return (CliOption *)g_array_free(all, FALSE);
 }
 
-/* Packer separates names in -only and -except by commas. */
-static const char *const *split_commas(Builds *builds, GPtrArray *list)
+GPtrArray *builds_split_commas(const GPtrArray *list)
 {
     GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
 
@@ -57,6 +56,13 @@ static const char *const *split_commas(Builds *builds, GPtrArray *list)
         for (char **part = parts; *part; part++)
             g_ptr_array_add(names, g_strdup(g_strstrip(*part)));
     }
+    return names;
+}
+
+static const char *const *split_commas(Builds *builds, const GPtrArray *list)
+{
+    GPtrArray *names = builds_split_commas(list);
+
     g_ptr_array_add(builds->names, names);
     return cli_strings(names);
 }
@@ -87,9 +93,8 @@ static bool load_one(Builds *builds, const char *path, GError **error)
         return false;
     g_ptr_array_add(builds->templates, template);
     list = template_builds(template);
-    for (guint i = 0; i < list->len; i++)
-        if (!bake_check(list->pdata[i], error))
-            return false;
+    if (!bake_check_all(list, error))
+        return false;
     return list->len > 0 ||
            fail_code(error, KILN_ERROR_USAGE, "'%s' selects nothing to bake: it has no build%s", path,
                      builds->only->len || builds->except->len ? " that -only and -except let through" : "");

@@ -33,4 +33,7 @@ bool builds_prepare(Builds *builds, GError **error);
 /* All templates are read and checked before the first one bakes: a typo in the last must not cost an hour. */
 bool builds_load(Builds *builds, char **paths, GError **error);
 
+/* The names in the values of -only and -except, which Packer separates by commas. New reference, of char* that it owns. */
+GPtrArray *builds_split_commas(const GPtrArray *list);
+
 #endif

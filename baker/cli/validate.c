@@ -4,6 +4,7 @@
  *
  * With -syntax-only no more than the syntax is read: no schema, no variables, no environment.
  */
+#include "baker/cli/builds.h"
 #include "baker/cli/cli.h"
 
 #include "base/file.h"
@@ -64,7 +65,6 @@ static bool holds_templates(const char *path)
 static bool check_whole(const ValidateCall *call, const char *path, GError **error)
 {
     g_autoptr(Template) template = NULL;
-    GPtrArray *builds;
 
     if (!call->options.input && group_file_is(path)) {
         if (!check_groups(call, path, error))
@@ -74,11 +74,7 @@ static bool check_whole(const ValidateCall *call, const char *path, GError **err
     }
     if (!template_load(path, &call->options, &template, error))
         return false;
-    builds = template_builds(template);
-    for (guint i = 0; i < builds->len; i++)
-        if (!bake_check(builds->pdata[i], error))
-            return false;
-    return true;
+    return bake_check_all(template_builds(template), error);
 }
 
 static bool validate_one(ValidateCall *call, const char *path, GError **error)
@@ -132,6 +128,7 @@ int verb_validate(CliContext *cli, int argc, char **argv)
                                  {"use-sequential-evaluation", CLI_FLAG, &ignored},
                                  {NULL, CLI_FLAG, NULL}};
     g_autofree char **paths = NULL;
+    g_autoptr(GPtrArray) only_names = NULL, except_names = NULL;
     g_autoptr(GError) error = NULL;
 
     if (!cli_parse(options, usage, argc, argv, 1, -1, &paths, &error))
@@ -139,8 +136,10 @@ int verb_validate(CliContext *cli, int argc, char **argv)
     call.options.ask_data = ask_data;
     call.options.vars = cli_strings(vars);
     call.options.var_files = cli_strings(files);
-    call.options.only = cli_strings(only);
-    call.options.except = cli_strings(except);
+    only_names = builds_split_commas(only);
+    except_names = builds_split_commas(except);
+    call.options.only = cli_strings(only_names);
+    call.options.except = cli_strings(except_names);
     for (char **path = paths; *path; path++)
         if (!validate_one(&call, *path, &error))
             return cli_fail_template(cli, call.machine, diagnostics, error);
