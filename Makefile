@@ -35,6 +35,10 @@ LIB_O     := $(LIB_C:%.c=$O/%.o)
 CLI_O     := $(CLI_C:%.c=$O/%.o)
 PLUGIN_O  := $(PLUGIN_C:%.c=$O/%.o)
 TESTS     := $(TEST_C:tests/unit/%.c=$O/tests/%)
+# The longest go first, and some more than there are processors side by side, for they also wait.
+LONGEST   := $(patsubst %,$O/tests/test-%,repack crash overlay scrub faults driver-runc conform-driver prune ansible render ext4-reader guest-mounts)
+UNIT_LANES := $(shell expr $$(nproc) + 2)
+UNIT      := prove --timer -j $(UNIT_LANES) -e tests/run-unit $(LONGEST) $(filter-out $(LONGEST),$(TESTS)) :: --tap
 
 all: $O/kiln $O/kiln-ext4 $O/kiln-runner $O/kiln-appliance-init $O/kiln-nbd-plugin.so $(ANSIBLE_PY:provisioner/%=$O/%)
 
@@ -93,11 +97,11 @@ deps:
 
 # Everything below installs what it needs by itself, as root or through sudo.
 check-unit: all $(TESTS)
-	@prove --timer -j 2 -e tests/run-unit $(TESTS) :: --tap
+	@$(UNIT)
 
 check: deps
 	@$(MAKE) --no-print-directory all $(TESTS) lint hdr-check
-	@prove --timer -j 2 -e tests/run-unit $(TESTS) :: --tap
+	@$(UNIT)
 	@prove --timer --verbose $(LANES) tests/cli/*.sh
 
 # Hours, not minutes: many kills, the guest's every promise in the appliance, equal bakes, fuzzing.
