@@ -94,6 +94,33 @@ static bool validate_one(ValidateCall *call, const char *path, GError **error)
     return ok;
 }
 
+/* A mistake in one does not keep those in the next from being told. */
+static bool validate_each(ValidateCall *call, char **paths, GError **error)
+{
+    g_autoptr(GPtrArray) said = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *text = NULL;
+    int code = 0;
+
+    for (char **path = paths; *path; path++) {
+        size_t before = json_array_size(call->options.diagnostics);
+        g_autoptr(GError) problem = NULL;
+
+        if (validate_one(call, *path, &problem))
+            continue;
+        code = said->len == 0 ? problem->code : code;
+        g_ptr_array_add(said, g_strdup(problem->message));
+        if (json_array_size(call->options.diagnostics) == before) /* not about a place in the text */
+            (void)json_array_append_new(call->options.diagnostics,
+                                        json_pack("{s:s, s:s, s:s}", "severity", "error", "summary", problem->message, "detail", ""));
+    }
+    if (said->len == 0)
+        return true;
+    g_ptr_array_add(said, NULL);
+    text = g_strjoinv("\n", (char **)said->pdata);
+    g_set_error_literal(error, KILN_ERROR, code, text);
+    return false;
+}
+
 static int tell_valid(const CliContext *cli, const ValidateCall *call)
 {
     if (cli->json)
@@ -140,8 +167,7 @@ int verb_validate(CliContext *cli, int argc, char **argv)
     except_names = builds_split_commas(except);
     call.options.only = cli_strings(only_names);
     call.options.except = cli_strings(except_names);
-    for (char **path = paths; *path; path++)
-        if (!validate_one(&call, *path, &error))
-            return cli_fail_template(cli, call.machine, diagnostics, error);
+    if (!validate_each(&call, paths, &error))
+        return cli_fail_template(cli, call.machine, diagnostics, error);
     return tell_valid(cli, &call);
 }
