@@ -18,6 +18,9 @@ ok 'validate -syntax-only takes files of values' kiln validate -syntax-only x.pk
 fails 2 'and tells where syntax is wrong' ':1:5:' sh -c 'echo "x = " >bad.pkr.hcl; exec "$1" validate -syntax-only bad.pkr.hcl' sh "$KILN"
 matches 'mistakes as JSON have places' "$(echo 'x = ' | kiln validate --json - 2>/dev/null)" '"byte": 4'
 
+ok 'standard input is JSON behind a byte order mark too' sh -c 'printf "\357\273\277{\"variable\": {}}" | "$1" validate -syntax-only -' sh "$KILN"
+matches 'a mistake in one file does not hide that of the next' "$(kiln validate none.pkr.hcl bad.pkr.hcl 2>&1)" 'bad.pkr.hcl:1:5:'
+
 is 'console evaluates' "$(kiln console '1 + 2 * 3')" 7
 is 'console reads variables of a template' "$(echo 'upper(var.size)' | kiln console starter)" 2G
 matches 'inspect shows builds' "$(kiln inspect starter)" 'bootstrap\.debian'
