@@ -5,14 +5,13 @@
 #include "baker/bake-internal.h"
 
 #include "baker/layers.h"
-#include "baker/post-manifest.h"
+#include "baker/post.h"
 #include "base/error.h"
 #include "base/units.h"
 
 #include <string.h>
 
 static const char *const output_kinds[] = {"disk", "oci", NULL};
-static const char *const post_processor_types[] = {"manifest", NULL};
 
 static bool unknown_type(const TemplateBlock *block, const char *what, const char *const *known, GError **error)
 {
@@ -106,19 +105,31 @@ static bool check_outputs(const TemplateBuild *build, GError **error)
     return true;
 }
 
+static bool check_post_processor(const TemplateBlock *block, GError **error)
+{
+    const PostOps *ops = post_find(block->type);
+    g_autofree const char **known = NULL;
+    size_t n = 0;
+
+    if (!ops && post_refusal(block->type))
+        return template_complain(block, NULL, error, "post-processor \"%s\" cannot be run: %s", block->type, post_refusal(block->type));
+    if (!ops)
+        return unknown_type(block, "post-processor", post_types(), error);
+    known = g_new0(const char *, g_strv_length((char **)ops->arguments) + 2);
+    for (; ops->arguments[n]; n++)
+        known[n] = ops->arguments[n];
+    known[n] = "keep_input_artifact";
+    return check_arguments(block, "post-processor", known, ops->check, error);
+}
+
 static bool check_post_processors(const TemplateBuild *build, GError **error)
 {
     for (guint i = 0; i < build->post_processors->len; i++) {
         const GPtrArray *chain = build->post_processors->pdata[i];
 
-        for (guint j = 0; j < chain->len; j++) {
-            const TemplateBlock *block = chain->pdata[j];
-
-            if (!g_strv_contains(post_processor_types, block->type))
-                return unknown_type(block, "post-processor", post_processor_types, error);
-            if (!check_arguments(block, "post-processor", post_manifest_arguments, post_manifest_check, error))
+        for (guint j = 0; j < chain->len; j++)
+            if (!check_post_processor(chain->pdata[j], error))
                 return false;
-        }
     }
     return true;
 }

@@ -8,7 +8,7 @@
 #include "baker/boot-test.h"
 #include "baker/kept-inputs.h"
 #include "baker/origins.h"
-#include "baker/post-manifest.h"
+#include "baker/post.h"
 #include "baker/provenance.h"
 #include "baker/source-image.h"
 #include "base/error.h"
@@ -313,20 +313,11 @@ static bool seal_chains(GPtrArray *chains, BakeResult *result, GError **error)
     return true;
 }
 
-static bool run_post_processors(Template *template, const TemplateBuild *build, BakeResult *result, GError **error)
+static bool run_post_processors(Store *store, Template *template, const TemplateBuild *build, const BakeResult *result, GError **error)
 {
-    for (guint i = 0; i < build->post_processors->len; i++) {
-        const GPtrArray *chain = build->post_processors->pdata[i];
+    PostContext context = {store, template, build};
 
-        for (guint j = 0; j < chain->len; j++) {
-            const TemplateBlock *block = chain->pdata[j];
-
-            if (!post_manifest_run(block->args, build->name, build->build_name, build->source->type, result->images,
-                                   error))
-                return fail_prefix(error, "post-processor '%s'", block->type);
-        }
-    }
-    return true;
+    return post_run(&context, result->images, error);
 }
 
 /* A night without changes leaves no trace; an older set that is baked again becomes the newest of its name. */
@@ -520,7 +511,7 @@ bool bake_build(Store *store, Template *template, const TemplateBuild *build, co
     chains = bake_chains_new(store, template, build, options);
     if (!bake_chains(store, template, build, options, chains, &result, error) ||
         !keep_notes(build, options, chains, &result, error) ||
-        (!options->unpublished && !run_post_processors(template, build, &result, error))) {
+        (!options->unpublished && !run_post_processors(store, template, build, &result, error))) {
         bake_result_clear(&result);
         return false;
     }

@@ -15,8 +15,9 @@ typedef enum OciForm { OCI_DIR, OCI_ARCHIVE } OciForm;
 bool oci_export(Store *store, const StoreImage *image, OciForm form, const char *path, const char *ref,
                 GError **error);
 
-/* The image as `docker load` takes it, by path: the config as it is, layers uncompressed. */
-bool docker_export(Store *store, const StoreImage *image, const char *path, GError **error);
+/* The image as `docker load` takes it, by path: the config as it is, layers uncompressed. @tags: "repository:tag", NULL-terminated; NULL: the
+ * image's name with "latest". */
+bool docker_export(Store *store, const StoreImage *image, const char *const *tags, const char *path, GError **error);
 
 /* A parent read from "oci:DIR[:TAG]" or "oci-archive:FILE[:TAG]": layers in the store, as recipes where those bring back the very bytes. */
 typedef struct OciParent {
