@@ -6,6 +6,7 @@
 #include "baker/output-files.h"
 
 #include "baker/image-root.h"
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -155,23 +156,25 @@ bool output_make(Store *store, const char *path, const char *what, OutputMakeFn 
     return remember(store, "output:", path, &st, what, error);
 }
 
-bool output_digest(Store *store, const char *path, Digest *ret, GError **error)
+bool output_checksum(Store *store, const char *path, const char *type, char **ret_hex, GError **error)
 {
-    g_autofree char *known = NULL;
-    char hex[DIGEST_HEX_SIZE];
+    g_autofree char *kind = g_strdup_printf("output-%s:", type), *hex = NULL;
     auto_fd int fd = -1;
     struct stat st;
 
-    if (!recall(store, "output-digest:", path, &known, error))
+    if (!recall(store, kind, path, ret_hex, error))
         return false;
-    if (known && digest_parse(known, ret))
+    if (*ret_hex)
         return true;
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return fail_errno(error, "read '%s'", path);
-    if (!digest_of_fd(fd, ret, error))
+    if (!checksum_of_fd(fd, type, &hex, error))
         return fail_prefix(error, "'%s'", path);
-    return !S_ISREG(st.st_mode) || remember(store, "output-digest:", path, &st, digest_to_hex(ret, hex), error);
+    if (S_ISREG(st.st_mode) && !remember(store, kind, path, &st, hex, error))
+        return false;
+    *ret_hex = g_steal_pointer(&hex);
+    return true;
 }
 
 /* --- images --- */

@@ -42,7 +42,7 @@ bool output_form_parse(const char *word, OutputForm *ret);
 typedef bool OutputMakeFn(const char *path, void *arg, GError **error);
 bool output_make(Store *store, const char *path, const char *what, OutputMakeFn *make, void *arg, bool *ret_written, GError **error);
 
-/* SHA-256 of a file, remembered for as long as the file stays as it is. */
-bool output_digest(Store *store, const char *path, Digest *ret, GError **error);
+/* The file's checksum of one of checksum_types (base/checksum.h), in hex; remembered for as long as the file stays as it is. */
+bool output_checksum(Store *store, const char *path, const char *type, char **ret_hex, GError **error);
 
 #endif

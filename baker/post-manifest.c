@@ -39,24 +39,13 @@ static bool get_custom_data(const json_t *args, json_t **ret, GError **error)
 
 static bool check(const json_t *args, const char **ret_argument, GError **error)
 {
-    const char *text;
     json_t *data;
-    bool flag;
 
-    *ret_argument = "output";
-    if (!json_get_string(args, "output", NULL, &text, error))
-        return false;
-    *ret_argument = "strip_path";
-    if (!json_get_bool(args, "strip_path", false, &flag, error))
-        return false;
-    *ret_argument = "strip_time";
-    if (!json_get_bool(args, "strip_time", false, &flag, error))
+    if (!post_check_text(args, "output", false, ret_argument, error) || !post_check_bool(args, "strip_path", ret_argument, error) ||
+        !post_check_bool(args, "strip_time", ret_argument, error))
         return false;
     *ret_argument = "custom_data";
-    if (!get_custom_data(args, &data, error))
-        return false;
-    *ret_argument = NULL;
-    return true;
+    return get_custom_data(args, &data, error);
 }
 
 /* ---- one build ---- */
@@ -98,15 +87,20 @@ static const char *run_uuid(void)
     return uuid;
 }
 
-static json_t *kiln_json(const char *set_name, GPtrArray *images)
+static json_t *kiln_json(const ManifestBuild *build)
 {
-    json_t *object = json_object();
+    json_t *object = json_object(), *tags = json_array();
 
-    json_object_set_new(object, "name", json_string(set_name));
-    for (guint i = 0; i < images->len; i++) {
-        const StoreImage *image = images->pdata[i];
+    json_object_set_new(object, "name", json_string(build->set_name));
+    for (guint i = 0; i < build->images->len; i++) {
+        const StoreImage *image = build->images->pdata[i];
         json_object_set_new(object, image->kind, image_json(image));
     }
+    for (guint i = 0; build->tags && i < build->tags->len; i++)
+        json_array_append_new(tags, json_string(build->tags->pdata[i]));
+    if (json_array_size(tags) > 0)
+        json_object_set(object, "tags", tags);
+    json_decref(tags);
     return object;
 }
 
@@ -123,7 +117,7 @@ static json_t *build_json(const ManifestBuild *build, bool strip_time, json_t *c
     json_object_set_new(object, "artifact_id", json_string(id));
     json_object_set_new(object, "packer_run_uuid", json_string(run_uuid()));
     json_object_set(object, "custom_data", custom_data ? custom_data : json_null());
-    json_object_set_new(object, "kiln", kiln_json(build->set_name, build->images));
+    json_object_set_new(object, "kiln", kiln_json(build));
     return object;
 }
 
@@ -217,23 +211,22 @@ bool post_manifest_run(const json_t *args, const ManifestBuild *build, GError **
 static bool add_file(Store *store, json_t *list, const char *path, bool strip_path, GError **error)
 {
     g_autofree char *name = strip_path ? g_path_get_basename(path) : g_strdup(path);
-    char hex[DIGEST_HEX_SIZE];
+    g_autofree char *sum = NULL;
     struct stat st;
-    Digest digest;
 
     if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
         return true;
-    if (!output_digest(store, path, &digest, error))
+    if (!output_checksum(store, path, "sha256", &sum, error))
         return false;
     json_array_append_new(list, json_pack("{s:s, s:I, s:s}", "name", name, "size", (json_int_t)st.st_size, "sha256",
-                                          digest_to_hex(&digest, hex)));
+                                          sum));
     return true;
 }
 
 static bool run(const PostContext *context, const json_t *args, const PostArtifact *in, PostArtifact **ret, GError **error)
 {
     g_autoptr(json_t) files = json_array();
-    ManifestBuild build = {context->build->name, context->build->build_name, context->build->source->type, in->images, files};
+    ManifestBuild build = {context->build->name, context->build->build_name, context->build->source->type, in->images, files, in->tags};
     bool strip_path;
 
     if (!json_get_bool(args, "strip_path", false, &strip_path, error))

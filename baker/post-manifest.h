@@ -5,7 +5,7 @@
  *
  *     { "builds": [ { "name", "builder_type", "build_time", "files", "packer_run_uuid",
  *                     "artifact_id": "disk:sha256:..,oci:sha256:..", "custom_data",
- *                     "kiln": { "name", "disk": { "image_id", "manifest", "tree", "size" }, "oci" } } ],
+ *                     "kiln": { "name", "disk": { "image_id", "manifest", "tree", "size" }, "oci", "tags" } } ],
  *       "last_run_uuid" }
  *
  * Every run appends to the file (packer-manifest.json where `output` names no other); it is replaced
@@ -23,6 +23,7 @@ typedef struct ManifestBuild {
     const char *set_name, *build_name, *builder_type;
     GPtrArray *images; /* of StoreImage*, one set */
     json_t *files;     /* NULL: none */
+    const GPtrArray *tags; /* of char*: "repository:tag"; NULL: none */
 } ManifestBuild;
 
 /* Appends one build to the file, under a lock, atomically. */

@@ -7,7 +7,14 @@
 #include <string.h>
 
 static const PostOps *const table[] = {
+    &post_artifice_ops,
+    &post_checksum_ops,
+    &post_compress_ops,
+    &post_docker_import_ops,
+    &post_docker_save_ops,
+    &post_docker_tag_ops,
     &post_manifest_ops,
+    &post_shell_local_ops,
 };
 
 const PostOps *post_find(const char *type)

@@ -8,8 +8,10 @@
 #include "baker/output-files.h"
 #include "baker/source.h"
 #include "base/error.h"
+#include "base/gotemplate.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/scope.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -67,6 +69,90 @@ void post_artifact_add_file(PostArtifact *artifact, const char *path)
         g_ptr_array_add(artifact->files, g_strdup(path));
 }
 
+/* --- arguments --- */
+
+bool post_expand(const PostContext *context, const json_t *args, const char *name, const char *otherwise, const char *checksum_type, char **ret,
+                 GError **error)
+{
+    g_autoptr(GHashTable) values = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autofree char *cwd = g_get_current_dir();
+    const char *build = context->build->build_name, *type = context->build->source->type, *text;
+    const char *const pairs[][2] = {{"BuildName", build},  {"BuilderType", type}, {"ChecksumType", checksum_type},
+                                    {"build_name", build}, {"build_type", type},  {"pwd", cwd},
+                                    {"template_dir", context->template ? template_dir(context->template) : NULL}};
+
+    if (!json_get_string(args, name, otherwise, &text, error))
+        return false;
+    for (size_t i = 0; i < G_N_ELEMENTS(pairs); i++)
+        if (pairs[i][1])
+            g_hash_table_insert(values, (void *)pairs[i][0], (void *)pairs[i][1]);
+    return gotemplate_expand(text, values, ret, error) || fail_prefix(error, "'%s'", name);
+}
+
+bool post_claim(const PostContext *context, const char *path, GError **error)
+{
+    static GMutex mutex;
+    static GHashTable *owners; /* absolute path -> name of the set */
+    g_autofree char *absolute = g_canonicalize_filename(path, NULL);
+    const char *owner;
+    AUTO_LOCK(&mutex);
+
+    if (!owners)
+        owners = g_hash_table_new(g_str_hash, g_str_equal);
+    owner = g_hash_table_lookup(owners, absolute);
+    if (owner && strcmp(owner, context->build->name) != 0)
+        return fail(error, "'%s' was written for '%s' in this run: give each build a file of its own, by {{.BuildName}} in its name", path, owner);
+    if (!owner)
+        g_hash_table_insert(owners, g_steal_pointer(&absolute), g_strdup(context->build->name));
+    return true;
+}
+
+static bool is_missing(const json_t *args, const char *name)
+{
+    const json_t *value = json_object_get(args, name);
+
+    return !value || json_is_null(value) || (json_is_string(value) && !*json_string_value(value)) ||
+           (json_is_array(value) && json_array_size(value) == 0);
+}
+
+static bool check_there(const json_t *args, const char *name, bool needed, GError **error)
+{
+    return !needed || !is_missing(args, name) || fail_code(error, KILN_ERROR_USAGE, "'%s' is needed", name);
+}
+
+bool post_check_text(const json_t *args, const char *name, bool needed, const char **ret_argument, GError **error)
+{
+    const char *text;
+
+    *ret_argument = json_object_get(args, name) ? name : NULL;
+    if (!json_get_string(args, name, NULL, &text, error) || !check_there(args, name, needed, error))
+        return false;
+    *ret_argument = NULL;
+    return true;
+}
+
+bool post_check_texts(const json_t *args, const char *name, bool needed, const char **ret_argument, GError **error)
+{
+    g_auto(GStrv) texts = NULL;
+
+    *ret_argument = json_object_get(args, name) ? name : NULL;
+    if (!json_get_strings(args, name, &texts, error) || !check_there(args, name, needed, error))
+        return false;
+    *ret_argument = NULL;
+    return true;
+}
+
+bool post_check_bool(const json_t *args, const char *name, const char **ret_argument, GError **error)
+{
+    bool flag;
+
+    *ret_argument = name;
+    if (!json_get_bool(args, name, false, &flag, error))
+        return false;
+    *ret_argument = NULL;
+    return true;
+}
+
 /* --- the build's own files --- */
 
 static bool wants_files(const TemplateBuild *build)
@@ -97,7 +183,7 @@ static bool write_image(const PostContext *context, PostArtifact *artifact, GErr
     if (!file.image)
         return true;
     post_artifact_add_file(artifact, path);
-    return output_file_write(context->store, &file, NULL, error);
+    return post_claim(context, path, error) && output_file_write(context->store, &file, NULL, error);
 }
 
 static bool write_files(const PostContext *context, PostArtifact *artifact, GError **error)

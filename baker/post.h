@@ -40,6 +40,18 @@ typedef struct PostContext {
     const TemplateBuild *build;
 } PostContext;
 
+/* Go template of argument @name, with {{.BuildName}} and {{.BuilderType}}, and {{.ChecksumType}} where @checksum_type is not NULL. */
+bool post_expand(const PostContext *context, const json_t *args, const char *name, const char *otherwise, const char *checksum_type, char **ret,
+                 GError **error);
+
+/* Two builds of one run that write the same file would take turns in it for ever: an error that names both. */
+bool post_claim(const PostContext *context, const char *path, GError **error);
+
+/* Checks for arguments that must be there, or must be a list of texts. @ret_argument as in PostOps.check. */
+bool post_check_text(const json_t *args, const char *name, bool needed, const char **ret_argument, GError **error);
+bool post_check_texts(const json_t *args, const char *name, bool needed, const char **ret_argument, GError **error);
+bool post_check_bool(const json_t *args, const char *name, const char **ret_argument, GError **error);
+
 typedef struct PostOps {
     const char *type;
     const char *const *arguments; /* besides keep_input_artifact, which all take */

@@ -34,7 +34,9 @@ typedef struct ProvisionerOps {
     bool (*inputs)(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
     /* Runs between guest begin and end. @guest is NULL for host-only ones. */
     bool (*run)(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error);
-    bool always_runs; /* shell-local: never taken from the cache */
+    bool always_runs; /* shell-local: never taken from the cache, unless inputs and outputs are declared */
+    /* Names and globs of the host's files that run() makes, by these arguments; free with g_strfreev. NULL: it makes none. */
+    char **(*outputs)(const json_t *args);
     /* True when these arguments change something outside of the guest (file with direction = "download");
      * NULL: never. */
     bool (*has_effects)(const json_t *args);

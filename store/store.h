@@ -25,6 +25,7 @@
 
 #include "store/pool.h"
 
+#include "store/archive.h"
 #include "store/audit.h"
 #include "store/channel.h"
 #include "store/disk-file.h"

@@ -46,7 +46,7 @@ static json_t *run_and_load(Bench *b)
     g_autoptr(GError) error = NULL;
     json_error_t e;
 
-    post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL}, &error);
+    post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL, NULL}, &error);
     g_assert_no_error(error);
     json_t *document = json_load_file(b->path, 0, &e);
     g_assert_nonnull(document);
@@ -106,7 +106,7 @@ static void test_foreign_file_is_kept(Bench *b, gconstpointer arg)
         g_autofree char *parent = g_path_get_dirname(b->path), *kept = NULL;
         g_assert_cmpint(g_mkdir_with_parents(parent, 0755), ==, 0);
         g_assert_true(g_file_set_contents(b->path, others[i], -1, NULL));
-        g_assert_false(post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL}, &error));
+        g_assert_false(post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL, NULL}, &error));
         g_assert_nonnull(error);
         g_assert_true(g_file_get_contents(b->path, &kept, NULL, NULL));
         g_assert_cmpstr(kept, ==, others[i]);
@@ -117,7 +117,7 @@ static gpointer append_many(gpointer arg)
 {
     Bench *b = arg;
     for (int i = 0; i < 10; i++)
-        g_assert_true(post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL}, NULL));
+        g_assert_true(post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL, NULL}, NULL));
     return NULL;
 }
 
