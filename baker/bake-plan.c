@@ -10,6 +10,7 @@
 
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
+#include "baker/host-step.h"
 #include "baker/source-image.h"
 #include "base/host-kernel.h"
 #include "base/error.h"
@@ -367,6 +368,15 @@ static bool is_transparent(const BakeChain *chain, const BakeStep *step, size_t 
     return untouched && chain->options->skip_known_tests && strcmp(step->block->type, "test") == 0;
 }
 
+static bool lookup_host_step(BakeChain *chain, BakeStep *step, size_t index, GError **error)
+{
+    if (chain->options->no_cache)
+        return true;
+    step->content = *bake_content_before(chain, index);
+    step->map = *bake_map_before(chain, index);
+    return host_step_known(chain, step, &step->cached, error);
+}
+
 bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
 {
     BakeStep *step = chain->steps->pdata[index];
@@ -382,6 +392,8 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
         step->map = *bake_map_before(chain, index);
         return true;
     }
+    if (host_step_is_declared(step))
+        return lookup_host_step(chain, step, index, error);
     if (!may_use_cache(chain, step))
         return true;
     if (!store_state_get(chain->store, &step->key, &state, error))
@@ -579,12 +591,16 @@ static bool check_step_inputs(BakeChain *chain, BakeStep *step, GError **error)
            template_complain(step->block, NULL, error, "%s", problem->message);
 }
 
-/* A missing upload is told before an hour of bootstrap, not after it. */
+/* A missing upload is told before an hour of bootstrap, not after it; what steps on the host are to make may not be there yet. */
 static bool check_inputs(BakeChain *chain, GError **error)
 {
-    for (guint i = 0; i < chain->steps->len; i++)
+    bool made = false;
+
+    for (guint i = 0; i < chain->steps->len && !made; i++) {
         if (!check_step_inputs(chain, chain->steps->pdata[i], error))
             return false;
+        made = host_step_is_declared(chain->steps->pdata[i]);
+    }
     return !chain->cleanup || check_step_inputs(chain, chain->cleanup, error);
 }
 

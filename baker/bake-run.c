@@ -8,6 +8,7 @@
  */
 #include "baker/bake-run.h"
 
+#include "baker/host-step.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -227,7 +228,7 @@ static bool capture(BakeSession *session, size_t index, GError **error)
 
     if (!bake_needs_guest(chain, step)) {
         change_nothing(chain, index);
-        return true;
+        return !host_step_is_declared(step) || host_step_remember(chain, step, error);
     }
     if (!(index + 1 == chain->steps->len && chain->state.layout == LAYOUT_INPLACE ? seal_unmounted(session, error)
                                                                                    : seal_frozen(session, error)))

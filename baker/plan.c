@@ -6,6 +6,7 @@
 
 #include "baker/bake-internal.h"
 #include "baker/bake-why.h"
+#include "baker/host-step.h"
 #include "base/units.h"
 
 #include <math.h>
@@ -30,6 +31,8 @@ static char *same_inputs(const BakeChain *chain, const BakeStep *step, const jso
 
     if (step->is_volatile && chain->options->refresh)
         return g_strdup("refresh: asked for");
+    if (host_step_is_declared(step))
+        return g_strdup("its outputs are not as it left them");
     if (step->ops && provisioner_always_runs(step->ops, step->block->args))
         return g_strdup("runs every time");
     if (step->is_volatile && ran > 0) {

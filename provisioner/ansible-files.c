@@ -274,26 +274,6 @@ static bool take_search_path(Gather *g, const json_t *args, const char *name, GE
     return argument_expanded(args, name, "", g->host, NULL, &list, error) && take_paths(g, list, NULL, error);
 }
 
-/* Ours, by which every task reaches the guest. The same wherever kiln is installed. */
-static bool take_plugins(Gather *g, GError **error)
-{
-    static const char *const plugins[] = {"action/normal.py", "become/kiln.py", "callback/kiln_events.py", "connection/kiln.py"};
-
-    for (size_t i = 0; i < G_N_ELEMENTS(plugins); i++) {
-        g_autofree char *helper = g_strconcat("ansible/", plugins[i], NULL), *path = NULL;
-        ProvisionerInput *input;
-
-        if (!libexec_find(helper, &path, error))
-            return false;
-        input = g_new0(ProvisionerInput, 1);
-        *input = (ProvisionerInput){.name = g_strconcat("kiln/", helper, NULL), .path = g_strdup(path), .mode = S_IFREG | 0644};
-        g_ptr_array_add(g->inputs, input);
-        if (!digest_of_file(AT_FDCWD, path, &input->digest, NULL, error))
-            return false;
-    }
-    return true;
-}
-
 /* "-e @vars.yml", "--extra-vars=@vars.yml", "-i hosts". A vault's password is no input: it decides whether, not what. */
 static bool take_extra_arguments(Gather *g, const json_t *args, GError **error)
 {
@@ -437,7 +417,27 @@ static bool take_all(Gather *g, const json_t *args, GError **error)
            take_search_path(g, args, "roles_path", error) && take_search_path(g, args, "collections_path", error) &&
            take_extra_arguments(g, args, error) && take_environment(g, args, error) &&
            take_config(g, args, error) && take_queue(g, error) &&
-           ansible_version_inputs(args, g->inputs, error) && take_plugins(g, error);
+           ansible_version_inputs(args, g->inputs, error) && ansible_plugin_inputs(g->inputs, error);
+}
+
+/* The same wherever kiln is installed, so the mode is not the file's. */
+bool ansible_plugin_inputs(GPtrArray *inputs, GError **error)
+{
+    static const char *const plugins[] = {"action/normal.py", "become/kiln.py", "callback/kiln_events.py", "connection/kiln.py"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(plugins); i++) {
+        g_autofree char *helper = g_strconcat("ansible/", plugins[i], NULL), *path = NULL;
+        ProvisionerInput *input;
+
+        if (!libexec_find(helper, &path, error))
+            return false;
+        input = g_new0(ProvisionerInput, 1);
+        *input = (ProvisionerInput){.name = g_strconcat("kiln/", helper, NULL), .path = g_strdup(path), .mode = S_IFREG | 0644};
+        g_ptr_array_add(inputs, input);
+        if (!digest_of_file(AT_FDCWD, path, &input->digest, NULL, error))
+            return false;
+    }
+    return true;
 }
 
 bool ansible_files_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)

@@ -147,6 +147,33 @@ is 'and was in it' "$(python3 -c 'import lzma, tarfile, io; print(tarfile.open(f
     "['source.txt', 'made.txt']"
 ok 'files that are not of the build stay' test -f source.txt
 
+# --- a step on the host with inputs and outputs ---
+
+cat >step.pkr.hcl <<'END'
+source "disk" "base" { from = "image:vendor" }
+build {
+  name    = "step"
+  sources = ["source.disk.base"]
+  provisioner "shell-local" {
+    inputs  = ["source.txt"]
+    outputs = ["out/*.txt"]
+    inline  = ["mkdir -p out", "tr a-z A-Z <source.txt >out/a.txt", "echo >>steps"]
+  }
+}
+END
+ok 'it bakes' kiln bake step.pkr.hcl
+ok 'again there is nothing to do' kiln plan -detailed-exitcode step.pkr.hcl
+echo three >source.txt
+kiln plan step.pkr.hcl >plan 2>&1
+matches 'another input is told' "$(cat plan)" 'miss +1 +shell-local +\(file source.txt: content\)'
+ok 'it bakes' kiln bake step.pkr.hcl
+is 'it ran' "$(grep -c '' steps) $(cat out/a.txt)" '2 THREE'
+echo else >out/a.txt
+kiln plan step.pkr.hcl >plan 2>&1
+matches 'a changed output is told' "$(cat plan)" 'miss +1 +shell-local +\(its outputs are not'
+sed -i 's/out\/\*/none\/*/' step.pkr.hcl
+fails 1 'outputs that are not made' "did not make what it declares as 'outputs'" kiln bake step.pkr.hcl
+
 # --- containers ---
 
 oci_template shop '
