@@ -17,8 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define COMPARE_PIECE (1u << 20)
+#define SETTLED_MS 50
 
 /* --- what is remembered of a file --- */
 
@@ -156,6 +158,18 @@ bool output_make(Store *store, const char *path, const char *what, OutputMakeFn 
     return remember(store, "output:", path, &st, what, error);
 }
 
+/* A file that was written a moment ago may be written again within the clock's same tick, and would then look as it does now. */
+static bool is_settled(const struct stat *st)
+{
+    struct timespec now;
+    int64_t age;
+
+    if (!S_ISREG(st->st_mode) || clock_gettime(CLOCK_REALTIME, &now) < 0)
+        return false;
+    age = (int64_t)(now.tv_sec - st->st_ctim.tv_sec) * 1000 + (now.tv_nsec - st->st_ctim.tv_nsec) / 1000000;
+    return age > SETTLED_MS || age < 0;
+}
+
 bool output_checksum(Store *store, const char *path, const char *type, char **ret_hex, GError **error)
 {
     g_autofree char *kind = g_strdup_printf("output-%s:", type), *hex = NULL;
@@ -171,7 +185,7 @@ bool output_checksum(Store *store, const char *path, const char *type, char **re
         return fail_errno(error, "read '%s'", path);
     if (!checksum_of_fd(fd, type, &hex, error))
         return fail_prefix(error, "'%s'", path);
-    if (S_ISREG(st.st_mode) && !remember(store, kind, path, &st, hex, error))
+    if (is_settled(&st) && !remember(store, kind, path, &st, hex, error))
         return false;
     *ret_hex = g_steal_pointer(&hex);
     return true;

@@ -192,9 +192,14 @@ static bool write_files(const PostContext *context, PostArtifact *artifact, GErr
     const SourceOps *ops = source_find(source->type);
     SourceOutput output = {context->store, context->build->build_name, artifact->images};
 
-    if (ops->write_files)
-        return ops->write_files(&output, source->args, artifact->files, error);
-    return !wants_files(context->build) || write_image(context, artifact, error);
+    if (!ops->write_files)
+        return !wants_files(context->build) || write_image(context, artifact, error);
+    if (!ops->write_files(&output, source->args, artifact->files, error))
+        return false;
+    for (guint i = 0; i < artifact->files->len; i++)
+        if (!post_claim(context, artifact->files->pdata[i], error))
+            return false;
+    return true;
 }
 
 /* --- chains --- */

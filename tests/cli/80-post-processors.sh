@@ -147,6 +147,23 @@ is 'and was in it' "$(python3 -c 'import lzma, tarfile, io; print(tarfile.open(f
     "['source.txt', 'made.txt']"
 ok 'files that are not of the build stay' test -f source.txt
 
+disk_template gone '
+  post-processors {
+    post-processor "compress" {
+      output              = "gone.tar.gz"
+      keep_input_artifact = false
+    }
+    post-processor "compress" {
+      output              = "gone.tar.gz.zst"
+      keep_input_artifact = true
+    }
+  }' >gone.pkr.hcl
+ok 'it bakes' kiln bake gone.pkr.hcl
+is 'what the template says is not kept is gone, what it says is kept stays' "$(ls output-gone gone.tar.gz gone.tar.gz.zst)" "$(printf 'gone.tar.gz\ngone.tar.gz.zst\n\noutput-gone:')"
+inode=$(stat -c %i gone.tar.gz)
+ok 'it bakes again' kiln bake gone.pkr.hcl
+is 'the archive is the same' "$(stat -c %i gone.tar.gz)" "$inode"
+
 # --- a step on the host with inputs and outputs ---
 
 cat >step.pkr.hcl <<'END'
