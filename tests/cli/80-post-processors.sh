@@ -244,6 +244,13 @@ print(c["Entrypoint"], c["Env"], sorted(c["ExposedPorts"]), c["Labels"], c["User
 else
     skip 'skopeo reads it' 'skopeo is not installed'
 fi
+if have podman && [ "$(id -u)" -eq 0 ]; then
+    boxes() { podman --root "$WORK/boxes" --runroot "$WORK/run" --storage-driver vfs "$@"; }
+    ok 'podman loads it' boxes load -q -i shop.docker.tar
+    is 'under its tag, as the image that kiln names' "sha256:$(boxes image inspect registry.example:5000/team/shop:1.2 --format '{{.Id}}')" "$id"
+else
+    skip 'podman loads it' 'podman is not installed, or we are not root'
+fi
 stat -c '%n %i %Y %Z' shop.docker.tar plain.docker.tar >before
 kiln images --all >images.before 2>.err
 ok 'it bakes again' kiln bake shop.pkr.hcl
