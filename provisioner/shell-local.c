@@ -133,7 +133,7 @@ static bool execute(const json_t *args, const ProvisionerHost *host, const char 
                         .on_line = host->say,
                         .arg = host->arg};
     if (!host_run(&spec, host, who, &code, error))
-        return fail_prefix(error, "shell-local");
+        return false;
     if (argument_code_is_valid(args, "valid_exit_codes", code, &codes))
         return true;
     if (code == 126)
