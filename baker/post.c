@@ -199,7 +199,7 @@ static bool write_files(const PostContext *context, PostArtifact *artifact, GErr
     for (guint i = 0; i < artifact->files->len; i++)
         if (!post_claim(context, artifact->files->pdata[i], error))
             return false;
-    return true;
+    return artifact->files->len > 0 || !wants_files(context->build) || write_image(context, artifact, error); /* docker with `commit` */
 }
 
 /* --- chains --- */
