@@ -3,7 +3,8 @@
  * What baker remembers in the store as memos, class by class, and for how long that is worth its room: the store itself knows keys only.
  *
  *   package:SHA256      a fetched package; its blob
- *   release:URL  apt-sources:CONTENT  resolve:KEY  bootstrap...:KEY  url:URL  file:PATH...  disk:FILE  oci:IMAGE  record:BUILD  output...:PATH  host-step:KEY  shell-local:KEY
+ *   release:URL  apt-sources:CONTENT  resolve:KEY  bootstrap...:KEY  url:URL  file:PATH...  disk:FILE  oci:IMAGE  record:BUILD
+ *   output...:PATH  host-step:KEY  shell-local:KEY  docker-import:FILE
  *
  * All of them can be had again.
  */

@@ -405,7 +405,7 @@ static bool import_layout(Store *store, const char *folder, const char *name, St
     return true;
 }
 
-static bool import_tar(Store *store, const json_t *args, const char *tar, const char *name, StoreImage **ret, GError **error)
+static bool lay_and_import(Store *store, const json_t *args, const char *tar, const char *name, StoreImage **ret, GError **error)
 {
     g_autofree char *folder = NULL, *blobs = NULL;
     Layout layout = {.fd = -1};
@@ -418,6 +418,26 @@ static bool import_tar(Store *store, const json_t *args, const char *tar, const 
     ok = file_make_dirs(blobs, 0700, error) && put_layout(&layout, args, tar, error) && import_layout(store, folder, name, ret, error);
     (void)file_remove_tree(AT_FDCWD, folder, NULL); /* the store removes what is left behind */
     return ok;
+}
+
+/* "docker-import:SHA-256 of the tar and the arguments" -> image ID, good while the name means that image. */
+static bool import_tar(Store *store, const json_t *args, const char *tar, const char *name, StoreImage **ret, GError **error)
+{
+    g_autofree char *sum = NULL, *key = NULL, *known = NULL, *words = json_canonical(args);
+    g_autoptr(StoreImage) newest = NULL;
+    char id[DIGEST_OCI_SIZE];
+
+    if (!output_checksum(store, tar, "sha256", &sum, error))
+        return false;
+    key = g_strconcat("docker-import:", sum, words, NULL);
+    if (!store_memo_get(store, key, &known, error))
+        return false;
+    if (known && store_resolve(store, name, "oci", &newest, NULL) && strcmp(digest_to_oci(&newest->id, id), known) == 0) {
+        *ret = g_steal_pointer(&newest);
+        return true;
+    }
+    return lay_and_import(store, args, tar, name, ret, error) &&
+           store_memo_put(store, key, digest_to_oci(&(*ret)->id, id), NULL, NULL, error);
 }
 
 static void free_image(gpointer image)

@@ -273,7 +273,9 @@ disk_template root '
 ok 'a tar is imported' kiln bake root.pkr.hcl
 ok 'and is the image' kiln export rootfs rootfs.out.tar --format=tar
 is 'with its files' "$(tar -xOf rootfs.out.tar etc/hostname)" web
+kiln images --all >images.before 2>.err
 ok 'it bakes again' kiln bake root.pkr.hcl
+is 'no image is published' "$(kiln images --all 2>.err)" "$(cat images.before)"
 
 # --- mistakes ---
 
