@@ -190,11 +190,11 @@ static bool write_files(const PostContext *context, PostArtifact *artifact, GErr
 {
     const TemplateBlock *source = context->build->source;
     const SourceOps *ops = source_find(source->type);
-    SourceOutput output = {context->store, context->build->build_name, artifact->images};
+    SourceContext delivery = {.store = context->store, .template_dir = template_dir(context->template), .name = context->build->name};
 
-    if (!ops->write_files)
+    if (!ops->deliver)
         return !wants_files(context->build) || write_image(context, artifact, error);
-    if (!ops->write_files(&output, source->args, artifact->files, error))
+    if (!ops->deliver(&delivery, source->args, artifact->images, artifact->files, error))
         return false;
     for (guint i = 0; i < artifact->files->len; i++)
         if (!post_claim(context, artifact->files->pdata[i], error))

@@ -17,7 +17,7 @@
 #include "templates/templates.h"
 
 /*
- * What a chain hands on. Files of the build itself are those that its source writes (SourceOps.write_files: Packer's `qemu` and `docker`); of
+ * What a chain hands on. Files of the build itself are those that its source writes (SourceOps.deliver: Packer's `qemu` and `docker`); of
  * other sources the disk as output-NAME/NAME.qcow2, or the container image as output-NAME/NAME.tar, but only where some post-processor wants files.
  */
 typedef struct PostArtifact {

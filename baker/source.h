@@ -37,13 +37,6 @@ typedef struct SourceState {
 } SourceState;
 void source_state_clear(SourceState *state);
 
-/* What a source of Packer's leaves on the host after every bake, cached or not. */
-typedef struct SourceOutput {
-    Store *store;
-    const char *build_name; /* PACKER_BUILD_NAME */
-    GPtrArray *images;      /* of StoreImage*: the published set */
-} SourceOutput;
-
 typedef struct SourceOps {
     const char *type;
     const char *const *arguments;
@@ -51,8 +44,11 @@ typedef struct SourceOps {
     bool (*identify)(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error);
     bool (*prepare)(const SourceContext *context, const json_t *args, const json_t *identity, SourceState *ret, GError **error);
     const char *default_output; /* "disk" or "oci" */
-    /* Writes its files by baker/output-files.h and appends their paths (char*) to @files, post-processors then find them. NULL: it has none. */
-    bool (*write_files)(const SourceOutput *output, const json_t *args, GPtrArray *files, GError **error);
+    /*
+     * After every bake, cached or not: files that the source's arguments name, written by baker/output-files.h. Their paths (char*) are appended to
+     * @files, for post-processors. The slot may be NULL.
+     */
+    bool (*deliver)(const SourceContext *context, const json_t *args, const GPtrArray *images /* of StoreImage* */, GPtrArray *files, GError **error);
 } SourceOps;
 
 const SourceOps *source_find(const char *type);
