@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libarchive writes; where kiln has an encoder of its own (gzip) its output goes through that.
+ * libarchive writes; gzip, of which it knows one thread only, is made here.
  *
- *   files -> libarchive (tar, zip, or one file as it is; filter zst xz bz2 lz4 gz) -> sink -> [gzip] -> file
+ *   files -> libarchive (tar, zip, or one file as it is; filter zst xz bz2 lz4) -> sink -> [gzip] -> file
  */
 #include "store/archive.h"
 
@@ -11,7 +11,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/scope.h"
-#include "store/deflate.h"
+#include "store/gzip-members.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -21,9 +21,10 @@
 #include <sys/stat.h>
 
 #define PIECE (1u << 20)
+#define BGZF_LEVEL 6
 
-const char *const archive_formats[] = {"gz",     "zst",    "xz",      "bz2",     "lz4", "tar", "tar.gz",
-                                       "tar.zst", "tar.xz", "tar.bz2", "tar.lz4", "zip", NULL};
+const char *const archive_formats[] = {"gz",     "bgzf",    "zst",    "xz",      "bz2",     "lz4", "tar",
+                                       "tar.gz", "tar.zst", "tar.xz", "tar.bz2", "tar.lz4", "zip", NULL};
 
 const char *archive_format_of(const char *path)
 {
@@ -68,7 +69,8 @@ int archive_level_max(const char *format)
 
 typedef struct Sink {
     int fd;
-    GzipWriter *gzip; /* NULL: to the file as they are */
+    GzipWriter *gzip;     /* our own encoder; */
+    GzipMembers *members; /* zlib's, at a level; both NULL: to the file as they are */
     Progress *progress;
     GError *problem; /* libarchive only knows that there was one */
 } Sink;
@@ -80,11 +82,25 @@ static bool to_file(const void *data, size_t size, void *arg, GError **error)
     return file_write_full(sink->fd, data, size, "archive", error);
 }
 
+static bool pass_bytes(Sink *sink, const void *data, size_t size, GError **error)
+{
+    if (sink->gzip)
+        return gzip_writer_push(sink->gzip, data, size, error);
+    return sink->members ? gzip_members_push(sink->members, data, size, error) : to_file(data, size, sink, error);
+}
+
+static bool finish_bytes(Sink *sink, GError **error)
+{
+    if (sink->gzip)
+        return gzip_writer_finish(sink->gzip, error);
+    return !sink->members || gzip_members_finish(sink->members, error);
+}
+
 static la_ssize_t take_bytes(struct archive *archive, void *arg, const void *data, size_t size)
 {
     Sink *sink = arg;
 
-    if (sink->gzip ? gzip_writer_push(sink->gzip, data, size, &sink->problem) : to_file(data, size, sink, &sink->problem))
+    if (pass_bytes(sink, data, size, &sink->problem))
         return (la_ssize_t)size;
     archive_set_error(archive, EIO, "write");
     return -1;
@@ -105,8 +121,6 @@ static bool fail_archive(struct archive *archive, Sink *sink, GError **error)
 
 static int add_filter(struct archive *archive, const char *compression)
 {
-    if (strcmp(compression, "gz") == 0)
-        return archive_write_add_filter_gzip(archive);
     if (strcmp(compression, "zst") == 0)
         return archive_write_add_filter_zstd(archive);
     if (strcmp(compression, "xz") == 0)
@@ -125,14 +139,12 @@ static int set_format(struct archive *archive, const char *format)
     return archive_format_is_single(format) ? archive_write_set_format_raw(archive) : archive_write_set_format_gnutar(archive);
 }
 
-/* gzip puts the time of compressing into its header unless it is told not to; an older library has no threads and works all the same. */
+/* An older library has no threads and works all the same. */
 static bool set_options(struct archive *archive, const char *compression, int level)
 {
     g_autofree char *number = g_strdup_printf("%d", level);
     bool zip = strcmp(compression, "zip") == 0;
 
-    if (strcmp(compression, "gz") == 0)
-        (void)archive_write_set_filter_option(archive, "gzip", "timestamp", NULL);
     if (strcmp(compression, "zst") == 0 || strcmp(compression, "xz") == 0)
         (void)archive_write_set_filter_option(archive, NULL, "threads", "0");
     if (level == 0)
@@ -144,9 +156,10 @@ static bool set_options(struct archive *archive, const char *compression, int le
 static bool start(struct archive *archive, const ArchiveSpec *spec, Sink *sink, GError **error)
 {
     const char *compression = compression_of(spec->format);
+    bool filtered = !sink->gzip && !sink->members;
 
-    if ((!sink->gzip && add_filter(archive, compression) != ARCHIVE_OK) || set_format(archive, spec->format) != ARCHIVE_OK ||
-        (!sink->gzip && !set_options(archive, compression, spec->level)) ||
+    if ((filtered && add_filter(archive, compression) != ARCHIVE_OK) || set_format(archive, spec->format) != ARCHIVE_OK ||
+        (filtered && !set_options(archive, compression, spec->level)) ||
         archive_write_set_bytes_in_last_block(archive, 1) != ARCHIVE_OK ||
         archive_write_open(archive, sink, NULL, take_bytes, NULL) != ARCHIVE_OK)
         return fail_archive(archive, sink, error);
@@ -218,7 +231,7 @@ static bool put_all(struct archive *archive, Sink *sink, const ArchiveSpec *spec
             return false;
     if (archive_write_close(archive) != ARCHIVE_OK)
         return fail_archive(archive, sink, error);
-    return !sink->gzip || gzip_writer_finish(sink->gzip, error);
+    return finish_bytes(sink, error);
 }
 
 static uint64_t total_size(const ArchiveMember *members, unsigned count)
@@ -233,17 +246,19 @@ static uint64_t total_size(const ArchiveMember *members, unsigned count)
 
 bool archive_write(const char *path, const ArchiveSpec *spec, const ArchiveMember *members, unsigned count, GError **error)
 {
-    bool own = spec->level == 0 && strcmp(compression_of(spec->format), "gz") == 0, ok;
+    bool bgzf = strcmp(spec->format, "bgzf") == 0, gz = bgzf || strcmp(compression_of(spec->format), "gz") == 0, ok;
     auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     g_autoptr(Progress) progress = progress_new("compress", total_size(members, count), true);
     g_autoptr(GzipWriter) gzip = NULL;
+    g_autoptr(GzipMembers) pieces = NULL;
     Sink sink = {.fd = fd, .progress = progress};
     struct archive *archive;
 
     g_assert(count == 1 || !archive_format_is_single(spec->format));
     if (fd < 0)
         return fail_errno(error, "write '%s'", path);
-    sink.gzip = gzip = own ? gzip_writer_new(to_file, &sink) : NULL;
+    sink.gzip = gzip = gz && !bgzf && spec->level == 0 ? gzip_writer_new(to_file, &sink) : NULL;
+    sink.members = pieces = gz && !gzip ? gzip_members_new(spec->level ? spec->level : BGZF_LEVEL, bgzf, to_file, &sink) : NULL;
     archive = archive_write_new();
     ok = put_all(archive, &sink, spec, members, count, error);
     (void)archive_write_free(archive); /* closed above, or failed already */

@@ -2,11 +2,11 @@
 /*
  * Files of the host packed for other programs: one compressed, or several in an archive.
  *
- *   one file    gz zst xz bz2 lz4
+ *   one file    gz bgzf zst xz bz2 lz4
  *   several     tar tar.gz tar.zst tar.xz tar.bz2 tar.lz4 zip
  *
  * Equal files give equal bytes (as long as the compressing library is the same): members belong to root, have mode 0644 and the time that the
- * caller gives. gz at its own level is made by kiln's frozen encoder, by all processors; zst and xz use all processors, too.
+ * caller gives. gz at its own level is made by kiln's frozen encoder. gz, bgzf, zst and xz use all processors.
  */
 #ifndef KILN_STORE_ARCHIVE_H
 #define KILN_STORE_ARCHIVE_H

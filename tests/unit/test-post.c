@@ -8,6 +8,8 @@
 #include "base/checksum.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/process.h"
+#include "base/scope.h"
 #include "store-support.h"
 
 #include <fcntl.h>
@@ -183,6 +185,32 @@ static void test_archives_are_equal(Bench *b, gconstpointer arg)
     }
 }
 
+/* Over the ends of pieces: zlib's own reader takes the row of members as one stream. */
+static void test_gzip_members_are_one_stream(Bench *b, gconstpointer arg)
+{
+    static const size_t sizes[] = {0, 1, 65280, 65281, (1 << 20) - 1, 1 << 20, (2 << 20) + 5};
+
+    for (size_t i = 0; i < 2 * G_N_ELEMENTS(sizes); i++) {
+        size_t size = sizes[i / 2];
+        g_autofree char *in = g_malloc0(size + 8), *out = NULL;
+        ArchiveMember member = {(char *)"in", (char *)"in"};
+        ArchiveSpec spec = {.format = i % 2 ? "bgzf" : "gz", .level = 1};
+        const char *const argv[] = {"gzip", "-dc", "a", NULL};
+
+        test_noise((uint8_t *)in, (size / 2 + 7) / 8 * 8, i); /* half of it does not shrink */
+        g_assert_true(g_file_set_contents("in", in, (gssize)size, NULL));
+        g_assert_true(archive_write("a", &spec, &member, 1, NULL));
+        auto_fd int fd = open("out", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        ProcessSpec gzip = {.argv = argv, .stdout_fd = fd};
+        int code;
+        gsize n;
+
+        g_assert_true(process_run(&gzip, &code, NULL) && g_file_get_contents("out", &out, &n, NULL));
+        g_assert_cmpint(code, ==, 0);
+        g_assert_cmpmem(out, n, in, size);
+    }
+}
+
 static void test_a_missing_member_is_named(Bench *b, gconstpointer arg)
 {
     ArchiveMember member = {(char *)"gone", (char *)"gone"};
@@ -265,6 +293,7 @@ int main(int argc, char **argv)
     ADD("/output-files/checksums", test_checksums);
     g_test_add_func("/archive/formats-by-suffix", test_formats);
     ADD("/archive/equal-files-give-equal-bytes", test_archives_are_equal);
+    ADD("/archive/gzip-members-are-one-stream", test_gzip_members_are_one_stream);
     ADD("/archive/a-missing-member-is-named", test_a_missing_member_is_named);
     g_test_add_func("/docker-changes/lines", test_changes);
     g_test_add_func("/docker-changes/wrong-lines-are-cited", test_wrong_changes_are_cited);
