@@ -69,11 +69,11 @@ matches 'a user was become without sudo' "$(cat first)" 'shell: www-data 600'
 matches 'services wait for the boot' "$(cat first)" 'at boot: nginx'
 ok 'it is known then' kiln bake --offline site.pkr.hcl
 find play -exec touch {} +
-ok 'touched files are the same files' kiln plan -detailed-exitcode site.pkr.hcl
+ok 'touched files are the same files' kiln plan --offline -detailed-exitcode site.pkr.hcl
 echo '# more' >>play/roles/site/handlers/main.yml
-kiln plan site.pkr.hcl >plan 2>&1
+kiln plan --offline site.pkr.hcl >plan 2>&1
 matches 'a changed file of a role misses its step' "$(cat plan)" 'miss +2 +ansible-local +\(file .*handlers/main.yml: content\)'
 matches 'and no other' "$(cat plan)" 'hit +1 '
 echo '- { name: no, ansible.builtin.command: "false" }' >>play/roles/site/tasks/main.yml
-fails 1 'a task that fails is named' 'task "no"' kiln bake site.pkr.hcl
+fails 1 'a task that fails is named' 'task "no"' kiln bake --offline site.pkr.hcl
 finish
