@@ -313,11 +313,22 @@ static bool seal_chains(GPtrArray *chains, BakeResult *result, GError **error)
     return true;
 }
 
-static bool run_post_processors(Store *store, Template *template, const TemplateBuild *build, const BakeResult *result, GError **error)
+/* The files that the source's arguments name. */
+static bool deliver(const BakeChain *chain, const BakeResult *result, GPtrArray *files, GError **error)
 {
-    PostContext context = {store, template, build};
+    SourceContext context = {.store = chain->store, .template_dir = template_dir(chain->template), .name = chain->build->name, .epoch = chain->epoch};
 
-    return post_run(&context, result->images, error);
+    return !chain->source->deliver || chain->source->deliver(&context, chain->build->source->args, result->images, files, error) ||
+           fail_prefix(error, "source '%s'", chain->build->source->type);
+}
+
+static bool finish_on_host(GPtrArray *chains, const BakeResult *result, GError **error)
+{
+    const BakeChain *first = chains->pdata[0];
+    PostContext context = {first->store, first->template, first->build};
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
+
+    return deliver(first, result, files, error) && post_run(&context, result->images, files, error);
 }
 
 /* A night without changes leaves no trace; an older set that is baked again becomes the newest of its name. */
@@ -511,7 +522,7 @@ bool bake_build(Store *store, Template *template, const TemplateBuild *build, co
     chains = bake_chains_new(store, template, build, options);
     if (!bake_chains(store, template, build, options, chains, &result, error) ||
         !keep_notes(build, options, chains, &result, error) ||
-        (!options->unpublished && !run_post_processors(store, template, build, &result, error))) {
+        (!options->unpublished && !finish_on_host(chains, &result, error))) {
         bake_result_clear(&result);
         return false;
     }

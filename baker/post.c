@@ -6,7 +6,6 @@
 #include "baker/post.h"
 
 #include "baker/output-files.h"
-#include "baker/source.h"
 #include "base/error.h"
 #include "base/gotemplate.h"
 #include "base/interrupt.h"
@@ -186,20 +185,15 @@ static bool write_image(const PostContext *context, PostArtifact *artifact, GErr
     return post_claim(context, path, error) && output_file_write(context->store, &file, NULL, error);
 }
 
-static bool write_files(const PostContext *context, PostArtifact *artifact, GError **error)
+/* The source's, or for who wants files of an image that has none (docker with `commit`, our own sources) an export. */
+static bool find_files(const PostContext *context, const GPtrArray *delivered, PostArtifact *artifact, GError **error)
 {
-    const TemplateBlock *source = context->build->source;
-    const SourceOps *ops = source_find(source->type);
-    SourceContext delivery = {.store = context->store, .template_dir = template_dir(context->template), .name = context->build->name};
-
-    if (!ops->deliver)
-        return !wants_files(context->build) || write_image(context, artifact, error);
-    if (!ops->deliver(&delivery, source->args, artifact->images, artifact->files, error))
-        return false;
-    for (guint i = 0; i < artifact->files->len; i++)
-        if (!post_claim(context, artifact->files->pdata[i], error))
+    for (guint i = 0; i < delivered->len; i++) {
+        post_artifact_add_file(artifact, delivered->pdata[i]);
+        if (!post_claim(context, delivered->pdata[i], error))
             return false;
-    return artifact->files->len > 0 || !wants_files(context->build) || write_image(context, artifact, error); /* docker with `commit` */
+    }
+    return delivered->len > 0 || !wants_files(context->build) || write_image(context, artifact, error);
 }
 
 /* --- chains --- */
@@ -257,13 +251,13 @@ static bool run_chain(const PostContext *context, const GPtrArray *chain, const 
     return true;
 }
 
-bool post_run(const PostContext *context, GPtrArray *images, GError **error)
+bool post_run(const PostContext *context, GPtrArray *images, const GPtrArray *files, GError **error)
 {
     const GPtrArray *chains = context->build->post_processors;
     g_autoptr(PostArtifact) artifact = post_artifact_new(images);
     bool ok = true, keep = chains->len == 0, one = true;
 
-    if (!write_files(context, artifact, error))
+    if (!find_files(context, files, artifact, error))
         return fail_prefix(error, "%s", context->build->name);
     for (guint i = 0; i < chains->len; i++) {
         g_autoptr(GError) problem = NULL;

@@ -68,7 +68,7 @@ const char *const *post_types(void); /* NULL-terminated */
 /* Why a type of Packer's is none here; NULL: it is not known at all. */
 const char *post_refusal(const char *type);
 
-/* All chains of the build. @images: of StoreImage*, the set. */
-bool post_run(const PostContext *context, GPtrArray *images, GError **error);
+/* All chains of the build. @images: of StoreImage*, the set; @files: of char*, what its source delivered. */
+bool post_run(const PostContext *context, GPtrArray *images, const GPtrArray *files, GError **error);
 
 #endif
