@@ -44,12 +44,29 @@ static bool check_arguments(const TemplateBlock *block, const char *what, const 
     return true;
 }
 
+/* The template's own source does not count, whatever it is. */
+static bool check_rebase(const TemplateBuild *build, GError **error)
+{
+    g_auto(SourceBase) base = {0};
+    const char *argument = NULL;
+
+    source_base(build->source->type, build->source->args, build->rebase, &base);
+    return base.ops->check(base.args, &argument, error) || fail_prefix(error, "-rebase '%s.%s=%s'", build->source->type, build->build_name, build->rebase);
+}
+
 static bool check_source(const TemplateBuild *build, GError **error)
 {
     const SourceOps *ops = source_find(build->source->type);
+    g_autofree char *refusal = ops ? NULL : source_refusal(build->source->type);
 
+    if (build->rebase)
+        return check_rebase(build, error);
+    if (refusal)
+        return template_complain(build->source, NULL, error, "source \"%s\" cannot be baked: %s", build->source->type, refusal);
     if (!ops)
         return unknown_type(build->source, "source", source_types(), error);
+    if (!ops->default_output && build->outputs->len > 0)
+        return template_complain(build->outputs->pdata[0], NULL, error, "a source \"%s\" makes no image", build->source->type);
     return check_arguments(build->source, "source", ops->arguments, ops->check, error);
 }
 

@@ -43,7 +43,10 @@ typedef struct BakeChain {
     const TemplateBuild *build;
     const BakeOptions *options;
     const char *output;      /* "disk" or "oci" when this chain serves one kind only, else NULL */
-    const SourceOps *source;
+    SourceBase base;
+    const SourceOps *source; /* the base's */
+    TemplateBlock *first_boot; /* the step before the template's own; NULL: none */
+    GError *problem;         /* why that one cannot be made; told when the chain is planned */
     json_t *identity;
     Digest source_key;
     SourceState state;       /* the source's first state */
@@ -68,6 +71,13 @@ BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild 
                           const char *output);
 void bake_chain_free(BakeChain *chain);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BakeChain, bake_chain_free)
+
+/* Was the template written for Packer's machines, which have booted and have a network? */
+bool bake_is_packers(const TemplateBuild *build);
+/* What the source's functions get. */
+SourceContext bake_source_context(const BakeChain *chain);
+/* Arguments of the container image: what the source stands for, and over it what the output's block (or NULL) says. New reference. */
+json_t *bake_output_args(const BakeChain *chain, const TemplateBlock *block);
 
 /* bake-plan.c: identifies the source, makes its first state if needed, finds the cached prefix. */
 bool bake_plan(BakeChain *chain, GError **error);

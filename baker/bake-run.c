@@ -102,7 +102,7 @@ bool bake_session_run(BakeSession *session, GError **error)
     Guest *guest = session->guest;
     ProvisionerHost host = bake_host(session->chain, step);
     double timeout = step->block && !step->ops->stops ? step->block->timeout : 0; /* nobody looks around against the clock */
-    GuestStep begin = {.name = step->label, .network = step->network, .clock = session->chain->epoch,
+    GuestStep begin = {.name = step->label, .network = step->network, .booted = step->block && bake_is_packers(session->chain->build), .clock = session->chain->epoch,
                        .clock_ahead = session->chain->options->around.clock_ahead,
                        .timeout = timeout, .on_line = say, .arg = session};
     bool ok;
@@ -291,7 +291,10 @@ static bool attempt_step(BakeSession *session, size_t index, GError **error)
         change_nothing(session->chain, index);
         return true;
     }
-    g_propagate_error(error, g_steal_pointer(&problem));
+    if (block && g_error_matches(problem, KILN_ERROR, KILN_ERROR_TIMEOUT) && bake_is_packers(session->chain->build))
+        (void)fail_code(error, KILN_ERROR_TIMEOUT, "%s; nothing boots in a bake: what waits for a boot, a service or an address waits for ever", problem->message);
+    else
+        g_propagate_error(error, g_steal_pointer(&problem));
     (void)blame_disk(session, error);
     return fail_prefix(error, "%s: step %zu (%s)", session->chain->build->name, index + 1, session->step->label);
 }

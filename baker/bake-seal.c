@@ -108,13 +108,13 @@ static bool make_disk(Seal *seal, GError **error)
 static bool make_layers(Seal *seal, const TemplateBlock *block, GError **error)
 {
     BakeChain *chain = seal->chain;
-    g_autoptr(json_t) none = json_object();
+    g_autoptr(json_t) args = bake_output_args(chain, block);
     g_autoptr(Tree) base = NULL;
     g_autoptr(StoreMap) base_files = NULL;
     LayersSpec spec = {.tree = seal->tree,
                        .files = seal->files,
                        .epoch = chain->epoch,
-                       .args = block ? block->args : none,
+                       .args = args,
                        .parent = chain->state.info ? json_object_get(chain->state.info, "oci_parent") : NULL};
 
     if (!seal->tree)
@@ -231,7 +231,7 @@ void bake_final_key(const BakeChain *chain, Digest *ret)
     if (bake_wants_output(chain, "disk", &block))
         json_object_set_new(key, "disk", block ? json_incref(block->args) : json_object());
     if (bake_wants_output(chain, "oci", &block))
-        json_object_set_new(key, "oci", block ? json_incref(block->args) : json_object());
+        json_object_set_new(key, "oci", bake_output_args(chain, block));
     for (char **glob = chain->build->volatile_paths; glob && *glob; glob++)
         json_object_set_new(key, *glob, json_true());
     json_digest(key, ret);

@@ -38,7 +38,7 @@ bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateB
         }
     if (outputs->len == 0 && bake_parent_images(chain))
         return json_object_get(bake_parent_images(chain), kind) != NULL;
-    return outputs->len == 0 && g_str_equal(chain->source->default_output, kind);
+    return outputs->len == 0 && g_strcmp0(chain->source->default_output, kind) == 0;
 }
 
 bool bake_is_parent(const BakeChain *chain)
@@ -57,8 +57,13 @@ bool bake_is_parent(const BakeChain *chain)
 GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options)
 {
     GPtrArray *chains = g_ptr_array_new_with_free_func((GDestroyNotify)bake_chain_free);
-    const char *ref = source_image_ref(build->source->args);
-    bool split = store && ref && source_image_is_split(store, ref), branches = split;
+    g_auto(SourceBase) base = {0};
+    const char *ref;
+    bool split, branches;
+
+    source_base(build->source->type, build->source->args, build->rebase, &base);
+    ref = source_image_ref(base.args);
+    branches = split = store && ref && source_image_is_split(store, ref);
 
     for (guint i = 0; i < build->provisioners->len; i++) {
         const TemplateBlock *block = build->provisioners->pdata[i];
@@ -75,6 +80,15 @@ GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild
     if (chains->len == 0)
         g_ptr_array_add(chains, bake_chain_new(store, template, build, options, NULL));
     return chains;
+}
+
+json_t *bake_output_args(const BakeChain *chain, const TemplateBlock *block)
+{
+    json_t *args = chain->source->output ? chain->source->output(chain->base.args) : json_object();
+
+    if (block)
+        (void)json_object_update(args, block->args);
+    return args;
 }
 
 static void combined_key(GPtrArray *chains, Digest *ret)
@@ -313,24 +327,6 @@ static bool seal_chains(GPtrArray *chains, BakeResult *result, GError **error)
     return true;
 }
 
-/* The files that the source's arguments name. */
-static bool deliver(const BakeChain *chain, const BakeResult *result, GPtrArray *files, GError **error)
-{
-    SourceContext context = {.store = chain->store, .template_dir = template_dir(chain->template), .name = chain->build->name, .epoch = chain->epoch};
-
-    return !chain->source->deliver || chain->source->deliver(&context, chain->build->source->args, result->images, files, error) ||
-           fail_prefix(error, "source '%s'", chain->build->source->type);
-}
-
-static bool finish_on_host(GPtrArray *chains, const BakeResult *result, GError **error)
-{
-    const BakeChain *first = chains->pdata[0];
-    PostContext context = {first->store, first->template, first->build};
-    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
-
-    return deliver(first, result, files, error) && post_run(&context, result->images, files, error);
-}
-
 /* A night without changes leaves no trace; an older set that is baked again becomes the newest of its name. */
 static bool is_newest(Store *store, GPtrArray *images, const char *name)
 {
@@ -476,6 +472,10 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
         return false;
     if (are_parent(chains))
         return take_parent(store, template, build, chains, result, error);
+    if (!((BakeChain *)chains->pdata[0])->source->default_output) { /* nothing is baked, and nothing published */
+        result->images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
+        return true;
+    }
     combined_key(chains, &key);
     if (!options->no_cache && !bake_published(store, build, chains, &result->images, &newest, error))
         return false;
@@ -491,6 +491,24 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
     /* Sealed again to the same images, or taken from an earlier set: what they passed then, they passed. */
     return earlier_tests(store, result->images, &earlier, error) &&
            publish(store, template, build, chains, &key, earlier, boots, result, error);
+}
+
+/* The files that the source's own arguments name: Packer's output, where post-processors look for it. */
+static bool deliver(const BakeChain *chain, const BakeResult *result, GPtrArray *files, GError **error)
+{
+    SourceContext context = bake_source_context(chain);
+
+    return !chain->source->deliver || chain->source->deliver(&context, chain->base.args, result->images, files, error) ||
+           fail_prefix(error, "source '%s'", chain->build->source->type);
+}
+
+static bool finish_on_host(GPtrArray *chains, const BakeResult *result, GError **error)
+{
+    const BakeChain *first = chains->pdata[0];
+    PostContext context = {first->store, first->template, first->build};
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
+
+    return deliver(first, result, files, error) && post_run(&context, result->images, files, error);
 }
 
 /* What the next plan compares with, and the lock the user asked for. */

@@ -69,6 +69,9 @@ bool bake_check_step(const TemplateBuild *build, const char *step, GError **erro
 /* Could a bake with @options wait for somebody? It then wants the terminal for itself. */
 bool bake_may_stop(const TemplateBuild *build, const BakeOptions *options);
 
+/* The name of the image that @build is baked on, where that is an image of the store and its newest; else NULL. Free with g_free. */
+char *bake_parent_name(const TemplateBuild *build);
+
 /* Bakes and publishes. Call from a thread that lives as long as the bake (children are tied to it). */
 bool bake_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
                 BakeResult *ret, GError **error);

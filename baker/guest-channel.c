@@ -301,7 +301,7 @@ bool guest_channel_begin(Guest *guest, const GuestStep *step, GError **error)
     if (step->network) /* servers' certificates and release files are judged by it */
         (void)clock_gettime(CLOCK_REALTIME, &clock);
     clock.tv_sec += step->network ? step->clock_ahead : 0;
-    wire_put_number(&w, step->network, 1);
+    wire_put_number(&w, (step->network ? BEGIN_NETWORK : 0) | (step->booted ? BEGIN_BOOTED : 0), 1);
     wire_put_number(&w, (uint64_t)clock.tv_sec, 8);
     wire_put_number(&w, (uint64_t)clock.tv_nsec, 4);
     wire_put_number(&w, ms > 0 ? MAX(1, (uint64_t)ms) : 0, 4);
@@ -758,6 +758,18 @@ bool guest_channel_remove(Guest *guest, const char *path, GError **error)
         return false;
     wire_put_string(&w, path);
     return ask(ch, WIRE_REMOVE, &w, &frame, error);
+}
+
+bool guest_channel_grow(Guest *guest, bool *ret_grown, GError **error)
+{
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
+    WireWriter w = request_new(ch);
+    Frame frame;
+
+    if (!ask(ch, WIRE_GROW, &w, &frame, error))
+        return false;
+    *ret_grown = wire_get_number(&frame.payload, 8) != 0;
+    return !frame.payload.bad || fail_protocol(ch, error);
 }
 
 static int compare_names(gconstpointer a, gconstpointer b)

@@ -131,16 +131,21 @@ static bool find_manifest(const SourceContext *context, const OciFrom *from, Dig
 
 static bool oci_identify(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error)
 {
-    g_auto(OciFrom) from = {0};
-    char oci[DIGEST_OCI_SIZE];
     const char *argument;
-    Digest manifest;
     uint64_t size;
 
     if (source_image_ref(args))
         return source_image_identify(context, args, ret_identity, error);
-    if (!parse_from(context, from_of(args), &from, error) ||
-        !source_size_argument(args, NULL, &size, &argument, error))
+    return source_size_argument(args, NULL, &size, &argument, error) && source_oci_identify(context, from_of(args), size, ret_identity, error);
+}
+
+bool source_oci_identify(const SourceContext *context, const char *text, uint64_t size, json_t **ret_identity, GError **error)
+{
+    g_auto(OciFrom) from = {0};
+    char oci[DIGEST_OCI_SIZE];
+    Digest manifest;
+
+    if (!parse_from(context, text, &from, error))
         return false;
     if (from.scratch) {
         *ret_identity = json_pack("{ss ss sI}", "type", "oci", "from", "scratch", "size", (json_int_t)size);
@@ -248,13 +253,17 @@ static bool prepare_parent(const SourceContext *context, const OciFrom *from, co
 static bool oci_prepare(const SourceContext *context, const json_t *args, const json_t *identity, SourceState *ret,
                         GError **error)
 {
+    return source_image_ref(args) ? source_image_prepare(context, identity, ret, error)
+                                  : source_oci_prepare(context, from_of(args), identity, ret, error);
+}
+
+bool source_oci_prepare(const SourceContext *context, const char *text, const json_t *identity, SourceState *ret, GError **error)
+{
     g_auto(OciFrom) from = {0};
     SourceState state = {.epoch = MAX(context->epoch, 0)};
     bool ok;
 
-    if (source_image_ref(args))
-        return source_image_prepare(context, identity, ret, error);
-    ok = parse_from(context, from_of(args), &from, error);
+    ok = parse_from(context, text, &from, error);
     if (ok && from.scratch) {
         ok = scratch_tree(context, state.epoch, &state.tree, error);
         state.info = json_object();

@@ -30,6 +30,7 @@ typedef void GuestLineFn(const char *line, bool is_stderr, void *arg);
 typedef struct GuestStep {
     const char *name; /* for messages */
     bool network;
+    bool booted;    /* its programs expect a machine that has booted: sudo is there, and cloud-init is done */
     int64_t clock;  /* the guest's time for steps without network (SOURCE_DATE_EPOCH); steps with network get
                        real time */
     int64_t clock_ahead; /* seconds that real time is taken to be later than it is */
@@ -90,6 +91,8 @@ typedef struct GuestOps {
     bool (*list)(Guest *guest, const char *path, char ***ret, GError **error);
     /* Runs the guest's own shell until it ends; *ret_exit as for exec. The slot may be NULL. */
     bool (*shell)(Guest *guest, const GuestShell *shell, int *ret_exit, GError **error);
+    /* In a step: the root's file system takes all of its partition, where it did not. *ret_grown: it did not. The slot may be NULL. */
+    bool (*grow)(Guest *guest, bool *ret_grown, GError **error);
     bool (*end)(Guest *guest, GError **error);
     /* What the last step with network tried to reach, texts for people; NULL when that is not known. The slot may be NULL. */
     const GPtrArray *(*reached)(Guest *guest);

@@ -54,6 +54,12 @@ typedef struct ProvisionerOps {
 const ProvisionerOps *provisioner_find(const char *type);
 const char *const *provisioner_types(void); /* NULL-terminated, for "did you mean" */
 
+/*
+ * What a machine's first boot would have done, done in the guest before the template's steps: no provisioner of a template, but the step that
+ * sources put before those (baker/source.h). Arguments: first-boot.c.
+ */
+const ProvisionerOps *provisioner_first_boot(void);
+
 /* Why a type of Packer's is none here; NULL: it is not known at all. */
 const char *provisioner_refusal(const char *type);
 

@@ -154,6 +154,29 @@ static Range name_range(const Block *block, const Ref *ref)
     return name ? name->expr->range : ref->range;
 }
 
+/*
+ * A template that was not written for kiln may call its sources as it likes; what is baked has a name of ours all the same. Sources of kiln's own keep
+ * to the rule, which is then told.
+ */
+static char *fitting_name(const char *type, char *name)
+{
+    static const char *const ours[] = { "bootstrap", "disk", "oci", NULL };
+    char *fitting;
+
+    if (is_name(name) || g_strv_contains(ours, type))
+        return name;
+    fitting = g_ascii_strdown(name, -1);
+    g_strcanon(fitting, "abcdefghijklmnopqrstuvwxyz0123456789._-", '-');
+    if (!is_name(fitting)) {
+        char *prefixed = g_strconcat("image-", fitting, NULL);
+
+        g_free(fitting);
+        fitting = prefixed;
+    }
+    g_free(name);
+    return fitting;
+}
+
 /* --- -only and -except --- */
 
 static bool matches(const char *const *globs, const Pair *pair)
@@ -174,6 +197,40 @@ static bool is_selected(const Pair *pair)
     if (options->only && options->only[0] && !matches(options->only, pair))
         return false;
     return !matches(options->except, pair);
+}
+
+/* -rebase "TYPE.NAME=BASE": the last one for this source. */
+static void take_rebase(const Pair *pair)
+{
+    const char *const *rebase = pair->t->options->rebase;
+    g_autofree char *alias = g_strdup_printf("%s.%s=", pair->ref->type, pair->ref->name);
+    g_autofree char *own = g_strdup_printf("%s.%s=", pair->ref->type, pair->ref->source->labels[1]);
+
+    for (size_t i = 0; rebase && rebase[i]; i++) {
+        const char *name = g_str_has_prefix(rebase[i], "source.") ? rebase[i] + strlen("source.") : rebase[i];
+
+        if (!g_str_has_prefix(name, alias) && !g_str_has_prefix(name, own))
+            continue;
+        g_free(pair->out->rebase);
+        pair->out->rebase = g_strdup(strchr(name, '=') + 1);
+        g_ptr_array_add(pair->t->rebased, g_strdup(rebase[i]));
+    }
+}
+
+/* A mistyped name must not bake on the template's own source. */
+static void check_rebase(Template *t)
+{
+    const char *const *rebase = t->options->rebase;
+
+    for (size_t i = 0; rebase && rebase[i]; i++) {
+        const char *equals = strchr(rebase[i], '=');
+
+        if (!equals || equals == rebase[i] || !equals[1] || !memchr(rebase[i], '.', (size_t)(equals - rebase[i])))
+            diagnose(&t->diagnostics, (Range){ 0 }, "-rebase is written 'TYPE.NAME=image:REF' or 'TYPE.NAME=FILE', not '%s'", rebase[i]);
+        else if (!g_ptr_array_find_with_equal_func(t->rebased, rebase[i], g_str_equal, NULL) && t->diagnostics.count == 0)
+            diagnose(&t->diagnostics, (Range){ 0 }, "-rebase '%s': no source of that name is baked here%s", rebase[i],
+                     near_source(t, arena_printf(t->arena, "%.*s", (int)(equals - rebase[i]), rebase[i])));
+    }
 }
 
 /* --- generic options --- */
@@ -497,6 +554,7 @@ static void evaluate_source(Pair *pair)
     }
     block->unknown = pair->t->saw_unknown;
     pair->out->source = block;
+    take_rebase(pair);
 }
 
 static void evaluate_build_options(Pair *pair)
@@ -554,6 +612,7 @@ void template_build_free(TemplateBuild *build)
     g_strfreev(build->volatile_paths);
     g_free(build->name);
     g_free(build->build_name);
+    g_free(build->rebase);
     g_free(build);
 }
 
@@ -598,6 +657,7 @@ static void add_build(Template *t, Pair *pair)
         if (strcmp(((TemplateBuild *)t->builds->pdata[i])->name, pair->out->name) == 0)
             diagnose(&t->diagnostics, name_range(pair->block, pair->ref),
                      "two builds are both named '%s'; give them names of their own with 'name'", pair->out->name);
+    check_name(t, pair->out->name, name_range(pair->block, pair->ref));
     evaluate_pair(pair);
     g_ptr_array_add(t->builds, pair->out);
 }
@@ -619,9 +679,9 @@ static void evaluate_build(Template *t, const Block *block)
         Ref *ref = refs->pdata[i];
         Pair pair = { .t = t, .block = block, .ref = ref, .build_name = name, .out = build_new() };
 
-        pair.out->build_name = g_strdup(ref->name);
+        pair.out->build_name = g_strdup(ref->source->labels[1]);
         pair.out->name = !name ? g_strdup(ref->name) : refs->len > 1 ? g_strdup_printf("%s.%s", name, ref->name) : g_strdup(name);
-        check_name(t, pair.out->name, name_range(block, ref));
+        pair.out->name = fitting_name(ref->type, pair.out->name);
         if (is_selected(&pair))
             add_build(t, &pair);
         else
@@ -648,4 +708,5 @@ void builds_evaluate(Template *t)
     for (guint i = 0; i < t->build_blocks->len; i++)
         evaluate_build(t, t->build_blocks->pdata[i]);
     check_selection(t, before);
+    check_rebase(t);
 }

@@ -70,6 +70,7 @@ struct Template {
     bool saw_unknown;       /* an argument without value was met */
     json_t *plugins;        /* [{name, version, source}] */
     const char *required_version;
+    GPtrArray *rebased;     /* of char *: those of the options that meant a source */
     json_t *sink;           /* TemplateOptions.diagnostics, kept for template_complain() */
 };
 

@@ -450,6 +450,7 @@ static Template *template_new(const char *dir)
     t->builds = g_ptr_array_new_with_free_func((GDestroyNotify)template_build_free);
     t->list_uses = g_ptr_array_new();
     t->list_blocks = g_ptr_array_new_with_free_func((GDestroyNotify)template_block_free);
+    t->rebased = g_ptr_array_new_with_free_func(g_free);
     t->plugins = json_array();
     t->path = string_fields(t->arena, path);
     t->packer = string_fields(t->arena, packer);
@@ -465,6 +466,7 @@ void template_free(Template *t)
     g_ptr_array_unref(t->list_blocks);
     json_decref(t->plugins);
     json_decref(t->sink);
+    g_ptr_array_unref(t->rebased);
     g_ptr_array_unref(t->build_blocks);
     g_ptr_array_unref(t->data);
     g_ptr_array_unref(t->registries);
@@ -640,7 +642,8 @@ GHashTable *template_files(Template *template)
 json_t *template_given(Template *template)
 {
     g_autofree char *dir = g_canonicalize_filename(template->dir, NULL);
-    json_t *values = json_object(), *sensitive = json_array();
+    json_t *values = json_object(), *sensitive = json_array(), *given;
+    g_autoptr(json_t) rebased = json_array();
 
     for (guint i = 0; i < template->variables->len; i++) {
         const Variable *variable = template->variables->pdata[i];
@@ -650,7 +653,12 @@ json_t *template_given(Template *template)
         else if (variable->origin)
             json_array_append_new(sensitive, json_string(variable->name));
     }
-    return json_pack("{s:s, s:s, s:o, s:o}", "template", template->place, "dir", dir, "variables", values, "sensitive", sensitive);
+    given = json_pack("{s:s, s:s, s:o, s:o}", "template", template->place, "dir", dir, "variables", values, "sensitive", sensitive);
+    for (guint i = 0; i < template->rebased->len; i++)
+        json_array_append_new(rebased, json_string_nocheck(template->rebased->pdata[i]));
+    if (json_array_size(rebased))
+        json_object_set(given, "rebase", rebased);
+    return given;
 }
 
 GBytes *template_given_text(const Template *template)

@@ -25,6 +25,7 @@ typedef struct TemplateOptions {
     const char *const *var_files; /* may be NULL */
     const char *const *only;      /* globs on BUILD.TYPE.NAME / TYPE.NAME; may be NULL */
     const char *const *except;
+    const char *const *rebase;    /* "TYPE.NAME=BASE": that source is BASE instead, see TemplateBuild.rebase; may be NULL */
     const char *list_block;       /* top-level blocks of this type, with one label, are read too, see template_list_blocks(); may be NULL */
     const char *const *list_labels; /* types of blocks inside of those that have one label: it comes as TEMPLATE_LABEL in their object; may be NULL */
     const char *list_suffix;      /* it is no template, but a file whose name ends so, or all of a folder; nothing of a bake may stand in it; may be NULL */
@@ -63,7 +64,8 @@ typedef struct TemplateSecret {
 /* One (build, source) pair: what one bake makes. */
 typedef struct TemplateBuild {
     char *name;                 /* set name: build's name, BUILD.SOURCE with several sources, else the source's name */
-    char *build_name;           /* PACKER_BUILD_NAME: the source's name */
+    char *build_name;           /* PACKER_BUILD_NAME: the source's own name */
+    char *rebase;               /* what it is baked on instead of its source, as given; NULL: on its source */
     TemplateBlock *source;
     GPtrArray *provisioners;    /* TemplateBlock*, in order, only/except/override already applied */
     GPtrArray *outputs;         /* TemplateBlock*; empty when none was declared */
@@ -94,7 +96,7 @@ GBytes *template_given_text(const Template *template);
 
 /*
  * What gives the same builds again: {"template": absolute path, "dir": its folder, "variables": {NAME: value}, "sensitive": [NAME]}. Values of
- * sensitive variables are not in it: those that came from outside the template are listed. New reference.
+ * sensitive variables are not in it: those that came from outside the template are listed; and "rebase": [as TemplateOptions], where any was. New reference.
  */
 json_t *template_given(Template *template);
 

@@ -8,7 +8,6 @@
 
 #include "baker/batch.h"
 #include "baker/outdated.h"
-#include "baker/source-image.h"
 #include "base/mask.h"
 #include "base/terminal.h"
 #include "base/units.h"
@@ -148,7 +147,7 @@ static void add_needs(Batch *batch)
 
     for (guint i = 0; i < jobs->len; i++) {
         BatchJob *job = jobs->pdata[i];
-        g_autofree char *parent = source_image_name(((BakeJob *)job->arg)->build->source->args);
+        g_autofree char *parent = bake_parent_name(((BakeJob *)job->arg)->build);
         BatchJob *needed = find_job(batch, parent);
 
         if (needed)

@@ -14,6 +14,7 @@ void builds_init(Builds *builds)
                        .files = g_ptr_array_new(),
                        .only = g_ptr_array_new(),
                        .except = g_ptr_array_new(),
+                       .rebase = g_ptr_array_new(),
                        .names = g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref),
                        .templates = g_ptr_array_new_with_free_func((GDestroyNotify)template_free)};
 }
@@ -25,6 +26,7 @@ void builds_clear(Builds *builds)
     g_ptr_array_unref(builds->files);
     g_ptr_array_unref(builds->only);
     g_ptr_array_unref(builds->except);
+    g_ptr_array_unref(builds->rebase);
     g_ptr_array_unref(builds->names);
 }
 
@@ -34,6 +36,7 @@ CliOption *builds_options(Builds *builds, const CliOption *more)
                                 {"var-file", CLI_LIST, builds->files},
                                 {"only", CLI_LIST, builds->only},
                                 {"except", CLI_LIST, builds->except},
+                                {"rebase", CLI_LIST, builds->rebase},
                                 {"offline", CLI_FLAG, &builds->options.offline},
                                 {"refresh", CLI_FLAG, &builds->options.refresh},
                                 {"locked", CLI_STRING, &builds->options.locked},
@@ -100,7 +103,8 @@ bool builds_prepare(Builds *builds, GError **error)
     builds->template_options = (TemplateOptions){.vars = cli_strings(builds->vars),
                                                  .var_files = cli_strings(builds->files),
                                                  .only = split_commas(builds, builds->only),
-                                                 .except = split_commas(builds, builds->except)};
+                                                 .except = split_commas(builds, builds->except),
+                                                 .rebase = cli_strings(builds->rebase)};
     if (builds->fresh_since)
         return parse_fresh_since(builds->fresh_since, &builds->options.fresh_since, error);
     builds->options.fresh_since = g_get_real_time() / G_USEC_PER_SEC; /* release files are asked for once a call */

@@ -11,14 +11,14 @@
 #include "baker/cli/cli.h"
 
 typedef struct Builds {
-    GPtrArray *vars, *files, *only, *except, *names;
+    GPtrArray *vars, *files, *only, *except, *rebase, *names;
     const char *fresh_since;
     TemplateOptions template_options;
     BakeOptions options;
     GPtrArray *templates; /* of Template*, in the order they were named */
 } Builds;
 
-#define BUILDS_USAGE "[-var K=V] [-var-file F] [-only G] [-except G]"
+#define BUILDS_USAGE "[-var K=V] [-var-file F] [-only G] [-except G] [-rebase TYPE.NAME=BASE]"
 
 void builds_init(Builds *builds);
 void builds_clear(Builds *builds);

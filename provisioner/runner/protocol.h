@@ -14,7 +14,7 @@
  * request 0. Nothing else is ever sent unasked, so whatever arrives out of turn comes from a hostile guest.
  *
  *     request  payload                                              answer
- *     BEGIN    u8 network, i64 seconds, u32 nanoseconds, u32 ms     OK        clock to set; limit of the step, 0 for none
+ *     BEGIN    u8 flags, i64 seconds, u32 nanoseconds, u32 ms       OK        BEGIN_*; clock to set; limit of the step, 0 for none
  *     EXEC     u32 n, n strings (argv), u32 n, n strings (env), cwd OUTPUT* EXIT(u32 code, u8 timed out) | ERR
  *     PUT      path, meta; then DATA*, an empty DATA ends it         OK(u64 size) | ERR
  *     GET      path, u64 most bytes (0: no limit)                   DATA*, OK(u64 size) | ERR
@@ -23,6 +23,7 @@
  *     SYMLINK  target, path                                         OK | ERR
  *     REMOVE   path                                                 OK | ERR
  *     LIST     path                                                 DATA* (names, each with a final NUL), OK | ERR
+ *     GROW                                                          OK(u64 1: it grew) | ERR
  *     END                                                           OK | ERR
  *     FREEZE   u8 trim                                              OK | ERR
  *     THAW                                                          OK | ERR
@@ -43,7 +44,7 @@
 #include <string.h>
 
 #define WIRE_MAGIC 0x4e4c494bu /* "KILN" */
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 #define WIRE_HEADER_SIZE 12
 #define WIRE_PAYLOAD_MAX (256u * 1024)
 #define WIRE_CHUNK (64u * 1024) /* of files and output */
@@ -67,6 +68,7 @@ enum WireType {
     WIRE_QUIT,
     WIRE_SHELL,
     WIRE_WINDOW,
+    WIRE_GROW,
     WIRE_OK = 32,
     WIRE_ERR,
     WIRE_EXIT,
@@ -74,6 +76,10 @@ enum WireType {
     WIRE_DATA,
     WIRE_BYE, /* u32 wait status of the session */
 };
+
+/* Of BEGIN: */
+#define BEGIN_NETWORK 1u
+#define BEGIN_BOOTED 2u /* the step's programs expect a machine that has booted */
 
 typedef struct WireHeader {
     uint32_t length, request;

@@ -181,10 +181,13 @@ static int begin_prepare(Session *s, WireReader *payload, const char **ret_what)
 {
     Step *step = &s->step;
     struct timespec clock;
+    uint64_t flags;
     int err = 0;
 
     *step = (Step){.host_test = s->options->host_test};
-    step->network = wire_get_number(payload, 1) != 0;
+    flags = wire_get_number(payload, 1);
+    step->network = flags & BEGIN_NETWORK;
+    step->booted = flags & BEGIN_BOOTED;
     clock.tv_sec = (time_t)wire_get_number(payload, 8);
     clock.tv_nsec = (long)wire_get_number(payload, 4);
     set_deadline(step, (uint32_t)wire_get_number(payload, 4));

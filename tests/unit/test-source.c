@@ -196,9 +196,10 @@ static void test_table(void)
 
         g_assert_nonnull(ops);
         g_assert_true(ops->check && ops->identify && ops->prepare);
-        g_assert_true(g_strv_contains((const char *const[]){"disk", "oci", NULL}, ops->default_output));
+        g_assert_true(!ops->default_output || g_strv_contains((const char *const[]){"disk", "oci", NULL}, ops->default_output));
     }
-    g_assert_null(source_find("qemu"));
+    g_assert_nonnull(source_find("qemu"));
+    g_assert_null(source_find("amazon-ebs"));
 }
 
 static void test_time(void)

@@ -132,6 +132,47 @@ static void test_dynamic_provisioners(void)
     assert_json(provisioner_at(build, 1)->args, "{\"inline\":[\"b2a\"]}");
 }
 
+static void test_names_of_other_templates(void)
+{
+    static const char *const except[] = {"disk.A", NULL};
+    const TemplateOptions options = {.except = except};
+    g_autoptr(Template) two = load("source \"qemu\" \"_x\" {}\nsource \"disk\" \"A\" {}\nbuild {\n  sources = [\"qemu._x\", \"disk.A\"]\n}\n", &options);
+
+    g_assert_cmpuint(template_builds(two)->len, ==, 1);
+    g_assert_cmpstr(build_at(two, 0)->name, ==, "image-_x");
+    g_assert_cmpstr(build_at(two, 0)->build_name, ==, "_x");
+}
+
+/* What is printed in place of, and looked for on disks: the password, not whom it belongs to. */
+static void test_sensitive_parts(void)
+{
+    g_autoptr(Template) t = load("variable \"pw\" {\n  default = \"secret-one\"\n  sensitive = true\n}\n"
+                                 "locals {\n  user = { name = \"operator\", password = var.pw, list = [\"plain\", \"x-${var.pw}\"] }\n}\n" SOURCE, &(TemplateOptions){.look_only = true});
+    g_autoptr(GPtrArray) texts = template_sensitive(t);
+
+    g_assert_true(g_ptr_array_find_with_equal_func(texts, "secret-one", g_str_equal, NULL));
+    g_assert_true(g_ptr_array_find_with_equal_func(texts, "x-secret-one", g_str_equal, NULL));
+    g_assert_false(g_ptr_array_find_with_equal_func(texts, "operator", g_str_equal, NULL));
+    g_assert_false(g_ptr_array_find_with_equal_func(texts, "plain", g_str_equal, NULL));
+}
+
+static void test_rebase(void)
+{
+    static const char text[] = "source \"x\" \"a\" { v = 1 }\nsource \"x\" \"b\" {}\nbuild {\n  sources = [\"x.a\"]\n  source \"x.b\" { name = \"alias\" }\n}\n";
+    static const char *const both[] = {"x.a=image:web", "source.x.alias=base.qcow2", "x.b=last.raw", NULL}, *const wrong[] = {"x.c=y", NULL}, *const odd[] = {"x.a", NULL};
+    const TemplateOptions options = {.rebase = both}, mistyped = {.rebase = wrong}, malformed = {.rebase = odd};
+    g_autoptr(Template) t = load(text, &options);
+    g_autoptr(json_t) given = template_given(t);
+
+    g_assert_cmpstr(build_at(t, 0)->rebase, ==, "image:web");
+    g_assert_cmpstr(build_at(t, 1)->rebase, ==, "last.raw");
+    g_assert_cmpuint(json_array_size(json_object_get(given, "rebase")), ==, 3);
+    g_autofree char *no_source = load_fails(text, &mistyped), *no_form = load_fails(text, &malformed);
+
+    g_assert_nonnull(strstr(no_source, "no source of that name"));
+    g_assert_nonnull(strstr(no_form, "-rebase is written"));
+}
+
 static void test_several_sources(void)
 {
     g_autoptr(Template) t = load("source \"x\" \"a\" { v = 1 }\nsource \"x\" \"b\" {}\n"
@@ -145,7 +186,7 @@ static void test_several_sources(void)
 
     g_assert_cmpstr(a->name, ==, "web.a");
     g_assert_cmpstr(b->name, ==, "web.alias");
-    g_assert_cmpstr(b->build_name, ==, "alias");
+    g_assert_cmpstr(b->build_name, ==, "b"); /* as Packer's PACKER_BUILD_NAME */
     assert_json(b->source->args, "{\"w\":2}");
     g_assert_cmpstr(provisioner_at(a, 0)->type, ==, "file");
     g_assert_cmpstr(provisioner_at(b, 0)->type, ==, "shell");
@@ -339,8 +380,8 @@ static const Mistake mistakes[] = {
     { "locals { a = 1 }}\n" SOURCE BUILD, { "expected the end of the line here, found '}'" } },
     { "locals {\n  a = 1\n  a = 2\n}\n" SOURCE BUILD, { "t.pkr.hcl:3:3: the argument 'a' is set twice here; the first is on line 2" } },
     { "locals { a = 1, b = 2 }\n" SOURCE BUILD, { "t.pkr.hcl:1:15:" } },
-    { "source \"null\" \"Big\" {}\nbuild {\n  sources = [\"source.null.Big\"]\n}\n", { "t.pkr.hcl:3:14: 'Big' can't name what is baked" } },
-    { SOURCE "build {\n  name = \"0123456789abcdef\"\n  sources = [\"source.null.a\"]\n}\n", { "t.pkr.hcl:3:10: '0123456789abcdef' can't name" } },
+    { "source \"disk\" \"Big\" {}\nbuild {\n  sources = [\"source.disk.Big\"]\n}\n", { "t.pkr.hcl:3:14: 'Big' can't name what is baked" } },
+    { "source \"disk\" \"a\" {}\nbuild {\n  name = \"0123456789abcdef\"\n  sources = [\"source.disk.a\"]\n}\n", { "t.pkr.hcl:3:10: '0123456789abcdef' can't name" } },
     { SOURCE BUILD BUILD, { "two builds are both named 'a'" } },
     { SOURCE "build {\n  sources = [\"source.null.a\"]\n  provisoner \"shell\" {}\n}\n", { "t.pkr.hcl:4:3: a build has no block 'provisoner'; did you mean 'provisioner'?" } },
     { SOURCE "build {\n  sources = [\"source.null.a\"]\n  provisioner \"shell\" {\n    timeout = \"soon\"\n    network = \"perhaps\"\n    max_retries = -1\n  }\n}\n",
@@ -441,6 +482,9 @@ int main(int argc, char **argv)
     g_test_add_func("/templates/nested-blocks-become-arrays", test_nested);
     g_test_add_func("/templates/dynamic-makes-provisioners", test_dynamic_provisioners);
     g_test_add_func("/templates/several-sources-make-several-builds", test_several_sources);
+    g_test_add_func("/templates/names-of-templates-that-were-not-written-for-kiln", test_names_of_other_templates);
+    g_test_add_func("/templates/sensitive-parts", test_sensitive_parts);
+    g_test_add_func("/templates/rebase", test_rebase);
     g_test_add_func("/templates/dynamic-makes-sources", test_dynamic_sources);
     g_test_add_func("/templates/only-and-except-select", test_only_except);
     g_test_add_func("/templates/variables-have-a-precedence", test_precedence);
