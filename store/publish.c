@@ -403,8 +403,9 @@ static bool remove_rows(Database *db, const StoreImage *image, GError **error)
     return database_run(db, error, layers, "dt", &image->id, image->name) &&
            database_run(db, error, references, "dt", &image->id, image->name) &&
            database_run(db, error, "DELETE FROM image WHERE id = ?1 AND name = ?2", "dt", &image->id, image->name) &&
-           database_run(db, error, "DELETE FROM reference WHERE bake NOT IN (SELECT bake FROM image)", "") &&
-           database_run(db, error, "DELETE FROM bake WHERE number NOT IN (SELECT bake FROM image)", "");
+           database_run(db, error, "DELETE FROM bake WHERE number NOT IN (SELECT bake FROM image) AND number NOT IN (SELECT bake FROM reference"
+                                   " WHERE image = 0 AND role = 'pushed-manifest')", "") && /* see store/serve-rows.h */
+           database_run(db, error, "DELETE FROM reference WHERE bake NOT IN (SELECT number FROM bake)", "");
 }
 
 /* With both write locks. State first: after a crash in between, an image without a name is left, which is as good as none. */

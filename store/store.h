@@ -19,6 +19,7 @@
  *   store/disk-file.h     disk images as files, in and out
  *   store/disk-server.h   a stored disk over NBD
  *   store/oci.h           OCI layouts and archives in and out
+ *   store/serve.h         the store as an OCI registry
  */
 #ifndef KILN_STORE_STORE_H
 #define KILN_STORE_STORE_H
@@ -36,6 +37,7 @@
 #include "store/oci.h"
 #include "store/package-index.h"
 #include "store/prune.h"
+#include "store/serve.h"
 #include "store/signature.h"
 #include "store/sync.h"
 #include "store/tree.h"
