@@ -133,9 +133,9 @@ static const char *const state_upgrades[] = {
     "CREATE TABLE copied (change INTEGER NOT NULL);"
     NOTE_CHANGES("identity", "what", "what") NOTE_CHANGES("name", "name", "kind") NOTE_CHANGES("hold", "grp", "image") NOTE_CHANGES("journal_epoch", "grp", "grp")
     NOTE_CHANGES("lineage", "image", "parent") NOTE_CHANGES("published", "bake", "bake"),
-    /* store/serve-rows.h; image: the container image that was published of the manifest. */
+    /* store/serve-rows.h; image: the container image that was published of the manifest; wide: its digest where that is no SHA-256. */
     "CREATE TABLE repository_tag (repository TEXT NOT NULL, tag TEXT NOT NULL, manifest BLOB NOT NULL, image BLOB, at INTEGER NOT NULL,"
-    " PRIMARY KEY (repository, tag)) WITHOUT ROWID;"
+    " wide TEXT, PRIMARY KEY (repository, tag)) WITHOUT ROWID;"
     "CREATE INDEX repository_tag_manifest ON repository_tag (manifest);"
     NOTE_CHANGES("repository_tag", "repository", "tag"),
     NULL,

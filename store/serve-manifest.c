@@ -43,11 +43,12 @@ static bool load(Store *store, const Digest *digest, GBytes **ret, json_t **ret_
            json_parse(g_bytes_get_data(*ret, NULL), g_bytes_get_size(*ret), SERVE_MANIFEST_MAX, "a manifest", ret_manifest, error);
 }
 
-static bool find(ServeRequest *request, Digest *ret, GError **error)
+static bool find(ServeRequest *request, ServeTag *ret, GError **error)
 {
     Store *store = request->server->store;
 
-    return request->by_digest ? serve_find_manifest(store, request->target.name, &request->digest, ret, error)
+    *ret = (ServeTag){.manifest = digest_none};
+    return request->by_digest ? serve_find_manifest(store, request->target.name, &request->digest, &ret->manifest, error)
                               : serve_find_tag(store, request->target.name, request->target.reference, ret, error);
 }
 
@@ -63,9 +64,10 @@ void serve_manifest_get(ServeRequest *request, ServeReply *reply)
     g_autoptr(json_t) manifest = NULL;
     char oci[DIGEST_OCI_SIZE];
     const char *named;
-    Digest digest;
+    ServeTag tag;
 
-    if (!find(request, &digest, &error) || (!digest_is_none(&digest) && !load(request->server->store, &digest, &bytes, &manifest, &error))) {
+    if (!find(request, &tag, &error) ||
+        (!digest_is_none(&tag.manifest) && !load(request->server->store, &tag.manifest, &bytes, &manifest, &error))) {
         serve_reply_failure(reply, error);
         return;
     }
@@ -73,7 +75,7 @@ void serve_manifest_get(ServeRequest *request, ServeReply *reply)
         unknown(request, reply);
         return;
     }
-    named = request->by_digest ? request->digest.text : digest_to_oci(&digest, oci);
+    named = request->by_digest ? request->digest.text : *tag.wide ? tag.wide : digest_to_oci(&tag.manifest, oci);
     serve_reply_header(reply, "Docker-Content-Digest", "%s", named);
     serve_reply_header(reply, "ETag", "\"%s\"", named);
     (void)g_strlcpy(reply->digest, named, sizeof reply->digest);
@@ -86,7 +88,7 @@ void serve_manifest_delete(ServeRequest *request, ServeReply *reply)
     const char *name = request->target.name, *reference = request->target.reference;
     g_autoptr(GError) error = NULL;
     bool found, ok;
-    Digest own;
+    ServeTag own;
 
     AUTO_LOCK(&request->server->manifests);
     ok = request->by_digest ? serve_manifest_remove(store, name, &request->digest, &found, &error) : serve_tag_remove(store, name, reference, &found, &error);
@@ -96,7 +98,7 @@ void serve_manifest_delete(ServeRequest *request, ServeReply *reply)
         serve_reply_failure(reply, error);
     else if (found)
         reply->status = 202;
-    else if (!digest_is_none(&own))
+    else if (!digest_is_none(&own.manifest))
         serve_reply_error(reply, 405, "UNSUPPORTED", "'%s' was not pushed: kiln rm and kiln promote take images and channels away", reference);
     else
         unknown(request, reply);

@@ -160,7 +160,7 @@ bool serve_view_repositories(Store *store, GHashTable *to, GError **error);
 bool serve_find_blob(Store *store, const char *repository, const ServeDigest *digest, ServeLink *ret, bool *ret_found, GError **error);
 /* None: there is no such manifest. */
 bool serve_find_manifest(Store *store, const char *repository, const ServeDigest *digest, Digest *ret, GError **error);
-bool serve_find_tag(Store *store, const char *repository, const char *tag, Digest *ret, GError **error);
+bool serve_find_tag(Store *store, const char *repository, const char *tag, ServeTag *ret, GError **error);
 
 /* --- manifests and lists --- */
 

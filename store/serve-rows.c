@@ -267,8 +267,8 @@ static bool put_set(Store *store, const ServePush *push, GError **error)
 static bool write_tags(Database *catalog, Database *state, const ServePush *push, GError **error)
 {
     for (const char *const *tag = push->tags; *tag; tag++)
-        if (!database_run(state, error, "INSERT OR REPLACE INTO repository_tag VALUES (?1,?2,?3,?4,?5)", "ttddi", push->repository, *tag,
-                          &push->manifest, &push->image, g_get_real_time()))
+        if (!database_run(state, error, "INSERT OR REPLACE INTO repository_tag VALUES (?1,?2,?3,?4,?5,?6)", "ttddit", push->repository, *tag,
+                          &push->manifest, &push->image, g_get_real_time(), push->wide))
             return false;
     return published_follow(catalog, state, error);
 }
@@ -390,12 +390,13 @@ bool serve_tag_find(Store *store, const char *repository, const char *tag, Serve
 
     *ret = (ServeTag){.manifest = digest_none};
     if (!store_state_db(store, &db, error) ||
-        !(query = database_query(db, error, "SELECT manifest, at FROM repository_tag WHERE repository = ?1 AND tag = ?2", "tt", repository, tag)))
+        !(query = database_query(db, error, "SELECT manifest, at, wide FROM repository_tag WHERE repository = ?1 AND tag = ?2", "tt", repository, tag)))
         return false;
     rc = query_step(query, error);
     if (rc > 0) {
         query_digest(query, 0, &ret->manifest);
         ret->at = query_int(query, 1);
+        (void)g_strlcpy(ret->wide, query_text(query, 2) ? query_text(query, 2) : "", sizeof ret->wide);
     }
     return rc >= 0;
 }

@@ -68,6 +68,7 @@ bool serve_manifest_remove(Store *store, const char *repository, const ServeDige
 
 typedef struct ServeTag {
     Digest manifest; /* none: there is no such tag */
+    char wide[SERVE_DIGEST_SIZE]; /* what its client calls it, where that is no SHA-256; else empty */
     int64_t at;      /* microseconds since 1970 */
 } ServeTag;
 bool serve_tag_find(Store *store, const char *repository, const char *tag, ServeTag *ret, GError **error);

@@ -386,13 +386,13 @@ bool serve_find_manifest(Store *store, const char *repository, const ServeDigest
     return true;
 }
 
-bool serve_find_tag(Store *store, const char *repository, const char *tag, Digest *ret, GError **error)
+bool serve_find_tag(Store *store, const char *repository, const char *tag, ServeTag *ret, GError **error)
 {
     ServeTag pushed, own;
     bool channel;
 
     if (!serve_view_tag(store, repository, tag, &own, &channel, error) || !serve_tag_find(store, repository, tag, &pushed, error))
         return false;
-    *ret = channel || digest_is_none(&pushed.manifest) || (own.at > pushed.at && !digest_is_none(&own.manifest)) ? own.manifest : pushed.manifest;
+    *ret = channel || digest_is_none(&pushed.manifest) || (own.at > pushed.at && !digest_is_none(&own.manifest)) ? own : pushed;
     return true;
 }
