@@ -15,6 +15,7 @@
 #include "store/image-private.h"
 #include "store/layer.h"
 #include "store/ledger.h"
+#include "store/serve-rows.h"
 #include "store/store-private.h"
 
 typedef struct Reference {
@@ -345,7 +346,7 @@ static bool hold_counts(Database *catalog, const StoreImage *image, const Hold *
     g_autoptr(Query) query = NULL;
     int rc;
 
-    *ret = hold->kind != HOLD_BACK && (hold->kind != HOLD_NAME || strcmp(hold->name, image->name) != 0);
+    *ret = hold->kind != HOLD_BACK && ((hold->kind != HOLD_NAME && hold->kind != HOLD_TAG) || strcmp(hold->name, image->name) != 0);
     if (!*ret || hold->kind != HOLD_NAME)
         return true;
     query = database_query(catalog, error, "SELECT 1 FROM image WHERE id = ?1 AND name = ?2 LIMIT 1", "dt", &image->id, hold->name);
@@ -354,7 +355,7 @@ static bool hold_counts(Database *catalog, const StoreImage *image, const Hold *
     return rc >= 0;
 }
 
-/* What channels moved on from may go; the image's own name goes to another one. */
+/* What channels moved on from may go; the image's own name goes to another one, and its tags go with it. */
 static bool check_free(Store *store, Database *catalog, const StoreImage *image, GError **error)
 {
     g_autoptr(GHashTable) holds = NULL;
@@ -400,7 +401,7 @@ static bool remove_rows(Database *db, const StoreImage *image, GError **error)
     g_autofree char *layers = g_strconcat("DELETE FROM image_layer WHERE image IN ", ours, NULL);
     g_autofree char *references = g_strconcat("DELETE FROM reference WHERE image IN ", ours, NULL);
 
-    return database_run(db, error, layers, "dt", &image->id, image->name) &&
+    return serve_manifest_forget(db, image->name, &image->manifest, error) && database_run(db, error, layers, "dt", &image->id, image->name) &&
            database_run(db, error, references, "dt", &image->id, image->name) &&
            database_run(db, error, "DELETE FROM image WHERE id = ?1 AND name = ?2", "dt", &image->id, image->name) &&
            database_run(db, error, "DELETE FROM bake WHERE number NOT IN (SELECT bake FROM image) AND number NOT IN (SELECT bake FROM reference"
@@ -411,7 +412,9 @@ static bool remove_rows(Database *db, const StoreImage *image, GError **error)
 /* With both write locks. State first: after a crash in between, an image without a name is left, which is as good as none. */
 static bool remove_image(Store *store, Database *state, Database *catalog, const StoreImage *image, GError **error)
 {
-    if (!check_free(store, catalog, image, error) || !move_name(store, state, catalog, image, error) || !remove_rows(catalog, image, error)) {
+    if (!check_free(store, catalog, image, error) || !move_name(store, state, catalog, image, error) ||
+        !database_run(state, error, "DELETE FROM repository_tag WHERE repository = ?1 AND image = ?2", "td", image->name, &image->id) ||
+        !remove_rows(catalog, image, error)) {
         database_rollback(catalog);
         database_rollback(state);
         return false;

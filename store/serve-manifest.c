@@ -82,26 +82,71 @@ void serve_manifest_get(ServeRequest *request, ServeReply *reply)
     serve_reply_bytes(reply, 200, g_steal_pointer(&bytes), serve_manifest_type(manifest));
 }
 
-void serve_manifest_delete(ServeRequest *request, ServeReply *reply)
+/* What a tag of the store's own means can't be taken from it here. */
+static bool own_tag(ServeRequest *request, bool *ret, GError **error)
 {
-    Store *store = request->server->store;
-    const char *name = request->target.name, *reference = request->target.reference;
-    g_autoptr(GError) error = NULL;
-    bool found, ok;
+    bool channel;
     ServeTag own;
 
-    AUTO_LOCK(&request->server->manifests);
-    ok = request->by_digest ? serve_manifest_remove(store, name, &request->digest, &found, &error) : serve_tag_remove(store, name, reference, &found, &error);
-    if (ok && !found)
-        ok = find(request, &own, &error);
-    if (!ok)
+    if (!serve_view_tag(request->server->store, request->target.name, request->target.reference, &own, &channel, error))
+        return false;
+    *ret = !digest_is_none(&own.manifest);
+    return true;
+}
+
+static void delete_tag(ServeRequest *request, ServeReply *reply)
+{
+    const char *tag = request->target.reference;
+    g_autoptr(GError) error = NULL;
+    bool own, found = false;
+
+    if (!own_tag(request, &own, &error) || (!own && !serve_tag_remove(request->server->store, request->target.name, tag, &found, &error)))
         serve_reply_failure(reply, error);
+    else if (own)
+        serve_reply_error(reply, 405, "UNSUPPORTED", "'%s' is what this store calls an image: kiln rm and kiln promote take it away", tag);
     else if (found)
         reply->status = 202;
-    else if (!digest_is_none(&own.manifest))
-        serve_reply_error(reply, 405, "UNSUPPORTED", "'%s' was not pushed: kiln rm and kiln promote take images and channels away", reference);
     else
         unknown(request, reply);
+}
+
+/* The image that it was published as goes with it, and what holds that holds both. */
+static void delete_manifest(ServeRequest *request, ServeReply *reply)
+{
+    Store *store = request->server->store;
+    const char *name = request->target.name;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(StoreImage) image = NULL;
+    bool found = true, ok;
+    Digest manifest;
+
+    ok = serve_manifest_find(store, name, &request->digest, &manifest, &error);
+    if (ok && digest_is_none(&manifest)) {
+        ok = serve_find_manifest(store, name, &request->digest, &manifest, &error);
+        if (ok && !digest_is_none(&manifest))
+            serve_reply_error(reply, 405, "UNSUPPORTED", "this image was not pushed: kiln rm takes it away");
+        else if (ok)
+            unknown(request, reply);
+    } else if (ok) {
+        ok = serve_view_image(store, name, &manifest, &image, &error);
+        if (ok && image && !store_remove_image(store, image, &error)) {
+            serve_reply_error(reply, 405, "UNSUPPORTED", "%s", error->message);
+            return;
+        }
+        ok = ok && (image || serve_manifest_remove(store, name, &request->digest, &found, &error));
+        reply->status = ok ? 202 : 0;
+    }
+    if (!ok)
+        serve_reply_failure(reply, error);
+}
+
+void serve_manifest_delete(ServeRequest *request, ServeReply *reply)
+{
+    AUTO_LOCK(&request->server->manifests);
+    if (request->by_digest)
+        delete_manifest(request, reply);
+    else
+        delete_tag(request, reply);
 }
 
 /* --- in ---------------------------------------------------------------------------------- */

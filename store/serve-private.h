@@ -152,6 +152,8 @@ bool serve_take(Server *server, ServeTaken *taken, const char *repository, const
 
 bool serve_view_tag(Store *store, const char *repository, const char *tag, ServeTag *ret, bool *ret_channel, GError **error);
 bool serve_view_manifest(Store *store, const char *repository, const Digest *digest, bool *ret, GError **error);
+/* The image that was published under the repository's very name with this manifest; *ret NULL: none. */
+bool serve_view_image(Store *store, const char *repository, const Digest *manifest, StoreImage **ret, GError **error);
 bool serve_view_blob(Store *store, const char *repository, const Digest *digest, ServeLink *ret, bool *ret_found, GError **error);
 bool serve_view_tags(Store *store, const char *repository, GHashTable *to, bool *ret_exists, GError **error);
 bool serve_view_repositories(Store *store, GHashTable *to, GError **error);

@@ -380,6 +380,23 @@ bool serve_manifest_remove(Store *store, const char *repository, const ServeDige
            (digest_is_none(&manifest) || remove_manifest(store, repository, digest, &manifest, ret_found, error));
 }
 
+bool serve_manifest_forget(Database *catalog, const char *repository, const Digest *manifest, GError **error)
+{
+    int64_t set;
+
+    for (;;) {
+        if (!database_int(catalog, 0, &set, error,
+                          "SELECT r.bake FROM reference r WHERE " IN_REPOSITORY " AND r.role = 'pushed-manifest' AND r.digest = ?2 LIMIT 1", "td",
+                          repository, manifest))
+            return false;
+        if (!set)
+            return true;
+        if (!database_run(catalog, error, "DELETE FROM reference WHERE bake = ?1", "i", set) ||
+            !database_run(catalog, error, "DELETE FROM bake WHERE number = ?1", "i", set))
+            return false;
+    }
+}
+
 /* --- tags and lists ---------------------------------------------------------------------------- */
 
 bool serve_tag_find(Store *store, const char *repository, const char *tag, ServeTag *ret, GError **error)

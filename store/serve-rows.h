@@ -66,6 +66,9 @@ bool serve_manifest_find(Store *store, const char *repository, const ServeDigest
 /* With the tags that point at it; its blobs stay a day. */
 bool serve_manifest_remove(Store *store, const char *repository, const ServeDigest *digest, bool *ret_found, GError **error);
 
+/* In a catalog transaction: what was pushed as the image with this manifest goes with the image. None: nothing is done. */
+bool serve_manifest_forget(Database *catalog, const char *repository, const Digest *manifest, GError **error);
+
 typedef struct ServeTag {
     Digest manifest; /* none: there is no such tag */
     char wide[SERVE_DIGEST_SIZE]; /* what its client calls it, where that is no SHA-256; else empty */

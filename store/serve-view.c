@@ -236,6 +236,22 @@ bool serve_view_manifest(Store *store, const char *repository, const Digest *dig
     return true;
 }
 
+bool serve_view_image(Store *store, const char *repository, const Digest *manifest, StoreImage **ret, GError **error)
+{
+    g_autoptr(Query) query = NULL;
+    Database *catalog;
+    int rc;
+
+    *ret = NULL;
+    if (!store_catalog(store, &catalog, error) ||
+        !(query = database_query(catalog, error,
+                                 "SELECT " IMAGE_COLUMNS " FROM image WHERE name = ?1 AND manifest = ?2 AND kind = 'oci' ORDER BY number DESC LIMIT 1", "td",
+                                 repository, manifest)))
+        return false;
+    rc = query_step(query, error);
+    return rc == 0 || (rc > 0 && image_from_row(catalog, query, ret, error));
+}
+
 static bool link_layer(Store *store, const StoreImage *image, const Digest *digest, ServeLink *ret, bool *ret_found, GError **error)
 {
     for (guint i = 0; i < image->layers->len && !*ret_found; i++) {
