@@ -515,17 +515,22 @@ static void drop_process_lease(Store *store)
     store_lease_release(lease);
 }
 
-void serve_request_clear(ServeRequest *request)
+void serve_request_settle(ServeRequest *request)
 {
     if (request->upload) {
-        if (request->target.endpoint == SERVE_UPLOADS && request->server && serve_target_query(&request->target, "digest"))
+        if (request->target.endpoint == SERVE_UPLOADS && serve_target_query(&request->target, "digest"))
             serve_upload_drop(request->upload); /* nobody was told where it is */
-        serve_upload_release(request->upload);
+        serve_upload_release(g_steal_pointer(&request->upload));
     }
     if (request->lease) {
         drop_process_lease(request->server->store);
-        store_lease_release(request->lease);
+        store_lease_release(g_steal_pointer(&request->lease));
     }
+}
+
+void serve_request_clear(ServeRequest *request)
+{
+    serve_request_settle(request);
     if (request->body)
         g_byte_array_unref(request->body);
     serve_target_clear(&request->target);

@@ -102,11 +102,13 @@ void serve_reply_bytes(ServeReply *reply, unsigned status, GBytes *body /* taken
 
 /*
  * serve_request_begin(): with the headers; a reply there ends it. Then serve_request_body() for each piece, false: a reply there ends it. Then
- * serve_request_end(), which makes the reply if there is none. serve_request_clear() in any case.
+ * serve_request_end(), which makes the reply if there is none. serve_request_settle() before the reply is sent: the client's next request may be here
+ * before we know that it was. serve_request_clear() in any case.
  */
 void serve_request_begin(ServeRequest *request, const char *authorization, ServeReply *reply);
 bool serve_request_body(ServeRequest *request, const void *data, size_t size, ServeReply *reply);
 void serve_request_end(ServeRequest *request, ServeReply *reply);
+void serve_request_settle(ServeRequest *request);
 void serve_request_clear(ServeRequest *request);
 char *serve_blob_path(const char *repository, const char *digest);
 

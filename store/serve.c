@@ -381,6 +381,7 @@ static enum MHD_Result send_reply(Call *call, struct MHD_Connection *connection)
     struct MHD_Response *response = make_response(call);
     enum MHD_Result result;
 
+    serve_request_settle(&call->request);
     if (!response)
         return MHD_NO;
     for (guint i = 0; headers && i + 1 < headers->len; i += 2)

@@ -54,7 +54,7 @@ here=docker://127.0.0.1:$port
     is 'the same layer' "$(cd pulled/blobs/sha256 && sha256sum -- * | awk '$1 != $2' | wc -l)" 0
     # The same layer as a plain tar: shares its blocks, and comes back.
     skopeo copy -q --dest-decompress oci:parent:v1 dir:plain >/dev/null 2>&1
-    ok 'a plain tar' skopeo copy -q $to dir:plain "$here/plain:1"
+    ok 'a plain tar' skopeo copy -q --preserve-digests $to dir:plain "$here/plain:1"
     skopeo copy -q $from "$here/plain:1" dir:plain-back
     is 'comes back as it was' "$(sha256sum <plain-back/manifest.json)" "$(sha256sum <plain/manifest.json)"
     matches 'as a recipe' "$(curl -s -u $reader "$url/metrics")" '^kiln_blobs_taken_as_recipes_total [1-9]'
