@@ -3,7 +3,7 @@
 # kiln serve: every endpoint of the distribution specification; clients of others in both directions, with equal digests; what is the store's own;
 # users, TLS, limits, sockets from outside, and an end at any moment.
 . "$(dirname "$0")/../lib.sh"
-require python3 curl skopeo jq openssl
+require python3 curl skopeo jq openssl zstd
 KILN_STORE=$WORK/store # this script runs beside those that share one
 port=$(free_port)
 url=http://127.0.0.1:$port
@@ -82,28 +82,6 @@ id=$(kiln --json images box | jq -r '.images[0].id')
 is 'the image ID is a tag' "$(code -u $reader "$url/v2/box/manifests/${id#sha256:}")" 200
 is 'a digest of the store that no repository names opens nothing' "$(code -u $reader "$url/v2/box/blobs/$(basename "$(ls -d "$KILN_STORE"/segments/*/* | head -n 1)" | sed 's/^/sha256:/')")" 404
 
-# --- what the store made itself ---
-echo world >file
-cat >own.pkr.hcl <<'EOT'
-source "oci" "from" { from = "scratch" }
-build {
-  name    = "own"
-  sources = ["source.oci.from"]
-  provisioner "file" {
-    source      = "file"
-    destination = "/file"
-  }
-}
-EOT
-ok 'a bake' kiln bake own.pkr.hcl
-kiln export own own-out --format=oci-dir >/dev/null 2>&1
-# shellcheck disable=SC2086 # options
-ok 'is pulled' skopeo copy -q $from "$here/own:latest" oci:own-pulled:v1
-is 'as it is exported' "$(digest_of own-pulled)" "$(digest_of own-out)"
-is 'by its kind too' "$(code -u $reader "$url/v2/own/oci/manifests/latest")" 200
-is 'not as what it is not' "$(code -u $reader "$url/v2/own/disk/manifests/latest")" 404
-matches 'among the repositories' "$(curl -s -u $reader "$url/v2/_catalog")" '"own"'
-
 # --- gc, and an end at any moment ---
 alone=$(head -c 100000 /dev/urandom | tee blob | sha256sum | cut -c 1-64)
 curl -s -u $writer -X POST --data-binary @blob "$url/v2/late/blobs/uploads/?digest=sha256:$alone" >/dev/null
@@ -144,9 +122,17 @@ KILN_STORE=$WORK/store
 
 # --- an image leaves ---
 serve --htpasswd users --write-users writer
-ok 'an image that was pushed is removed' kiln rm plain
-is 'with its tag' "$(code -u $reader "$url/v2/plain/manifests/1")" 404
-is 'and its manifest' "$(code -u $reader "$url/v2/plain/manifests/sha256:$(sha256sum <plain/manifest.json | cut -c 1-64)")" 404
+fails 1 'not one that a channel holds under another name' 'box/oci:prod' kiln rm plain
+seq 9 >root/etc/numbers
+tar -C root -cf other.tar etc
+oci_layout other other.tar >/dev/null
+# shellcheck disable=SC2086 # options
+skopeo copy -q $to oci:other:v1 "$here/other:1"
+is 'one that was pushed' "$(code -u $reader "$url/v2/other/manifests/1")" 200
+matches 'its tag holds it against prune' "$(kiln prune --dry-run --keep-last 1 2>&1)" 'other'
+ok 'is removed' kiln rm other
+is 'with its tag' "$(code -u $reader "$url/v2/other/manifests/1")" 404
+is 'and its manifest' "$(code -u $reader "$url/v2/other/manifests/$(digest_of other)")" 404
 unserve
 
 # --- users and addresses ---
@@ -154,6 +140,21 @@ ok 'without users' serve
 is 'everybody here may read' "$(code "$url/v2/box/manifests/1.0")" 200
 is 'nobody may write' "$(code -X POST "$url/v2/box/blobs/uploads/")" 403
 unserve
+
+# --- what the store made itself: a container whose layers are a recipe and a blob ---
+mkdir own && zstd -dcq "$TREE/tests/data/stores/catalog-2.tar.zst" | tar -C own -x --no-same-owner
+KILN_STORE=$WORK/own/store
+kiln export box own-out --format=oci-dir >/dev/null 2>&1
+rm -rf "$KILN_STORE/cache"
+ok 'a store of its own' serve
+ok 'its container is pulled' skopeo copy -q --src-tls-verify=false "$here/box:latest" oci:own-pulled:v1
+is 'as it is exported' "$(digest_of own-pulled)" "$(digest_of own-out)"
+rm -rf own-pulled
+ok 'once more, by its kind' skopeo copy -q --src-tls-verify=false "$here/box/oci:latest" oci:own-pulled:v1
+is 'a disk is no container' "$(code "$url/v2/box/disk/manifests/latest")" 404
+matches 'it is among the repositories' "$(curl -s "$url/v2/_catalog")" '"box"'
+unserve
+KILN_STORE=$WORK/store
 fails 2 'not for others' 'without users' kiln serve --listen 0.0.0.0:0
 fails 2 'no passwords in the clear' 'in the clear' kiln serve --listen 0.0.0.0:0 --htpasswd users
 fails 2 'writers need users' '--htpasswd' kiln serve --write-users writer
