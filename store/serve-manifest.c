@@ -370,6 +370,12 @@ static bool take_contents(Incoming *in)
 
 /* --- keeping --- */
 
+static bool put(Server *server, const ServePush *push, GError **error)
+{
+    AUTO_LOCK(&server->manifests);
+    return serve_manifest_put(server->store, push, error);
+}
+
 static bool keep(Incoming *in)
 {
     Server *server = in->request->server;
@@ -381,10 +387,9 @@ static bool keep(Incoming *in)
     in->push.tags = (const char *const *)in->tags->pdata;
     in->push.repository = in->request->target.name;
     in->push.links = in->links;
-    AUTO_LOCK(&server->manifests);
     if (store_blob_put(server->store, body->data, body->len, &same, &error) &&
         serve_publish(server, &in->push, in->manifest, in->request->user, &in->push.image, &error) &&
-        serve_manifest_put(server->store, &in->push, &error))
+        put(server, &in->push, &error))
         return true;
     if (error->code == KILN_ERROR_NOT_FOUND) /* taken away while it was looked at */
         serve_reply_error(in->reply, 404, "MANIFEST_BLOB_UNKNOWN", "%s", error->message);

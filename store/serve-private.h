@@ -148,6 +148,9 @@ typedef struct ServeTaken {
     Digest blob;
     uint64_t size;
 } ServeTaken;
+/* Around what takes memory and a core for a while; others wait. */
+void serve_gate_enter(void);
+void serve_gate_leave(void);
 bool serve_take(Server *server, ServeTaken *taken, const char *repository, const char *digest, GError **error);
 
 /* --- the store's own names: serve-view.c --- */

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/scope.h"
+#include "store/blob.h"
 #include "store/oci.h"
 
 #include <string.h>
@@ -104,6 +105,7 @@ static bool diff_id_of(Candidate *c, const StoreLayerRef *layer, Digest *ret, GE
 {
     auto_fd int fd = -1;
     LayerResult info;
+    bool packed;
 
     if (!digest_is_none(&layer->recipe)) {
         if (!layer_recipe_info(c->server->store, &layer->recipe, &info, error))
@@ -111,8 +113,10 @@ static bool diff_id_of(Candidate *c, const StoreLayerRef *layer, Digest *ret, GE
         *ret = info.diff_id;
         return true;
     }
-    return store_open_unnamed(c->server->store, &fd, error) && store_blob_copy(c->server->store, &layer->blob, fd, error) &&
-           (lseek(fd, 0, SEEK_SET) == 0 || fail_errno(error, "read a layer's temporary file")) && tree_tar_digest(fd, ret, error);
+    fd = blob_file_open(c->server->store, &layer->blob, &packed);
+    if (fd < 0 || packed)
+        return fail(error, "a layer is not there as it was sent");
+    return tree_tar_digest(fd, ret, error);
 }
 
 static bool layers_are_the_configs(Candidate *c, GError **error)
@@ -174,6 +178,7 @@ bool serve_publish(Server *server, const ServePush *push, const json_t *manifest
     g_autoptr(StoreImage) image = store_image_new("oci", push->repository);
     Candidate c = {server, push->repository, manifest, parent, image};
     g_autoptr(GError) why = NULL;
+    bool good;
 
     *ret_image = digest_none;
     parent->layers = g_ptr_array_new_with_free_func(g_free);
@@ -181,7 +186,10 @@ bool serve_publish(Server *server, const ServePush *push, const json_t *manifest
         return true;
     image->id = parent->config_digest;
     image->manifest = parent->manifest = push->manifest;
-    if (!layers_are_the_configs(&c, &why) || !read_tree(&c, &why)) {
+    serve_gate_enter();
+    good = layers_are_the_configs(&c, &why) && read_tree(&c, &why);
+    serve_gate_leave();
+    if (!good) {
         log_warning("what was pushed as '%s' is kept, but is no image: %s", push->repository, why->message);
         return true;
     }

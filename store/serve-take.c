@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define INGESTS 2                 /* at a time: each has a block pool of its own */
+#define AT_A_TIME 2               /* ingests and looks into layers: each takes its memory */
 #define TAR_MAX (64ull << 30)     /* what a compressed layer may unpack to and still become a recipe */
 #define HEAD_SIZE 512
 
@@ -27,15 +27,15 @@ static GMutex gate_lock;
 static GCond gate_free;
 static unsigned gate_taken;
 
-static void gate_enter(void)
+void serve_gate_enter(void)
 {
     AUTO_LOCK(&gate_lock);
-    while (gate_taken >= INGESTS)
+    while (gate_taken >= AT_A_TIME)
         g_cond_wait(&gate_free, &gate_lock);
     gate_taken++;
 }
 
-static void gate_leave(void)
+void serve_gate_leave(void)
 {
     AUTO_LOCK(&gate_lock);
     gate_taken--;
@@ -254,9 +254,9 @@ bool serve_take(Server *server, ServeTaken *taken, const char *repository, const
     if (!link_stored(server->store, taken, repository, digest, &done, error))
         return false;
     if (!done) {
-        gate_enter();
+        serve_gate_enter();
         ok = take_as_recipe(server, taken, repository, digest, &done, error);
-        gate_leave();
+        serve_gate_leave();
         if (!ok)
             return false;
     }
