@@ -343,11 +343,12 @@ bool store_publish(Store *store, const StoreSet *set, GError **error)
 /* A name under which the image was published as well has a record of its own; one that was given to it by kiln tag has ours only. */
 static bool hold_counts(Database *catalog, const StoreImage *image, const Hold *hold, bool *ret, GError **error)
 {
+    bool named = hold->kind == HOLD_NAME || hold->kind == HOLD_TAG;
     g_autoptr(Query) query = NULL;
     int rc;
 
-    *ret = hold->kind != HOLD_BACK && ((hold->kind != HOLD_NAME && hold->kind != HOLD_TAG) || strcmp(hold->name, image->name) != 0);
-    if (!*ret || hold->kind != HOLD_NAME)
+    *ret = hold->kind != HOLD_BACK && (!named || strcmp(hold->name, image->name) != 0);
+    if (!*ret || !named)
         return true;
     query = database_query(catalog, error, "SELECT 1 FROM image WHERE id = ?1 AND name = ?2 LIMIT 1", "dt", &image->id, hold->name);
     rc = query ? query_step(query, error) : -1;

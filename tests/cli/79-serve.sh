@@ -68,6 +68,19 @@ here=docker://127.0.0.1:$port
     is 'as it came' "$(skopeo inspect --raw $(echo "$from" | sed 's/src-//g') "$here/docker:1" | jq -r .mediaType)" application/vnd.docker.distribution.manifest.v2+json
 }
 
+for tool in podman buildah; do
+    have $tool || { skip "$tool" 'not installed'; continue; }
+    run="$tool --root $WORK/$tool-root --runroot $WORK/$tool-run --storage-driver vfs"
+    # shellcheck disable=SC2086 # words
+    {
+        ok "$tool pulls" $run pull -q --tls-verify=false --creds $reader "127.0.0.1:$port/box:1.0"
+        is "$tool has the manifest" "$($run images --format '{{.Digest}}' "127.0.0.1:$port/box:1.0")" "$(digest_of parent)"
+        ok "$tool pushes what it makes of it" $run push -q --tls-verify=false --creds $writer --digestfile pushed "127.0.0.1:$port/box:1.0" "$here/$tool:1"
+        is "the registry has what $tool sent" "$(curl -sI -u $reader -H 'Accept: */*' "$url/v2/$tool/manifests/1" | tr -d '\r' | sed -n 's/^Docker-Content-Digest: //p')" "$(cat pushed)"
+        $run rmi -a -f >/dev/null 2>&1
+    }
+done
+
 # --- what is pushed is an image of the store ---
 is 'an image under its name' "$(kiln --json images box | jq -r '.images[0].manifest')" "$(digest_of parent)"
 ok 'its files' kiln cat box /etc/numbers
@@ -130,6 +143,10 @@ oci_layout other other.tar >/dev/null
 skopeo copy -q $to oci:other:v1 "$here/other:1"
 is 'one that was pushed' "$(code -u $reader "$url/v2/other/manifests/1")" 200
 matches 'its tag holds it against prune' "$(kiln prune --dry-run --keep-last 1 2>&1)" 'other'
+# shellcheck disable=SC2086 # options
+skopeo copy -q $to oci:other:v1 "$here/second:1"
+is 'the same under another name goes alone' "$(code -u $writer -X DELETE "$url/v2/second/manifests/$(digest_of other)")" 202
+is 'it has gone' "$(code -u $reader "$url/v2/second/manifests/$(digest_of other)")" 404
 ok 'is removed' kiln rm other
 is 'with its tag' "$(code -u $reader "$url/v2/other/manifests/1")" 404
 is 'and its manifest' "$(code -u $reader "$url/v2/other/manifests/$(digest_of other)")" 404
