@@ -32,7 +32,7 @@ void serve_options_default(ServeOptions *ret);
 /* Called when it listens: the addresses, as URLs. */
 typedef void ServeReadyFn(const char *const *urls, void *arg);
 
-/* Until SIGTERM, SIGINT or SIGHUP, whose handling it takes over. */
+/* Until SIGTERM or SIGINT; SIGHUP opens the access log anew. Takes their handling over. */
 bool serve_run(Store *store, const ServeOptions *options, ServeReadyFn *ready, void *arg, GError **error);
 
 #endif
