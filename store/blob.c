@@ -11,6 +11,7 @@
 #include "base/scope.h"
 #include "store/io.h"
 #include "store/layer.h"
+#include "store/oci-private.h"
 #include "store/store-private.h"
 
 #include <fcntl.h>
@@ -289,6 +290,13 @@ static bool find_recipe(Store *store, const Digest *digest, Digest *ret, int64_t
         *ret_size = query_int(query, 1);
     }
     return rc >= 0;
+}
+
+bool store_layer_recipe(Store *store, const Digest *layer, Digest *ret, GError **error)
+{
+    int64_t size;
+
+    return find_recipe(store, layer, ret, &size, error);
 }
 
 bool store_blob_has(Store *store, const Digest *digest)

@@ -31,6 +31,8 @@ bool oci_layer_size(Store *store, const StoreLayerRef *layer, uint64_t *ret, GEr
 /* Every layer's uncompressed bytes are held against the config's diff_ids: the image ID covers them, and nothing else. */
 bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
                 GError **error);
+/* The same of a layout folder that lacks blobs which the store has. */
+bool oci_import_over(Store *store, const char *path, OciParent **ret, GError **error);
 void oci_parent_free(OciParent *parent);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OciParent, oci_parent_free)
 

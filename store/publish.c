@@ -143,6 +143,15 @@ static bool forget_bake(Database *db, int64_t bake, GError **error)
            database_run(db, error, "DELETE FROM bake WHERE number = ?1", "i", bake);
 }
 
+/* By what names registries know the images stays known (store/manifests.h). */
+static bool hand_over_manifests(Database *db, int64_t from, int64_t to, GError **error)
+{
+    return database_run(db, error,
+                        "INSERT OR IGNORE INTO reference SELECT new.bake, new.number, r.role, r.name, r.digest FROM reference r"
+                        " JOIN image old ON old.number = r.image JOIN image new ON new.bake = ?1 AND new.kind = old.kind"
+                        " WHERE r.bake = ?2 AND (r.role = 'transport' OR (r.role = 'manifest' AND r.name != ''))", "ii", to, from);
+}
+
 /* An earlier set of the same name with exactly these images; 0 when there is none. What it added to the store stays its. */
 static bool find_equal(Publishing *p, Database *db, int64_t *ret, GError **error)
 {
@@ -228,7 +237,7 @@ static bool write_rows(Publishing *p, Database *db, GError **error)
             return false;
         sizes += ((const StoreImage *)set->images->pdata[i])->layers->len;
     }
-    return add_references(p, db, error) && (!old || forget_bake(db, old, error));
+    return add_references(p, db, error) && (!old || (hand_over_manifests(db, old, p->number, error) && forget_bake(db, old, error)));
 }
 
 static bool publish_catalog(Publishing *p, GError **error)

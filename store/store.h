@@ -19,6 +19,10 @@
  *   store/disk-file.h     disk images as files, in and out
  *   store/disk-server.h   a stored disk over NBD
  *   store/oci.h           OCI layouts and archives in and out
+ *   store/registry.h      OCI registries: names and sessions
+ *   store/oci-end.h       copies between registries, layouts and the store
+ *   store/disk-artifact.h disks in registries
+ *   store/manifests.h     by which manifests registries know an image
  */
 #ifndef KILN_STORE_STORE_H
 #define KILN_STORE_STORE_H
@@ -27,15 +31,19 @@
 
 #include "store/audit.h"
 #include "store/channel.h"
+#include "store/disk-artifact.h"
 #include "store/disk-file.h"
 #include "store/disk-server.h"
 #include "store/image.h"
 #include "store/journal.h"
 #include "store/layer.h"
+#include "store/manifests.h"
 #include "store/map.h"
 #include "store/oci.h"
+#include "store/oci-end.h"
 #include "store/package-index.h"
 #include "store/prune.h"
+#include "store/registry.h"
 #include "store/signature.h"
 #include "store/sync.h"
 #include "store/tree.h"
