@@ -18,6 +18,7 @@
 #define DISK_ARTIFACT_TYPE "application/vnd.kiln.disk.v1"
 #define DISK_CONFIG_TYPE "application/vnd.kiln.disk.config.v1+json"
 #define DISK_MAP_TYPE "application/vnd.kiln.map.v1+zstd"
+#define DISK_FILES_TYPE "application/vnd.kiln.files.map.v1+zstd"
 #define DISK_TREE_TYPE "application/vnd.kiln.tree.v1+zstd"
 #define DISK_SEGMENT_TYPE "application/vnd.kiln.segment.v1"
 #define DISK_INDEX_TYPE "application/vnd.kiln.segment.index.v1"
@@ -42,11 +43,5 @@ bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, cons
 
 /* The whole disk as one layer for others than kiln: raw in a zstd frame, or qcow2. The manifest is kept in the store. */
 bool disk_plain_push(Store *store, const StoreImage *image, Registry *registry, const char *version, bool qcow2, Digest *ret_manifest, GError **error);
-
-/* Indexes of segments as bytes: for the fuzzer, too. */
-typedef struct SegmentIndex SegmentIndex;
-bool segment_index_decode(const uint8_t *bytes, size_t size, SegmentIndex **ret, GError **error);
-void segment_index_free(SegmentIndex *index);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentIndex, segment_index_free)
 
 #endif
