@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define SMALL (1u << 20) /* in one request */
-#define STARTS_MAX 20
+#define UNASKED (256u << 10) /* sent without asking whether it is there */
 
 typedef struct Upload {
     Registry *r;
@@ -32,7 +32,6 @@ typedef struct Upload {
     Progress *progress;
     uint64_t *sent;
     uint64_t shown; /* of the progress */
-    bool again;     /* an upload that was given up on is begun anew */
 } Upload;
 
 static void show_progress(Upload *u, uint64_t at)
@@ -238,13 +237,20 @@ bool registry_put_blob_bytes(Registry *r, const void *data, size_t size, Digest 
 {
     auto_fd int fd = memfd_create("kiln-upload", MFD_CLOEXEC);
     Digest digest;
-    uint64_t sent;
+    uint64_t sent = 0;
+    bool ok;
 
     if (fd < 0 || (size > 0 && pwrite(fd, data, size, 0) != (ssize_t)size))
         return fail_errno(error, "make a temporary file in memory");
     digest_of(data, size, &digest);
-    if (!registry_put_blob(r, &digest, size, fd, NULL, NULL, &sent, error))
-        return false;
+    if (size <= UNASKED) {
+        Upload u = {.r = r, .digest = &digest, .size = size, .fd = fd, .sent = &sent};
+
+        ok = upload(&u, error);
+        g_free(u.url);
+    } else {
+        ok = registry_put_blob(r, &digest, size, fd, NULL, NULL, &sent, error);
+    }
     *ret_digest = digest;
-    return true;
+    return ok;
 }

@@ -798,6 +798,11 @@ static bool add_tags(const Registry *r, const HttpAnswer *answer, GPtrArray *to,
     return true;
 }
 
+static int compare_tags(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 bool registry_tags(Registry *r, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) tags = g_ptr_array_new_with_free_func(g_free);
@@ -818,6 +823,7 @@ bool registry_tags(Registry *r, GPtrArray **ret, GError **error)
         g_free(path);
         path = next;
     }
+    g_ptr_array_sort(tags, compare_tags);
     *ret = g_steal_pointer(&tags);
     return true;
 }
