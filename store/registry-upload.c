@@ -32,6 +32,7 @@ typedef struct Upload {
     Progress *progress;
     uint64_t *sent;
     uint64_t shown; /* of the progress */
+    bool spoilt;    /* the registry has something else than we sent: begin anew */
 } Upload;
 
 static void show_progress(Upload *u, uint64_t at)
@@ -156,14 +157,17 @@ static char *closing_url(const Upload *u)
 static bool finish(Upload *u, bool *ret_broken, HttpAnswer *answer, GError **error)
 {
     g_autofree char *url = closing_url(u);
-    const char *headers[] = {"Content-Type: application/octet-stream", NULL};
+    g_autofree char *range = u->at < u->size ? g_strdup_printf("Content-Range: %" G_GUINT64_FORMAT "-%" G_GUINT64_FORMAT, u->at, u->size - 1) : NULL;
+    const char *headers[] = {"Content-Type: application/octet-stream", range, NULL};
     HttpRequest request = {.method = "PUT", .url = url, .headers = headers, .has_body = true, .body = u->at == u->size ? "" : NULL, .body_fd = u->fd,
                            .body_offset = u->at, .body_size = u->size - u->at, .on_sent = on_sent, .arg = u};
 
     *ret_broken = false;
     if (!registry_request(u->r, &request, NULL, answer, error))
         return false;
-    if (http_answer_is_transient(answer) || (!answer->trouble && (answer->status == 404 || answer->status == 416 || answer->status == 401))) {
+    /* 400: what arrived is not what was sent, as when a part came twice over a line that broke. */
+    u->spoilt = !answer->trouble && answer->status == 400;
+    if (http_answer_is_transient(answer) || u->spoilt || (!answer->trouble && (answer->status == 404 || answer->status == 416 || answer->status == 401))) {
         *ret_broken = true;
         return true;
     }
@@ -177,7 +181,8 @@ static bool finish(Upload *u, bool *ret_broken, HttpAnswer *answer, GError **err
 static bool upload(Upload *u, GError **error)
 {
     HttpPatience patience = {0};
-    bool done = false, broken, known, there;
+    bool done = false, broken = false, known, there;
+    uint64_t best = 0;
 
     if (!start(u, &done, error) || done)
         return done;
@@ -201,11 +206,16 @@ static bool upload(Upload *u, GError **error)
             return false;
         if (there)
             return true;
-        if (!ask_how_far(u, &known, error))
+        known = false;
+        if (!u->spoilt && !ask_how_far(u, &known, error))
             return false;
         if (!answer.trouble && !http_answer_is_transient(&answer))
-            answer.trouble = answer.status == 401 ? g_strdup("the registry refuses the token in the middle of an upload") : g_strdup("the registry has lost the upload");
-        if (!http_patience_wait(&patience, known && u->at > before, &answer, registry_place(u->r), error))
+            answer.trouble = g_strdup(u->spoilt               ? "the registry says that what it got does not have its digest"
+                                      : answer.status == 401 ? "the registry refuses the token in the middle of an upload"
+                                                             : "the registry has lost the upload");
+        u->spoilt = false;
+        best = MAX(best, before);
+        if (!http_patience_wait(&patience, known && u->at > best, &answer, registry_place(u->r), error))
             return false;
         if (!known && !start(u, &done, error))
             return false;

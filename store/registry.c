@@ -598,7 +598,8 @@ typedef struct Fetch {
     bool asked_range, ranged, no_range;
     DigestStream *stream; /* NULL: not verified here */
     Progress *progress;
-    bool gained;
+    uint64_t shown; /* of the progress */
+    uint64_t best; /* most there ever were: coming that far again is no gain */
 } Fetch;
 
 static void start_over(Fetch *f)
@@ -649,8 +650,10 @@ static bool take_bytes(const void *data, size_t size, void *arg, GError **error)
     if (f->stream)
         digest_stream_update(f->stream, data, size);
     f->at += size;
-    f->gained = true;
-    progress_add(f->progress, size);
+    if (f->at > f->shown) {
+        progress_add(f->progress, f->at - f->shown);
+        f->shown = f->at;
+    }
     count_received(f->r, size);
     return true;
 }
@@ -667,23 +670,25 @@ static bool fetch(Fetch *f, const Digest *digest, GError **error)
         const char *headers[] = {NULL, NULL};
         HttpRequest request = {.method = "GET", .url = path, .headers = headers, .on_begin = begin_fetch, .on_body = take_bytes, .arg = f};
         g_auto(HttpAnswer) answer = {0};
+        bool gained;
 
         f->asked_range = f->at > 0 || !f->stream;
         headers[0] = f->asked_range ? range : NULL;
-        f->gained = false;
+        f->best = MAX(f->best, f->at);
         if (!registry_request(f->r, &request, NULL, &answer, error))
             return false;
         if (!answer.trouble && answer.status == 416 && f->at > 0 && f->stream) {
-            start_over(f); /* it has another blob than before, or none of ours */
-            answer.trouble = g_strdup("the registry cannot go on where the transfer broke");
+            start_over(f); /* it has another blob than before, or less of it than it should */
+            answer.trouble = g_strdup("the registry sent less of a blob than its manifest says, and has no more");
         } else if (!answer.trouble && answer.status / 100 == 2 && f->at < f->size) {
             answer.trouble = g_strdup("the registry sent less of a blob than its manifest says");
         }
         if (f->at == f->size)
             return true;
+        gained = f->at > f->best;
         if (!http_answer_is_transient(&answer))
             return registry_fail(f->r, &answer, oci, error);
-        if (!http_patience_wait(&patience, f->gained, &answer, f->r->place, error))
+        if (!http_patience_wait(&patience, gained, &answer, f->r->place, error))
             return false;
     }
     return true;
@@ -717,8 +722,10 @@ bool registry_get_blob(Registry *r, const Digest *digest, uint64_t size, int fd,
     char hex[DIGEST_HEX_SIZE];
     Digest got;
 
-    if (ok && resumed)
+    if (ok && resumed) {
         progress_add(progress, f.at);
+        f.shown = f.at;
+    }
     ok = ok && fetch(&f, digest, error);
     if (ok) {
         digest_stream_final(f.stream, &got);

@@ -119,9 +119,10 @@ python3 - s2.raw secret/key <<'END'
 import sys
 disk, key = bytearray(open(sys.argv[1], "rb").read()), open(sys.argv[2], "rb").read()
 for at in range(0, len(key), 1024): # what a guest that trims leaves of it
-    place = disk.find(key[at:at + 1024])
+    piece = key[at:at + 1024]
+    place = disk.find(piece)
     if place >= 0:
-        disk[place:place + 1024] = bytes(len(key[at:at + 1024]))
+        disk[place:place + len(piece)] = bytes(len(piece))
 open(sys.argv[1], "wb").write(disk)
 END
 kiln import s1.raw hush >/dev/null 2>&1
