@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/io.h"
@@ -691,12 +692,12 @@ static bool send_manifest(Push *p, const char *version, json_t *config, json_t *
            registry_put_manifest(p->registry, version ? version : digest_to_oci(&report->manifest, oci), bytes, OCI_MANIFEST_TYPE, NULL, error);
 }
 
-static bool push(Push *p, const char *version, StoreMap *const maps[2], MapBody *bodies[2], DiskTransfer *report, GError **error)
+static bool push(Push *p, bool on_bases, const char *version, StoreMap *const maps[2], MapBody *bodies[2], DiskTransfer *report, GError **error)
 {
     g_autoptr(json_t) layers = json_array(), config = NULL;
     g_autoptr(GArray) kept = g_array_new(FALSE, FALSE, sizeof(Digest));
 
-    if (!find_bases(p, error) || !choose_stored(p, maps, error) || !bound_segments(p, maps, error) || !make_maps(p, maps, bodies, error) ||
+    if ((on_bases && !find_bases(p, error)) || !choose_stored(p, maps, error) || !bound_segments(p, maps, error) || !make_maps(p, maps, bodies, error) ||
         !send_segments(p, report, error) || !send_map(p, DISK_MAP_TYPE, bodies[0], layers, error))
         return false;
     if (bodies[1] && (!send_tree(p, layers, error) || !send_map(p, DISK_FILES_TYPE, bodies[1], layers, error)))
@@ -714,7 +715,7 @@ static bool open_maps(Store *store, const StoreImage *image, StoreMap *ret[2], G
     return digest_is_none(&image->tree.tree) || digest_is_none(&image->tree.files) || store_map_open(store, &image->tree.files, &ret[1], error);
 }
 
-bool disk_artifact_push(Store *store, const StoreImage *image, Registry *registry, const char *version, DiskTransfer *ret, GError **error)
+static bool try_push(Store *store, const StoreImage *image, Registry *registry, bool on_bases, const char *version, DiskTransfer *ret, GError **error)
 {
     Push p = {.store = store, .image = image, .registry = registry, .slot_mask = 4095};
     StoreMap *maps[2] = {NULL, NULL};
@@ -726,7 +727,7 @@ bool disk_artifact_push(Store *store, const StoreImage *image, Registry *registr
     p.slots = g_new0(Place, (size_t)p.slot_mask + 1);
     p.gathered = g_malloc(FRAME_MAX_BYTES);
     p.encoded = g_malloc(FRAME_MAX_STORED);
-    ok = open_maps(store, image, maps, error) && push(&p, version, maps, bodies, ret, error);
+    ok = open_maps(store, image, maps, error) && push(&p, on_bases, version, maps, bodies, ret, error);
     for (int i = 0; i < 2; i++) {
         store_map_unref(maps[i]);
         map_body_free(bodies[i]);
@@ -736,4 +737,19 @@ bool disk_artifact_push(Store *store, const StoreImage *image, Registry *registr
     g_free(p.gathered);
     g_free(p.encoded);
     return ok;
+}
+
+/* A registry may have lost what a manifest of its own names: then all is sent. */
+bool disk_artifact_push(Store *store, const StoreImage *image, Registry *registry, const char *version, DiskTransfer *ret, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (try_push(store, image, registry, true, version, ret, &why))
+        return true;
+    if (why->code != KILN_ERROR_NOT_FOUND || ret->present == 0) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    log_verbose("%s; sending all of the disk", why->message);
+    return try_push(store, image, registry, false, version, ret, error);
 }

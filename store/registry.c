@@ -577,8 +577,12 @@ bool registry_put_manifest(Registry *r, const char *version, GBytes *manifest, c
     request.body_size = size;
     if (!registry_ask(r, &request, NULL, &answer, error))
         return false;
-    if (answer.trouble || answer.status / 100 != 2)
-        return fail_manifest(r, &answer, version, error);
+    if (answer.trouble || answer.status / 100 != 2) {
+        (void)fail_manifest(r, &answer, version, error);
+        if (error && *error && strstr((*error)->message, "BLOB_UNKNOWN"))
+            (*error)->code = KILN_ERROR_NOT_FOUND;
+        return false;
+    }
     digest_of(g_bytes_get_data(manifest, NULL), size, &ours);
     header = http_answer_header(&answer, "docker-content-digest");
     if (header && digest_parse(header, &theirs) && !digest_equal(&ours, &theirs))

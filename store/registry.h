@@ -60,7 +60,7 @@ const char *registry_host(const Registry *registry);
  */
 bool registry_get_manifest(Registry *registry, const char *version, GBytes **ret, char **ret_type, Digest *ret_digest, GError **error);
 bool registry_has_manifest(Registry *registry, const char *version, Digest *ret_digest /* none when not told */, bool *ret, GError **error);
-/* @ret_subject (may be NULL): the registry lists it among the referrers of its subject. */
+/* A blob that it names is not there: KILN_ERROR_NOT_FOUND. @ret_subject (may be NULL): the registry lists it among the referrers of its subject. */
 bool registry_put_manifest(Registry *registry, const char *version, GBytes *manifest, const char *type, bool *ret_subject, GError **error);
 
 /*

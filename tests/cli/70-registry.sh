@@ -78,7 +78,7 @@ fails 1 'offline it is what was asked before' 'offline' kiln --store "$WORK/fift
 mkdir tree
 seq 1 400000 >tree/numbers
 head -c 6000000 /dev/urandom >tree/noise
-mke2fs -q -t ext4 -d tree one.raw 48M 2>/dev/null
+mke2fs -q -t ext4 -b 4096 -d tree one.raw 48M 2>/dev/null
 ok 'a disk' kiln import one.raw disk
 id=$(kiln --json images disk | jq -r '.images[0].id')
 ok 'is pushed' kiln push disk docker://$registry/team/disk:1

@@ -18,7 +18,7 @@ oci_layout layout layer.tar >/dev/null
 kiln import layout box >/dev/null 2>&1
 head -c 20000000 /dev/urandom >tree/noise
 seq 1 900000 >tree/numbers
-mke2fs -q -t ext4 -d tree one.raw 64M 2>/dev/null >/dev/null
+mke2fs -q -t ext4 -b 4096 -d tree one.raw 64M 2>/dev/null >/dev/null
 kiln import one.raw disk >/dev/null 2>&1
 
 # --- cuts ---

@@ -156,6 +156,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             data = self.body()
             digest = "sha256:" + hashlib.sha256(data).hexdigest()
+            document = json.loads(data)
+            for blob in [document.get("config")] + document.get("layers", []):
+                if blob and not os.path.exists(folder + "/blobs/" + blob["digest"][7:]):
+                    return self.error(400, "MANIFEST_BLOB_UNKNOWN")
             manifests[repository, name] = manifests[repository, digest] = (data, self.headers["Content-Type"])
             subject = json.loads(data).get("subject", {}).get("digest")
             return self.answer(201, b"", [("Docker-Content-Digest", digest)] + ([("OCI-Subject", subject)] if subject and with_referrers else []))
