@@ -16,7 +16,7 @@ cp -r /usr/bin /usr/sbin tree/ 2>/dev/null
 mke2fs -q -t ext4 -b 4096 -d tree one.raw 1500M 2>/dev/null >/dev/null
 cp --sparse=always one.raw two.raw
 i=0
-find tree -type f -size +8k | sort | awk 'NR % 11 == 0' | head -n 150 | while read -r file; do
+find tree -type f -size +8k | sort | awk 'NR % 3 == 0' | head -n 600 | while read -r file; do
     i=$((i + 1))
     # Another version of the file: most of it moved by some bytes, as a compiler does.
     { head -c $((i * 7 + 13)) /dev/urandom; head -c 400000 "$file"; } >new
