@@ -7,6 +7,7 @@ require docker-registry skopeo umoci jq curl
 KILN_STORE=$WORK/store
 registry "$WORK/reg"
 insecure=--tls-verify=false
+echo '{}' >"$DOCKER_CONFIG/config.json"
 
 mkdir root
 echo hello >root/hello
@@ -48,12 +49,12 @@ is 'as the same image' "$(kiln --store "$WORK/second" --json images box | jq -r 
 ok 'as docker has it' skopeo copy --format v2s2 --dest-tls-verify=false oci:by-skopeo:x docker://$registry/box:v2s2
 ok 'kiln pulls that, too' kiln --store "$WORK/third" pull docker://$registry/box:v2s2 v2s2
 ok 'and gives its files' sh -c "'$KILN' --store '$WORK/third' cat v2s2 /data/noise | cmp - root/noise"
-ok 'umoci adds to it' sh -c 'cp -r by-skopeo by-umoci && umoci insert --rootless --image by-umoci:x root/hello /more'
+# Not by umoci insert, whose tar lacks the padding of its last file.
+ok 'umoci adds to it' sh -c 'cp -r by-skopeo by-umoci && umoci unpack --rootless --image by-umoci:x bundle && cp root/hello bundle/rootfs/more && umoci repack --image by-umoci:x bundle'
 ok 'kiln copies what it made' kiln copy oci:by-umoci:x docker://$registry/box:umoci
 is 'byte for byte' "sha256:$(raw_digest docker://$registry/box:umoci)" "$(jq -r '.manifests[] | select(.annotations."org.opencontainers.image.ref.name" == "x") | .digest' by-umoci/index.json)"
-got=$(kiln --json pull docker://$registry/box:umoci more 2>/dev/null)
-is 'and pulls it' $? 0
-ok 'without the layer that it has' test "$(echo "$got" | jq .bytes)" -lt 100000
+ok 'and pulls it' sh -c "'$KILN' --json pull docker://$registry/box:umoci more >got.json"
+ok 'without the layer that it has' test "$(jq .bytes got.json)" -lt 100000
 ok 'with all its files' sh -c "'$KILN' cat more /more | cmp - root/hello && '$KILN' cat more /data/noise | cmp - root/noise"
 ok 'pushed again' kiln push more docker://$registry/box:back
 is 'it is what it was' "$(raw_digest docker://$registry/box:back)" "$(raw_digest docker://$registry/box:umoci)"
@@ -65,6 +66,6 @@ if have buildah && printf 'FROM scratch\nCOPY root /r\n' >Dockerfile &&
     ok 'and pushes it back' kiln push made docker://$registry/made:back
     is 'as it was' "$(raw_digest docker://$registry/made:back)" "$(raw_digest docker://$registry/made:1)"
 else
-    skip 'kiln pulls what buildah built' 'buildah does not build here'
+    skip 'kiln pulls what buildah built' "buildah does not build here: $(tail -n 1 "$WORK/bud.out")"
 fi
 finish
