@@ -78,7 +78,7 @@ typedef struct Pull {
     GPtrArray *own;     /* of SegmentFile*: frames that came alone */
     GArray *own_targets;  /* of uint32_t: their numbers among the targets */
     Progress *progress;
-    GMutex lock;
+    int turn; /* locked: one disk is pulled at a time, as each holds several downloads at once, and the second finds what the first brought */
     bool no_ranges;
     DiskTransfer *report;
 } Pull;
@@ -849,7 +849,15 @@ static void pull_clear(Pull *p)
     g_ptr_array_unref(p->own);
     g_array_unref(p->own_targets);
     scope_close_fd(&p->downloads);
-    g_mutex_clear(&p->lock);
+    scope_close_fd(&p->turn);
+}
+
+static bool wait_for_turn(Pull *p, GError **error)
+{
+    p->turn = openat(p->downloads, ".disk", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (p->turn < 0)
+        return store_fail_errno(p->store, error, "open a lock of");
+    return file_lock(p->turn, ".disk", "another kiln is fetching a disk", error);
 }
 
 static void free_segment_file(gpointer file)
@@ -866,7 +874,7 @@ bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, cons
     g_autoptr(json_t) document = NULL;
     Layers layers = {.segments = segments, .indexes = indexes};
     MapBody *bodies[2] = {NULL, NULL};
-    Pull p = {.store = store, .registry = registry, .downloads = -1, .report = ret_report};
+    Pull p = {.store = store, .registry = registry, .downloads = -1, .turn = -1, .report = ret_report};
     bool ok;
 
     *ret_report = (DiskTransfer){0};
@@ -875,8 +883,7 @@ bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, cons
     p.target_numbers = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
     p.own = g_ptr_array_new_with_free_func(free_segment_file);
     p.own_targets = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-    g_mutex_init(&p.lock);
-    ok = store_hold_lease(store, error) && downloads_open(store, &p.downloads, error) &&
+    ok = store_hold_lease(store, error) && downloads_open(store, &p.downloads, error) && wait_for_turn(&p, error) &&
          json_parse(g_bytes_get_data(manifest, NULL), g_bytes_get_size(manifest), REGISTRY_MANIFEST_MAX, "the manifest", &document, error) &&
          sort_layers(&p, document, &layers, error) && pull(&p, document, &layers, image, bodies, error) && keep_indexes(&p, &layers, manifest, kept, error);
     image->new_bytes = ret_report->bytes;

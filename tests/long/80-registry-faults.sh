@@ -130,7 +130,7 @@ bad=0
 for at in 1 2 3 4 5 6 7 8; do
     rm -rf "$WORK/other"
     faults '{"cut": 0.5}'
-    other --quiet pull docker://$fake/alone:1 >/dev/null 2>&1 &
+    KILN_STORE=$WORK/other "$KILN" --quiet pull docker://$fake/alone:1 >/dev/null 2>&1 &
     sleep 0.$at
     kill -9 $! 2>/dev/null
     wait $! 2>/dev/null
