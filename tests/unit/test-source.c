@@ -161,7 +161,8 @@ static const Case cases[] = {
     {"disk", "{}", NULL, "needs from"},
     {"oci", "{\"from\":\"scratch\"}", NULL, NULL},
     {"oci", "{\"from\":\"oci:folder:tag\"}", NULL, NULL},
-    {"oci", "{\"from\":\"docker://example.org/x\"}", "from", "not in this version"},
+    {"oci", "{\"from\":\"docker://example.org/x\"}", NULL, NULL},
+    {"oci", "{\"from\":\"docker://example.org/X\"}", "from", "names nothing in a registry"},
     {"oci", "{\"from\":\"folder\"}", "from", "oci:DIR"},
     {"oci", "{\"from\":\"oci:\"}", "from", "names no file"},
 };
