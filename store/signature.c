@@ -99,12 +99,27 @@ bool store_signatures(Store *store, const Digest *image, GPtrArray **ret, GError
     return from_query(query, ret, error);
 }
 
-static bool is_signed(Database *db, const StoreSignature *s, bool *ret, GError **error)
+/* By @key, and well: one that came with an image may have been made up. */
+static bool is_signed(Database *db, const StoreSignature *s, const SignatureKey *key, bool *ret, GError **error)
+{
+    g_autoptr(GPtrArray) list = NULL;
+    g_autoptr(Query) query = database_query(db, error, "SELECT " SIGNATURE_COLUMNS " FROM signature WHERE log = ?1 AND entry = ?2 AND digest = ?3 AND key = ?4", "tidd",
+                                            s->log, s->entry, &s->digest, &s->key);
+
+    if (!from_query(query, &list, error))
+        return false;
+    *ret = false;
+    for (guint i = 0; i < list->len && !*ret; i++)
+        *ret = store_signature_check(list->pdata[i], key);
+    return true;
+}
+
+static bool is_kept(Database *db, const StoreSignature *s, bool *ret, GError **error)
 {
     int64_t known;
 
-    if (!database_int(db, 0, &known, error, "SELECT count(*) FROM signature WHERE log = ?1 AND entry = ?2 AND digest = ?3 AND key = ?4", "tidd",
-                      s->log, s->entry, &s->digest, &s->key))
+    if (!database_int(db, 0, &known, error, "SELECT count(*) FROM signature WHERE log = ?1 AND digest = ?2 AND key = ?3 AND signature = ?4", "tddt", s->log,
+                      &s->digest, &s->key, s->signature))
         return false;
     *ret = known > 0;
     return true;
@@ -120,7 +135,7 @@ static bool add_signature(Database *db, StoreSignature *s, const SignatureKey *k
     signature_key_id(key, &s->key);
     s->at = g_get_real_time() / G_USEC_PER_SEC;
     s->who = store_user();
-    if (!is_signed(db, s, &known, error))
+    if (!is_signed(db, s, key, &known, error))
         return false;
     text = signed_text(s);
     if (!signature_sign(key, text, strlen(text), bytes, error))
@@ -205,7 +220,7 @@ bool store_signature_take(Store *store, const Digest *image, const json_t *docum
         return fail(error, "a signature that came with the image is malformed or is another image's");
     if (!store_writable(store, error) || !store_state_db(store, &db, error) || !database_begin(db, true, error))
         return false;
-    ok = is_signed(db, s, &known, error) &&
+    ok = is_kept(db, s, &known, error) &&
          (known || database_run(db, error, "INSERT INTO signature (at, log, entry, digest, key, signature, who) VALUES (?1,?2,?3,?4,?5,?6,?7)", "itiddtt", s->at,
                                 s->log, s->entry, &s->digest, &s->key, s->signature, s->who));
     if (!ok) {
