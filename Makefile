@@ -7,7 +7,7 @@ CC        ?= gcc
 CFLAGS    ?= -O2 -g
 O         := $(if $(SANITIZE),build-asan,build)
 
-PACKAGES  := glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libguestfs libvirt libvirt-qemu
+PACKAGES  := glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib expat yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libguestfs libvirt libvirt-qemu
 KCFLAGS   := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -fPIC -Wall -Wextra -Wno-unused-parameter \
              -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 $(shell pkg-config --cflags $(PACKAGES))
 LIBS      := $(shell pkg-config --libs $(PACKAGES)) -pthread -lcrypt -lm
