@@ -78,7 +78,7 @@ static bool add_references(Database *catalog, int64_t bake, json_t *to, GError *
     return rc >= 0;
 }
 
-static bool make_record(Database *catalog, int64_t bake, char **ret, GError **error)
+bool published_record(Database *catalog, int64_t bake, char **ret, GError **error)
 {
     g_autoptr(Query) query = database_query(catalog, error, "SELECT name, created, parent, key, provenance FROM bake WHERE number = ?1", "i", bake);
     g_autoptr(json_t) record = json_pack("{s:[], s:[]}", "images", "references");
@@ -178,7 +178,7 @@ static bool add_others(Database *catalog, Database *state, GHashTable *there, GH
 
         if (is_same(here, bake, sum))
             continue;
-        if (!make_record(catalog, *(int64_t *)bake, &record, error) ||
+        if (!published_record(catalog, *(int64_t *)bake, &record, error) ||
             (record && !database_run(state, error, "INSERT INTO published VALUES (?1,?2,?3)", "iit", *(int64_t *)bake, *(int64_t *)sum, record)))
             return false;
     }
@@ -303,7 +303,7 @@ static bool is_as_recorded(Database *catalog, int64_t bake, const char *text, bo
 {
     g_autofree char *record = NULL;
 
-    if (!make_record(catalog, bake, &record, error))
+    if (!published_record(catalog, bake, &record, error))
         return false;
     *ret = g_strcmp0(record, text) == 0;
     return true;

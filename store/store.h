@@ -15,6 +15,7 @@
  *   store/prune.h         which sets keep their bytes
  *   store/upkeep.h        gc, fsck, stats
  *   store/sync.h          a store copied into another folder
+ *   store/remote-sync.h   published sets in a folder or a bucket elsewhere (store/remote.h), and back
  *   store/working-disk.h  the block device a bake runs on
  *   store/disk-file.h     disk images as files, in and out
  *   store/disk-server.h   a stored disk over NBD
@@ -36,6 +37,7 @@
 #include "store/oci.h"
 #include "store/package-index.h"
 #include "store/prune.h"
+#include "store/remote-sync.h"
 #include "store/signature.h"
 #include "store/sync.h"
 #include "store/tree.h"

@@ -6,11 +6,12 @@ Signatures are computed as AWS Signature Version 4 says, and a request without t
 with the session token "token-of-test" if one is sent. What it is to do wrong is posted to /_fault as JSON:
 
     {"method": "GET", "match": "segments/", "times": 2, "do": "status", "status": 503, "code": "SlowDown"}
-    "do": "cut" (with "after": bytes of the body), "wrong" (a byte of the body is changed), "drop" (the connection ends without an answer)
+    "do": "cut" (with "after": bytes of the body), "wrong" (a byte of the body is changed), "drop" (the connection ends without an answer),
+    "wait" (so many "seconds"); "skip": so many that match go well first
 
 /_stats tells what was asked: {"requests", "in", "out", "log": [[method, path, status], ...]}; /_reset forgets that and all faults.
 """
-import hashlib, hmac, http.server, json, os, re, socketserver, sys, threading, urllib.parse, uuid
+import hashlib, hmac, http.server, json, os, re, socketserver, sys, threading, time, urllib.parse, uuid
 from datetime import datetime, timezone
 from xml.sax.saxutils import escape
 
@@ -183,6 +184,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with lock:
             for fault in faults:
                 if fault.get("times", 1) > 0 and fault.get("method", self.command) == self.command and fault.get("match", "") in self.path:
+                    if fault.get("skip", 0) > 0:
+                        fault["skip"] -= 1
+                        continue
                     fault["times"] = fault.get("times", 1) - 1
                     return fault
         return None
@@ -191,6 +195,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.fault = None
         if not self.path.startswith("/_"):
             self.fault = self.find_fault()
+            if self.fault and self.fault["do"] == "wait":
+                time.sleep(self.fault["seconds"])
             if self.fault and self.fault["do"] == "drop":
                 self.close_connection = True
                 self.connection.close()
