@@ -5,11 +5,13 @@
  */
 #include "baker/bake-internal.h"
 
+#include "baker/memos.h"
 #include "baker/render.h"
 #include "base/error.h"
 #include "base/log.h"
 
 #include <fnmatch.h>
+#include <stdio.h>
 #include <string.h>
 
 /* What the renderer adds to a root: made again at each render, so no part of the tree. */
@@ -46,6 +48,31 @@ static bool try_root(BakeChain *chain, StoreMap *disk, const DiskPartition *part
            looks_like_root(tree);
 }
 
+/* Looking needs the disk, which may be another machine's so far (shared-cache.h). */
+static bool recall_root(BakeChain *chain, GError **error)
+{
+    char hex[DIGEST_HEX_SIZE];
+    g_autofree char *key = g_strconcat(MEMO_DISK_ROOT, digest_to_hex(&chain->state.map, hex), NULL), *value = NULL;
+
+    if (!store_memo_get(chain->store, key, &value, error))
+        return false;
+    if (!value)
+        return true;
+    chain->root_found = sscanf(value, "%" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, &chain->root_offset, &chain->root_size) == 2;
+    chain->root_known = chain->root_found || strcmp(value, "none") == 0;
+    return true;
+}
+
+static bool remember_root(BakeChain *chain, GError **error)
+{
+    char hex[DIGEST_HEX_SIZE];
+    g_autofree char *key = g_strconcat(MEMO_DISK_ROOT, digest_to_hex(&chain->state.map, hex), NULL);
+    g_autofree char *value = chain->root_found ? g_strdup_printf("%" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, chain->root_offset, chain->root_size)
+                                               : g_strdup("none");
+
+    return !chain->root_known || chain->options->unpublished || store_memo_put(chain->store, key, value, NULL, NULL, error);
+}
+
 /* A root with a journal to replay is found later, when the guest has mounted it. */
 static bool look_for_root(BakeChain *chain, StoreMap *disk, GError **error)
 {
@@ -75,7 +102,8 @@ bool bake_find_root(BakeChain *chain, StoreMap *disk, uint64_t *ret_offset, uint
             render_root_extent(chain->state.size, &chain->root_offset, &chain->root_size);
             chain->root_found = true;
             chain->root_known = true;
-        } else if (!look_for_root(chain, disk, error)) {
+        } else if (!recall_root(chain, error) ||
+                   (!chain->root_known && (!look_for_root(chain, disk, error) || !remember_root(chain, error)))) {
             return false;
         }
     }

@@ -12,6 +12,7 @@
 #include "baker/provenance.h"
 #include "baker/source-image.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 
 #include <string.h>
@@ -503,11 +504,65 @@ static bool keep_notes(const TemplateBuild *build, const BakeOptions *options, G
     return !options->lock || bake_lock_save(options->lock, build->name, transactions, error);
 }
 
+/* What its states' keys are, for the cache that others read. A chain that failed has those up to there. */
+static void push_to_others(Store *store, const BakeOptions *options, GPtrArray *chains, const GPtrArray *images)
+{
+    g_autoptr(GArray) states = g_array_new(FALSE, FALSE, sizeof(Digest));
+    g_autoptr(GError) problem = NULL;
+
+    if (!options->shared || !shared_cache_writes(options->shared) || options->unpublished)
+        return;
+    for (guint i = 0; i < chains->len; i++) {
+        const BakeChain *chain = chains->pdata[i];
+
+        g_array_append_val(states, chain->source_key);
+        for (guint j = 0; j < chain->steps->len; j++)
+            g_array_append_val(states, ((BakeStep *)chain->steps->pdata[j])->key);
+    }
+    if (!shared_cache_push(options->shared, store, states, images, &problem))
+        log_warning("the shared cache was not written: %s", problem->message);
+}
+
+static bool bake_and_share(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options, BakeResult *result,
+                           GError **error)
+{
+    g_autoptr(GPtrArray) chains = bake_chains_new(store, template, build, options);
+    bool ok = bake_chains(store, template, build, options, chains, result, error) && keep_notes(build, options, chains, result, error);
+
+    if (!interrupt_requested())
+        push_to_others(store, options, chains, ok ? result->images : NULL); /* what is not published is nobody's result */
+    return ok;
+}
+
+/* What was promised by a shared cache and could not be had costs a second start without it, not the bake. */
+static bool bake_with_cache(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options, BakeResult *result,
+                            GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    bool ok;
+
+    if (!options->shared || options->unpublished) /* what is verified is made here */
+        return bake_and_share(store, template, build, options, result, error);
+    store_attach_cache(store, options->shared);
+    ok = bake_and_share(store, template, build, options, result, &problem);
+    if (!ok && !interrupt_requested() && shared_cache_failed(options->shared)) {
+        log_warning("%s; beginning again without it", problem->message);
+        g_clear_error(&problem);
+        bake_result_clear(result);
+        *result = (BakeResult){.steps = json_array()};
+        store_attach_cache(store, NULL);
+        ok = bake_and_share(store, template, build, options, result, &problem);
+    }
+    store_attach_cache(store, NULL);
+    if (problem)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    return ok;
+}
+
 bool bake_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
                 BakeResult *ret, GError **error)
 {
     g_autoptr(StoreLease) lease = NULL;
-    g_autoptr(GPtrArray) chains = NULL;
     gint64 start = g_get_monotonic_time();
     BakeResult result = {.steps = json_array()};
     g_autofree char *why = g_strdup_printf("bake of %s", build->name);
@@ -517,9 +572,7 @@ bool bake_build(Store *store, Template *template, const TemplateBuild *build, co
         bake_result_clear(&result);
         return false;
     }
-    chains = bake_chains_new(store, template, build, options);
-    if (!bake_chains(store, template, build, options, chains, &result, error) ||
-        !keep_notes(build, options, chains, &result, error) ||
+    if (!bake_with_cache(store, template, build, options, &result, error) ||
         (!options->unpublished && !run_post_processors(template, build, &result, error))) {
         bake_result_clear(&result);
         return false;

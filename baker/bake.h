@@ -46,6 +46,7 @@ typedef struct BakeOptions {
     bool unpublished;        /* nothing is published or remembered: the images are in the result only. Boot tests and post-processors do not run */
     BakeAround around;
     const BakeRebuild *rebuild; /* NULL: none */
+    SharedCache *shared;     /* attached to the store during the bake; NULL: none */
     bool interactive;        /* somebody sits at the terminal: breakpoints open, questions are asked */
     GuestLineFn *shell_line; /* gets the output of a shell that is fed from standard input; NULL: the log */
 } BakeOptions;

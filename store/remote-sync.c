@@ -84,7 +84,7 @@ static bool collect_needs(const json_t *record, GArray *blobs, GArray *maps, GEr
     return true;
 }
 
-static bool load_record(Store *store, int64_t set, json_t **ret, GError **error)
+bool remote_sync_record(Store *store, int64_t set, json_t **ret, GError **error)
 {
     g_autofree char *text = NULL;
     Database *catalog;
@@ -121,15 +121,15 @@ static bool is_pushed(RemotePush *push, Remote *remote, const char *key, const S
            remote_push_has_unit(push, unit);
 }
 
-static bool push_new(RemotePush *push, Remote *remote, const char *key, const json_t *record, const SignatureKey *signer, GError **error)
+bool remote_sync_put(RemotePush *push, const char *key, json_t *payload, const json_t *record, const SignatureKey *signer, GError **error)
 {
     g_autoptr(GArray) blobs = g_array_new(FALSE, FALSE, sizeof(Digest)), maps = g_array_new(FALSE, FALSE, sizeof(Digest));
-    g_autoptr(json_t) unit = NULL, payload = NULL;
+    g_autoptr(json_t) unit = NULL;
 
     if (!collect_needs(record, blobs, maps, error) || !remote_push_unit(push, blobs, maps, &unit, error))
         return false;
-    payload = json_pack("{s:s, s:O, s:O}", "kind", "set", "record", record, "unit", unit);
-    return remote_index_put(remote, key, payload, signer, error);
+    json_object_set(payload, "unit", unit);
+    return remote_index_put(remote_push_remote(push), key, payload, signer, error);
 }
 
 bool remote_sync_push(RemotePush *push, const GPtrArray *images, const SignatureKey *signer, GError **error)
@@ -138,7 +138,7 @@ bool remote_sync_push(RemotePush *push, const GPtrArray *images, const Signature
     Remote *remote = remote_push_remote(push);
     const StoreImage *first = images->pdata[0];
     g_autofree char *key = index_key(first->name, images);
-    g_autoptr(json_t) record = NULL;
+    g_autoptr(json_t) record = NULL, payload = NULL;
 
     if (!check_pushable(store, images, error))
         return false;
@@ -146,7 +146,10 @@ bool remote_sync_push(RemotePush *push, const GPtrArray *images, const Signature
         log_verbose("%s is there already", key);
         return true;
     }
-    return load_record(store, first->set, &record, error) && push_new(push, remote, key, record, signer, error);
+    if (!remote_sync_record(store, first->set, &record, error))
+        return false;
+    payload = json_pack("{s:s, s:O}", "kind", "set", "record", record);
+    return remote_sync_put(push, key, payload, record, signer, error);
 }
 
 /* --- listing --- */

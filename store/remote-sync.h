@@ -27,6 +27,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RemoteSet, remote_set_free)
 /* @images: a whole set (store_resolve_set()). @signer may be NULL. Refused: sets whose bytes are gone, and revoked images. */
 bool remote_sync_push(RemotePush *push, const GPtrArray *images, const SignatureKey *signer, GError **error);
 
+/* A set as an index's record, and such an index of any kind: for shared-cache.c. @payload gets its unit. */
+bool remote_sync_record(Store *store, int64_t set, json_t **ret, GError **error);
+bool remote_sync_put(RemotePush *push, const char *key, json_t *payload, const json_t *record, const SignatureKey *signer, GError **error);
+
 /* Sets, oldest first; only @name's unless that is NULL. Those that @trusted (may be NULL) did not sign are left out, and warned of. */
 bool remote_sync_list(Remote *remote, const char *name, const SignatureKey *trusted, GPtrArray **ret, GError **error);
 /* @ref: NAME (its newest set), an image ID, or 12 or more of its digits. */

@@ -16,6 +16,7 @@
  *   store/upkeep.h        gc, fsck, stats
  *   store/sync.h          a store copied into another folder
  *   store/remote-sync.h   published sets in a folder or a bucket elsewhere (store/remote.h), and back
+ *   store/shared-cache.h   a bake cache that machines share
  *   store/working-disk.h  the block device a bake runs on
  *   store/disk-file.h     disk images as files, in and out
  *   store/disk-server.h   a stored disk over NBD
@@ -38,6 +39,7 @@
 #include "store/package-index.h"
 #include "store/prune.h"
 #include "store/remote-sync.h"
+#include "store/shared-cache.h"
 #include "store/signature.h"
 #include "store/sync.h"
 #include "store/tree.h"

@@ -4,6 +4,7 @@
  */
 #include "baker/cli/builds.h"
 
+#include "baker/memos.h"
 #include "base/units.h"
 
 #include <string.h>
@@ -20,6 +21,8 @@ void builds_init(Builds *builds)
 
 void builds_clear(Builds *builds)
 {
+    shared_cache_close(builds->options.shared);
+    builds->options.shared = NULL;
     g_ptr_array_unref(builds->templates);
     g_ptr_array_unref(builds->vars);
     g_ptr_array_unref(builds->files);
@@ -95,12 +98,40 @@ static bool load_one(Builds *builds, const char *path, GError **error)
                      builds->only->len || builds->except->len ? " that -only and -except let through" : "");
 }
 
+static bool open_cache(Builds *builds, GError **error)
+{
+    SharedCacheOptions *options = &builds->cache;
+
+    if (!options->from && !options->to)
+        return true;
+    options->memo_prefixes = memo_shared;
+    return shared_cache_open(options, &builds->options.shared, error);
+}
+
+void builds_report_cache(Builds *builds, json_t *ret)
+{
+    SharedCacheReport report;
+    g_autofree char *fetched = NULL, *pushed = NULL;
+
+    if (!builds->options.shared)
+        return;
+    shared_cache_report(builds->options.shared, &report);
+    fetched = units_format_size(report.fetched.bytes);
+    pushed = units_format_size(report.pushed.bytes);
+    log_info("shared cache: %" G_GUINT64_FORMAT " entries found, %s fetched, %s sent", report.hits, fetched, pushed);
+    if (ret)
+        json_object_set_new(ret, "cache", json_pack("{s:I, s:I, s:I}", "hits", (json_int_t)report.hits, "fetched", (json_int_t)report.fetched.bytes,
+                                                    "sent", (json_int_t)report.pushed.bytes));
+}
+
 bool builds_prepare(Builds *builds, GError **error)
 {
     builds->template_options = (TemplateOptions){.vars = cli_strings(builds->vars),
                                                  .var_files = cli_strings(builds->files),
                                                  .only = split_commas(builds, builds->only),
                                                  .except = split_commas(builds, builds->except)};
+    if (!open_cache(builds, error))
+        return false;
     if (builds->fresh_since)
         return parse_fresh_since(builds->fresh_since, &builds->options.fresh_since, error);
     builds->options.fresh_since = g_get_real_time() / G_USEC_PER_SEC; /* release files are asked for once a call */

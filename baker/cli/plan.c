@@ -132,7 +132,7 @@ int verb_plan(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
     PlanCall call = {.cli = cli, .plans = plans};
     bool detailed = false;
-    const CliOption more[] = {{"detailed-exitcode", CLI_FLAG, &detailed}, {NULL, CLI_FLAG, NULL}};
+    const CliOption more[] = {{"detailed-exitcode", CLI_FLAG, &detailed}, BUILDS_CACHE_OPTIONS(&call.builds), {NULL, CLI_FLAG, NULL}};
     g_autofree CliOption *options = NULL;
     bool ok;
 

@@ -57,6 +57,7 @@ static void start_server(void)
     g_setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null", TRUE);
     g_setenv("AWS_CONFIG_FILE", "/dev/null", TRUE);
     g_setenv("KILN_TEST_S3_PART", "100K", TRUE);
+    g_setenv("KILN_TEST_S3_DELAY", "0.01", TRUE);
 }
 
 static void tell_server(const char *path, const char *json)
