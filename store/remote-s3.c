@@ -78,14 +78,20 @@ static bool prefix_is_fit(const char *prefix)
     return strlen(prefix) <= 200;
 }
 
+/* Not what only begins so: 127.example.org is somebody else. */
+static bool is_this_machine(const char *host)
+{
+    g_autofree char *name = g_strndup(host, *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/"));
+
+    return strcmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 || (g_str_has_prefix(name, "127.") && g_hostname_is_ip_address(name));
+}
+
 static bool endpoint_is_safe(const char *endpoint, bool plain_http)
 {
-    const char *host = endpoint + strlen("http://");
-
-    if (g_str_has_prefix(endpoint, "https://"))
-        return true;
-    return g_str_has_prefix(endpoint, "http://") &&
-           (plain_http || g_str_has_prefix(host, "127.") || g_str_has_prefix(host, "localhost") || g_str_has_prefix(host, "[::1]"));
+    if (strpbrk(endpoint, "@?#"))
+        return false;
+    return g_str_has_prefix(endpoint, "https://") ||
+           (g_str_has_prefix(endpoint, "http://") && (plain_http || is_this_machine(endpoint + strlen("http://"))));
 }
 
 static bool make_base(S3Remote *r, const char *bucket, bool plain_http, GError **error)

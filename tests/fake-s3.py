@@ -243,5 +243,5 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 
 server = Server(("127.0.0.1", PORT), Handler)
-print(server.server_address[1], flush=True)
+os.write(1, b"%d\n" % server.server_address[1])
 server.serve_forever()
