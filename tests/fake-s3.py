@@ -37,6 +37,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    def handle_expect_100(self):
+        good = super().handle_expect_100()
+        self.wfile.flush()  # or the client waits a second before it sends
+        return good
+
     def send_whole(self, status, body=b"", headers=()):
         fault = getattr(self, "fault", None) or {}
         send = body
