@@ -123,8 +123,16 @@ static bool check_post_processors(const TemplateBuild *build, GError **error)
     return true;
 }
 
+static bool check_volatile_paths(const TemplateBuild *build, GError **error)
+{
+    for (char **path = build->volatile_paths; path && *path; path++)
+        if (!provisioner_sysprep_check(*path, error))
+            return fail_prefix(error, "%s: volatile_paths", build->name);
+    return true;
+}
+
 bool bake_check(const TemplateBuild *build, GError **error)
 {
-    return check_source(build, error) && check_provisioners(build, error) && check_outputs(build, error) &&
+    return check_source(build, error) && check_volatile_paths(build, error) && check_provisioners(build, error) && check_outputs(build, error) &&
            check_post_processors(build, error);
 }

@@ -87,6 +87,9 @@ bool bake_records_save(BakeChain *chain, GError **error);
 bool bake_resolve_request(BakeChain *chain, size_t index, ResolveRequest *ret, GError **error);
 /* Content and map before step @index. */
 const Digest *bake_content_before(const BakeChain *chain, size_t index);
+/* The template's volatile_paths, NULL without; and as part of a key. */
+const char *const *bake_volatile_paths(const BakeChain *chain);
+void bake_add_volatile_paths(const BakeChain *chain, json_t *key);
 const Digest *bake_map_before(const BakeChain *chain, size_t index);
 /* The key of step @index, once the content before it is known. */
 bool bake_step_key(BakeChain *chain, size_t index, GError **error);

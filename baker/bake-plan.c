@@ -160,6 +160,23 @@ static char **base_environment(const BakeChain *chain)
     return (char **)g_ptr_array_free(env, FALSE);
 }
 
+const char *const *bake_volatile_paths(const BakeChain *chain)
+{
+    return (const char *const *)chain->build->volatile_paths;
+}
+
+void bake_add_volatile_paths(const BakeChain *chain, json_t *key)
+{
+    const char *const *paths = bake_volatile_paths(chain);
+    json_t *list = json_array();
+
+    for (; paths && *paths; paths++)
+        json_array_append_new(list, json_string_nocheck(*paths));
+    if (json_array_size(list) > 0)
+        json_object_set(key, "volatile_paths", list);
+    json_decref(list);
+}
+
 static const char *working_folder(void)
 {
     static gsize cwd;
@@ -303,6 +320,8 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
     set_hex(key, "content", bake_content_before(chain, index));
     json_object_set_new(key, "step", json_string(step->block ? step->block->type : "seal"));
     json_object_set_new(key, "layout", json_integer(chain->state.layout));
+    if (chain->state.layout == LAYOUT_RENDERED) /* its cached states are disks of that size */
+        json_object_set_new(key, "size", json_integer((json_int_t)chain->state.size));
     if (step->transaction) {
         Digest digest;
 
@@ -310,6 +329,8 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
         set_hex(key, "transaction", &digest);
     } else if (step->block) {
         json_object_set_new(key, "args", secrets_mask_json(chain->secrets, step->block->args));
+    } else {
+        bake_add_volatile_paths(chain, key);
     }
     json_object_set_new(key, "network", json_boolean(step->network));
     for (char **e = chain->env; *e; e++)
@@ -360,7 +381,7 @@ static bool is_transparent(const BakeChain *chain, const BakeStep *step, size_t 
     if (step->transaction)
         return resolve_is_empty(step->transaction);
     if (!step->block)
-        return untouched;
+        return untouched && !bake_volatile_paths(chain); /* the parent's may have been others */
     /* Only a boot block: nothing of it happens in the guest. */
     if (strcmp(step->block->type, "test") == 0 && json_object_size(step->block->args) == 1 && json_object_get(step->block->args, "boot"))
         return true;

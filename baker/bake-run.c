@@ -92,7 +92,7 @@ static bool run_in_guest(BakeSession *session, void *host, GError **error)
     const BakeStep *step = session->step;
 
     return step->block ? step->ops->run(step->block->args, host, session->guest, error)
-                       : provisioner_sysprep(host, session->guest, error);
+                       : provisioner_sysprep(host, bake_volatile_paths(session->chain), session->guest, error);
 }
 
 bool bake_session_run(BakeSession *session, GError **error)

@@ -95,10 +95,28 @@ static bool seal_tree(Seal *seal, GError **error)
     return make_public(seal, private_files, error);
 }
 
+/* No size was given, and there is no parent whose size it is: the disk is as large as its content needs. */
+static bool size_is_free(const BakeChain *chain)
+{
+    const json_t *parent = bake_parent_images(chain);
+
+    return chain->state.layout == LAYOUT_RENDERED && !json_object_get(chain->build->source->args, "size") && !json_object_get(parent, "disk");
+}
+
+static uint64_t least_size(const BakeChain *chain)
+{
+    if (!size_is_free(chain))
+        return chain->state.size;
+    return g_str_equal(chain->source->type, "bootstrap") ? SOURCE_BOOTSTRAP_SIZE : 0;
+}
+
 static bool make_disk(Seal *seal, GError **error)
 {
     BakeChain *chain = seal->chain;
-    RenderSpec spec = {.name = chain->build->name, .size = chain->state.size, .epoch = chain->epoch, .bootable = true};
+    RenderSpec spec = {.name = chain->build->name, .size = least_size(chain), .epoch = chain->epoch, .bootable = true};
+
+    if (size_is_free(chain))
+        spec.size = MAX(spec.size, render_size_for(seal->tree));
 
     if (chain->state.layout == LAYOUT_INPLACE)
         return disk_publishable(chain->store, seal->writer, seal->disk, &seal->disk_map, error);
@@ -216,7 +234,7 @@ void bake_final_key(const BakeChain *chain, Digest *ret)
     json_object_set_new(key, "engine", json_integer(BAKE_ENGINE));
     json_object_set_new(key, "name", json_string(chain->build->name));
     json_object_set_new(key, "epoch", json_integer(chain->epoch));
-    json_object_set_new(key, "size", json_integer((json_int_t)chain->state.size));
+    json_object_set_new(key, "size", json_integer((json_int_t)least_size(chain)));
     json_object_set_new(key, "layout", json_integer(chain->state.layout));
     json_object_set_new(
         key, "content", json_string(digest_to_hex(bake_content_before(chain, chain->steps->len), hex)));
@@ -232,7 +250,6 @@ void bake_final_key(const BakeChain *chain, Digest *ret)
         json_object_set_new(key, "disk", block ? json_incref(block->args) : json_object());
     if (bake_wants_output(chain, "oci", &block))
         json_object_set_new(key, "oci", block ? json_incref(block->args) : json_object());
-    for (char **glob = chain->build->volatile_paths; glob && *glob; glob++)
-        json_object_set_new(key, *glob, json_true());
+    bake_add_volatile_paths(chain, key);
     json_digest(key, ret);
 }

@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/log.h"
 
-#include <fnmatch.h>
 #include <string.h>
 
 /* What the renderer adds to a root: made again at each render, so no part of the tree. */
@@ -91,14 +90,6 @@ static void drop_paths(Tree *tree, const char *const *paths)
         tree_remove(tree, *paths);
 }
 
-static bool matches_volatile(const TemplateBuild *build, const char *path)
-{
-    for (char **glob = build->volatile_paths; glob && *glob; glob++)
-        if (fnmatch(**glob == '/' ? *glob + 1 : *glob, path, 0) == 0)
-            return true;
-    return false;
-}
-
 static void empty_file(Tree *tree, const char *path)
 {
     TreeEntry *entry = tree_find_mutable(tree, path);
@@ -118,14 +109,14 @@ static void clean(BakeChain *chain, Tree *tree)
 
     for (size_t i = 0; i < tree_count(tree); i++) {
         const TreeEntry *entry = tree_nth(tree, i);
-        SysprepVerdict verdict = provisioner_sysprep_verdict(entry->path, entry->type);
+        SysprepVerdict verdict = provisioner_sysprep_verdict(entry->path, entry->type, bake_volatile_paths(chain));
 
         if (inside && g_str_has_prefix(entry->path, inside) && entry->path[strlen(inside)] == '/') {
             g_ptr_array_add(drop, g_strdup(entry->path));
             continue;
         }
         inside = verdict == SYSPREP_EMPTY_DIR ? entry->path : NULL;
-        if (verdict == SYSPREP_DROP || (*entry->path && matches_volatile(chain->build, entry->path)))
+        if (verdict == SYSPREP_DROP)
             g_ptr_array_add(drop, g_strdup(entry->path));
         else if (verdict == SYSPREP_EMPTY && entry->type == 'f')
             g_ptr_array_add(empty, g_strdup(entry->path));

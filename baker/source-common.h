@@ -38,7 +38,7 @@ typedef struct SourceAddition {
 bool source_add_files(Store *store, Tree *tree, StoreMap *files, const SourceAddition *additions, size_t count,
                       int64_t epoch, StoreMap **ret_files, GError **error);
 
-/* Renders @state->tree as the first working disk and fills map, size, content and layout. */
+/* Renders @state->tree as the first working disk and fills map, size, content and layout. Without a size it gets room for steps. */
 bool source_render(const SourceContext *context, const RenderSpec *spec, SourceState *state, GError **error);
 
 /* source-disk.c: the first state of a disk that keeps its layout, grown to @size (0: as it is); @state has layout and epoch. */

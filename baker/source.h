@@ -37,6 +37,8 @@ typedef struct SourceState {
 } SourceState;
 void source_state_clear(SourceState *state);
 
+#define SOURCE_BOOTSTRAP_SIZE ((uint64_t)2 << 30) /* of a bootstrapped disk whose template gives none, if that is enough */
+
 typedef struct SourceOps {
     const char *type;
     const char *const *arguments;

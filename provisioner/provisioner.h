@@ -65,8 +65,14 @@ bool provisioner_declared_inputs(const char *const *globs, const ProvisionerHost
 bool provisioner_always_runs(const ProvisionerOps *ops, const json_t *args);
 
 /* The seal's cleaning, in the guest: nothing is running any more. Knows the lists of facts of cloud images:
- * machine-id, host keys, seeds, logs, caches. */
-bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **error);
+ * machine-id, host keys, seeds, logs, caches. @more: a template's volatile_paths; may be NULL. */
+bool provisioner_sysprep(const ProvisionerHost *host, const char *const *more, Guest *guest, GError **error);
+
+/*
+ * Is this a pattern for @more? An absolute path whose components may hold * ? []; "/a/" and two stars is all below /a, and two stars and
+ * "/NAME" all of that name below it. What fits goes, folders with all that is in them.
+ */
+bool provisioner_sysprep_check(const char *pattern, GError **error);
 
 /*
  * The same knowledge for trees read on the host: what a path of a sealed root becomes.
@@ -75,7 +81,7 @@ bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **err
  */
 typedef enum SysprepVerdict { SYSPREP_KEEP, SYSPREP_DROP, SYSPREP_EMPTY, SYSPREP_EMPTY_DIR } SysprepVerdict;
 SysprepVerdict provisioner_sysprep_verdict(const char *path /* no leading slash */,
-                                           char type /* as in GuestOps.stat, 'l' for links */);
+                                           char type /* as in GuestOps.stat, 'l' for links */, const char *const *more);
 
 /*
  * What a sealed root gains: each entry is added when all of @needs are there and nothing stands at @path.
