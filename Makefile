@@ -112,7 +112,7 @@ demo:
 	@packaging/demo
 
 bench: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all $O/bench-figures
 	@packaging/bench
 
 demo-deploy:

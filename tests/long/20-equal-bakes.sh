@@ -64,13 +64,13 @@ if [ -n "${KILN_TEST_USER:-}" ] && [ "$(id -u)" -eq 0 ] && have setpriv && grep 
 around() { # number command...
     set_user=
     if [ -n "$can_be_other" ] && [ $(($1 % 3)) -eq 0 ]; then
-        set_user="setpriv --reuid=$(id -u "$KILN_TEST_USER") --regid=$(id -g "$KILN_TEST_USER") --init-groups env HOME=$PWD XDG_CACHE_HOME=$PWD/cache TMPDIR=$PWD/tmp"
+        set_user="setpriv --reuid=$(id -u "$KILN_TEST_USER") --regid=$(id -g "$KILN_TEST_USER") --init-groups"
     fi
     zone="Etc/GMT+$(($1 % 12))"
     case $(($1 % 3)) in 0) mask=077 ;; 1) mask=022 ;; *) mask=002 ;; esac
     shift
     # shellcheck disable=SC2086 # words
-    (umask $mask && TZ=$zone exec $set_user env KILN_STORE="$PWD/store" "$@")
+    (umask $mask && TZ=$zone exec $set_user env HOME="$PWD" XDG_CACHE_HOME="$PWD/cache" TMPDIR="$PWD/tmp" KILN_STORE="$PWD/store" "$@")
 }
 
 one_bake() { # template number
