@@ -140,6 +140,9 @@ typedef struct Case {
 static const Case cases[] = {
     {"bootstrap", "{\"suite\":\"bookworm\"}", NULL, NULL},
     {"bootstrap", "{\"suite\":\"bookworm\",\"packages\":[\"libstdc++6\",\"vim=2:9.0\"],\"size\":\"4G\"}", NULL, NULL},
+    {"bootstrap", "{\"suite\":\"bookworm\",\"grow\":true,\"kernel_arguments\":\"console=ttyS0 quiet\"}", NULL, NULL},
+    {"bootstrap", "{\"suite\":\"bookworm\",\"grow\":\"yes\"}", "grow", "true or false"},
+    {"bootstrap", "{\"suite\":\"bookworm\",\"kernel_arguments\":\"a;b\"}", "kernel_arguments", "cannot carry"},
     {"bootstrap", "{}", NULL, "needs a suite"},
     {"bootstrap", "{\"suite\":\"--help\"}", "suite", "not the name of a suite"},
     {"bootstrap", "{\"suite\":\"bookworm\",\"packages\":[\"?essential\"]}", "packages", "not the name of a package"},
