@@ -13,7 +13,7 @@
 #include "provisioner/provisioner.h"
 
 /* Raised by hand when the same inputs would give another result: it is part of every key. */
-#define BAKE_ENGINE 4
+#define BAKE_ENGINE 5
 
 /* One step of a chain: a provisioner, or (block NULL) the seal's cleaning in the guest. */
 typedef struct BakeStep {
@@ -62,6 +62,9 @@ typedef struct BakeChain {
     bool root_known;         /* bake_find_root() has looked at an in-place disk */
     bool root_found;
     uint64_t root_offset, root_size;
+    TreeStored walked;       /* read in the appliance (bake-walk.h) ... */
+    Digest walked_map;       /* ... from this state; none: not yet */
+    bool is_walked;          /* the seal's tree is that one */
 } BakeChain;
 
 BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,

@@ -629,12 +629,47 @@ bool bake_find_step(const BakeChain *chain, const char *text, size_t *ret)
     return find_named_step(chain, text, ret) || strcmp(text, "seal") == 0 || strcmp(text, "end") == 0;
 }
 
+#define SELINUX_CONFIG "etc/selinux/config"
+#define SELINUX_CONFIG_MAX ((size_t)64 << 10)
+
+/* Only the guest's own setfiles can label files, so a root with SELinux needs the seal in the guest even when no step runs. */
+static bool needs_labels(BakeChain *chain, bool *ret, GError **error)
+{
+    const TemplateBlock *block;
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+    g_autoptr(GBytes) config = NULL;
+    g_autofree char *text = NULL, *policy = NULL, *rules = NULL;
+    const TreeEntry *entry;
+
+    *ret = false;
+    if (bake_parent_images(chain) || digest_is_none(&chain->state.tree.tree) || !bake_wants_output(chain, "disk", &block))
+        return true;
+    if (!tree_load(chain->store, &chain->state.tree, &tree, &files, error))
+        return false;
+    entry = tree_find(tree, SELINUX_CONFIG);
+    if (!entry || entry->type != 'f' || entry->size > SELINUX_CONFIG_MAX)
+        return true;
+    if (!tree_read_file(tree, files, SELINUX_CONFIG, SELINUX_CONFIG_MAX, &config, error))
+        return false;
+    text = g_strndup(g_bytes_get_data(config, NULL), g_bytes_get_size(config)); /* ends at a NUL, if it has one */
+    if (!provisioner_wants_labels(text, &policy) || !policy)
+        return true;
+    rules = g_strdup_printf("etc/selinux/%s/contexts/files/file_contexts", policy);
+    *ret = tree_find(tree, rules) != NULL;
+    return true;
+}
+
 static bool find_hits(BakeChain *chain, GError **error)
 {
+    bool seal = changes_anything(chain) || chain->state.layout == LAYOUT_INPLACE;
+
     chain->epoch = chain->state.epoch;
     chain->env = base_environment(chain);
-    /* Without steps a rendered root was never touched by a guest: the host's own cleaning is enough. */
-    if (changes_anything(chain) || chain->state.layout == LAYOUT_INPLACE)
+    /* Without steps a rendered root was never touched by a guest: the host's own cleaning is enough, but for labels. */
+    if (!seal && !needs_labels(chain, &seal, error))
+        return false;
+    if (seal)
         add_sysprep(chain);
     for (chain->hits = 0; chain->hits < chain->steps->len; chain->hits++) {
         if (!bake_step_lookup(chain, chain->hits, error))

@@ -6,7 +6,7 @@
  * taken, so that a failed or killed bake starts again after its last good step. When what is
  * left turns out to be cached (a step gave the tree it always gave), the session ends there.
  */
-#include "baker/bake-run.h"
+#include "baker/bake-walk.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -223,19 +223,22 @@ static bool capture(BakeSession *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
     BakeStep *step = session->step;
+    bool last = index + 1 == chain->steps->len && chain->state.layout == LAYOUT_INPLACE;
     uint64_t added = 0;
 
     if (!bake_needs_guest(chain, step)) {
         change_nothing(chain, index);
         return true;
     }
-    if (!(index + 1 == chain->steps->len && chain->state.layout == LAYOUT_INPLACE ? seal_unmounted(session, error)
-                                                                                   : seal_frozen(session, error)))
+    if ((session->walks && !(last ? bake_walk_read(session, error) : bake_walk_outline(session, error))) ||
+        !(last ? seal_unmounted(session, error) : seal_frozen(session, error)))
         return fail_prefix(error, "keep the state after '%s'", step->label);
     trace("bake.run", "%s: sealed", step->label);
     session->sealed = true;
     if (!working_disk_capture(session->disk, &step->map, &added, error))
         return fail_prefix(error, "keep the state after '%s'", step->label);
+    if (session->walks && !bake_walk_captured(session, bake_map_before(chain, index), &step->map, error))
+        return fail_prefix(error, "keep the list of files after '%s'", step->label);
     trace("bake.run", "%s: captured", step->label);
     session->at = step->map;
     session->touched = session->sealed = false;

@@ -6,7 +6,7 @@
  * segments where they are not public yet. Both outputs come from that one tree: a rendered disk is laid out anew, so
  * nothing that the bake deleted can be in it; an in-place disk keeps its layout, its free space and journal zeroed.
  */
-#include "baker/bake-internal.h"
+#include "baker/bake-walk.h"
 
 #include "baker/disk-config.h"
 #include "baker/layers.h"
@@ -19,7 +19,7 @@
 typedef struct Seal {
     BakeChain *chain;
     StoreMap *disk;        /* the last working disk */
-    Tree *tree;            /* normalised root; NULL when the root cannot be read on the host */
+    Tree *tree;            /* normalised root */
     StoreMap *files;       /* public file space of @tree */
     TreeStored stored;
     uint64_t tree_bytes;   /* what making the tree public added */
@@ -74,23 +74,51 @@ static bool make_public(Seal *seal, StoreMap *private_files, GError **error)
     return tree_stored_result(store, seal->tree, space, &seal->stored, error);
 }
 
+static bool walk_root(Seal *seal, StoreMap **ret_files, GError **error)
+{
+    TreeStored stored;
+
+    seal->chain->is_walked = true;
+    return bake_walk_get(seal->chain, &stored, error) && tree_load(seal->chain->store, &stored, &seal->tree, ret_files, error);
+}
+
+/* What disk_publishable() does not know how to clean. */
+static bool warn_of_remains(StoreMap *disk, GError **error)
+{
+    static const char *const known[] = {"ext4", "vfat", "swap", "", NULL};
+    g_autoptr(GArray) partitions = NULL;
+
+    if (!disk_partitions(disk, &partitions, error))
+        return false;
+    for (guint i = 0; i < partitions->len; i++) {
+        const char *fs = g_array_index(partitions, DiskPartition, i).fs;
+
+        if (g_strv_contains(known, fs))
+            continue;
+        log_warning("partition %u (%s) is published as the guest left it, trimmed: names and small contents that were deleted may remain in its "
+                    "own structures", g_array_index(partitions, DiskPartition, i).number, fs);
+    }
+    return true;
+}
+
 static bool seal_tree(Seal *seal, GError **error)
 {
     BakeChain *chain = seal->chain;
     g_autoptr(StoreMap) private_files = NULL;
     uint64_t offset, size;
-    bool found;
+    bool found, walk;
 
     if (!store_map_open(chain->store, bake_map_before(chain, chain->steps->len), &seal->disk, error) ||
-        !bake_find_root(chain, seal->disk, &offset, &size, &found, error))
+        !bake_find_root(chain, seal->disk, &offset, &size, &found, error) || !bake_walk_wanted(chain, seal->disk, &walk, error))
         return false;
-    if (!found) {
-        log_warning("the root is no plain ext4 partition: the disk is published as the guest left it, trimmed, but names and small "
-                    "contents that were deleted may remain in its file system's own structures");
-        return true;
-    }
-    if (!read_root(seal, offset, size, &private_files, error))
+    if (chain->state.layout == LAYOUT_INPLACE && !warn_of_remains(seal->disk, error))
+        return false;
+    if (walk) {
+        if (!walk_root(seal, &private_files, error))
+            return false;
+    } else if (!read_root(seal, offset, size, &private_files, error)) {
         return fail_prefix(error, "read the sealed root");
+    }
     bake_normalise(chain, seal->tree);
     return make_public(seal, private_files, error);
 }
@@ -117,8 +145,6 @@ static bool make_layers(Seal *seal, const TemplateBlock *block, GError **error)
                        .args = block ? block->args : none,
                        .parent = chain->state.info ? json_object_get(chain->state.info, "oci_parent") : NULL};
 
-    if (!seal->tree)
-        return fail(error, "a container image needs a root that can be read on the host (ext4)");
     if (!digest_is_none(&chain->state.tree.tree)) {
         if (!tree_load(chain->store, &chain->state.tree, &base, &base_files, error))
             return false;

@@ -43,12 +43,13 @@ bool guest_channel_remove(Guest *guest, const char *path, GError **error);
 bool guest_channel_list(Guest *guest, const char *path, char ***ret, GError **error);
 bool guest_channel_shell(Guest *guest, const GuestShell *shell, int *ret_exit, GError **error);
 bool guest_channel_end(Guest *guest, GError **error);
+bool guest_channel_walk(Guest *guest, const GuestWalk *walk, GError **error);
 
 /* All but begin and end, which the network's link goes with. */
 #define GUEST_CHANNEL_OPS                                                                                    \
     .exec = guest_channel_exec, .put = guest_channel_put,                      \
     .get = guest_channel_get, .stat = guest_channel_stat, .mkdir = guest_channel_mkdir,                      \
-    .symlink = guest_channel_symlink, .remove = guest_channel_remove, .list = guest_channel_list, .shell = guest_channel_shell
+    .symlink = guest_channel_symlink, .remove = guest_channel_remove, .list = guest_channel_list, .shell = guest_channel_shell, .walk = guest_channel_walk
 
 /* @trim: give free space back first. Every freeze needs its thaw. */
 bool guest_channel_freeze(GuestChannel *channel, bool trim, GError **error);

@@ -106,8 +106,10 @@ Tree *layers_container_tree(Tree *tree)
     look_at_machine(tree, &machine);
     for (size_t i = 0; i < tree_count(tree); i++) {
         const TreeEntry *entry = tree_nth(tree, i);
+        TreeEntry *kept = tree_entry_copy(entry);
 
-        tree_put(copy, tree_entry_copy(entry));
+        tree_entry_remove_xattr(kept, TREE_LABEL); /* an engine labels what it runs itself */
+        tree_put(copy, kept);
         if (excluded(&machine, entry))
             g_ptr_array_add(out, entry->path);
     }

@@ -68,6 +68,9 @@ bool provisioner_always_runs(const ProvisionerOps *ops, const json_t *args);
  * machine-id, host keys, seeds, logs, caches. */
 bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **error);
 
+/* Does this /etc/selinux/config want the seal to label the guest's files? *ret_policy: by the policy of that name; NULL for none; free with g_free. */
+bool provisioner_wants_labels(const char *config, char **ret_policy);
+
 /*
  * The same knowledge for trees read on the host: what a path of a sealed root becomes.
  * KEEP as it is; DROP the entry (folders: with everything below); EMPTY: a regular file of size 0; EMPTY_DIR:

@@ -22,6 +22,7 @@
 #include "base/interrupt.h"
 #include "provisioner/guest-file.h"
 #include "provisioner/provisioner.h"
+#include "provisioner/selinux.h"
 
 #include <fnmatch.h>
 #include <string.h>
@@ -577,5 +578,5 @@ bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **err
     for (const SysprepExtra *extra = extras; extra->path; extra++)
         if (!add_extra(host, guest, extra, error))
             return false;
-    return true;
+    return selinux_relabel(host, guest, error); /* last: all that is there now gets its label */
 }

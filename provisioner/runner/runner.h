@@ -9,6 +9,7 @@
  *              \_ shell.c     a shell for whoever sits at the host
  *     place.c    what a step needs on the guest's disk, made before it and taken away after it
  *     files.c    put, get, stat, ...; answered by the step, or by the session between steps
+ *     walk.c     all entries of the guest's file systems, for a host that cannot read them; answered by the session
  *     network.c  addresses without any tool of the guest
  *     wire.c     frames on the control port
  *
@@ -34,6 +35,8 @@ typedef struct Wire {
 bool wire_receive(Wire *wire, uint16_t *ret_type, WireReader *ret_payload);
 /* A port that cannot be written to ends the process: nobody is there any more. */
 void wire_send(Wire *wire, uint16_t type, const void *payload, size_t size);
+/* The same for frames that are packed already. */
+void wire_send_frames(Wire *wire, const void *frames, size_t size);
 void wire_ok(Wire *wire);
 void wire_ok_number(Wire *wire, uint64_t value);
 void wire_err(Wire *wire, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -42,6 +45,9 @@ bool wire_path(WireReader *payload, char out[WIRE_PATH_MAX]);
 
 /* Answers a file request; false when @type is none. */
 bool files_answer(Wire *wire, uint16_t type, WireReader *payload);
+
+/* Answers WALK. */
+void walk_answer(Wire *wire, WireReader *payload);
 
 typedef struct RunnerOptions {
     const char *root;
