@@ -7,7 +7,7 @@ CC        ?= gcc
 CFLAGS    ?= -O2 -g
 O         := $(if $(SANITIZE),build-asan,build)
 
-PACKAGES  := glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libguestfs libvirt libvirt-qemu
+PACKAGES  := glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib expat yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libguestfs libvirt libvirt-qemu libmicrohttpd
 KCFLAGS   := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -fPIC -Wall -Wextra -Wno-unused-parameter \
              -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 $(shell pkg-config --cflags $(PACKAGES))
 LIBS      := $(shell pkg-config --libs $(PACKAGES)) -pthread -lcrypt -lm
@@ -35,6 +35,10 @@ LIB_O     := $(LIB_C:%.c=$O/%.o)
 CLI_O     := $(CLI_C:%.c=$O/%.o)
 PLUGIN_O  := $(PLUGIN_C:%.c=$O/%.o)
 TESTS     := $(TEST_C:tests/unit/%.c=$O/tests/%)
+# The longest go first, and some more than there are processors side by side, for they also wait.
+LONGEST   := $(patsubst %,$O/tests/test-%,repack crash overlay scrub faults driver-runc conform-driver prune ansible render ext4-reader guest-mounts)
+UNIT_LANES := $(shell expr $$(nproc) + 2)
+UNIT      := prove --timer -j $(UNIT_LANES) -e tests/run-unit $(LONGEST) $(filter-out $(LONGEST),$(TESTS)) :: --tap
 
 all: $O/kiln $O/kiln-ext4 $O/kiln-runner $O/kiln-appliance-init $O/kiln-nbd-plugin.so $(ANSIBLE_PY:provisioner/%=$O/%)
 
@@ -93,11 +97,11 @@ deps:
 
 # Everything below installs what it needs by itself, as root or through sudo.
 check-unit: all $(TESTS)
-	@prove --timer -j 2 -e tests/run-unit $(TESTS) :: --tap
+	@$(UNIT)
 
 check: deps
 	@$(MAKE) --no-print-directory all $(TESTS) lint hdr-check
-	@prove --timer -j 2 -e tests/run-unit $(TESTS) :: --tap
+	@$(UNIT)
 	@prove --timer --verbose $(LANES) tests/cli/*.sh
 
 # Hours, not minutes: many kills, the guest's every promise in the appliance, equal bakes, fuzzing.
@@ -112,7 +116,7 @@ demo:
 	@packaging/demo
 
 bench: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all $O/bench-figures
 	@packaging/bench
 
 demo-deploy:

@@ -5,23 +5,45 @@
 #include "baker/bake-internal.h"
 
 #include "baker/layers.h"
-#include "baker/post-manifest.h"
+#include "baker/plugin-names.h"
+#include "baker/post.h"
 #include "base/error.h"
 #include "base/units.h"
 
 #include <string.h>
 
-static const char *const output_kinds[] = {"disk", "oci", NULL};
-static const char *const post_processor_types[] = {"manifest", NULL};
+enum { FINDINGS_MAX = 100 };
 
+static const char *const output_kinds[] = {"disk", "oci", NULL};
+
+/* What was found, each sentence once: several builds may share a source. */
+typedef struct Findings {
+    GPtrArray *texts;
+    GHashTable *seen;
+} Findings;
+
+static void note(Findings *findings, GError *problem)
+{
+    char *text = g_strdup(problem->message);
+
+    g_error_free(problem);
+    if (findings->texts->len < FINDINGS_MAX && g_hash_table_add(findings->seen, text))
+        g_ptr_array_add(findings->texts, text);
+}
+
+/* A typo is told as a typo; what a plugin of Packer would do, with the plugin's name. */
 static bool unknown_type(const TemplateBlock *block, const char *what, const char *const *known, GError **error)
 {
     const char *near = units_nearest(block->type, known);
+    const char *plugin = template_plugin_of(block) ? template_plugin_of(block) : plugin_known_for(block->type);
     g_autofree char *list = g_strjoinv(", ", (char **)known);
 
-    if (near)
+    if (near && !plugin)
         return template_complain(block, NULL, error, "unknown %s \"%s\", did you mean \"%s\"?", what, block->type,
                                  near);
+    if (plugin)
+        return template_complain(block, NULL, error, "%s \"%s\" is of Packer's plugin %s, and nothing here stands in for it%s; there are: %s", what,
+                                 block->type, plugin, strcmp(what, "source") == 0 ? " (-rebase bakes its steps on another base)" : "", list);
     return template_complain(block, NULL, error, "unknown %s \"%s\"; there are: %s", what, block->type, list);
 }
 
@@ -45,12 +67,26 @@ static bool check_arguments(const TemplateBlock *block, const char *what, const 
     return true;
 }
 
+/* The template's own source does not count, whatever it is. */
+static bool check_rebase(const TemplateBuild *build, GError **error)
+{
+    g_auto(SourceBase) base = {0};
+    const char *argument = NULL;
+
+    source_base(build->source->type, build->source->args, build->rebase, &base);
+    return base.ops->check(base.args, &argument, error) || fail_prefix(error, "-rebase '%s.%s=%s'", build->source->type, build->build_name, build->rebase);
+}
+
 static bool check_source(const TemplateBuild *build, GError **error)
 {
     const SourceOps *ops = source_find(build->source->type);
 
+    if (build->rebase)
+        return check_rebase(build, error);
     if (!ops)
         return unknown_type(build->source, "source", source_types(), error);
+    if (!ops->default_output && build->outputs->len > 0)
+        return template_complain(build->outputs->pdata[0], NULL, error, "a source \"%s\" makes no image", build->source->type);
     return check_arguments(build->source, "source", ops->arguments, ops->check, error);
 }
 
@@ -78,53 +114,111 @@ static bool check_provisioner(const TemplateBlock *block, const char *what, GErr
     return true;
 }
 
-static bool check_provisioners(const TemplateBuild *build, GError **error)
-{
-    for (guint i = 0; i < build->provisioners->len; i++)
-        if (!check_provisioner(build->provisioners->pdata[i], "provisioner", error))
-            return false;
-    return !build->error_cleanup || check_provisioner(build->error_cleanup, "error-cleanup-provisioner", error);
-}
-
-static bool check_outputs(const TemplateBuild *build, GError **error)
+static bool check_output(const TemplateBlock *block, GError **error)
 {
     static const char *const no_arguments[] = {NULL};
-    unsigned seen[2] = {0};
+    bool disk = g_str_equal(block->type, "disk");
 
-    for (guint i = 0; i < build->outputs->len; i++) {
-        const TemplateBlock *block = build->outputs->pdata[i];
-        bool disk = g_str_equal(block->type, "disk");
+    if (!g_strv_contains(output_kinds, block->type))
+        return unknown_type(block, "output", output_kinds, error);
+    return check_arguments(block, "output", disk ? no_arguments : NULL, disk ? NULL : layers_check_output_args, error);
+}
 
-        if (!g_strv_contains(output_kinds, block->type))
-            return unknown_type(block, "output", output_kinds, error);
-        if (seen[disk]++)
-            return template_complain(block, NULL, error, "a build has at most one output \"%s\"", block->type);
-        if (!check_arguments(block, "output", disk ? no_arguments : NULL,
-                             disk ? NULL : layers_check_output_args, error))
-            return false;
-    }
+static bool check_outputs_differ(const TemplateBuild *build, GError **error)
+{
+    for (guint i = 0; i < build->outputs->len; i++)
+        for (guint j = 0; j < i; j++) {
+            const TemplateBlock *block = build->outputs->pdata[i], *other = build->outputs->pdata[j];
+
+            if (g_str_equal(block->type, other->type))
+                return template_complain(block, NULL, error, "a build has at most one output \"%s\"", block->type);
+        }
     return true;
 }
 
-static bool check_post_processors(const TemplateBuild *build, GError **error)
+static bool check_post_processor(const TemplateBlock *block, GError **error)
 {
-    for (guint i = 0; i < build->post_processors->len; i++) {
-        const GPtrArray *chain = build->post_processors->pdata[i];
+    const PostOps *ops = post_find(block->type);
+    g_autofree const char **known = NULL;
+    size_t n = 0;
 
-        for (guint j = 0; j < chain->len; j++) {
-            const TemplateBlock *block = chain->pdata[j];
+    if (!ops && post_refusal(block->type))
+        return template_complain(block, NULL, error, "post-processor \"%s\" cannot be run: %s", block->type, post_refusal(block->type));
+    if (!ops)
+        return unknown_type(block, "post-processor", post_types(), error);
+    known = g_new0(const char *, g_strv_length((char **)ops->arguments) + 2);
+    for (; ops->arguments[n]; n++)
+        known[n] = ops->arguments[n];
+    known[n] = "keep_input_artifact";
+    return check_arguments(block, "post-processor", known, ops->check, error);
+}
 
-            if (!g_strv_contains(post_processor_types, block->type))
-                return unknown_type(block, "post-processor", post_processor_types, error);
-            if (!check_arguments(block, "post-processor", post_manifest_arguments, post_manifest_check, error))
-                return false;
-        }
+static void check_chain(const GPtrArray *chain, Findings *findings)
+{
+    for (guint i = 0; i < chain->len; i++) {
+        GError *problem = NULL;
+
+        if (!check_post_processor(chain->pdata[i], &problem))
+            note(findings, problem);
     }
+}
+
+static bool check_volatile_paths(const TemplateBuild *build, GError **error)
+{
+    for (char **path = build->volatile_paths; path && *path; path++)
+        if (!provisioner_sysprep_check(*path, error))
+            return fail_prefix(error, "%s: volatile_paths", build->name);
     return true;
+}
+
+static void check_build(const TemplateBuild *build, Findings *findings)
+{
+    GError *problem = NULL;
+
+    if (!check_source(build, &problem))
+        note(findings, g_steal_pointer(&problem));
+    if (!check_volatile_paths(build, &problem))
+        note(findings, g_steal_pointer(&problem));
+    for (guint i = 0; i < build->provisioners->len; i++)
+        if (!check_provisioner(build->provisioners->pdata[i], "provisioner", &problem))
+            note(findings, g_steal_pointer(&problem));
+    if (build->error_cleanup && !check_provisioner(build->error_cleanup, "error-cleanup-provisioner", &problem))
+        note(findings, g_steal_pointer(&problem));
+    for (guint i = 0; i < build->outputs->len; i++)
+        if (!check_output(build->outputs->pdata[i], &problem))
+            note(findings, g_steal_pointer(&problem));
+    if (!check_outputs_differ(build, &problem))
+        note(findings, g_steal_pointer(&problem));
+    for (guint i = 0; i < build->post_processors->len; i++)
+        check_chain(build->post_processors->pdata[i], findings);
+}
+
+static bool tell(Findings *findings, GError **error)
+{
+    g_autofree char *text = NULL;
+
+    if (findings->texts->len == 0)
+        return true;
+    g_ptr_array_add(findings->texts, NULL);
+    text = g_strjoinv("\n", (char **)findings->texts->pdata);
+    return fail_code(error, KILN_ERROR_USAGE, "%s", text);
+}
+
+bool bake_check_all(const GPtrArray *builds, GError **error)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GPtrArray) texts = g_ptr_array_new();
+    Findings findings = {texts, seen};
+
+    for (guint i = 0; i < builds->len; i++)
+        check_build(builds->pdata[i], &findings);
+    return tell(&findings, error);
 }
 
 bool bake_check(const TemplateBuild *build, GError **error)
 {
-    return check_source(build, error) && check_provisioners(build, error) && check_outputs(build, error) &&
-           check_post_processors(build, error);
+    g_autoptr(GPtrArray) one = g_ptr_array_new();
+
+    g_ptr_array_add(one, (gpointer)build);
+    return bake_check_all(one, error);
 }

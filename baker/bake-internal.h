@@ -13,7 +13,7 @@
 #include "provisioner/provisioner.h"
 
 /* Raised by hand when the same inputs would give another result: it is part of every key. */
-#define BAKE_ENGINE 4
+#define BAKE_ENGINE 5
 
 /* One step of a chain: a provisioner, or (block NULL) the seal's cleaning in the guest. */
 typedef struct BakeStep {
@@ -43,7 +43,10 @@ typedef struct BakeChain {
     const TemplateBuild *build;
     const BakeOptions *options;
     const char *output;      /* "disk" or "oci" when this chain serves one kind only, else NULL */
-    const SourceOps *source;
+    SourceBase base;
+    const SourceOps *source; /* the base's */
+    TemplateBlock *first_boot; /* the step before the template's own; NULL: none */
+    GError *problem;         /* why that one cannot be made; told when the chain is planned */
     json_t *identity;
     Digest source_key;
     SourceState state;       /* the source's first state */
@@ -62,12 +65,22 @@ typedef struct BakeChain {
     bool root_known;         /* bake_find_root() has looked at an in-place disk */
     bool root_found;
     uint64_t root_offset, root_size;
+    TreeStored walked;       /* read in the appliance (bake-walk.h) ... */
+    Digest walked_map;       /* ... from this state; none: not yet */
+    bool is_walked;          /* the seal's tree is that one */
 } BakeChain;
 
 BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
                           const char *output);
 void bake_chain_free(BakeChain *chain);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BakeChain, bake_chain_free)
+
+/* Was the template written for Packer's machines, which have booted and have a network? */
+bool bake_is_packers(const TemplateBuild *build);
+/* What the source's functions get. */
+SourceContext bake_source_context(const BakeChain *chain);
+/* Arguments of the container image: what the source stands for, and over it what the output's block (or NULL) says. New reference. */
+json_t *bake_output_args(const BakeChain *chain, const TemplateBlock *block);
 
 /* bake-plan.c: identifies the source, makes its first state if needed, finds the cached prefix. */
 bool bake_plan(BakeChain *chain, GError **error);
@@ -87,6 +100,9 @@ bool bake_records_save(BakeChain *chain, GError **error);
 bool bake_resolve_request(BakeChain *chain, size_t index, ResolveRequest *ret, GError **error);
 /* Content and map before step @index. */
 const Digest *bake_content_before(const BakeChain *chain, size_t index);
+/* The template's volatile_paths, NULL without; and as part of a key. */
+const char *const *bake_volatile_paths(const BakeChain *chain);
+void bake_add_volatile_paths(const BakeChain *chain, json_t *key);
 const Digest *bake_map_before(const BakeChain *chain, size_t index);
 /* The key of step @index, once the content before it is known. */
 bool bake_step_key(BakeChain *chain, size_t index, GError **error);

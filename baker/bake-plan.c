@@ -10,6 +10,7 @@
 
 #include "baker/bake-lock.h"
 #include "baker/bake-why.h"
+#include "baker/host-step.h"
 #include "baker/source-image.h"
 #include "base/host-kernel.h"
 #include "base/error.h"
@@ -53,17 +54,31 @@ static bool step_network(const TemplateBuild *build, const TemplateBlock *block,
         return block->network == 1;
     if (ops->wants_network && ops->wants_network(block->args))
         return true;
-    /* Packer's own sources boot with a network; their templates count on it. */
-    return g_str_equal(build->source->type, "qemu") || g_str_equal(build->source->type, "docker");
+    return ops != provisioner_first_boot() && bake_is_packers(build);
 }
 
-static BakeStep *step_new(const BakeChain *chain, const TemplateBlock *block, guint position)
+bool bake_is_packers(const TemplateBuild *build)
+{
+    const SourceOps *ops = source_find(build->source->type);
+
+    return !ops || ops->packers;
+}
+
+char *bake_parent_name(const TemplateBuild *build)
+{
+    g_auto(SourceBase) base = {0};
+
+    source_base(build->source->type, build->source->args, build->rebase, &base);
+    return source_image_name(base.args);
+}
+
+static BakeStep *step_new(const BakeChain *chain, const TemplateBlock *block, const ProvisionerOps *ops, guint position)
 {
     BakeStep *step = g_new0(BakeStep, 1);
 
     step->position = position;
     step->block = block;
-    step->ops = provisioner_find(block->type);
+    step->ops = ops;
     step->label = g_strdup(block->name ? block->name : block->type);
     step->network = step->ops->needs_guest && step_network(chain->build, block, step->ops);
     step->is_volatile = step->network && step->ops->volatile_with_network && !block->inputs;
@@ -76,13 +91,78 @@ static void add_steps(BakeChain *chain)
     const GPtrArray *blocks = chain->build->provisioners;
     guint position = 0;
 
+    if (chain->source && strcmp(chain->source->type, "file") == 0)
+        return; /* Packer runs none with it */
     for (guint i = 0; i < blocks->len; i++) {
         const TemplateBlock *block = blocks->pdata[i];
 
         position += !provisioner_find(block->type)->stops;
         if (applies_to(block, chain->output))
-            g_ptr_array_add(chain->steps, step_new(chain, block, position));
+            g_ptr_array_add(chain->steps, step_new(chain, block, provisioner_find(block->type), position));
     }
+}
+
+static int64_t environment_epoch(void)
+{
+    const char *text = g_getenv("SOURCE_DATE_EPOCH");
+    char *end;
+    int64_t value;
+
+    if (!text || !*text)
+        return -1;
+    value = g_ascii_strtoll(text, &end, 10);
+    return *end || value < 0 ? -1 : value;
+}
+
+SourceContext bake_source_context(const BakeChain *chain)
+{
+    const TemplateBuild *build = chain->build;
+
+    return (SourceContext){.store = chain->store,
+                           .template_dir = chain->template ? template_dir(chain->template) : NULL,
+                           .name = build->name,
+                           .build_name = build->build_name,
+                           .output = chain->output,
+                           .epoch = build->source_date_epoch >= 0 ? build->source_date_epoch : environment_epoch(),
+                           .offline = chain->options->offline,
+                           .anew = chain->options->unpublished,
+                           .other_order = chain->options->around.other_order};
+}
+
+/* The seed of a qemu source is applied on any base: the template's steps count on it. */
+static void add_first_boot(BakeChain *chain)
+{
+    SourceContext context = bake_source_context(chain);
+    const SourceOps *own = source_find(chain->build->source->type);
+    const ProvisionerOps *ops = provisioner_first_boot();
+    const SourceOps *maker = own && own->packers ? own : chain->source;
+    const json_t *maker_args = maker == chain->source ? chain->base.args : chain->build->source->args;
+    json_t *args = NULL;
+
+    if (!maker || !maker->first_boot)
+        return;
+    if (!maker->first_boot(&context, maker_args, &args, &chain->problem))
+        args = json_object();
+    if (args && chain->build->rebase)
+        (void)json_object_del(args, "grow");
+    if (!args || (json_object_size(args) == 0 && !chain->problem)) {
+        json_decref(args);
+        return;
+    }
+    chain->first_boot = g_new0(TemplateBlock, 1);
+    chain->first_boot->type = g_strdup(ops->type);
+    chain->first_boot->args = args;
+    chain->first_boot->network = -1;
+    g_ptr_array_add(chain->steps, step_new(chain, chain->first_boot, ops, chain->build->provisioners->len + 1));
+}
+
+static void first_boot_free(TemplateBlock *block)
+{
+    if (!block)
+        return;
+    g_free(block->type);
+    json_decref(block->args);
+    g_free(block);
 }
 
 static void add_sysprep(BakeChain *chain)
@@ -103,13 +183,15 @@ BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild 
     chain->build = build;
     chain->options = options;
     chain->output = output;
-    chain->source = source_find(build->source->type);
+    source_base(build->source->type, build->source->args, build->rebase, &chain->base);
+    chain->source = chain->base.ops;
     chain->steps = g_ptr_array_new_with_free_func(step_free);
     chain->started = g_get_real_time() / G_USEC_PER_SEC;
     chain->shell_at = SIZE_MAX;
+    add_first_boot(chain);
     add_steps(chain);
     if (build->error_cleanup)
-        chain->cleanup = step_new(chain, build->error_cleanup, 0);
+        chain->cleanup = step_new(chain, build->error_cleanup, provisioner_find(build->error_cleanup->type), 0);
     return chain;
 }
 
@@ -126,6 +208,9 @@ void bake_chain_free(BakeChain *chain)
     g_ptr_array_unref(chain->steps);
     if (chain->cleanup)
         step_free(chain->cleanup);
+    first_boot_free(chain->first_boot);
+    source_base_clear(&chain->base);
+    g_clear_error(&chain->problem);
     g_free(chain);
 }
 
@@ -146,6 +231,19 @@ static void set_hex(json_t *object, const char *key, const Digest *digest)
     json_object_set_new(object, key, json_string(digest_to_hex(digest, hex)));
 }
 
+/* Steps of a docker source run where `docker exec` would run them: with what the image sets. */
+static void add_image_environment(const BakeChain *chain, GPtrArray *env)
+{
+    const json_t *config = json_object_get(json_object_get(json_object_get(chain->state.info, "oci_parent"), "config"), "config"), *one;
+    size_t i;
+
+    if (strcmp(chain->build->source->type, "docker") != 0)
+        return;
+    json_array_foreach (json_object_get(config, "Env"), i, one)
+        if (json_is_string(one) && strchr(json_string_value(one), '='))
+            g_ptr_array_add(env, g_strdup(json_string_value(one)));
+}
+
 static char **base_environment(const BakeChain *chain)
 {
     GPtrArray *env = g_ptr_array_new();
@@ -156,8 +254,26 @@ static char **base_environment(const BakeChain *chain)
     g_ptr_array_add(env, g_strdup("PYTHONHASHSEED=0"));
     g_ptr_array_add(env, g_strdup_printf("PACKER_BUILD_NAME=%s", chain->build->build_name));
     g_ptr_array_add(env, g_strdup_printf("PACKER_BUILDER_TYPE=%s", chain->build->source->type));
+    add_image_environment(chain, env);
     g_ptr_array_add(env, NULL);
     return (char **)g_ptr_array_free(env, FALSE);
+}
+
+const char *const *bake_volatile_paths(const BakeChain *chain)
+{
+    return (const char *const *)chain->build->volatile_paths;
+}
+
+void bake_add_volatile_paths(const BakeChain *chain, json_t *key)
+{
+    const char *const *paths = bake_volatile_paths(chain);
+    json_t *list = json_array();
+
+    for (; paths && *paths; paths++)
+        json_array_append_new(list, json_string_nocheck(*paths));
+    if (json_array_size(list) > 0)
+        json_object_set(key, "volatile_paths", list);
+    json_decref(list);
 }
 
 static const char *working_folder(void)
@@ -303,6 +419,8 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
     set_hex(key, "content", bake_content_before(chain, index));
     json_object_set_new(key, "step", json_string(step->block ? step->block->type : "seal"));
     json_object_set_new(key, "layout", json_integer(chain->state.layout));
+    if (chain->state.layout == LAYOUT_RENDERED) /* its cached states are disks of that size */
+        json_object_set_new(key, "size", json_integer((json_int_t)chain->state.size));
     if (step->transaction) {
         Digest digest;
 
@@ -310,6 +428,8 @@ bool bake_step_key(BakeChain *chain, size_t index, GError **error)
         set_hex(key, "transaction", &digest);
     } else if (step->block) {
         json_object_set_new(key, "args", secrets_mask_json(chain->secrets, step->block->args));
+    } else {
+        bake_add_volatile_paths(chain, key);
     }
     json_object_set_new(key, "network", json_boolean(step->network));
     for (char **e = chain->env; *e; e++)
@@ -360,11 +480,20 @@ static bool is_transparent(const BakeChain *chain, const BakeStep *step, size_t 
     if (step->transaction)
         return resolve_is_empty(step->transaction);
     if (!step->block)
-        return untouched;
+        return untouched && !bake_volatile_paths(chain); /* the parent's may have been others */
     /* Only a boot block: nothing of it happens in the guest. */
     if (strcmp(step->block->type, "test") == 0 && json_object_size(step->block->args) == 1 && json_object_get(step->block->args, "boot"))
         return true;
     return untouched && chain->options->skip_known_tests && strcmp(step->block->type, "test") == 0;
+}
+
+static bool lookup_host_step(BakeChain *chain, BakeStep *step, size_t index, GError **error)
+{
+    if (chain->options->no_cache)
+        return true;
+    step->content = *bake_content_before(chain, index);
+    step->map = *bake_map_before(chain, index);
+    return host_step_known(chain, step, &step->cached, error);
 }
 
 bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
@@ -382,6 +511,8 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
         step->map = *bake_map_before(chain, index);
         return true;
     }
+    if (host_step_is_declared(step))
+        return lookup_host_step(chain, step, index, error);
     if (!may_use_cache(chain, step))
         return true;
     if (!store_state_get(chain->store, &step->key, &state, error))
@@ -393,18 +524,6 @@ bool bake_step_lookup(BakeChain *chain, size_t index, GError **error)
         bake_note_run(step, state->created);
     }
     return true;
-}
-
-static int64_t environment_epoch(void)
-{
-    const char *text = g_getenv("SOURCE_DATE_EPOCH");
-    char *end;
-    int64_t value;
-
-    if (!text || !*text)
-        return -1;
-    value = g_ascii_strtoll(text, &end, 10);
-    return *end || value < 0 ? -1 : value;
 }
 
 /* The first state of a source as the cache keeps it. */
@@ -453,6 +572,21 @@ static bool remember_source(BakeChain *chain, GError **error)
     return store_state_put(chain->store, state, error);
 }
 
+/* Packer's sources have arguments that change nothing of the first state, and one edit of them must not cost a bake. */
+static const json_t *key_args(const BakeChain *chain)
+{
+    static json_t *none;
+    static gsize once;
+
+    if (!chain->source->packers)
+        return chain->base.args;
+    if (g_once_init_enter(&once)) {
+        none = json_object();
+        g_once_init_leave(&once, 1);
+    }
+    return none;
+}
+
 static void source_key(BakeChain *chain, const SourceContext *context)
 {
     g_autoptr(json_t) key = json_object();
@@ -461,8 +595,8 @@ static void source_key(BakeChain *chain, const SourceContext *context)
     json_object_set_new(key, "name", json_string(chain->build->name));
     json_object_set_new(key, "epoch", json_integer(context->epoch));
     json_object_set(key, "source", chain->identity);
-    json_object_set_new(key, "args", secrets_mask_json(chain->secrets, chain->build->source->args));
-    if (chain->output && source_image_ref(chain->build->source->args))
+    json_object_set_new(key, "args", secrets_mask_json(chain->secrets, key_args(chain)));
+    if (chain->output && source_image_ref(chain->base.args))
         json_object_set_new(key, "output", json_string(chain->output));
     json_digest(key, &chain->source_key);
 }
@@ -479,9 +613,11 @@ static bool make_source(BakeChain *chain, const SourceContext *context, GError *
         return false;
     if (cached)
         return unpack_source_state(cached, &chain->state, error);
-    if (!chain->source->prepare(context, source->args, chain->identity, &chain->state, error))
+    if (!chain->source->prepare(context, chain->base.args, chain->identity, &chain->state, error))
         return fail_prefix(error, "source '%s'", source->type);
     chain->epoch = chain->state.epoch;
+    if (chain->state.layout == LAYOUT_NONE)
+        return true; /* a source of nothing */
     if (!(chain->state.layout == LAYOUT_INPLACE ? bake_content(chain, &chain->state.map, &chain->state.content, error)
                                                 : bake_tree_content(chain, &chain->state.tree, &chain->state.content, error)))
         return fail_prefix(error, "source '%s'", source->type);
@@ -502,8 +638,8 @@ static bool identify_recorded(BakeChain *chain, SourceContext *context, GError *
     chain->identity = json_incref(rebuild->source);
     if (!rebuild->source)
         return fail(error, "what it was baked from was not recorded");
-    if (strcmp(chain->build->source->type, "bootstrap") != 0 ||
-        (chain->source->identify(context, chain->build->source->args, &today, &problem) && json_equal(today, rebuild->source)))
+    if (strcmp(chain->source->type, "bootstrap") != 0 ||
+        (chain->source->identify(context, chain->base.args, &today, &problem) && json_equal(today, rebuild->source)))
         return true;
     log_warning("the root is not made again: %s; the store's own copy of it is taken", problem ? problem->message : "the archive has other packages now");
     context->anew = false;
@@ -514,7 +650,7 @@ static bool identify_recorded(BakeChain *chain, SourceContext *context, GError *
 /* What the store took in then from outside is what was recorded: it need not be there any more. */
 static bool is_rebuilt_import(const BakeChain *chain)
 {
-    return chain->options->rebuild && strcmp(chain->build->source->type, "bootstrap") != 0;
+    return chain->options->rebuild && strcmp(chain->source->type, "bootstrap") != 0;
 }
 
 /* The environment of then, not of now. */
@@ -530,23 +666,14 @@ static void recorded_context(const BakeChain *chain, SourceContext *context)
 
 static bool identify_source(BakeChain *chain, SourceContext *context, GError **error)
 {
-    const TemplateBlock *source = chain->build->source;
-
-    return chain->options->rebuild ? identify_recorded(chain, context, error) : chain->source->identify(context, source->args, &chain->identity, error);
+    return chain->options->rebuild ? identify_recorded(chain, context, error) : chain->source->identify(context, chain->base.args, &chain->identity, error);
 }
 
 /* @make: a first state that is not there is made; else *ret_known tells. */
 static bool plan_source(BakeChain *chain, bool make, bool *ret_known, GError **error)
 {
     const TemplateBuild *build = chain->build;
-    SourceContext context = {.store = chain->store,
-                             .template_dir = template_dir(chain->template),
-                             .name = build->name,
-                             .output = chain->output,
-                             .epoch = build->source_date_epoch >= 0 ? build->source_date_epoch : environment_epoch(),
-                             .offline = chain->options->offline,
-                             .anew = chain->options->unpublished,
-                             .other_order = chain->options->around.other_order};
+    SourceContext context = bake_source_context(chain);
     bool imported = is_rebuilt_import(chain);
     g_autoptr(StoreState) cached = NULL;
 
@@ -575,16 +702,45 @@ static bool check_step_inputs(BakeChain *chain, BakeStep *step, GError **error)
     g_autoptr(json_t) unused = json_object();
     g_autoptr(GError) problem = NULL;
 
-    return add_inputs(chain, step, unused, &problem) ||
-           template_complain(step->block, NULL, error, "%s", problem->message);
+    if (add_inputs(chain, step, unused, &problem))
+        return true;
+    return step->block->place ? template_complain(step->block, NULL, error, "%s", problem->message)
+                              : fail_code(error, KILN_ERROR_USAGE, "%s: %s", chain->build->name, problem->message);
 }
 
-/* A missing upload is told before an hour of bootstrap, not after it. */
+/* A seed that cannot be read, and steps that nothing could run in. */
+static bool check_first_boot(BakeChain *chain, GError **error)
+{
+    const char *argument = NULL;
+
+    if (chain->problem) {
+        g_propagate_error(error, g_steal_pointer(&chain->problem));
+        return fail_prefix(error, "source '%s'", chain->build->source->type);
+    }
+    if (chain->first_boot && !provisioner_first_boot()->check(chain->first_boot->args, &argument, error))
+        return fail_prefix(error, "the seed");
+    for (guint i = 0; !chain->source->default_output && i < chain->steps->len; i++) {
+        const BakeStep *step = chain->steps->pdata[i];
+
+        if (step->ops && step->ops->needs_guest && !step->ops->stops)
+            return template_complain(step->block, NULL, error, "provisioner \"%s\" needs a guest, and a source \"%s\" has none", step->block->type,
+                                     chain->build->source->type);
+    }
+    return true;
+}
+
+/* A missing upload is told before an hour of bootstrap, not after it; what steps on the host are to make may not be there yet. */
 static bool check_inputs(BakeChain *chain, GError **error)
 {
-    for (guint i = 0; i < chain->steps->len; i++)
+    bool made = false;
+
+    if (!check_first_boot(chain, error))
+        return false;
+    for (guint i = 0; i < chain->steps->len && !made; i++) {
         if (!check_step_inputs(chain, chain->steps->pdata[i], error))
             return false;
+        made = host_step_is_declared(chain->steps->pdata[i]);
+    }
     return !chain->cleanup || check_step_inputs(chain, chain->cleanup, error);
 }
 
@@ -629,12 +785,47 @@ bool bake_find_step(const BakeChain *chain, const char *text, size_t *ret)
     return find_named_step(chain, text, ret) || strcmp(text, "seal") == 0 || strcmp(text, "end") == 0;
 }
 
+#define SELINUX_CONFIG "etc/selinux/config"
+#define SELINUX_CONFIG_MAX ((size_t)64 << 10)
+
+/* Only the guest's own setfiles can label files, so a root with SELinux needs the seal in the guest even when no step runs. */
+static bool needs_labels(BakeChain *chain, bool *ret, GError **error)
+{
+    const TemplateBlock *block;
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+    g_autoptr(GBytes) config = NULL;
+    g_autofree char *text = NULL, *policy = NULL, *rules = NULL;
+    const TreeEntry *entry;
+
+    *ret = false;
+    if (bake_parent_images(chain) || digest_is_none(&chain->state.tree.tree) || !bake_wants_output(chain, "disk", &block))
+        return true;
+    if (!tree_load(chain->store, &chain->state.tree, &tree, &files, error))
+        return false;
+    entry = tree_find(tree, SELINUX_CONFIG);
+    if (!entry || entry->type != 'f' || entry->size > SELINUX_CONFIG_MAX)
+        return true;
+    if (!tree_read_file(tree, files, SELINUX_CONFIG, SELINUX_CONFIG_MAX, &config, error))
+        return false;
+    text = g_strndup(g_bytes_get_data(config, NULL), g_bytes_get_size(config)); /* ends at a NUL, if it has one */
+    if (!provisioner_wants_labels(text, &policy) || !policy)
+        return true;
+    rules = g_strdup_printf("etc/selinux/%s/contexts/files/file_contexts", policy);
+    *ret = tree_find(tree, rules) != NULL;
+    return true;
+}
+
 static bool find_hits(BakeChain *chain, GError **error)
 {
+    bool seal = changes_anything(chain) || chain->state.layout == LAYOUT_INPLACE;
+
     chain->epoch = chain->state.epoch;
     chain->env = base_environment(chain);
-    /* Without steps a rendered root was never touched by a guest: the host's own cleaning is enough. */
-    if (changes_anything(chain) || chain->state.layout == LAYOUT_INPLACE)
+    /* Without steps a rendered root was never touched by a guest: the host's own cleaning is enough, but for labels. */
+    if (!seal && !needs_labels(chain, &seal, error))
+        return false;
+    if (seal && chain->state.layout != LAYOUT_NONE)
         add_sysprep(chain);
     for (chain->hits = 0; chain->hits < chain->steps->len; chain->hits++) {
         if (!bake_step_lookup(chain, chain->hits, error))

@@ -6,8 +6,9 @@
  * taken, so that a failed or killed bake starts again after its last good step. When what is
  * left turns out to be cached (a step gave the tree it always gave), the session ends there.
  */
-#include "baker/bake-run.h"
+#include "baker/bake-walk.h"
 
+#include "baker/host-step.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -92,7 +93,7 @@ static bool run_in_guest(BakeSession *session, void *host, GError **error)
     const BakeStep *step = session->step;
 
     return step->block ? step->ops->run(step->block->args, host, session->guest, error)
-                       : provisioner_sysprep(host, session->guest, error);
+                       : provisioner_sysprep(host, bake_volatile_paths(session->chain), session->guest, error);
 }
 
 bool bake_session_run(BakeSession *session, GError **error)
@@ -101,7 +102,7 @@ bool bake_session_run(BakeSession *session, GError **error)
     Guest *guest = session->guest;
     ProvisionerHost host = bake_host(session->chain, step);
     double timeout = step->block && !step->ops->stops ? step->block->timeout : 0; /* nobody looks around against the clock */
-    GuestStep begin = {.name = step->label, .network = step->network, .clock = session->chain->epoch,
+    GuestStep begin = {.name = step->label, .network = step->network, .booted = step->block && bake_is_packers(session->chain->build), .clock = session->chain->epoch,
                        .clock_ahead = session->chain->options->around.clock_ahead,
                        .timeout = timeout, .on_line = say, .arg = session};
     bool ok;
@@ -223,19 +224,22 @@ static bool capture(BakeSession *session, size_t index, GError **error)
 {
     BakeChain *chain = session->chain;
     BakeStep *step = session->step;
+    bool last = index + 1 == chain->steps->len && chain->state.layout == LAYOUT_INPLACE;
     uint64_t added = 0;
 
     if (!bake_needs_guest(chain, step)) {
         change_nothing(chain, index);
-        return true;
+        return !host_step_is_declared(step) || host_step_remember(chain, step, error);
     }
-    if (!(index + 1 == chain->steps->len && chain->state.layout == LAYOUT_INPLACE ? seal_unmounted(session, error)
-                                                                                   : seal_frozen(session, error)))
+    if ((session->walks && !(last ? bake_walk_read(session, error) : bake_walk_outline(session, error))) ||
+        !(last ? seal_unmounted(session, error) : seal_frozen(session, error)))
         return fail_prefix(error, "keep the state after '%s'", step->label);
     trace("bake.run", "%s: sealed", step->label);
     session->sealed = true;
     if (!working_disk_capture(session->disk, &step->map, &added, error))
         return fail_prefix(error, "keep the state after '%s'", step->label);
+    if (session->walks && !bake_walk_captured(session, bake_map_before(chain, index), &step->map, error))
+        return fail_prefix(error, "keep the list of files after '%s'", step->label);
     trace("bake.run", "%s: captured", step->label);
     session->at = step->map;
     session->touched = session->sealed = false;
@@ -290,7 +294,10 @@ static bool attempt_step(BakeSession *session, size_t index, GError **error)
         change_nothing(session->chain, index);
         return true;
     }
-    g_propagate_error(error, g_steal_pointer(&problem));
+    if (block && g_error_matches(problem, KILN_ERROR, KILN_ERROR_TIMEOUT) && bake_is_packers(session->chain->build))
+        (void)fail_code(error, KILN_ERROR_TIMEOUT, "%s; nothing boots in a bake: what waits for a boot, a service or an address waits for ever", problem->message);
+    else
+        g_propagate_error(error, g_steal_pointer(&problem));
     (void)blame_disk(session, error);
     return fail_prefix(error, "%s: step %zu (%s)", session->chain->build->name, index + 1, session->step->label);
 }

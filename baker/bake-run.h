@@ -15,6 +15,7 @@
 #define KILN_BAKER_BAKE_RUN_H
 
 #include "baker/bake-internal.h"
+#include "baker/guest-tree.h"
 
 typedef struct BakeSession {
     BakeChain *chain;
@@ -24,6 +25,10 @@ typedef struct BakeSession {
     bool network;   /* the appliance has a card */
     Digest at;      /* the disk's last kept state */
     bool touched, sealed;
+    bool walks;     /* the host cannot read this disk's root whole: bake-walk.h */
+    bool has_tree;  /* chain->walked is what the guest is now */
+    GuestOutline *outline, *outline_now; /* as of @outline_at, and read since; NULL: not read */
+    Digest outline_at;
     BakeStep *step; /* the one that runs; NULL behind the last */
 } BakeSession;
 

@@ -6,7 +6,7 @@
  * segments where they are not public yet. Both outputs come from that one tree: a rendered disk is laid out anew, so
  * nothing that the bake deleted can be in it; an in-place disk keeps its layout, its free space and journal zeroed.
  */
-#include "baker/bake-internal.h"
+#include "baker/bake-walk.h"
 
 #include "baker/disk-config.h"
 #include "baker/layers.h"
@@ -16,10 +16,12 @@
 
 #include <string.h>
 
+#define LAYERS_RECIPE 2 /* raised by hand when equal trees give other layers; that starts no appliance */
+
 typedef struct Seal {
     BakeChain *chain;
     StoreMap *disk;        /* the last working disk */
-    Tree *tree;            /* normalised root; NULL when the root cannot be read on the host */
+    Tree *tree;            /* normalised root */
     StoreMap *files;       /* public file space of @tree */
     TreeStored stored;
     uint64_t tree_bytes;   /* what making the tree public added */
@@ -74,31 +76,77 @@ static bool make_public(Seal *seal, StoreMap *private_files, GError **error)
     return tree_stored_result(store, seal->tree, space, &seal->stored, error);
 }
 
+static bool walk_root(Seal *seal, StoreMap **ret_files, GError **error)
+{
+    TreeStored stored;
+
+    seal->chain->is_walked = true;
+    return bake_walk_get(seal->chain, &stored, error) && tree_load(seal->chain->store, &stored, &seal->tree, ret_files, error);
+}
+
+/* What disk_publishable() does not know how to clean. */
+static bool warn_of_remains(StoreMap *disk, GError **error)
+{
+    static const char *const known[] = {"ext4", "vfat", "swap", "", NULL};
+    g_autoptr(GArray) partitions = NULL;
+
+    if (!disk_partitions(disk, &partitions, error))
+        return false;
+    for (guint i = 0; i < partitions->len; i++) {
+        const char *fs = g_array_index(partitions, DiskPartition, i).fs;
+
+        if (g_strv_contains(known, fs))
+            continue;
+        log_warning("partition %u (%s) is published as the guest left it, trimmed: names and small contents that were deleted may remain in its "
+                    "own structures", g_array_index(partitions, DiskPartition, i).number, fs);
+    }
+    return true;
+}
+
 static bool seal_tree(Seal *seal, GError **error)
 {
     BakeChain *chain = seal->chain;
     g_autoptr(StoreMap) private_files = NULL;
     uint64_t offset, size;
-    bool found;
+    bool found, walk;
 
     if (!store_map_open(chain->store, bake_map_before(chain, chain->steps->len), &seal->disk, error) ||
-        !bake_find_root(chain, seal->disk, &offset, &size, &found, error))
+        !bake_find_root(chain, seal->disk, &offset, &size, &found, error) || !bake_walk_wanted(chain, seal->disk, &walk, error))
         return false;
-    if (!found) {
-        log_warning("the root is no plain ext4 partition: the disk is published as the guest left it, trimmed, but names and small "
-                    "contents that were deleted may remain in its file system's own structures");
-        return true;
-    }
-    if (!read_root(seal, offset, size, &private_files, error))
+    if (chain->state.layout == LAYOUT_INPLACE && !warn_of_remains(seal->disk, error))
+        return false;
+    if (walk) {
+        if (!walk_root(seal, &private_files, error))
+            return false;
+    } else if (!read_root(seal, offset, size, &private_files, error)) {
         return fail_prefix(error, "read the sealed root");
+    }
     bake_normalise(chain, seal->tree);
     return make_public(seal, private_files, error);
+}
+
+/* No size was given, and there is no parent whose size it is: the disk is as large as its content needs. */
+static bool size_is_free(const BakeChain *chain)
+{
+    const json_t *parent = bake_parent_images(chain);
+
+    return chain->state.layout == LAYOUT_RENDERED && !json_object_get(chain->build->source->args, "size") && !json_object_get(parent, "disk");
+}
+
+static uint64_t least_size(const BakeChain *chain)
+{
+    if (!size_is_free(chain))
+        return chain->state.size;
+    return g_str_equal(chain->source->type, "bootstrap") ? SOURCE_BOOTSTRAP_SIZE : 0;
 }
 
 static bool make_disk(Seal *seal, GError **error)
 {
     BakeChain *chain = seal->chain;
-    RenderSpec spec = {.name = chain->build->name, .size = chain->state.size, .epoch = chain->epoch, .bootable = true};
+    RenderSpec spec = {.name = chain->build->name, .size = least_size(chain), .epoch = chain->epoch, .bootable = true};
+
+    if (size_is_free(chain))
+        spec.size = MAX(spec.size, render_size_for(seal->tree));
 
     if (chain->state.layout == LAYOUT_INPLACE)
         return disk_publishable(chain->store, seal->writer, seal->disk, &seal->disk_map, error);
@@ -108,17 +156,15 @@ static bool make_disk(Seal *seal, GError **error)
 static bool make_layers(Seal *seal, const TemplateBlock *block, GError **error)
 {
     BakeChain *chain = seal->chain;
-    g_autoptr(json_t) none = json_object();
+    g_autoptr(json_t) args = bake_output_args(chain, block);
     g_autoptr(Tree) base = NULL;
     g_autoptr(StoreMap) base_files = NULL;
     LayersSpec spec = {.tree = seal->tree,
                        .files = seal->files,
                        .epoch = chain->epoch,
-                       .args = block ? block->args : none,
+                       .args = args,
                        .parent = chain->state.info ? json_object_get(chain->state.info, "oci_parent") : NULL};
 
-    if (!seal->tree)
-        return fail(error, "a container image needs a root that can be read on the host (ext4)");
     if (!digest_is_none(&chain->state.tree.tree)) {
         if (!tree_load(chain->store, &chain->state.tree, &base, &base_files, error))
             return false;
@@ -216,7 +262,7 @@ void bake_final_key(const BakeChain *chain, Digest *ret)
     json_object_set_new(key, "engine", json_integer(BAKE_ENGINE));
     json_object_set_new(key, "name", json_string(chain->build->name));
     json_object_set_new(key, "epoch", json_integer(chain->epoch));
-    json_object_set_new(key, "size", json_integer((json_int_t)chain->state.size));
+    json_object_set_new(key, "size", json_integer((json_int_t)least_size(chain)));
     json_object_set_new(key, "layout", json_integer(chain->state.layout));
     json_object_set_new(
         key, "content", json_string(digest_to_hex(bake_content_before(chain, chain->steps->len), hex)));
@@ -231,8 +277,9 @@ void bake_final_key(const BakeChain *chain, Digest *ret)
     if (bake_wants_output(chain, "disk", &block))
         json_object_set_new(key, "disk", block ? json_incref(block->args) : json_object());
     if (bake_wants_output(chain, "oci", &block))
-        json_object_set_new(key, "oci", block ? json_incref(block->args) : json_object());
-    for (char **glob = chain->build->volatile_paths; glob && *glob; glob++)
-        json_object_set_new(key, *glob, json_true());
+        json_object_set_new(key, "layers", json_integer(LAYERS_RECIPE));
+    if (bake_wants_output(chain, "oci", &block))
+        json_object_set_new(key, "oci", bake_output_args(chain, block));
+    bake_add_volatile_paths(chain, key);
     json_digest(key, ret);
 }

@@ -5,6 +5,7 @@
 #include "baker/bake-run.h"
 
 #include "baker/appliance.h"
+#include "baker/bake-walk.h"
 #include "baker/guest-mounts.h"
 #include "baker/guest-open.h"
 #include "base/error.h"
@@ -67,14 +68,17 @@ static bool choose_appliance(StoreMap *disk, Appliance *ret, GError **error)
 }
 
 /* *ret_mounts: what @spec points to; NULL where nothing is known. */
-static bool look_at_disk(BakeChain *chain, size_t index, GuestOpenSpec *spec, GPtrArray **ret_mounts, Appliance *ret_appliance, GError **error)
+static bool look_at_disk(BakeSession *session, size_t index, GuestOpenSpec *spec, GPtrArray **ret_mounts, Appliance *ret_appliance, GError **error)
 {
+    BakeChain *chain = session->chain;
     g_autoptr(StoreMap) disk = NULL;
     uint64_t size;
 
     if (!store_map_open(chain->store, bake_map_before(chain, index), &disk, error) ||
-        !bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error) || !choose_appliance(disk, ret_appliance, error))
+        !bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error) ||
+        !bake_walk_wanted(chain, disk, &session->walks, error) || !choose_appliance(disk, ret_appliance, error))
         return false;
+    session->walks = session->walks && chain->root_known; /* else it may yet turn out to be an ext4 whose journal waits */
     if (spec->inspect && spec->root_known && !guest_mounts_find(disk, spec->root_offset, size, ret_mounts, error))
         return false;
     spec->mounts = *ret_mounts;
@@ -127,7 +131,7 @@ static bool open_session(BakeSession *session, size_t index, GError **error)
         return fail_prefix(error, "working disk");
     if (secrets_any(chain->secrets))
         working_disk_set_scan(session->disk, scan_for_secrets, session);
-    if (!look_at_disk(chain, index, &spec, &mounts, &appliance, error))
+    if (!look_at_disk(session, index, &spec, &mounts, &appliance, error))
         return false;
     spec.appliance = appliance.path;
     spec.nbd_socket = working_disk_socket(session->disk);
@@ -141,7 +145,8 @@ static bool open_session(BakeSession *session, size_t index, GError **error)
         return false;
     took = units_format_duration((double)(g_get_monotonic_time() - start) / 1e6);
     log_info("    appliance ready in %s", took);
-    return true;
+    return !session->walks || index == chain->steps->len ||
+           (bake_walk_outline(session, error) && bake_walk_captured(session, &session->at, &session->at, error));
 }
 
 void bake_session_close(BakeSession *session)
@@ -150,6 +155,9 @@ void bake_session_close(BakeSession *session)
         session->guest->ops->kill(session->guest);
     session->guest = NULL;
     g_clear_pointer(&session->disk, working_disk_close);
+    g_clear_pointer(&session->outline, g_hash_table_unref);
+    g_clear_pointer(&session->outline_now, g_hash_table_unref);
+    session->has_tree = false;
     if (session->tmpdir)
         (void)file_remove_tree(AT_FDCWD, session->tmpdir, NULL); /* recovery would remove it too */
     g_clear_pointer(&session->tmpdir, g_free);

@@ -5,11 +5,11 @@
  */
 #include "baker/bake-internal.h"
 
+#include "baker/memos.h"
 #include "baker/render.h"
 #include "base/error.h"
 #include "base/log.h"
 
-#include <fnmatch.h>
 #include <string.h>
 
 /* What the renderer adds to a root: made again at each render, so no part of the tree. */
@@ -46,6 +46,31 @@ static bool try_root(BakeChain *chain, StoreMap *disk, const DiskPartition *part
            looks_like_root(tree);
 }
 
+/* Looking needs the disk, which may be another machine's so far (shared-cache.h). */
+static bool recall_root(BakeChain *chain, GError **error)
+{
+    char hex[DIGEST_HEX_SIZE];
+    g_autofree char *key = g_strconcat(MEMO_DISK_ROOT, digest_to_hex(&chain->state.map, hex), NULL), *value = NULL;
+
+    if (!store_memo_get(chain->store, key, &value, error))
+        return false;
+    if (!value)
+        return true;
+    chain->root_found = sscanf(value, "%" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, &chain->root_offset, &chain->root_size) == 2;
+    chain->root_known = chain->root_found || strcmp(value, "none") == 0;
+    return true;
+}
+
+static bool remember_root(BakeChain *chain, GError **error)
+{
+    char hex[DIGEST_HEX_SIZE];
+    g_autofree char *key = g_strconcat(MEMO_DISK_ROOT, digest_to_hex(&chain->state.map, hex), NULL);
+    g_autofree char *value = chain->root_found ? g_strdup_printf("%" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, chain->root_offset, chain->root_size)
+                                               : g_strdup("none");
+
+    return !chain->root_known || chain->options->unpublished || store_memo_put(chain->store, key, value, NULL, NULL, error);
+}
+
 /* A root with a journal to replay is found later, when the guest has mounted it. */
 static bool look_for_root(BakeChain *chain, StoreMap *disk, GError **error)
 {
@@ -75,7 +100,8 @@ bool bake_find_root(BakeChain *chain, StoreMap *disk, uint64_t *ret_offset, uint
             render_root_extent(chain->state.size, &chain->root_offset, &chain->root_size);
             chain->root_found = true;
             chain->root_known = true;
-        } else if (!look_for_root(chain, disk, error)) {
+        } else if (!recall_root(chain, error) ||
+                   (!chain->root_known && (!look_for_root(chain, disk, error) || !remember_root(chain, error)))) {
             return false;
         }
     }
@@ -89,14 +115,6 @@ static void drop_paths(Tree *tree, const char *const *paths)
 {
     for (; *paths; paths++)
         tree_remove(tree, *paths);
-}
-
-static bool matches_volatile(const TemplateBuild *build, const char *path)
-{
-    for (char **glob = build->volatile_paths; glob && *glob; glob++)
-        if (fnmatch(**glob == '/' ? *glob + 1 : *glob, path, 0) == 0)
-            return true;
-    return false;
 }
 
 static void empty_file(Tree *tree, const char *path)
@@ -118,14 +136,14 @@ static void clean(BakeChain *chain, Tree *tree)
 
     for (size_t i = 0; i < tree_count(tree); i++) {
         const TreeEntry *entry = tree_nth(tree, i);
-        SysprepVerdict verdict = provisioner_sysprep_verdict(entry->path, entry->type);
+        SysprepVerdict verdict = provisioner_sysprep_verdict(entry->path, entry->type, bake_volatile_paths(chain));
 
         if (inside && g_str_has_prefix(entry->path, inside) && entry->path[strlen(inside)] == '/') {
             g_ptr_array_add(drop, g_strdup(entry->path));
             continue;
         }
         inside = verdict == SYSPREP_EMPTY_DIR ? entry->path : NULL;
-        if (verdict == SYSPREP_DROP || (*entry->path && matches_volatile(chain->build, entry->path)))
+        if (verdict == SYSPREP_DROP)
             g_ptr_array_add(drop, g_strdup(entry->path));
         else if (verdict == SYSPREP_EMPTY && entry->type == 'f')
             g_ptr_array_add(empty, g_strdup(entry->path));

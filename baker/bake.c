@@ -8,10 +8,11 @@
 #include "baker/boot-test.h"
 #include "baker/kept-inputs.h"
 #include "baker/origins.h"
-#include "baker/post-manifest.h"
+#include "baker/post.h"
 #include "baker/provenance.h"
 #include "baker/source-image.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 
 #include <string.h>
@@ -38,7 +39,7 @@ bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateB
         }
     if (outputs->len == 0 && bake_parent_images(chain))
         return json_object_get(bake_parent_images(chain), kind) != NULL;
-    return outputs->len == 0 && g_str_equal(chain->source->default_output, kind);
+    return outputs->len == 0 && g_strcmp0(chain->source->default_output, kind) == 0;
 }
 
 bool bake_is_parent(const BakeChain *chain)
@@ -57,8 +58,13 @@ bool bake_is_parent(const BakeChain *chain)
 GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options)
 {
     GPtrArray *chains = g_ptr_array_new_with_free_func((GDestroyNotify)bake_chain_free);
-    const char *ref = source_image_ref(build->source->args);
-    bool split = store && ref && source_image_is_split(store, ref), branches = split;
+    g_auto(SourceBase) base = {0};
+    const char *ref;
+    bool split, branches;
+
+    source_base(build->source->type, build->source->args, build->rebase, &base);
+    ref = source_image_ref(base.args);
+    branches = split = store && ref && source_image_is_split(store, ref);
 
     for (guint i = 0; i < build->provisioners->len; i++) {
         const TemplateBlock *block = build->provisioners->pdata[i];
@@ -75,6 +81,15 @@ GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild
     if (chains->len == 0)
         g_ptr_array_add(chains, bake_chain_new(store, template, build, options, NULL));
     return chains;
+}
+
+json_t *bake_output_args(const BakeChain *chain, const TemplateBlock *block)
+{
+    json_t *args = chain->source->output ? chain->source->output(chain->base.args) : json_object();
+
+    if (block)
+        (void)json_object_update(args, block->args);
+    return args;
 }
 
 static void combined_key(GPtrArray *chains, Digest *ret)
@@ -313,22 +328,6 @@ static bool seal_chains(GPtrArray *chains, BakeResult *result, GError **error)
     return true;
 }
 
-static bool run_post_processors(Template *template, const TemplateBuild *build, BakeResult *result, GError **error)
-{
-    for (guint i = 0; i < build->post_processors->len; i++) {
-        const GPtrArray *chain = build->post_processors->pdata[i];
-
-        for (guint j = 0; j < chain->len; j++) {
-            const TemplateBlock *block = chain->pdata[j];
-
-            if (!post_manifest_run(block->args, build->name, build->build_name, build->source->type, result->images,
-                                   error))
-                return fail_prefix(error, "post-processor '%s'", block->type);
-        }
-    }
-    return true;
-}
-
 /* A night without changes leaves no trace; an older set that is baked again becomes the newest of its name. */
 static bool is_newest(Store *store, GPtrArray *images, const char *name)
 {
@@ -474,6 +473,10 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
         return false;
     if (are_parent(chains))
         return take_parent(store, template, build, chains, result, error);
+    if (!((BakeChain *)chains->pdata[0])->source->default_output) { /* nothing is baked, and nothing published */
+        result->images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
+        return true;
+    }
     combined_key(chains, &key);
     if (!options->no_cache && !bake_published(store, build, chains, &result->images, &newest, error))
         return false;
@@ -491,6 +494,24 @@ static bool bake_chains(Store *store, Template *template, const TemplateBuild *b
            publish(store, template, build, chains, &key, earlier, boots, result, error);
 }
 
+/* The files that the source's own arguments name: Packer's output, where post-processors look for it. */
+static bool deliver(const BakeChain *chain, const BakeResult *result, GPtrArray *files, GError **error)
+{
+    SourceContext context = bake_source_context(chain);
+
+    return !chain->source->deliver || chain->source->deliver(&context, chain->base.args, result->images, files, error) ||
+           fail_prefix(error, "source '%s'", chain->build->source->type);
+}
+
+static bool finish_on_host(GPtrArray *chains, const BakeResult *result, GError **error)
+{
+    const BakeChain *first = chains->pdata[0];
+    PostContext context = {first->store, first->template, first->build};
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
+
+    return deliver(first, result, files, error) && post_run(&context, result->images, files, error);
+}
+
 /* What the next plan compares with, and the lock the user asked for. */
 static bool keep_notes(const TemplateBuild *build, const BakeOptions *options, GPtrArray *chains, BakeResult *result, GError **error)
 {
@@ -501,6 +522,63 @@ static bool keep_notes(const TemplateBuild *build, const BakeOptions *options, G
         if (!bake_records_save(chains->pdata[i], error))
             return false;
     return !options->lock || bake_lock_save(options->lock, build->name, transactions, error);
+}
+
+/* What its states' keys are, for the cache that others read. A chain that failed has those up to there. */
+static void push_to_others(Store *store, const BakeOptions *options, GPtrArray *chains, const GPtrArray *images)
+{
+    g_autoptr(GArray) states = g_array_new(FALSE, FALSE, sizeof(Digest));
+    g_autoptr(GError) problem = NULL;
+
+    if (!options->shared || !shared_cache_writes(options->shared) || options->unpublished)
+        return;
+    for (guint i = 0; i < chains->len; i++) {
+        const BakeChain *chain = chains->pdata[i];
+
+        g_array_append_val(states, chain->source_key);
+        for (guint j = 0; j < chain->steps->len; j++)
+            g_array_append_val(states, ((BakeStep *)chain->steps->pdata[j])->key);
+    }
+    if (!shared_cache_push(options->shared, store, states, images, &problem))
+        log_warning("the shared cache was not written: %s", problem->message);
+}
+
+static bool bake_and_share(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options, GPtrArray **ret_chains,
+                           BakeResult *result, GError **error)
+{
+    g_autoptr(GPtrArray) chains = bake_chains_new(store, template, build, options);
+    bool ok = bake_chains(store, template, build, options, chains, result, error) && keep_notes(build, options, chains, result, error);
+
+    if (!interrupt_requested())
+        push_to_others(store, options, chains, ok ? result->images : NULL); /* what is not published is nobody's result */
+    if (ok)
+        *ret_chains = g_steal_pointer(&chains);
+    return ok;
+}
+
+/* What was promised by a shared cache and could not be had costs a second start without it, not the bake. */
+static bool bake_with_cache(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options, GPtrArray **ret_chains,
+                            BakeResult *result, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    bool ok;
+
+    if (!options->shared || options->unpublished) /* what is verified is made here */
+        return bake_and_share(store, template, build, options, ret_chains, result, error);
+    store_attach_cache(store, options->shared);
+    ok = bake_and_share(store, template, build, options, ret_chains, result, &problem);
+    if (!ok && !interrupt_requested() && shared_cache_failed(options->shared)) {
+        log_warning("%s; beginning again without it", problem->message);
+        g_clear_error(&problem);
+        bake_result_clear(result);
+        *result = (BakeResult){.steps = json_array()};
+        store_attach_cache(store, NULL);
+        ok = bake_and_share(store, template, build, options, ret_chains, result, &problem);
+    }
+    store_attach_cache(store, NULL);
+    if (problem)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    return ok;
 }
 
 bool bake_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,
@@ -517,10 +595,8 @@ bool bake_build(Store *store, Template *template, const TemplateBuild *build, co
         bake_result_clear(&result);
         return false;
     }
-    chains = bake_chains_new(store, template, build, options);
-    if (!bake_chains(store, template, build, options, chains, &result, error) ||
-        !keep_notes(build, options, chains, &result, error) ||
-        (!options->unpublished && !run_post_processors(template, build, &result, error))) {
+    if (!bake_with_cache(store, template, build, options, &chains, &result, error) ||
+        (!options->unpublished && !finish_on_host(chains, &result, error))) {
         bake_result_clear(&result);
         return false;
     }

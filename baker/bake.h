@@ -46,6 +46,7 @@ typedef struct BakeOptions {
     bool unpublished;        /* nothing is published or remembered: the images are in the result only. Boot tests and post-processors do not run */
     BakeAround around;
     const BakeRebuild *rebuild; /* NULL: none */
+    SharedCache *shared;     /* attached to the store during the bake; NULL: none */
     bool interactive;        /* somebody sits at the terminal: breakpoints open, questions are asked */
     GuestLineFn *shell_line; /* gets the output of a shell that is fed from standard input; NULL: the log */
 } BakeOptions;
@@ -63,11 +64,16 @@ void bake_result_clear(BakeResult *result);
 
 /* Checks every argument of every block of @build without running anything; errors carry file, line and caret. */
 bool bake_check(const TemplateBuild *build, GError **error);
+/* The same of several, TemplateBuild*: all that is wrong with them is told at once. */
+bool bake_check_all(const GPtrArray *builds, GError **error);
 
 /* @step is a number as bake_plan_describe() counts, a step's name, "seal", or "end". The error lists the build's steps. */
 bool bake_check_step(const TemplateBuild *build, const char *step, GError **error);
 /* Could a bake with @options wait for somebody? It then wants the terminal for itself. */
 bool bake_may_stop(const TemplateBuild *build, const BakeOptions *options);
+
+/* The name of the image that @build is baked on, where that is an image of the store and its newest; else NULL. Free with g_free. */
+char *bake_parent_name(const TemplateBuild *build);
 
 /* Bakes and publishes. Call from a thread that lives as long as the bake (children are tied to it). */
 bool bake_build(Store *store, Template *template, const TemplateBuild *build, const BakeOptions *options,

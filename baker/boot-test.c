@@ -45,7 +45,7 @@ static bool run(Store *store, const StoreImage *disk, const json_t *spec, BootRe
     json_int_t guest_port = json_object_get(spec, "port") ? json_integer_value(json_object_get(spec, "port")) : 80;
     g_autofree char *url = NULL, *forward = NULL;
     const char *forwards[] = {NULL, NULL};
-    BootOptions options = {.timeout = TIMEOUT_DEFAULT, .input_fd = -1};
+    BootOptions options = {.timeout = TIMEOUT_DEFAULT, .input_fd = -1, .uefi = strcmp(text_of(spec, "firmware", "bios"), "uefi") == 0};
     unsigned port = 0;
 
     if (timeout && !units_parse_duration(timeout, &options.timeout, error))

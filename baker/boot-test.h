@@ -9,6 +9,7 @@
  *         console = "login:"
  *         timeout = "5m"
  *         memory  = "512M"
+ *         firmware = "uefi"     # else "bios"
  *       }
  *     }
  */

@@ -26,6 +26,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define QEMU "qemu-system-x86_64"
 #define DEFAULT_MEMORY (UINT64_C(512) << 20)
@@ -218,6 +219,20 @@ static char *disk_text(const char *socket)
     return json_canonical(disk);
 }
 
+/* Debian's and Fedora's places; those with the variables inside, which then last as long as the machine. */
+static bool find_ovmf(const char **ret, GError **error)
+{
+    static const char *const places[] = {"/usr/share/ovmf/OVMF.fd", "/usr/share/qemu/OVMF.fd", "/usr/share/edk2/ovmf/OVMF.fd",
+                                         "/usr/share/OVMF/OVMF.fd"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++)
+        if (access(places[i], R_OK) == 0) {
+            *ret = places[i];
+            return true;
+        }
+    return fail(error, "there is no UEFI firmware for qemu on this machine; install the package ovmf");
+}
+
 static void add(GPtrArray *argv, const char *option, char *value /* taken; may be NULL */)
 {
     g_ptr_array_add(argv, g_strdup(option));
@@ -232,11 +247,12 @@ static bool qemu_argv(const BootOptions *options, const char *socket, int consol
     uint64_t memory = options->memory ? options->memory : DEFAULT_MEMORY;
     unsigned cpus = options->cpus ? options->cpus : 1;
     g_autofree char *net = NULL;
+    const char *firmware = NULL;
 
     if (memory < (UINT64_C(64) << 20) || cpus > CPUS_MAX)
         return fail_code(error, KILN_ERROR_USAGE,
                          "a machine needs at least 64 MiB of memory and at most %d processors", CPUS_MAX);
-    if (!network_text(options, &net, error))
+    if (!network_text(options, &net, error) || (options->uefi && !find_ovmf(&firmware, error)))
         return false;
 
     add(argv, QEMU, NULL);
@@ -246,6 +262,8 @@ static bool qemu_argv(const BootOptions *options, const char *socket, int consol
     add(argv, "-sandbox",
         g_strdup("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
     add(argv, "-machine", g_strdup_printf("pc,accel=%s", kvm ? "kvm" : "tcg"));
+    if (firmware)
+        add(argv, "-bios", g_strdup(firmware));
     add(argv, "-cpu", g_strdup(kvm ? "host" : "max"));
     add(argv, "-smp", g_strdup_printf("%u", cpus));
     add(argv, "-m", g_strdup_printf("%" G_GUINT64_FORMAT "M", memory >> 20));
@@ -423,15 +441,18 @@ static bool watch(Machine *machine, GError **error)
     }
 }
 
-static bool open_disk(Store *store, const StoreImage *image, WorkingDisk **ret, GError **error)
+static bool open_disk(Store *store, const StoreImage *image, uint64_t size, WorkingDisk **ret, GError **error)
 {
     g_autoptr(StoreMap) map = NULL;
 
     if (strcmp(image->kind, "disk") != 0)
         return fail_code(error, KILN_ERROR_USAGE, "only disks can be booted, and '%s' is an image of kind %s",
                          image->name, image->kind);
-    return store_map_open(store, &image->map, &map, error) &&
-           working_disk_open(store, &image->map, store_map_size(map), ret, error);
+    if (!store_map_open(store, &image->map, &map, error))
+        return false;
+    if (size && (size < store_map_size(map) || size % STORE_BLOCK_SIZE))
+        return fail_code(error, KILN_ERROR_USAGE, "the disk of '%s' can only be made larger, in steps of 4K", image->name);
+    return working_disk_open(store, &image->map, size ? size : store_map_size(map), ret, error);
 }
 
 static bool run(Machine *machine, Store *store, const StoreImage *image, BootResult *ret, GError **error)
@@ -439,7 +460,7 @@ static bool run(Machine *machine, Store *store, const StoreImage *image, BootRes
     const BootOptions *options = machine->options;
     double timeout = options->timeout > 0 ? options->timeout : options->check ? DEFAULT_CHECK_TIMEOUT : 0;
 
-    if (!open_disk(store, image, &machine->disk, error))
+    if (!open_disk(store, image, options->disk_size, &machine->disk, error))
         return false;
     ret->accelerated = accel_find() == ACCEL_KVM;
     if (!start_qemu(machine, ret->accelerated, error) || !check_start(&machine->check, options->check, error))

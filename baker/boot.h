@@ -19,6 +19,8 @@ typedef struct BootOptions {
     uint64_t memory;             /* bytes; 0: 512 MiB */
     unsigned cpus;               /* 0: one */
     const char *const *forwards; /* "HOSTPORT:GUESTPORT", NULL-terminated; may be NULL */
+    uint64_t disk_size;          /* the disk is seen larger, as a cloud would make it; 0: as it is */
+    bool uefi;                   /* started by OVMF instead of SeaBIOS */
     bool network;                /* the guest may reach the network (and so this machine's services) */
     const char *check; /* http(s) URL that shall answer 2xx or 3xx; NULL: run until the guest powers off */
     const char *until; /* text that the console shall show, where there is no check; NULL: none */

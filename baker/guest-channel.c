@@ -301,7 +301,7 @@ bool guest_channel_begin(Guest *guest, const GuestStep *step, GError **error)
     if (step->network) /* servers' certificates and release files are judged by it */
         (void)clock_gettime(CLOCK_REALTIME, &clock);
     clock.tv_sec += step->network ? step->clock_ahead : 0;
-    wire_put_number(&w, step->network, 1);
+    wire_put_number(&w, (step->network ? BEGIN_NETWORK : 0) | (step->booted ? BEGIN_BOOTED : 0), 1);
     wire_put_number(&w, (uint64_t)clock.tv_sec, 8);
     wire_put_number(&w, (uint64_t)clock.tv_nsec, 4);
     wire_put_number(&w, ms > 0 ? MAX(1, (uint64_t)ms) : 0, 4);
@@ -760,6 +760,18 @@ bool guest_channel_remove(Guest *guest, const char *path, GError **error)
     return ask(ch, WIRE_REMOVE, &w, &frame, error);
 }
 
+bool guest_channel_grow(Guest *guest, bool *ret_grown, GError **error)
+{
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
+    WireWriter w = request_new(ch);
+    Frame frame;
+
+    if (!ask(ch, WIRE_GROW, &w, &frame, error))
+        return false;
+    *ret_grown = wire_get_number(&frame.payload, 8) != 0;
+    return !frame.payload.bad || fail_protocol(ch, error);
+}
+
 static int compare_names(gconstpointer a, gconstpointer b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -814,6 +826,101 @@ bool guest_channel_list(Guest *guest, const char *path, char ***ret, GError **er
 }
 
 /* --- between steps --- */
+
+/* "", or names with single slashes between them. */
+static bool is_walked_path(const char *path)
+{
+    for (const char *name = path; *path; name = strchr(name, '/') + 1) {
+        size_t size = strcspn(name, "/");
+
+        if (size == 0 || size > 255 || (size == 1 && name[0] == '.') || (size == 2 && name[0] == '.' && name[1] == '.'))
+            return false;
+        if (!name[size])
+            return true;
+    }
+    return true;
+}
+
+static char *walked_text(WireReader *payload)
+{
+    size_t length;
+    const char *text = wire_get_string(payload, &length);
+
+    if (length < WIRE_PATH_MAX)
+        return text ? g_strndup(text, length) : NULL;
+    payload->bad = true;
+    return NULL;
+}
+
+static bool walk_entry(GuestChannel *ch, WireReader *payload, const GuestWalk *walk, GError **error)
+{
+    g_autofree char *path = walked_text(payload), *target = NULL;
+    GuestEntry entry;
+
+    entry.again = wire_get_number(payload, 1) != 0;
+    entry.mode = (uint32_t)wire_get_number(payload, 4);
+    entry.uid = (uint32_t)wire_get_number(payload, 4);
+    entry.gid = (uint32_t)wire_get_number(payload, 4);
+    entry.mtime = (int64_t)wire_get_number(payload, 8);
+    entry.mtime_ns = (uint32_t)wire_get_number(payload, 4);
+    entry.device = wire_get_number(payload, 8);
+    entry.inode = wire_get_number(payload, 8);
+    entry.major = (uint32_t)wire_get_number(payload, 4);
+    entry.minor = (uint32_t)wire_get_number(payload, 4);
+    entry.size = wire_get_number(payload, 8);
+    target = walked_text(payload);
+    if (payload->bad || payload->at != payload->size || !is_walked_path(path))
+        return fail_protocol(ch, error);
+    entry.path = path;
+    entry.target = target;
+    return walk->entry(&entry, walk->arg, error) || channel_die(ch);
+}
+
+static bool walk_xattr(GuestChannel *ch, WireReader *payload, const GuestWalk *walk, GError **error)
+{
+    g_autofree char *name = walked_text(payload);
+
+    if (!name || !*name || strlen(name) > 255)
+        return fail_protocol(ch, error);
+    return walk->xattr(name, payload->data + payload->at, payload->size - payload->at, walk->arg, error) || channel_die(ch);
+}
+
+static bool walk_piece(GuestChannel *ch, WireReader *payload, const GuestWalk *walk, GError **error)
+{
+    uint64_t offset = wire_get_number(payload, 8);
+
+    if (payload->bad || payload->at == payload->size || !walk->contents)
+        return fail_protocol(ch, error);
+    return walk->piece(offset, payload->data + payload->at, payload->size - payload->at, walk->arg, error) || channel_die(ch);
+}
+
+/* A walk that is not heard to its end leaves the guest talking: so our own failure ends the guest, too. */
+bool guest_channel_walk(Guest *guest, const GuestWalk *walk, GError **error)
+{
+    static bool (*const takers[])(GuestChannel *, WireReader *, const GuestWalk *, GError **) = {walk_entry, walk_xattr, walk_piece};
+    GuestChannel *ch = ((GuestOverChannel *)guest)->channel;
+    WireWriter w = request_new(ch);
+    uint64_t entries = 0;
+    Frame frame;
+
+    wire_put_number(&w, walk->contents, 1);
+    if (!request_send(ch, WIRE_WALK, &w, error))
+        return false;
+    for (;;) {
+        if (!receive(ch, SILENCE_MAX, 0, &frame, error))
+            return false;
+        if (frame.type < WIRE_ENTRY || frame.type > WIRE_PIECE)
+            break;
+        entries += frame.type == WIRE_ENTRY;
+        if (entries == 0)
+            return fail_protocol(ch, error);
+        if (!takers[frame.type - WIRE_ENTRY](ch, &frame.payload, walk, error))
+            return false;
+    }
+    if (frame.type == WIRE_ERR)
+        return fail_answer(ch, &frame, error);
+    return (frame.type == WIRE_OK && wire_get_number(&frame.payload, 8) == entries) || fail_protocol(ch, error);
+}
 
 bool guest_channel_freeze(GuestChannel *ch, bool trim, GError **error)
 {

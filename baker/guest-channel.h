@@ -40,15 +40,18 @@ bool guest_channel_stat(Guest *guest, const char *path, char *ret_type, GuestFil
 bool guest_channel_mkdir(Guest *guest, const char *path, const GuestFile *meta, GError **error);
 bool guest_channel_symlink(Guest *guest, const char *target, const char *path, GError **error);
 bool guest_channel_remove(Guest *guest, const char *path, GError **error);
+bool guest_channel_grow(Guest *guest, bool *ret_grown, GError **error);
 bool guest_channel_list(Guest *guest, const char *path, char ***ret, GError **error);
 bool guest_channel_shell(Guest *guest, const GuestShell *shell, int *ret_exit, GError **error);
 bool guest_channel_end(Guest *guest, GError **error);
+bool guest_channel_walk(Guest *guest, const GuestWalk *walk, GError **error);
 
 /* All but begin and end, which the network's link goes with. */
 #define GUEST_CHANNEL_OPS                                                                                    \
     .exec = guest_channel_exec, .put = guest_channel_put,                      \
     .get = guest_channel_get, .stat = guest_channel_stat, .mkdir = guest_channel_mkdir,                      \
-    .symlink = guest_channel_symlink, .remove = guest_channel_remove, .list = guest_channel_list, .shell = guest_channel_shell
+    .grow = guest_channel_grow, .symlink = guest_channel_symlink, .remove = guest_channel_remove, .list = guest_channel_list,                \
+    .shell = guest_channel_shell, .walk = guest_channel_walk
 
 /* @trim: give free space back first. Every freeze needs its thaw. */
 bool guest_channel_freeze(GuestChannel *channel, bool trim, GError **error);

@@ -339,10 +339,11 @@ static bool fail_call(GuestLibguestfs *guest, GError **error, const char *what)
 }
 
 /* CALL(guest, guestfs_x(...) < 0) is true when the call failed; it is given CALL_LIMIT seconds. */
-#define CALL(guest, failed)                                                                                  \
+#define CALL(guest, failed) CALL_WITHIN(guest, CALL_LIMIT, failed)
+#define CALL_WITHIN(guest, limit, failed)                                                                    \
     ({                                                                                                       \
         bool call_failed;                                                                                    \
-        watcher_limit(&(guest)->watcher, CALL_LIMIT);                                                        \
+        watcher_limit(&(guest)->watcher, limit);                                                             \
         call_failed = (failed);                                                                              \
         watcher_limit(&(guest)->watcher, 0);                                                                 \
         call_failed;                                                                                         \
@@ -554,7 +555,7 @@ static bool find_inspected_root(GuestLibguestfs *guest, const char *host_root, G
     const char *root;
     char **found = NULL;
 
-    if (CALL(guest, (roots = guestfs_inspect_os(guest->g)) == NULL))
+    if (CALL_WITHIN(guest, LAUNCH_LIMIT, (roots = guestfs_inspect_os(guest->g)) == NULL)) /* mounts and reads all there is */
         return fail_call(guest, error, "look for an operating system on the disk");
     root = choose_root(roots, host_root);
     if (!root && !host_root)
@@ -749,15 +750,16 @@ static bool forget_disk(GuestLibguestfs *guest, GError **error)
 
     if (CALL(guest, guestfs_umount_all(guest->g) < 0))
         return fail_call(guest, error, "unmount the guest's disk");
-    out = appliance_sh(
-        guest,
-        "sync; for d in /dev/sd*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
+    out = appliance_sh(guest, "if [ -d /dev/mapper ] && command -v lvm >/dev/null; then lvm vgchange -q -an; fi >/dev/null 2>&1; "
+                              "sync; for d in /dev/sd*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
     return out || fail_call(guest, error, "forget the guest's disk");
 }
 
+/* Volumes are where the tables of the kept state say, which need not be where a dropped step put them. */
 static bool flush_reads(GuestLibguestfs *guest, GError **error)
 {
-    g_autofree char *out = appliance_sh(guest, "for d in /dev/sd*; do blockdev --flushbufs $d; done");
+    g_autofree char *out = appliance_sh(guest, "for d in /dev/sd*; do blockdev --flushbufs $d; done; "
+                                               "if [ -d /dev/mapper ] && command -v lvm >/dev/null; then lvm vgchange -q -ay; fi >/dev/null 2>&1; :");
 
     return out || fail_call(guest, error, "forget the guest's disk");
 }

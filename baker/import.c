@@ -141,12 +141,11 @@ static bool parent_tree(Store *store, const OciParent *parent, TreeStored *ret, 
     return store_blob_put(store, text, size, &ret->tree, error);
 }
 
-static bool import_oci(Store *store, OciForm form, const char *path, const char *name, StoreImage **ret, GError **error)
+static bool image_of_parent(Store *store, const OciParent *parent, const char *name, StoreImage **ret, GError **error)
 {
     g_autoptr(StoreImage) image = store_image_new("oci", name);
-    g_autoptr(OciParent) parent = NULL;
 
-    if (!oci_import(store, form, path, NULL, &parent, error) || !parent_tree(store, parent, &image->tree, error))
+    if (!parent_tree(store, parent, &image->tree, error))
         return false;
     image->id = parent->config_digest;
     image->manifest = parent->manifest;
@@ -161,6 +160,20 @@ static bool import_oci(Store *store, OciForm form, const char *path, const char 
     }
     *ret = g_steal_pointer(&image);
     return true;
+}
+
+static bool import_oci(Store *store, OciForm form, const char *path, const char *name, StoreImage **ret, GError **error)
+{
+    g_autoptr(OciParent) parent = NULL;
+
+    return oci_import(store, form, path, NULL, &parent, error) && image_of_parent(store, parent, name, ret, error);
+}
+
+bool import_pulled(Store *store, const char *folder, const char *name, StoreImage **ret, GError **error)
+{
+    g_autoptr(OciParent) parent = NULL;
+
+    return oci_import_over(store, folder, &parent, error) && image_of_parent(store, parent, name, ret, error);
 }
 
 /* A tar file has "ustar" at 257; everything else is left to the disk reader, which knows what it knows. */

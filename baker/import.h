@@ -19,4 +19,7 @@ typedef struct ImportFrom {
  */
 bool import_file(Store *store, const ImportFrom *from, const char *name, GPtrArray **ret, GError **error);
 
+/* An image that was fetched into a layout's folder, which may lack what the store has: laid down, and not published. */
+bool import_pulled(Store *store, const char *folder, const char *name, StoreImage **ret, GError **error);
+
 #endif

@@ -13,6 +13,10 @@
  * version of one package, made by the same template, changes one of them and "system". Small roots have one base, one packages layer.
  *
  * On a parent: one layer with what changed.
+ *
+ * Why a new root of a bootstrap source is never cut on the set that the name had before: the cut would depend on what a store has seen, so that
+ * equal inputs would give an image ID in one store and another one in the next, and `kiln verify` could prove nothing. A night that shall push
+ * one small layer starts `from = "image:..."`, as `kiln nightly` does: there the parent is an input, and part of the key.
  */
 #ifndef KILN_BAKER_LAYER_CUTS_H
 #define KILN_BAKER_LAYER_CUTS_H

@@ -106,8 +106,10 @@ Tree *layers_container_tree(Tree *tree)
     look_at_machine(tree, &machine);
     for (size_t i = 0; i < tree_count(tree); i++) {
         const TreeEntry *entry = tree_nth(tree, i);
+        TreeEntry *kept = tree_entry_copy(entry);
 
-        tree_put(copy, tree_entry_copy(entry));
+        tree_entry_remove_xattr(kept, TREE_LABEL); /* an engine labels what it runs itself */
+        tree_put(copy, kept);
         if (excluded(&machine, entry))
             g_ptr_array_add(out, entry->path);
     }
@@ -629,6 +631,10 @@ static json_t *make_run_config(const LayersResult *result)
     set_text(config, "WorkingDir", json_object_get(result->args, "workdir"));
     set_text(config, "User", json_object_get(result->args, "user"));
     set_text(config, "StopSignal", json_object_get(result->args, "stop_signal"));
+    if (json_is_array(value = json_object_get(result->args, "onbuild")))
+        json_object_set(config, "OnBuild", value);
+    if (json_is_object(value = json_object_get(result->args, "healthcheck")))
+        json_object_set(config, "Healthcheck", value);
     set_lists(config, result->args);
     return config;
 }
@@ -697,12 +703,14 @@ static json_t *make_config(const LayersResult *result, const LayerResult *layers
     json_object_set_new(config, "os", json_string("linux"));
     json_object_set_new(config, "created", json_string(created));
     json_object_set_new(config, "config", make_run_config(result));
+    set_text(config, "author", json_object_get(result->args, "author"));
     for (guint i = 0; i < result->cuts->len; i++) {
         const LayerCut *cut = g_ptr_array_index(result->cuts, i);
         g_autofree char *by = g_strconcat(HISTORY, cut->title, NULL);
 
         json_array_append_new(diff_ids, json_string(digest_to_oci(&layers[i].diff_id, oci)));
         json_array_append_new(history, json_pack("{ssss}", "created", created, "created_by", by));
+        set_text(json_array_get(history, json_array_size(history) - 1), "comment", json_object_get(result->args, "comment"));
     }
     json_object_set_new(config, "rootfs", json_pack("{sssO}", "type", "layers", "diff_ids", diff_ids));
     json_decref(diff_ids);

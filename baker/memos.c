@@ -4,6 +4,8 @@
  */
 #include "baker/memos.h"
 
+const char *const memo_shared[] = {"apt-sources:", "resolve:", "bootstrap-resolved:", "bootstrap-root:", MEMO_DISK_ROOT, NULL};
+
 void memo_rules(uint64_t package_quota, StoreMemoRule ret[MEMO_RULES])
 {
     ret[0] = (StoreMemoRule){.prefix = "", .max_age = MEMO_AGE_MAX};

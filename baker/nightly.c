@@ -181,6 +181,7 @@ static bool patch(Store *store, const NightlyFile *file, const NightlyImage *ima
     BakeOptions mine = {.offline = options->offline,
                         .refresh = options->refresh,
                         .fresh_since = options->fresh_since,
+                        .shared = options->shared,
                         .skip_known_tests = is_promoted(store, image, before),
                         .boot_critical = image->to != NULL};
     g_autoptr(Template) template = NULL;

@@ -4,6 +4,7 @@
  */
 #include "baker/origins.h"
 
+#include "baker/bake-walk.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -39,11 +40,27 @@ static bool load_json(Store *store, const Digest *digest, json_t **ret, GError *
 
 /* --- what one step changed: {"+": [paths made or changed], "-": [paths gone]} --------------- */
 
+/* The seal labels files; it does not bring them. */
+static bool differ_by_label(const TreeEntry *a, const TreeEntry *b)
+{
+    TreeEntry *before = tree_entry_copy(a), *now = tree_entry_copy(b);
+    bool equal;
+
+    tree_entry_remove_xattr(before, TREE_LABEL);
+    tree_entry_remove_xattr(now, TREE_LABEL);
+    equal = tree_entry_equal(before, now);
+    tree_entry_free(before);
+    tree_entry_free(now);
+    return equal;
+}
+
 static bool note_change(char what, const TreeEntry *a, const TreeEntry *b, void *arg)
 {
     json_t *changes = arg;
     g_autofree char *path = encoded(what == '-' ? a->path : b->path);
 
+    if (what == '~' && differ_by_label(a, b))
+        return true;
     json_array_append_new(json_object_get(changes, what == '-' ? "-" : "+"), json_string(path));
     return true;
 }
@@ -122,7 +139,8 @@ static bool collect_steps(BakeChain *chain, GHashTable *brought, GError **error)
 
         if (digest_is_none(before) || digest_is_none(&step->map) || digest_equal(before, &step->map))
             continue;
-        if (!changes_of(chain, before, &step->map, &changes, error))
+        if (!(chain->is_walked ? bake_walk_changes(chain, before, &step->map, &changes, error)
+                               : changes_of(chain, before, &step->map, &changes, error)))
             return false;
         apply_changes(changes, i, brought);
     }
@@ -169,8 +187,6 @@ static bool keep_origins(BakeChain *chain, Tree *tree, GHashTable *inputs, GErro
     g_autoptr(json_t) origins = NULL;
     Digest digest;
 
-    if (!chain->root_found)
-        return true;
     if (!collect_steps(chain, brought, error))
         return fail_prefix(error, "which step brought which file");
     origins = origins_json(chain, tree, brought);

@@ -6,6 +6,7 @@
 
 #include "baker/bake-internal.h"
 #include "baker/bake-why.h"
+#include "baker/host-step.h"
 #include "base/units.h"
 
 #include <math.h>
@@ -30,6 +31,8 @@ static char *same_inputs(const BakeChain *chain, const BakeStep *step, const jso
 
     if (step->is_volatile && chain->options->refresh)
         return g_strdup("refresh: asked for");
+    if (host_step_is_declared(step))
+        return g_strdup("its outputs are not as it left them");
     if (step->ops && provisioner_always_runs(step->ops, step->block->args))
         return g_strdup("runs every time");
     if (step->is_volatile && ran > 0) {
@@ -135,18 +138,21 @@ bool bake_plan_describe(Store *store, Template *template, const TemplateBuild *b
     g_autoptr(GPtrArray) chains = NULL, images = NULL;
     g_autoptr(json_t) list = json_array();
     const char *why = NULL;
-    bool work = false, published;
+    bool work = false, published, planned;
 
     if (!store_name_check(build->name, error) || !store_lease_take(store, "plan", &lease, error))
         return false;
     chains = bake_chains_new(store, template, build, options);
-    if (!plan_chains(chains, list, &work, &why, error))
+    store_attach_cache(store, options->shared);
+    planned = plan_chains(chains, list, &work, &why, error);
+    store_attach_cache(store, NULL); /* a set that a bake would fetch is not fetched for a plan */
+    if (!planned)
         return false;
     if (!work && !(chains->len == 1 && bake_is_parent(chains->pdata[0]))) {
         if (!bake_published(store, build, chains, &images, &published, error))
             return false;
         work = !published;
-        why = published ? NULL : images ? "an older set becomes the newest" : "its outputs have to be made";
+        why = published ? NULL : images ? "an older set becomes the newest" : options->shared ? "its outputs have to be made or fetched" : "its outputs have to be made";
     }
     *ret = json_pack("{s:s, s:b, s:O}", "name", build->name, "work", work, "chains", list);
     if (why)

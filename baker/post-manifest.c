@@ -11,6 +11,8 @@
  */
 #include "baker/post-manifest.h"
 
+#include "baker/output-files.h"
+#include "baker/post-members.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -23,8 +25,7 @@
 #define MANIFEST_SIZE_MAX (64u << 20)
 #define LOCK_TRIES 300 /* of 0.1 s */
 
-const char *const post_manifest_arguments[] = {"output",      "strip_path",          "strip_time",
-                                               "custom_data", "keep_input_artifact", NULL};
+static const char *const arguments[] = {"output", "strip_path", "strip_time", "custom_data", NULL};
 
 static bool get_custom_data(const json_t *args, json_t **ret, GError **error)
 {
@@ -36,26 +37,15 @@ static bool get_custom_data(const json_t *args, json_t **ret, GError **error)
     return true;
 }
 
-bool post_manifest_check(const json_t *args, const char **ret_argument, GError **error)
+static bool check(const json_t *args, const char **ret_argument, GError **error)
 {
-    const char *text;
     json_t *data;
-    bool flag;
 
-    *ret_argument = "output";
-    if (!json_get_string(args, "output", NULL, &text, error))
-        return false;
-    *ret_argument = "strip_path";
-    if (!json_get_bool(args, "strip_path", false, &flag, error))
-        return false;
-    *ret_argument = "strip_time";
-    if (!json_get_bool(args, "strip_time", false, &flag, error))
+    if (!post_check_text(args, "output", false, ret_argument, error) || !post_check_bool(args, "strip_path", ret_argument, error) ||
+        !post_check_bool(args, "strip_time", ret_argument, error))
         return false;
     *ret_argument = "custom_data";
-    if (!get_custom_data(args, &data, error))
-        return false;
-    *ret_argument = NULL;
-    return true;
+    return get_custom_data(args, &data, error);
 }
 
 /* ---- one build ---- */
@@ -97,33 +87,37 @@ static const char *run_uuid(void)
     return uuid;
 }
 
-static json_t *kiln_json(const char *set_name, GPtrArray *images)
+static json_t *kiln_json(const ManifestBuild *build)
 {
-    json_t *object = json_object();
+    json_t *object = json_object(), *tags = json_array();
 
-    json_object_set_new(object, "name", json_string(set_name));
-    for (guint i = 0; i < images->len; i++) {
-        const StoreImage *image = images->pdata[i];
+    json_object_set_new(object, "name", json_string(build->set_name));
+    for (guint i = 0; i < build->images->len; i++) {
+        const StoreImage *image = build->images->pdata[i];
         json_object_set_new(object, image->kind, image_json(image));
     }
+    for (guint i = 0; build->tags && i < build->tags->len; i++)
+        json_array_append_new(tags, json_string(build->tags->pdata[i]));
+    if (json_array_size(tags) > 0)
+        json_object_set(object, "tags", tags);
+    json_decref(tags);
     return object;
 }
 
-static json_t *build_json(const char *set_name, const char *build_name, const char *builder_type,
-                          GPtrArray *images, bool strip_time, json_t *custom_data)
+static json_t *build_json(const ManifestBuild *build, bool strip_time, json_t *custom_data)
 {
-    g_autofree char *id = artifact_id(images);
+    g_autofree char *id = artifact_id(build->images);
     json_t *object = json_object();
 
-    json_object_set_new(object, "name", json_string(build_name));
-    json_object_set_new(object, "builder_type", json_string(builder_type));
+    json_object_set_new(object, "name", json_string(build->build_name));
+    json_object_set_new(object, "builder_type", json_string(build->builder_type));
     if (!strip_time)
         json_object_set_new(object, "build_time", json_integer(g_get_real_time() / G_USEC_PER_SEC));
-    json_object_set_new(object, "files", json_array());
+    json_object_set_new(object, "files", build->files ? json_incref(build->files) : json_array());
     json_object_set_new(object, "artifact_id", json_string(id));
     json_object_set_new(object, "packer_run_uuid", json_string(run_uuid()));
     json_object_set(object, "custom_data", custom_data ? custom_data : json_null());
-    json_object_set_new(object, "kiln", kiln_json(set_name, images));
+    json_object_set_new(object, "kiln", kiln_json(build));
     return object;
 }
 
@@ -191,8 +185,7 @@ static bool append(const char *path, json_t *build /* taken */, GError **error)
     return file_replace(AT_FDCWD, path, text, strlen(text), 0644, FILE_SYNC_YES, error);
 }
 
-bool post_manifest_run(const json_t *args, const char *set_name, const char *build_name,
-                       const char *builder_type, GPtrArray *images, GError **error)
+bool post_manifest_run(const json_t *args, const ManifestBuild *build, GError **error)
 {
     const char *path = NULL;
     json_t *custom_data = NULL;
@@ -206,9 +199,47 @@ bool post_manifest_run(const json_t *args, const char *set_name, const char *bui
 
     g_autofree char *lock_path = g_strconcat(path, ".lock", NULL), *parent = g_path_get_dirname(path);
     if (!file_make_dirs(parent, 0777, error) || !lock(lock_path, &lock_fd, error))
-        return fail_prefix(error, "manifest");
-    bool ok =
-        append(path, build_json(set_name, build_name, builder_type, images, strip_time, custom_data), error);
+        return false;
+    bool ok = append(path, build_json(build, strip_time, custom_data), error);
     (void)unlink(lock_path); /* a stale one does no harm */
-    return ok ? true : fail_prefix(error, "manifest");
+    return ok;
 }
+
+/* ---- as a post-processor ---- */
+
+/* The sum may be known from "checksum", or serves it later. */
+static bool add_file(Store *store, json_t *list, const char *path, bool strip_path, GError **error)
+{
+    g_autofree char *name = strip_path ? g_path_get_basename(path) : g_strdup(path);
+    g_autofree char *sum = NULL;
+    struct stat st;
+
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+        return true;
+    if (!output_checksum(store, path, "sha256", &sum, error))
+        return false;
+    json_array_append_new(list, json_pack("{s:s, s:I, s:s}", "name", name, "size", (json_int_t)st.st_size, "sha256",
+                                          sum));
+    return true;
+}
+
+static bool run(const PostContext *context, const json_t *args, const PostArtifact *in, PostArtifact **ret, GError **error)
+{
+    g_autoptr(json_t) files = json_array();
+    ManifestBuild build = {context->build->name, context->build->build_name, context->build->source->type, in->images, files, in->tags};
+    bool strip_path;
+
+    if (!json_get_bool(args, "strip_path", false, &strip_path, error))
+        return false;
+    for (guint i = 0; i < in->files->len; i++)
+        if (!add_file(context->store, files, in->files->pdata[i], strip_path, error))
+            return false;
+    return post_manifest_run(args, &build, error);
+}
+
+const PostOps post_manifest_ops = {
+    .type = "manifest",
+    .arguments = arguments,
+    .check = check,
+    .run = run,
+};

@@ -135,11 +135,15 @@ static bool load_template(Store *store, Rebuild *rebuild, const json_t *given, c
     const Digest *text = g_hash_table_lookup(rebuild->kept, KEPT_TEMPLATE);
     const char *files[] = {values, NULL};
     g_autoptr(GBytes) input = NULL;
+    g_auto(GStrv) rebase = NULL;
     TemplateOptions options = {.vars = vars, .var_files = files};
 
     if (!check_sensitive(given, vars, error) || !put_values(given, values, error) || (text && !store_blob_get(store, text, KEPT_FILE_MAX, &input, error)))
         return false;
     options.input = input;
+    if (!json_get_strings(given, "rebase", &rebase, error))
+        return false;
+    options.rebase = (const char *const *)rebase;
     return template_load(place, &options, &rebuild->template, error);
 }
 

@@ -26,6 +26,8 @@
 #define GRUB_EFI "x86_64-efi"
 #define GRUB_CORE_MAX ((size_t)16 << 20)
 #define KERNELS_MAX 64
+#define CMDLINE_FILE "etc/kernel/cmdline"
+#define CMDLINE_MAX 2048 /* what the kernel takes */
 
 #define BOOT_IMG_KERNEL_SECTOR 0x5c
 #define BOOT_IMG_DRIVE_CHECK 0x66
@@ -233,7 +235,7 @@ static void put_entry(GString *out, Tree *tree, const char *version, const char 
 }
 
 /* The arguments stand in a line of a script: one line, and none of GRUB's own signs. */
-static bool check_cmdline(const char *cmdline, GError **error)
+bool render_kernel_arguments_check(const char *cmdline, GError **error)
 {
     for (const char *p = cmdline; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f || strchr(";|&<>{}$\\'\"`#", *p))
@@ -242,15 +244,49 @@ static bool check_cmdline(const char *cmdline, GError **error)
     return true;
 }
 
+/* The words of the root's own /etc/kernel/cmdline but for those that this file writes itself: where the root is, and how it is mounted. */
+static bool own_cmdline(Tree *tree, StoreMap *files, char **ret, GError **error)
+{
+    static const char *const ours[] = {"root=", "BOOT_IMAGE=", "initrd=", NULL};
+    const TreeEntry *named = tree_find(tree, CMDLINE_FILE), *entry = named ? tree_content_entry(tree, named) : NULL;
+    g_autofree char *text = NULL;
+    g_auto(GStrv) words = NULL;
+    g_autoptr(GString) line = g_string_new(NULL);
+
+    if (!entry || entry->type != 'f')
+        return true;
+    if (entry->size > CMDLINE_MAX)
+        return fail(error, "'/%s' is longer than %d bytes", CMDLINE_FILE, CMDLINE_MAX);
+    text = g_malloc0((gsize)entry->size + 1);
+    if (entry->size && !store_map_pread(files, text, (size_t)entry->size, entry->data_offset, error))
+        return fail_prefix(error, "'/%s'", CMDLINE_FILE);
+    words = g_strsplit_set(text, " \t\r\n", -1);
+    for (char **word = words; *word; word++) {
+        bool skip = !**word || strcmp(*word, "ro") == 0 || strcmp(*word, "rw") == 0;
+
+        for (const char *const *prefix = ours; *prefix; prefix++)
+            skip = skip || g_str_has_prefix(*word, *prefix);
+        if (!skip)
+            g_string_append_printf(line, "%s%s", line->len ? " " : "", *word);
+    }
+    if (!render_kernel_arguments_check(line->str, error))
+        return fail_prefix(error, "'/%s'", CMDLINE_FILE);
+    *ret = g_string_free(g_steal_pointer(&line), FALSE);
+    return true;
+}
+
 bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16], const char *cmdline, char **ret, GError **error)
 {
     g_autoptr(GPtrArray) versions = NULL;
+    g_autofree char *own = NULL;
     g_autoptr(GString) out = NULL;
     char uuid[37];
 
+    if (!cmdline && !own_cmdline(tree, files, &own, error))
+        return false;
     if (!cmdline)
-        cmdline = "console=tty0 console=ttyS0,115200";
-    if (!check_cmdline(cmdline, error) || !find_kernels(tree, files, &versions, error))
+        cmdline = own ? own : "console=tty0 console=ttyS0,115200";
+    if (!render_kernel_arguments_check(cmdline, error) || !find_kernels(tree, files, &versions, error))
         return false;
     digest_uuid_text(root_uuid, uuid);
     out = g_string_new("# Written by kiln for the kernels in /boot; changes here last until the next bake.\n"

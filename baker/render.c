@@ -67,7 +67,7 @@ static bool add_grub_config(Tree *tree, GBytes *config, int64_t epoch, GError **
 }
 
 /* Room to work in: a quarter more than the content and 256 MiB, in steps of 64 MiB. */
-static uint64_t size_for(Tree *tree)
+uint64_t render_size_for(Tree *tree)
 {
     uint64_t needs = render_ext4_needs(tree);
 
@@ -119,7 +119,7 @@ bool render_disk(Store *store, StoreWriter *writer, Tree *tree, StoreMap *files,
 {
     g_autoptr(Tree) copy = NULL;
     g_autoptr(MapWriter) out = NULL;
-    uint64_t size = spec->size ? spec->size : size_for(tree);
+    uint64_t size = spec->size ? spec->size : render_size_for(tree);
 
     if (size < RENDER_SIZE_MIN || size % MIB)
         return fail(error, "a disk of %" G_GUINT64_FORMAT " bytes cannot be made: the size must be a multiple of 1M and at least 80M", size);

@@ -17,7 +17,7 @@ typedef struct RenderSpec {
     int64_t epoch;       /* superblock times */
     bool bootable;       /* with boot loader and grub.cfg; needs a kernel in /boot */
     bool other_order;    /* folders are hashed by another seed: readers find their entries in another order */
-    const char *cmdline; /* kernel arguments beyond root= ; NULL: console=tty0 console=ttyS0 */
+    const char *cmdline; /* kernel arguments beyond root= ; NULL: what /etc/kernel/cmdline says, else console=tty0 console=ttyS0,115200 */
 } RenderSpec;
 
 /*
@@ -25,6 +25,12 @@ typedef struct RenderSpec {
  * Errors: no kernel in /boot, unreadable kernel, tree too large for the size (says what would be enough).
  */
 bool render_disk(Store *store, StoreWriter *writer, Tree *tree, StoreMap *files, const RenderSpec *spec, MapWriter **ret, GError **error);
+
+/* What a disk without a size gets: the tree's content with room to work. */
+uint64_t render_size_for(Tree *tree);
+
+/* Can the boot loader's configuration carry these kernel arguments? */
+bool render_kernel_arguments_check(const char *line, GError **error);
 
 /* Offset and size of the root partition that render_disk uses for a disk of @size bytes. */
 void render_root_extent(uint64_t size, uint64_t *ret_offset, uint64_t *ret_size);

@@ -26,6 +26,7 @@
 #include "provisioner/provisioner.h"
 
 #include <fcntl.h>
+#include <string.h>
 
 #define BARE_ROOT_RECIPE 1 /* raised when what is kept of mmdebstrap's tar changes */
 #define FINISH_RECIPE 1    /* raised when what kiln adds changes */
@@ -33,8 +34,8 @@
 #define PACKAGES_MAX 4096
 
 static const char *const bootstrap_arguments[] = {"suite",        "size",       "packages", "sources", "variant",
-                                                  "architecture", "components", NULL};
-static const char *const string_arguments[] = {"suite", "variant", "architecture", NULL};
+                                                  "architecture", "components", "grow", "kernel_arguments", NULL};
+static const char *const string_arguments[] = {"suite", "variant", "architecture", "kernel_arguments", NULL};
 static const char *const variants[] = {"essential", "apt",       "required", "minbase",
                                        "buildd",    "important", "standard", NULL};
 static const char *const base_packages[] = {"systemd-sysv", "linux-image-cloud-amd64", "udev", "netbase",
@@ -122,6 +123,21 @@ static bool check_lists(const json_t *args, const char **ret_argument, GError **
     return lines != NULL;
 }
 
+/* One line, as the kernel takes it; render-grub.c says what GRUB cannot carry. */
+static bool check_machine(const json_t *args, const char **ret_argument, GError **error)
+{
+    const char *line = string_of(args, "kernel_arguments", "");
+    const json_t *grow = json_object_get(args, "grow");
+
+    *ret_argument = "kernel_arguments";
+    if (!render_kernel_arguments_check(line, error))
+        return false;
+    *ret_argument = "grow";
+    if (grow && !json_is_boolean(grow))
+        return fail_code(error, KILN_ERROR_USAGE, "grow is true or false");
+    return true;
+}
+
 static bool bootstrap_check(const json_t *args, const char **ret_argument, GError **error)
 {
     uint64_t size;
@@ -141,7 +157,7 @@ static bool bootstrap_check(const json_t *args, const char **ret_argument, GErro
     if (!g_strv_contains(variants, variant))
         return fail_code(error, KILN_ERROR_USAGE, "the variant '%s' is not known; there are essential, apt, required, "
                          "minbase, buildd, important and standard", variant);
-    return check_lists(args, ret_argument, error);
+    return check_machine(args, ret_argument, error) && check_lists(args, ret_argument, error);
 }
 
 static bool host_architecture(char **ret, GError **error)
@@ -159,6 +175,14 @@ static int compare_words(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* Debian 13 took it out of systemd's own package. */
+static bool repart_is_apart(const char *suite)
+{
+    static const char *const suites[] = {"trixie", "forky", "testing", "sid", "unstable", NULL};
+
+    return g_strv_contains(suites, suite);
+}
+
 /* What kiln adds and what the template asks for, sorted, each once. */
 static json_t *all_packages(const json_t *args)
 {
@@ -172,6 +196,8 @@ static json_t *all_packages(const json_t *args)
     /* DHCP's name servers reach resolv.conf through resolved, a package of its own since Debian 12. */
     if (!g_str_has_prefix(string_of(args, "suite", ""), "bullseye"))
         g_ptr_array_add(all, (gpointer)"systemd-resolved");
+    if (json_is_true(json_object_get(args, "grow")) && repart_is_apart(string_of(args, "suite", "")))
+        g_ptr_array_add(all, (gpointer)"systemd-repart");
     for (char **name = given; *name; name++)
         g_ptr_array_add(all, *name);
     g_ptr_array_sort(all, compare_words);
@@ -391,6 +417,10 @@ static bool bootstrap_identify(const SourceContext *context, const json_t *args,
         return false;
     *ret_identity = json_pack("{ss sO si ss sI}", "type", "bootstrap", "root", root, "finish", FINISH_RECIPE, "name",
                               context->name, "size", (json_int_t)size);
+    if (json_is_true(json_object_get(args, "grow")))
+        json_object_set_new(*ret_identity, "grow", json_true());
+    if (json_object_get(args, "kernel_arguments"))
+        json_object_set(*ret_identity, "kernel_arguments", json_object_get(args, "kernel_arguments"));
     return true;
 }
 
@@ -416,7 +446,7 @@ static void reading_clear(Reading *reading)
 static bool skip_path(const char *path, void *arg)
 {
     return g_str_has_prefix(path, "dev/") || strcmp(path, "etc/resolv.conf") == 0 || strcmp(path, "etc/hostname") == 0 ||
-           (provisioner_sysprep_verdict(path, 'f') == SYSPREP_DROP && provisioner_sysprep_verdict(path, 'd') == SYSPREP_DROP);
+           (provisioner_sysprep_verdict(path, 'f', NULL) == SYSPREP_DROP && provisioner_sysprep_verdict(path, 'd', NULL) == SYSPREP_DROP);
 }
 
 static void make_empty(Tree *tree, const char *path)
@@ -456,7 +486,7 @@ static void clean_root(Tree *tree, int64_t epoch)
         if (!entry)
             continue;
         entry->mtime = MIN(entry->mtime, epoch);
-        switch (provisioner_sysprep_verdict(path, entry->type)) {
+        switch (provisioner_sysprep_verdict(path, entry->type, NULL)) {
         case SYSPREP_DROP:
             tree_remove(tree, path);
             break;
@@ -534,6 +564,7 @@ static bool bare_root(const SourceContext *context, const json_t *root, TreeStor
 }
 
 #define UNITS "/lib/systemd/system/"
+#define FSTAB(options) "# made by kiln; the boot loader names the root file system\n/dev/root / ext4 " options " 0 1\n"
 #define WANTS "etc/systemd/system/"
 
 static char *host_name(const char *name)
@@ -546,10 +577,26 @@ static char *host_name(const char *name)
     return host;
 }
 
+static bool has_any(Tree *tree, const char *a, const char *b)
+{
+    return tree_find(tree, a) || tree_find(tree, b);
+}
+
+/* systemd-repart takes the space behind the root's partition, which is the last one, and systemd-growfs what the partition has. */
+static bool check_grow(Tree *tree, GError **error)
+{
+    if (!has_any(tree, "usr/bin/systemd-repart", "bin/systemd-repart") ||
+        !has_any(tree, "usr/lib/systemd/systemd-growfs", "lib/systemd/systemd-growfs"))
+        return fail(error, "grow needs systemd-repart and systemd-growfs, which this root does not have; name the package that has them in `packages`");
+    return true;
+}
+
 /* What makes a bare root a machine: a name, a root file system, DHCP on every Ethernet card, a login on the serial line. */
-static bool finish_root(const SourceContext *context, Tree *tree, StoreMap *files, int64_t epoch, TreeStored *ret,
+static bool finish_root(const SourceContext *context, const json_t *identity, Tree *tree, StoreMap *files, int64_t epoch, TreeStored *ret,
                         GError **error)
 {
+    bool grow = json_is_true(json_object_get(identity, "grow"));
+    g_autofree char *cmdline = g_strconcat(string_of(identity, "kernel_arguments", ""), "\n", NULL);
     g_autofree char *host = host_name(context->name);
     g_autofree char *hostname = g_strdup_printf("%s\n", host);
     g_autofree char *hosts = g_strdup_printf("127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\t\tlocalhost ip6-localhost "
@@ -560,20 +607,32 @@ static bool finish_root(const SourceContext *context, Tree *tree, StoreMap *file
         {"etc/hosts", 'f', hosts},
         {"etc/machine-id", 'f', ""},
         /* The kernel is told the root; this line is for its options and for the check at boot. */
-        {"etc/fstab", 'f', "# made by kiln; the boot loader names the root file system\n"
-                           "/dev/root / ext4 defaults,errors=remount-ro 0 1\n"},
+        {"etc/fstab", 'f', grow ? FSTAB("defaults,errors=remount-ro,x-systemd.growfs") : FSTAB("defaults,errors=remount-ro")},
         {"etc/systemd/network/80-kiln-dhcp.network", 'f', "[Match]\nName=e*\n\n[Network]\nDHCP=yes\n"},
         {WANTS "multi-user.target.wants/systemd-networkd.service", 'l', UNITS "systemd-networkd.service"},
         {WANTS "sockets.target.wants/systemd-networkd.socket", 'l', UNITS "systemd-networkd.socket"},
         {WANTS "dbus-org.freedesktop.network1.service", 'l', UNITS "systemd-networkd.service"},
         {WANTS "getty.target.wants/serial-getty@ttyS0.service", 'l', UNITS "serial-getty@.service"},
-        {"etc/resolv.conf", 'l', "../run/systemd/resolve/stub-resolv.conf"}, /* last: only where resolved is */
     };
-    bool resolved = tree_find(tree, "usr/lib/systemd/system/systemd-resolved.service") != NULL;
-    size_t count = G_N_ELEMENTS(additions) - (resolved ? 0 : 1);
+    /* Each with what must be so. */
+    const struct {
+        bool wanted;
+        SourceAddition addition;
+    } more[] = {
+        {tree_find(tree, "usr/lib/systemd/system/systemd-resolved.service") != NULL,
+         {"etc/resolv.conf", 'l', "../run/systemd/resolve/stub-resolv.conf"}},
+        {grow, {"etc/repart.d/50-kiln-root.conf", 'f', "# made by kiln: the root takes what a larger disk has\n[Partition]\nType=root\n"}},
+        {json_object_get(identity, "kernel_arguments") != NULL, {"etc/kernel/cmdline", 'f', cmdline}},
+    };
+    SourceAddition all_additions[G_N_ELEMENTS(additions) + G_N_ELEMENTS(more)];
+    size_t count = G_N_ELEMENTS(additions);
     g_autoptr(StoreMap) all = NULL;
 
-    return source_add_files(context->store, tree, files, additions, count, epoch, &all, error) &&
+    memcpy(all_additions, additions, sizeof(additions));
+    for (size_t i = 0; i < G_N_ELEMENTS(more); i++)
+        if (more[i].wanted)
+            all_additions[count++] = more[i].addition;
+    return (!grow || check_grow(tree, error)) && source_add_files(context->store, tree, files, all_additions, count, epoch, &all, error) &&
            source_store_tree(context->store, tree, all, ret, NULL, error);
 }
 
@@ -582,7 +641,7 @@ static bool bootstrap_prepare(const SourceContext *context, const json_t *args, 
 {
     const json_t *root = json_object_get(identity, "root");
     RenderSpec spec = {.name = context->name, .other_order = context->other_order,
-                       .size = (uint64_t)json_integer_value(json_object_get(identity, "size")),
+                       .size = json_object_get(args, "size") ? (uint64_t)json_integer_value(json_object_get(identity, "size")) : 0,
                        .epoch = json_integer_value(json_object_get(root, "epoch")),
                        .bootable = true};
     g_autoptr(Tree) tree = NULL;
@@ -591,7 +650,7 @@ static bool bootstrap_prepare(const SourceContext *context, const json_t *args, 
     SourceState state = {.epoch = spec.epoch};
 
     if (!bare_root(context, root, &bare, error) || !tree_load(context->store, &bare, &tree, &files, error) ||
-        !finish_root(context, tree, files, spec.epoch, &state.tree, error) ||
+        !finish_root(context, identity, tree, files, spec.epoch, &state.tree, error) ||
         !source_render(context, &spec, &state, error))
         return false;
     state.info = json_pack("{sO}", "bootstrap", root);

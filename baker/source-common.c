@@ -216,8 +216,12 @@ bool source_add_files(Store *store, Tree *tree, StoreMap *files, const SourceAdd
     return store_map_open(store, &result.digest, ret_files, error);
 }
 
-bool source_render(const SourceContext *context, const RenderSpec *spec, SourceState *state, GError **error)
+/* Of a working disk whose published form gets its size at the seal: free space costs nothing here. */
+#define WORKING_ROOM ((uint64_t)4 << 30)
+
+bool source_render(const SourceContext *context, const RenderSpec *given, SourceState *state, GError **error)
 {
+    RenderSpec spec = *given;
     g_autoptr(Tree) tree = NULL;
     g_autoptr(StoreMap) files = NULL;
     g_autoptr(StoreWriter) writer = NULL;
@@ -225,8 +229,11 @@ bool source_render(const SourceContext *context, const RenderSpec *spec, SourceS
     MapResult result;
 
     if (!tree_load(context->store, &state->tree, &tree, &files, error) ||
-        !store_writer_open(context->store, BLOCK_PUBLIC, &writer, error) ||
-        !render_disk(context->store, writer, tree, files, spec, &disk, error) || !store_writer_commit(writer, error))
+        !store_writer_open(context->store, BLOCK_PUBLIC, &writer, error))
+        return false;
+    if (spec.size == 0)
+        spec.size = render_size_for(tree) + WORKING_ROOM;
+    if (!render_disk(context->store, writer, tree, files, &spec, &disk, error) || !store_writer_commit(writer, error))
         return false;
     map_writer_result(disk, &result);
     state->map = result.digest;

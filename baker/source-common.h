@@ -7,6 +7,7 @@
 #define KILN_BAKER_SOURCE_COMMON_H
 
 #include "baker/render.h"
+#include "baker/source-checksum.h"
 #include "baker/source.h"
 
 /* Every string argument in @names (NULL-terminated) is a string, where given. */
@@ -38,11 +39,26 @@ typedef struct SourceAddition {
 bool source_add_files(Store *store, Tree *tree, StoreMap *files, const SourceAddition *additions, size_t count,
                       int64_t epoch, StoreMap **ret_files, GError **error);
 
-/* Renders @state->tree as the first working disk and fills map, size, content and layout. */
+/* Renders @state->tree as the first working disk and fills map, size, content and layout. Without a size it gets room for steps. */
 bool source_render(const SourceContext *context, const RenderSpec *spec, SourceState *state, GError **error);
 
 /* source-disk.c: the first state of a disk that keeps its layout, grown to @size (0: as it is); @state has layout and epoch. */
 bool source_disk_first_state(const SourceContext *context, const Digest *map, uint64_t size, SourceState *state, GError **error);
+
+/* source-disk.c, for sources that are a disk image in a file or behind a URL: what it is, ... */
+bool source_disk_identify(const SourceContext *context, const char *from, const SourceChecksum *wanted, Digest *ret, GError **error);
+/* ... as an identity, on a disk of @size bytes (0: as it is), ... */
+json_t *source_disk_identity(const char *type, const Digest *file, uint64_t size);
+/* ... in the store, whatever it came from, ... */
+bool source_disk_import(const SourceContext *context, const char *from, const Digest *file, GError **error);
+/* ... how large it is (0: it was not imported), ... */
+bool source_disk_size(const SourceContext *context, const Digest *file, uint64_t *ret, GError **error);
+/* ... and its first state. */
+bool source_disk_prepare(const SourceContext *context, const char *from, const json_t *identity, SourceState *ret, GError **error);
+
+/* source-oci.c, the same for a container image: "oci:DIR", "oci-archive:FILE" or "scratch". */
+bool source_oci_identify(const SourceContext *context, const char *from, uint64_t size, json_t **ret_identity, GError **error);
+bool source_oci_prepare(const SourceContext *context, const char *from, const json_t *identity, SourceState *ret, GError **error);
 
 /* "2024-05-01T10:00:00Z" as seconds; -1 when it is no such text. */
 int64_t source_parse_time(const char *text);
@@ -50,5 +66,9 @@ int64_t source_parse_time(const char *text);
 extern const SourceOps source_bootstrap_ops;
 extern const SourceOps source_disk_ops;
 extern const SourceOps source_oci_ops;
+extern const SourceOps source_qemu_ops;
+extern const SourceOps source_docker_ops;
+extern const SourceOps source_null_ops;
+extern const SourceOps source_file_ops;
 
 #endif

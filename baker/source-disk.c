@@ -8,6 +8,8 @@
  * for the digest from then on. A URL with a checksum is looked up in the store first and needs no network at all when
  * it is there; one with checksum "none" is fetched at every bake, for only the bytes tell what it is today.
  */
+#include "baker/disk-grow.h"
+#include "baker/source-checksum.h"
 #include "baker/source-common.h"
 #include "baker/source-image.h"
 
@@ -38,32 +40,24 @@ static bool is_url(const char *from)
     return strstr(from, "://") != NULL;
 }
 
-/* What the file must be; without checksum, and with "none", anything. */
-typedef struct Checksum {
-    bool given;
-    Digest digest;
-} Checksum;
-
-static bool parse_checksum(const json_t *args, Checksum *ret, GError **error)
+static bool parse_checksum(const json_t *args, SourceChecksum *ret, GError **error)
 {
     const char *from = text_of(args, "from"), *checksum = text_of(args, "checksum");
 
-    *ret = (Checksum){0};
+    *ret = (SourceChecksum){0};
     if (!checksum && from && is_url(from))
         return fail_code(error, KILN_ERROR_USAGE, "a download needs a checksum: \"sha256:...\", or \"none\" to trust the server");
     if (!checksum || strcmp(checksum, "none") == 0)
         return true;
-    ret->given = true;
-    if (!digest_parse(checksum, &ret->digest))
-        return fail_code(error, KILN_ERROR_USAGE, "checksum '%s' is neither \"sha256:\" with 64 hex digits nor \"none\"",
-                         checksum);
-    return true;
+    if (digest_parse(checksum, &ret->digest))
+        return source_checksum_parse(checksum, ret, error);
+    return fail_code(error, KILN_ERROR_USAGE, "checksum '%s' is neither \"sha256:\" with 64 hex digits nor \"none\"", checksum);
 }
 
 static bool disk_check(const json_t *args, const char **ret_argument, GError **error)
 {
     const char *from;
-    Checksum checksum;
+    SourceChecksum checksum;
     uint64_t size;
 
     if (!source_check_strings(args, string_arguments, ret_argument, error) ||
@@ -82,16 +76,6 @@ static bool disk_check(const json_t *args, const char **ret_argument, GError **e
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no http, https or file URL", from);
     *ret_argument = "checksum";
     return parse_checksum(args, &checksum, error);
-}
-
-static bool checksum_matches(const char *from, const Checksum *wanted, const Digest *got, GError **error)
-{
-    char a[DIGEST_OCI_SIZE], b[DIGEST_OCI_SIZE];
-
-    if (!wanted->given || digest_equal(&wanted->digest, got))
-        return true;
-    return fail(error, "checksum of '%s' is wrong: expected %s, found %s", from, digest_to_oci(&wanted->digest, a),
-                digest_to_oci(got, b));
 }
 
 /* STORE/downloads/<sha256 of the URL>: the same name in every run, so that a broken download can go on. */
@@ -119,7 +103,7 @@ static void download_forget(const char *path)
     (void)unlink(validator);
 }
 
-static bool download(const SourceContext *context, const char *url, const Checksum *wanted, char **ret_path,
+static bool download(const SourceContext *context, const char *url, const SourceChecksum *wanted, char **ret_path,
                      Digest *ret_digest, GError **error)
 {
     g_autofree char *folder = NULL, *name = NULL, *path = NULL;
@@ -140,7 +124,7 @@ static bool download(const SourceContext *context, const char *url, const Checks
         download_forget(path);
     if (!http_download(&request, dirfd, name, error) || !digest_of_file(dirfd, name, ret_digest, &size, error))
         return false;
-    if (!checksum_matches(url, wanted, ret_digest, error)) {
+    if (!source_checksum_matches(wanted, url, path, ret_digest, error)) {
         download_forget(path); /* going on with it could never succeed */
         return false;
     }
@@ -183,25 +167,49 @@ static bool import_file(const SourceContext *context, const char *path, const ch
     return store_memo_put(context->store, key, digest_to_hex(ret_map, hex), NULL, ret_map, error);
 }
 
+/* The file that had this sum when it was last seen. */
+static char *sum_key(const SourceChecksum *wanted)
+{
+    return g_strdup_printf("sum:%s:%s", wanted->type, wanted->hex);
+}
+
+static bool known_by_sum(const SourceContext *context, const SourceChecksum *wanted, Digest *ret, bool *ret_known, GError **error)
+{
+    g_autofree char *key = wanted->is_sha256 ? NULL : sum_key(wanted), *value = NULL;
+    Digest map;
+
+    *ret = wanted->digest;
+    *ret_known = false;
+    if (key && !store_memo_get(context->store, key, &value, error))
+        return false;
+    if (key && !(value && digest_parse(value, ret)))
+        return true;
+    return imported(context, ret, &map, ret_known, error);
+}
+
+static bool remember_sum(const SourceContext *context, const SourceChecksum *wanted, const Digest *file, GError **error)
+{
+    g_autofree char *key = wanted->given && !wanted->is_sha256 ? sum_key(wanted) : NULL;
+    char hex[DIGEST_HEX_SIZE];
+
+    return !key || store_memo_put(context->store, key, digest_to_hex(file, hex), NULL, NULL, error);
+}
+
 /* A URL: the digest of what it gives, imported at once so that no second copy stays. */
-static bool identify_url(const SourceContext *context, const char *url, const Checksum *wanted, Digest *ret,
-                         GError **error)
+static bool identify_url(const SourceContext *context, const char *url, const SourceChecksum *wanted, Digest *ret, GError **error)
 {
     g_autofree char *path = NULL;
     bool known = false, ok;
     Digest map;
 
-    if (wanted->given) {
-        if (!imported(context, &wanted->digest, &map, &known, error))
-            return false;
-        if (known) {
-            *ret = wanted->digest;
-            return true;
-        }
-    }
+    if (wanted->given && !known_by_sum(context, wanted, ret, &known, error))
+        return false;
+    if (known)
+        return true;
     if (!download(context, url, wanted, &path, ret, error))
         return false;
-    ok = imported(context, ret, &map, &known, error) && (known || import_file(context, path, url, ret, &map, error));
+    ok = imported(context, ret, &map, &known, error) && (known || import_file(context, path, url, ret, &map, error)) &&
+         remember_sum(context, wanted, ret, error);
     download_forget(path); /* imported, or no disk image: in neither case worth its space */
     return ok;
 }
@@ -215,7 +223,7 @@ static bool identify_unpinned(const SourceContext *context, const char *url, Dig
     const char *text = NULL;
 
     if (!context->offline) {
-        if (!identify_url(context, url, &(Checksum){0}, ret, error))
+        if (!identify_url(context, url, &(SourceChecksum){0}, ret, error))
             return false;
         memo = json_pack("{ss sI}", "sha256", digest_to_hex(ret, hex), "fetched",
                          (json_int_t)(g_get_real_time() / G_USEC_PER_SEC));
@@ -232,45 +240,41 @@ static bool identify_unpinned(const SourceContext *context, const char *url, Dig
     return true;
 }
 
+bool source_disk_identify(const SourceContext *context, const char *from, const SourceChecksum *wanted, Digest *ret, GError **error)
+{
+    g_autofree char *path = NULL;
+
+    if (is_url(from))
+        return wanted->given ? identify_url(context, from, wanted, ret, error) : identify_unpinned(context, from, ret, error);
+    path = source_find_file(context, from);
+    return source_file_digest(context, path, ret, error) && source_checksum_matches(wanted, from, path, ret, error);
+}
+
 static bool disk_identify(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error)
 {
-    const char *from = text_of(args, "from"), *argument;
-    char oci[DIGEST_OCI_SIZE];
-    Checksum wanted;
+    const char *argument;
+    SourceChecksum wanted;
     Digest digest;
     uint64_t size;
-    bool ok;
 
     if (source_image_ref(args))
         return source_image_identify(context, args, ret_identity, error);
-    if (!parse_checksum(args, &wanted, error) || !source_size_argument(args, NULL, &size, &argument, error))
+    if (!parse_checksum(args, &wanted, error) || !source_size_argument(args, NULL, &size, &argument, error) ||
+        !source_disk_identify(context, text_of(args, "from"), &wanted, &digest, error))
         return false;
-    if (is_url(from)) {
-        ok = wanted.given ? identify_url(context, from, &wanted, &digest, error)
-                          : identify_unpinned(context, from, &digest, error);
-    } else {
-        g_autofree char *path = source_find_file(context, from);
-
-        ok = source_file_digest(context, path, &digest, error) && checksum_matches(from, &wanted, &digest, error);
-    }
-    if (!ok)
-        return false;
-    *ret_identity = json_pack("{ss ss sI}", "type", "disk", "sha256", digest_to_oci(&digest, oci), "size",
-                              (json_int_t)size);
+    *ret_identity = source_disk_identity("disk", &digest, size);
     return true;
 }
 
-/* The file behind @args again, for a store that forgot it; it must still be the identity's. */
-static bool import_again(const SourceContext *context, const json_t *args, const Digest *file, Digest *ret_map,
-                         GError **error)
+/* The file again, for a store that forgot it; it must still be the identity's. */
+static bool import_again(const SourceContext *context, const char *from, const Digest *file, Digest *ret_map, GError **error)
 {
-    const char *from = text_of(args, "from");
     g_autofree char *path = NULL;
     bool known = false;
     Digest now;
 
     if (is_url(from))
-        return identify_url(context, from, &(Checksum){true, *file}, &now, error) && imported(context, file, ret_map, &known, error) &&
+        return identify_url(context, from, &(SourceChecksum){.given = true, .is_sha256 = true, .digest = *file, .type = "sha256"}, &now, error) && imported(context, file, ret_map, &known, error) &&
                (known || fail(error, "'%s' could not be kept in the store", from));
     path = source_find_file(context, from);
     if (!source_file_digest(context, path, &now, error))
@@ -287,7 +291,7 @@ static bool is_root(Tree *tree)
 
 /* Reads the first ext4 file system that looks like a root; *ret_found false when there is none, or none that can be
  * read before the guest's kernel has replayed its journal. */
-static bool read_root(const SourceContext *context, StoreMap *disk, TreeStored *ret, Digest *ret_content, bool *ret_found,
+static bool read_root(const SourceContext *context, StoreMap *disk, TreeStored *ret, Digest *ret_content, uint64_t *ret_offset, bool *ret_found,
                       GError **error)
 {
     g_autoptr(GArray) partitions = NULL;
@@ -315,53 +319,53 @@ static bool read_root(const SourceContext *context, StoreMap *disk, TreeStored *
         if (!store_writer_commit(writer, error) || !tree_stored_result(context->store, tree, space, ret, error))
             return false;
         tree_digest(tree, ret_content);
+        *ret_offset = part->offset;
         *ret_found = true;
     }
     return true;
 }
 
-/* A larger disk is the image with zeroes behind it. */
-static bool grow(const SourceContext *context, StoreMap *disk, uint64_t size, Digest *ret_map, GError **error)
+static bool grow(const SourceContext *context, StoreMap *disk, uint64_t size, uint64_t root, Digest *ret_map, GError **error)
 {
     g_autofree char *now = units_format_size(store_map_size(disk)), *wanted = units_format_size(size);
-    g_autoptr(StoreWriter) writer = NULL;
-    g_autoptr(MapWriter) map = NULL;
-    MapResult result;
 
     if (size < store_map_size(disk))
         return fail(error, "the disk image is %s large; size may not be smaller than that, but says %s", now, wanted);
-    log_warning("the disk grows from %s to %s; its partitions keep their sizes in this version", now, wanted);
-    if (!store_writer_open(context->store, BLOCK_PRIVATE, &writer, error) ||
-        !map_writer_new(writer, size, disk, &map, error) || !map_writer_finish(map, error) ||
-        !store_writer_commit(writer, error))
-        return false;
-    map_writer_result(map, &result);
-    *ret_map = result.digest;
-    return true;
+    return disk_grow(context->store, disk, size, root, ret_map, error);
 }
 
 bool source_disk_first_state(const SourceContext *context, const Digest *map, uint64_t size, SourceState *state, GError **error)
 {
     g_autoptr(StoreMap) disk = NULL;
+    uint64_t root = DISK_GROW_ROOT_UNKNOWN;
     bool found;
 
     state->map = *map;
     if (!store_map_open(context->store, map, &disk, error) ||
-        !read_root(context, disk, &state->tree, &state->content, &found, error))
+        !read_root(context, disk, &state->tree, &state->content, &root, &found, error))
         return false;
     if (!found && !store_map_content(disk, &state->content, error))
         return false;
     state->size = store_map_size(disk);
     if (size != 0 && size != state->size) {
-        if (!grow(context, disk, size, &state->map, error))
+        if (!grow(context, disk, size, root, &state->map, error))
             return false;
         state->size = size;
     }
     return true;
 }
 
-static bool disk_prepare(const SourceContext *context, const json_t *args, const json_t *identity, SourceState *ret,
-                         GError **error)
+json_t *source_disk_identity(const char *type, const Digest *file, uint64_t size)
+{
+    char oci[DIGEST_OCI_SIZE];
+    json_t *identity = json_pack("{ss ss sI}", "type", type, "sha256", digest_to_oci(file, oci), "size", (json_int_t)size);
+
+    if (size)
+        json_object_set_new(identity, "grown", json_integer(1)); /* how: disk-grow.h's way */
+    return identity;
+}
+
+bool source_disk_prepare(const SourceContext *context, const char *from, const json_t *identity, SourceState *ret, GError **error)
 {
     uint64_t size = (uint64_t)json_integer_value(json_object_get(identity, "size"));
     const char *file_text = text_of(identity, "sha256");
@@ -369,16 +373,50 @@ static bool disk_prepare(const SourceContext *context, const json_t *args, const
     bool known;
     Digest file, map;
 
-    if (source_image_ref(args))
-        return source_image_prepare(context, identity, ret, error);
     if (!file_text || !digest_parse(file_text, &file) || !imported(context, &file, &map, &known, error))
         return false;
-    if (!known && !import_again(context, args, &file, &map, error))
+    if (!known && !import_again(context, from, &file, &map, error))
         return false;
     if (!source_disk_first_state(context, &map, size, &state, error))
-        return fail_prefix(error, "disk image '%s'", text_of(args, "from"));
+        return fail_prefix(error, "disk image '%s'", from);
     state.info = json_pack("{s{ss}}", "disk", "sha256", file_text);
     *ret = state;
+    return true;
+}
+
+bool source_disk_import(const SourceContext *context, const char *from, const Digest *file, GError **error)
+{
+    bool known;
+    Digest map;
+
+    return imported(context, file, &map, &known, error) && (known || import_again(context, from, file, &map, error));
+}
+
+bool source_disk_size(const SourceContext *context, const Digest *file, uint64_t *ret, GError **error)
+{
+    g_autoptr(StoreMap) disk = NULL;
+    bool known;
+    Digest map;
+
+    *ret = 0;
+    if (!imported(context, file, &map, &known, error) || !known)
+        return !known;
+    if (!store_map_open(context->store, &map, &disk, error))
+        return false;
+    *ret = store_map_size(disk);
+    return true;
+}
+
+static bool disk_prepare(const SourceContext *context, const json_t *args, const json_t *identity, SourceState *ret, GError **error)
+{
+    return source_image_ref(args) ? source_image_prepare(context, identity, ret, error)
+                                  : source_disk_prepare(context, text_of(args, "from"), identity, ret, error);
+}
+
+/* The file system of a root whose partition has grown. */
+static bool disk_first_boot(const SourceContext *context, const json_t *args, json_t **ret, GError **error)
+{
+    *ret = json_object_get(args, "size") ? json_pack("{s:b}", "grow", true) : NULL;
     return true;
 }
 
@@ -388,5 +426,6 @@ const SourceOps source_disk_ops = {
     .check = disk_check,
     .identify = disk_identify,
     .prepare = disk_prepare,
+    .first_boot = disk_first_boot,
     .default_output = "disk",
 };

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The oci source: a container image from a layout folder or an archive, or nothing at all ("scratch").
+ * The oci source: a container image from a registry, a layout folder or an archive, or nothing at all ("scratch").
  *
  * The parent's layers are kept byte for byte; a bake adds layers on top. Its tree is rendered as a plain disk without
  * boot loader, so that steps run on it as on any other guest.
  */
 #include "baker/source-common.h"
 #include "baker/source-image.h"
+#include "baker/transfer.h"
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/scope.h"
 
 #include <fcntl.h>
@@ -22,6 +24,7 @@ static const char *const string_arguments[] = {"from", NULL};
 
 typedef struct OciFrom {
     bool scratch;
+    bool registry; /* @path is docker://... */
     OciForm form;
     char *path, *tag; /* tag may be NULL */
 } OciFrom;
@@ -64,12 +67,16 @@ static bool parse_from(const SourceContext *context, const char *text, OciFrom *
     ret->scratch = strcmp(text, "scratch") == 0;
     if (ret->scratch)
         return true;
-    if (g_str_has_prefix(text, "docker://"))
-        return fail_code(error, KILN_ERROR_USAGE,
-                         "from = \"%s\" is not in this version; use oci:DIR, oci-archive:FILE, image:REF or scratch", text);
+    if (g_str_has_prefix(text, REGISTRY_SCHEME)) {
+        g_auto(RegistryRef) ref = {0};
+
+        ret->registry = true;
+        ret->path = g_strdup(text);
+        return registry_ref_parse(text, &ref, error);
+    }
     ret->form = g_str_has_prefix(text, "oci-archive:") ? OCI_ARCHIVE : OCI_DIR;
     if (ret->form == OCI_DIR && !g_str_has_prefix(text, "oci:"))
-        return fail_code(error, KILN_ERROR_USAGE, "from is oci:DIR, oci-archive:FILE, image:REF or scratch, not '%s'", text);
+        return fail_code(error, KILN_ERROR_USAGE, "from is docker://..., oci:DIR, oci-archive:FILE, image:REF or scratch, not '%s'", text);
     text = strchr(text, ':') + 1;
     if (!*text)
         return fail_code(error, KILN_ERROR_USAGE, "from names no file");
@@ -89,7 +96,7 @@ static bool oci_check(const json_t *args, const char **ret_argument, GError **er
         return source_image_check(args, ret_argument, error);
     *ret_argument = "from";
     if (!*from_of(args))
-        return fail_code(error, KILN_ERROR_USAGE, "an oci source needs from: oci:DIR, oci-archive:FILE, image:REF or scratch");
+        return fail_code(error, KILN_ERROR_USAGE, "an oci source needs from: docker://..., oci:DIR, oci-archive:FILE, image:REF or scratch");
     return parse_from(NULL, from_of(args), &from, error);
 }
 
@@ -108,6 +115,24 @@ static bool outside_digest(const SourceContext *context, const OciFrom *from, Di
     return true;
 }
 
+/* What a tag stands for is asked each time; a digest, and what --offline may use, is remembered. */
+static bool find_in_registry(const SourceContext *context, const OciFrom *from, Digest *ret, GError **error)
+{
+    g_autofree char *key = g_strconcat("oci-registry:", from->path, NULL), *known = NULL;
+    char hex[DIGEST_HEX_SIZE];
+
+    if (!store_memo_get(context->store, key, &known, error))
+        return false;
+    if (known && (context->offline || strchr(from->path, '@')) && digest_parse(known, ret)) {
+        if (!strchr(from->path, '@'))
+            log_info("offline: '%s' is what it was when it was last asked for", from->path);
+        return true;
+    }
+    if (context->offline)
+        return fail(error, "'%s' is not in the store yet, and --offline forbids to fetch it", from->path);
+    return transfer_resolve(context->store, from->path, ret, error) && store_memo_put(context->store, key, digest_to_hex(ret, hex), NULL, NULL, error);
+}
+
 /* The manifest's digest, without reading layers again when this very file was read before. */
 static bool find_manifest(const SourceContext *context, const OciFrom *from, Digest *ret, GError **error)
 {
@@ -116,6 +141,8 @@ static bool find_manifest(const SourceContext *context, const OciFrom *from, Dig
     char hex[DIGEST_HEX_SIZE];
     Digest outside;
 
+    if (from->registry)
+        return find_in_registry(context, from, ret, error);
     if (!outside_digest(context, from, &outside, error))
         return false;
     key = g_strdup_printf("oci:%s:%s", digest_to_hex(&outside, hex), from->tag ? from->tag : "");
@@ -131,16 +158,21 @@ static bool find_manifest(const SourceContext *context, const OciFrom *from, Dig
 
 static bool oci_identify(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error)
 {
-    g_auto(OciFrom) from = {0};
-    char oci[DIGEST_OCI_SIZE];
     const char *argument;
-    Digest manifest;
     uint64_t size;
 
     if (source_image_ref(args))
         return source_image_identify(context, args, ret_identity, error);
-    if (!parse_from(context, from_of(args), &from, error) ||
-        !source_size_argument(args, NULL, &size, &argument, error))
+    return source_size_argument(args, NULL, &size, &argument, error) && source_oci_identify(context, from_of(args), size, ret_identity, error);
+}
+
+bool source_oci_identify(const SourceContext *context, const char *text, uint64_t size, json_t **ret_identity, GError **error)
+{
+    g_auto(OciFrom) from = {0};
+    char oci[DIGEST_OCI_SIZE];
+    Digest manifest;
+
+    if (!parse_from(context, text, &from, error))
         return false;
     if (from.scratch) {
         *ret_identity = json_pack("{ss ss sI}", "type", "oci", "from", "scratch", "size", (json_int_t)size);
@@ -233,10 +265,14 @@ static bool prepare_parent(const SourceContext *context, const OciFrom *from, co
     g_autoptr(OciParent) parent = NULL;
     Digest wanted;
 
-    if (!oci_import(context->store, from->form, from->path, from->tag, &parent, error))
+    if (!digest_parse(json_string_value(json_object_get(identity, "manifest")), &wanted))
+        return fail(error, "'%s': the plan names no manifest", from->path);
+    if (from->registry && context->offline)
+        return fail(error, "'%s' is not in the store yet, and --offline forbids to fetch it", from->path);
+    if (!(from->registry ? transfer_fetch_parent(context->store, from->path, &wanted, &parent, error)
+                         : oci_import(context->store, from->form, from->path, from->tag, &parent, error)))
         return false;
-    if (!digest_parse(json_string_value(json_object_get(identity, "manifest")), &wanted) ||
-        !digest_equal(&wanted, &parent->manifest))
+    if (!digest_equal(&wanted, &parent->manifest))
         return fail(error, "'%s' changed while it was being read", from->path);
     state->epoch = parent_epoch(context, parent);
     if (!parent_tree(context, parent, state->epoch, &state->tree, error))
@@ -248,13 +284,17 @@ static bool prepare_parent(const SourceContext *context, const OciFrom *from, co
 static bool oci_prepare(const SourceContext *context, const json_t *args, const json_t *identity, SourceState *ret,
                         GError **error)
 {
+    return source_image_ref(args) ? source_image_prepare(context, identity, ret, error)
+                                  : source_oci_prepare(context, from_of(args), identity, ret, error);
+}
+
+bool source_oci_prepare(const SourceContext *context, const char *text, const json_t *identity, SourceState *ret, GError **error)
+{
     g_auto(OciFrom) from = {0};
     SourceState state = {.epoch = MAX(context->epoch, 0)};
     bool ok;
 
-    if (source_image_ref(args))
-        return source_image_prepare(context, identity, ret, error);
-    ok = parse_from(context, from_of(args), &from, error);
+    ok = parse_from(context, text, &from, error);
     if (ok && from.scratch) {
         ok = scratch_tree(context, state.epoch, &state.tree, error);
         state.info = json_object();

@@ -17,6 +17,7 @@ typedef struct SourceContext {
     Store *store;
     const char *template_dir;
     const char *name;       /* set name: seeds UUIDs */
+    const char *build_name; /* the source's own name */
     int64_t epoch;          /* template's or the environment's SOURCE_DATE_EPOCH; -1 unknown */
     const char *output;     /* "disk" or "oci" where the bake is for that output only; else NULL */
     bool offline;
@@ -37,14 +38,38 @@ typedef struct SourceState {
 } SourceState;
 void source_state_clear(SourceState *state);
 
+#define SOURCE_BOOTSTRAP_SIZE ((uint64_t)2 << 30) /* of a bootstrapped disk whose template gives none, if that is enough */
+
 typedef struct SourceOps {
     const char *type;
     const char *const *arguments;
     bool (*check)(const json_t *args, const char **ret_argument, GError **error);
     bool (*identify)(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error);
     bool (*prepare)(const SourceContext *context, const json_t *args, const json_t *identity, SourceState *ret, GError **error);
-    const char *default_output; /* "disk" or "oci" */
+    const char *default_output; /* "disk" or "oci"; NULL: nothing is baked, and steps have no guest */
+    /*
+     * The steps begin with one for what a first boot would do (provisioner_first_boot()), and these are its arguments. The slot may be NULL, and *ret:
+     * nothing of that.
+     */
+    bool (*first_boot)(const SourceContext *context, const json_t *args, json_t **ret, GError **error);
+    /* Arguments of `output "oci"` that the source stands for; new reference. The slot may be NULL. */
+    json_t *(*output)(const json_t *args);
+    /*
+     * After every bake, cached or not: files that the source's arguments name, written by baker/output-files.h. Their paths (char*) are appended to
+     * @files, for post-processors. The slot may be NULL.
+     */
+    bool (*deliver)(const SourceContext *context, const json_t *args, const GPtrArray *images /* of StoreImage* */, GPtrArray *files, GError **error);
+    bool packers;               /* a source of Packer's: its steps have the network, and expect a machine that has booted */
 } SourceOps;
+
+/* What a build is baked on: its source, or what takes its place. */
+typedef struct SourceBase {
+    const SourceOps *ops; /* NULL: there is no such source */
+    json_t *args;         /* owned */
+} SourceBase;
+void source_base(const char *type, const json_t *args, const char *rebase /* or NULL */, SourceBase *ret);
+void source_base_clear(SourceBase *base);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SourceBase, source_base_clear)
 
 const SourceOps *source_find(const char *type);
 const char *const *source_types(void);

@@ -146,6 +146,18 @@ static bool local_path(const char *url, char **ret, GError **error)
     return *ret || fail(error, "file://%s: is not of the form file:///PATH", url);
 }
 
+bool http_url_mapped(const char *url, char **ret, GError **error)
+{
+    AUTO_LOCK(&map_lock);
+    const Mapping *mapping;
+
+    *ret = NULL;
+    if (!map_init(error))
+        return false;
+    mapping = find_mapping(url);
+    return !mapping || mapped_path(mapping, url, ret, error);
+}
+
 /* --- messages --- */
 
 /* The URL without user and password, for messages and traces. */

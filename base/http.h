@@ -18,6 +18,9 @@
 /* Adds one PREFIX=DIR; wrong syntax is KILN_ERROR_USAGE. Also reads KILN_URL_MAP (space-separated) once. */
 bool http_url_map_add(const char *prefix_and_dir, GError **error);
 
+/* Where the list says that @url is, whatever its scheme; *ret (to be freed) is NULL where it does not. */
+bool http_url_mapped(const char *url, char **ret, GError **error);
+
 typedef struct HttpDownload {
     const char *url;
     uint64_t max_size; /* refuse more; 0 is no limit */

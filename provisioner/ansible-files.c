@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/libexec.h"
 #include "provisioner/ansible-text.h"
 #include "provisioner/ansible-version.h"
 #include "provisioner/arguments.h"
@@ -266,6 +267,13 @@ static bool take_paths(Gather *g, const char *list, const char *base, GError **e
     return true;
 }
 
+static bool take_search_path(Gather *g, const json_t *args, const char *name, GError **error)
+{
+    g_autofree char *list = NULL;
+
+    return argument_expanded(args, name, "", g->host, NULL, &list, error) && take_paths(g, list, NULL, error);
+}
+
 /* "-e @vars.yml", "--extra-vars=@vars.yml", "-i hosts". A vault's password is no input: it decides whether, not what. */
 static bool take_extra_arguments(Gather *g, const json_t *args, GError **error)
 {
@@ -357,10 +365,12 @@ static bool take_argument(Gather *g, const json_t *args, const char *name, GErro
 /* Archives and folders that the file names on this disk. */
 static bool take_galaxy(Gather *g, const json_t *args, GError **error)
 {
-    g_autofree char *name = argument_text(args, "galaxy_file", NULL), *path = NULL, *folder = NULL;
+    g_autofree char *name = NULL, *path = NULL, *folder = NULL;
     g_autoptr(GBytes) text = NULL;
     struct stat st;
 
+    if (!argument_expanded(args, "galaxy_file", NULL, g->host, NULL, &name, error))
+        return false;
     if (!name)
         return true;
     if (!take(g, name, error) || !host_file_find(WHO, name, g->host, &path, &st, error))
@@ -402,15 +412,32 @@ static bool take_playbook(Gather *g, const json_t *args, GError **error)
 /* The folder's group_vars and host_vars; the inventory that kiln makes stands beside them. */
 static bool take_all(Gather *g, const json_t *args, GError **error)
 {
-    g_autofree char *roles = argument_text(args, "roles_path", ""),
-                    *collections = argument_text(args, "collections_path", "");
-
     return take_playbook(g, args, error) && take_argument(g, args, "inventory_file", error) &&
            take_argument(g, args, "inventory_directory", error) && take_galaxy(g, args, error) &&
-           take_paths(g, roles, NULL, error) && take_paths(g, collections, NULL, error) &&
+           take_search_path(g, args, "roles_path", error) && take_search_path(g, args, "collections_path", error) &&
            take_extra_arguments(g, args, error) && take_environment(g, args, error) &&
            take_config(g, args, error) && take_queue(g, error) &&
-           ansible_version_inputs(args, g->inputs, error);
+           ansible_version_inputs(args, g->inputs, error) && ansible_plugin_inputs(g->inputs, error);
+}
+
+/* The same wherever kiln is installed, so the mode is not the file's. */
+bool ansible_plugin_inputs(GPtrArray *inputs, GError **error)
+{
+    static const char *const plugins[] = {"action/normal.py", "become/kiln.py", "callback/kiln_events.py", "connection/kiln.py"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(plugins); i++) {
+        g_autofree char *helper = g_strconcat("ansible/", plugins[i], NULL), *path = NULL;
+        ProvisionerInput *input;
+
+        if (!libexec_find(helper, &path, error))
+            return false;
+        input = g_new0(ProvisionerInput, 1);
+        *input = (ProvisionerInput){.name = g_strconcat("kiln/", helper, NULL), .path = g_strdup(path), .mode = S_IFREG | 0644};
+        g_ptr_array_add(inputs, input);
+        if (!digest_of_file(AT_FDCWD, path, &input->digest, NULL, error))
+            return false;
+    }
+    return true;
 }
 
 bool ansible_files_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error)

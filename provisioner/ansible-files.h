@@ -14,6 +14,9 @@
 /* Appends ProvisionerInput* for all that provisioner "ansible" with @args reads, Ansible itself among them. */
 bool ansible_files_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
 
+/* Appends ProvisionerInput* for kiln's own plugins of Ansible, by which every task of a play goes. */
+bool ansible_plugin_inputs(GPtrArray *inputs, GError **error);
+
 /* The ansible.cfg that counts: $ANSIBLE_CONFIG among ansible_env_vars, or the working folder's; NULL when there is none. */
 char *ansible_files_config(const json_t *args, const ProvisionerHost *host);
 

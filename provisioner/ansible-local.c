@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/libexec.h"
 #include "provisioner/ansible-events.h"
+#include "provisioner/ansible-files.h"
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
 #include "provisioner/host-file.h"
@@ -72,7 +73,8 @@ static bool local_inputs(const json_t *args, const ProvisionerHost *host, GPtrAr
                                         "collection_paths", "group_vars",     "host_vars",
                                         "inventory_file",   "galaxy_file",    NULL};
 
-    return take_playbooks(args, host, inputs, error) && staging_inputs(WHO, args, names, host, inputs, error);
+    return take_playbooks(args, host, inputs, error) && staging_inputs(WHO, args, names, host, inputs, error) &&
+           ansible_plugin_inputs(inputs, error);
 }
 
 /* --- what goes into the guest --- */

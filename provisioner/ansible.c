@@ -15,7 +15,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/libexec.h"
-#include "base/process.h"
 #include "provisioner/ansible-events.h"
 #include "provisioner/ansible-files.h"
 #include "provisioner/ansible-inventory.h"
@@ -25,6 +24,7 @@
 #include "provisioner/arguments.h"
 #include "provisioner/guest-file.h"
 #include "provisioner/host-file.h"
+#include "provisioner/host-run.h"
 #include "provisioner/members.h"
 
 #include <fcntl.h>
@@ -260,13 +260,17 @@ static char *absolute_paths(const Play *play, const char *list)
 }
 
 /* A given path, what galaxy installs for this step, what the user's variable names. */
-static void set_search_path(Play *play, const char *variable, const char *argument, const char *folder)
+static bool set_search_path(Play *play, const char *variable, const char *argument, const char *folder,
+                            GError **error)
 {
-    g_autofree char *given = argument_text(play->args, argument, ""), *paths = absolute_paths(play, given),
-                    *installed = inside(play, folder);
-    g_autofree char *both = *paths ? g_strconcat(paths, ":", installed, NULL) : g_strdup(installed);
+    g_autofree char *given = NULL, *paths = NULL, *installed = inside(play, folder), *both = NULL;
 
+    if (!argument_expanded(play->args, argument, "", play->host, NULL, &given, error))
+        return false;
+    paths = absolute_paths(play, given);
+    both = *paths ? g_strconcat(paths, ":", installed, NULL) : g_strdup(installed);
     set_joined(play, variable, both, ":");
+    return true;
 }
 
 static bool set_config(Play *play, GError **error)
@@ -328,20 +332,12 @@ static bool make_environment(Play *play, GError **error)
     set_plugins(play, "ANSIBLE_CALLBACK_PLUGINS", "callback");
     set_plugins(play, "ANSIBLE_ACTION_PLUGINS", "action");
     set_joined(play, "ANSIBLE_CALLBACKS_ENABLED", "kiln_events", ",");
-    set_search_path(play, "ANSIBLE_ROLES_PATH", "roles_path", "roles");
-    set_search_path(play, "ANSIBLE_COLLECTIONS_PATH", "collections_path", "collections");
-    return set_config(play, error) && set_interpreter(play, error);
+    return set_search_path(play, "ANSIBLE_ROLES_PATH", "roles_path", "roles", error) &&
+           set_search_path(play, "ANSIBLE_COLLECTIONS_PATH", "collections_path", "collections", error) &&
+           set_config(play, error) && set_interpreter(play, error);
 }
 
 /* --- running it --- */
-
-static bool limited(const Play *play, ProcessSpec *spec, GError **error)
-{
-    if (!play->host->deadline)
-        return true;
-    spec->timeout = (double)(play->host->deadline - g_get_monotonic_time()) / G_USEC_PER_SEC;
-    return spec->timeout > 0 || fail_code(error, KILN_ERROR_TIMEOUT, "ansible passed the step's time limit");
-}
 
 /* Ansible's empty lines are for a terminal. */
 static void pass_line(const char *line, bool is_stderr, void *arg)
@@ -352,9 +348,9 @@ static void pass_line(const char *line, bool is_stderr, void *arg)
         host->say(line, is_stderr, host->arg);
 }
 
-static bool run(const Play *play, GPtrArray *argv, AnsibleServer *server, int *ret_code, GError **error)
+/* @who: what passes the step's limit. */
+static bool run(const Play *play, const char *who, GPtrArray *argv, AnsibleServer *server, int *ret_code, GError **error)
 {
-    g_autoptr(GError) problem = NULL;
     ProcessSpec spec = {.argv = (const char *const *)argv->pdata,
                         .env = (const char *const *)play->env,
                         .cwd = play->host->cwd,
@@ -364,15 +360,7 @@ static bool run(const Play *play, GPtrArray *argv, AnsibleServer *server, int *r
                         .on_watch = ansible_server_answer,
                         .watch_arg = server};
 
-    if (!limited(play, &spec, error))
-        return false;
-    if (process_run(&spec, ret_code, &problem))
-        return true;
-    if (spec.timeout > 0 && g_error_matches(problem, KILN_ERROR, KILN_ERROR_TIMEOUT))
-        return fail_code(error, KILN_ERROR_TIMEOUT,
-                         "playbook \"%s\" passed the step's time limit and was stopped", play->playbook);
-    g_propagate_error(error, g_steal_pointer(&problem));
-    return false;
+    return host_run(&spec, play->host, who, ret_code, error);
 }
 
 static void add(GPtrArray *argv, const char *word)
@@ -407,7 +395,8 @@ static bool galaxy_install(Play *play, const char *file, bool collections, GErro
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *command = argument_text(play->args, "galaxy_command", "ansible-galaxy"),
-                    *into = inside(play, collections ? "collections" : "roles");
+                    *into = inside(play, collections ? "collections" : "roles"),
+                    *who = g_strdup_printf("%s of \"%s\"", command, file);
     int code = 0;
 
     add(argv, command);
@@ -422,7 +411,7 @@ static bool galaxy_install(Play *play, const char *file, bool collections, GErro
     if (argument_bool(play->args, "galaxy_force_with_deps", false))
         add(argv, "--force-with-deps");
     g_ptr_array_add(argv, NULL);
-    if (!run(play, argv, NULL, &code, error))
+    if (!run(play, who, argv, NULL, &code, error))
         return false;
     return code == 0 ||
            fail(error, "%s exited with %d for \"%s\"%s", command, code, file,
@@ -434,9 +423,11 @@ static bool galaxy_install(Play *play, const char *file, bool collections, GErro
 /* A list is of roles; an object says which of both it has. */
 static bool galaxy(Play *play, GError **error)
 {
-    g_autofree char *name = argument_text(play->args, "galaxy_file", NULL), *file = NULL;
+    g_autofree char *name = NULL, *file = NULL;
     g_autoptr(GBytes) bytes = NULL;
 
+    if (!argument_expanded(play->args, "galaxy_file", NULL, play->host, NULL, &name, error))
+        return false;
     if (!name)
         return true;
     if (!host_file_find_whole("ansible", name, play->host, &file, error) || !file_load(AT_FDCWD, file, HOST_TEXT_MAX, &bytes, error))
@@ -520,7 +511,8 @@ static bool play_book(Play *play, GError **error)
 {
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(AnsibleServer) server = NULL;
-    g_autofree char *socket = inside(play, "socket"), *events = inside(play, "events");
+    g_autofree char *socket = inside(play, "socket"), *events = inside(play, "events"),
+                    *who = g_strdup_printf("playbook \"%s\"", play->playbook);
     g_autoptr(AnsibleEvents) seen = NULL;
     int code = 0;
 
@@ -528,7 +520,7 @@ static bool play_book(Play *play, GError **error)
         return false;
     tell_useless(play);
     if (!ansible_server_open(socket, play->host, play->guest, &server, error) ||
-        !run(play, argv, server, &code, error))
+        !run(play, who, argv, server, &code, error))
         return false;
     seen = ansible_events_load(events);
     if (!ansible_events_tell(seen, play->host, play->guest, error))

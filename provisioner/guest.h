@@ -30,6 +30,7 @@ typedef void GuestLineFn(const char *line, bool is_stderr, void *arg);
 typedef struct GuestStep {
     const char *name; /* for messages */
     bool network;
+    bool booted;    /* its programs expect a machine that has booted: sudo is there, and cloud-init is done */
     int64_t clock;  /* the guest's time for steps without network (SOURCE_DATE_EPOCH); steps with network get
                        real time */
     int64_t clock_ahead; /* seconds that real time is taken to be later than it is */
@@ -65,6 +66,29 @@ typedef struct GuestFile {
     int64_t mtime;
 } GuestFile;
 
+/* One entry of the guest's file systems. Only its form was checked: what it says is the guest's word. */
+typedef struct GuestEntry {
+    const char *path;   /* "" for the root, else without a slash in front; no "." or ".." in it */
+    const char *target; /* of a link */
+    bool again;         /* a further name of an inode that was told before */
+    uint32_t mode;      /* with the type, as stat(2) gives it */
+    uint32_t uid, gid, major, minor;
+    int64_t mtime;
+    uint32_t mtime_ns;
+    uint64_t device, inode, size;
+} GuestEntry;
+
+/* What a walk is told to; parents come before what is in them. The first false ends the walk, and the guest with it. */
+typedef struct GuestWalk {
+    bool contents;
+    bool (*entry)(const GuestEntry *entry, void *arg, GError **error);
+    /* Of the last entry; before its pieces. */
+    bool (*xattr)(const char *name, const void *value, size_t size, void *arg, GError **error);
+    /* Of the last entry's content; offsets ascend, what lies between is zero. */
+    bool (*piece)(uint64_t offset, const void *data, size_t size, void *arg, GError **error);
+    void *arg;
+} GuestWalk;
+
 typedef struct GuestOps {
     const char *name;
     bool (*begin)(Guest *guest, const GuestStep *step, GError **error);
@@ -90,7 +114,11 @@ typedef struct GuestOps {
     bool (*list)(Guest *guest, const char *path, char ***ret, GError **error);
     /* Runs the guest's own shell until it ends; *ret_exit as for exec. The slot may be NULL. */
     bool (*shell)(Guest *guest, const GuestShell *shell, int *ret_exit, GError **error);
+    /* In a step: the root's file system takes all of its partition, where it did not. *ret_grown: it did not. The slot may be NULL. */
+    bool (*grow)(Guest *guest, bool *ret_grown, GError **error);
     bool (*end)(Guest *guest, GError **error);
+    /* All that is on the guest's file systems; between steps only. The slot may be NULL. */
+    bool (*walk)(Guest *guest, const GuestWalk *walk, GError **error);
     /* What the last step with network tried to reach, texts for people; NULL when that is not known. The slot may be NULL. */
     const GPtrArray *(*reached)(Guest *guest);
     /* Sync and freeze; @seal is called while everything is quiet; thaw. An in-place disk is trimmed first. */

@@ -34,7 +34,9 @@ typedef struct ProvisionerOps {
     bool (*inputs)(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
     /* Runs between guest begin and end. @guest is NULL for host-only ones. */
     bool (*run)(const json_t *args, const ProvisionerHost *host, Guest *guest, GError **error);
-    bool always_runs; /* shell-local: never taken from the cache */
+    bool always_runs; /* shell-local: never taken from the cache, unless inputs and outputs are declared */
+    /* Names and globs of the host's files that run() makes, by these arguments; free with g_strfreev. NULL: it makes none. */
+    char **(*outputs)(const json_t *args);
     /* True when these arguments change something outside of the guest (file with direction = "download");
      * NULL: never. */
     bool (*has_effects)(const json_t *args);
@@ -52,6 +54,12 @@ typedef struct ProvisionerOps {
 const ProvisionerOps *provisioner_find(const char *type);
 const char *const *provisioner_types(void); /* NULL-terminated, for "did you mean" */
 
+/*
+ * What a machine's first boot would have done, done in the guest before the template's steps: no provisioner of a template, but the step that
+ * sources put before those (baker/source.h). Arguments: first-boot.c.
+ */
+const ProvisionerOps *provisioner_first_boot(void);
+
 /* Why a type of Packer's is none here; NULL: it is not known at all. */
 const char *provisioner_refusal(const char *type);
 
@@ -65,8 +73,17 @@ bool provisioner_declared_inputs(const char *const *globs, const ProvisionerHost
 bool provisioner_always_runs(const ProvisionerOps *ops, const json_t *args);
 
 /* The seal's cleaning, in the guest: nothing is running any more. Knows the lists of facts of cloud images:
- * machine-id, host keys, seeds, logs, caches. */
-bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **error);
+ * machine-id, host keys, seeds, logs, caches. @more: a template's volatile_paths; may be NULL. */
+bool provisioner_sysprep(const ProvisionerHost *host, const char *const *more, Guest *guest, GError **error);
+
+/*
+ * Is this a pattern for @more? An absolute path whose components may hold * ? []; "/a/" and two stars is all below /a, and two stars and
+ * "/NAME" all of that name below it. What fits goes, folders with all that is in them.
+ */
+bool provisioner_sysprep_check(const char *pattern, GError **error);
+
+/* Does this /etc/selinux/config want the seal to label the guest's files? *ret_policy: by the policy of that name; NULL for none; free with g_free. */
+bool provisioner_wants_labels(const char *config, char **ret_policy);
 
 /*
  * The same knowledge for trees read on the host: what a path of a sealed root becomes.
@@ -75,7 +92,7 @@ bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **err
  */
 typedef enum SysprepVerdict { SYSPREP_KEEP, SYSPREP_DROP, SYSPREP_EMPTY, SYSPREP_EMPTY_DIR } SysprepVerdict;
 SysprepVerdict provisioner_sysprep_verdict(const char *path /* no leading slash */,
-                                           char type /* as in GuestOps.stat, 'l' for links */);
+                                           char type /* as in GuestOps.stat, 'l' for links */, const char *const *more);
 
 /*
  * What a sealed root gains: each entry is added when all of @needs are there and nothing stands at @path.

@@ -3,14 +3,15 @@
  * Provisioner "shell-local": commands on the host, with Packer's options.
  *
  * They run as the user who bakes, in kiln's working directory, with the user's environment, and are as
- * trusted as the template's author is. Nothing of what they do is known to kiln, so they run in every bake.
+ * trusted as the template's author is. Nothing of what they do is known to kiln, so they run in every bake, unless the
+ * template says what they read (`inputs`) and what they make (`outputs`).
  * `inline` and `command` become a script in a private folder.
  */
 #include "base/error.h"
 #include "base/file.h"
-#include "base/process.h"
 #include "provisioner/arguments.h"
 #include "provisioner/host-file.h"
+#include "provisioner/host-run.h"
 #include "provisioner/members.h"
 #include "provisioner/shell-text.h"
 
@@ -22,7 +23,8 @@
 #define SHELL_LOCAL_ARGUMENTS(X)                                                                      \
     X(command, TEXT) X(inline, TEXTS) X(inline_shebang, TEXT) X(script, TEXT) X(scripts, TEXTS)       \
     X(environment_vars, TEXTS) X(env, MAP) X(env_var_format, TEXT) X(execute_command, TEXTS)          \
-    X(only_on, TEXTS) X(use_linux_pathing, BOOL) X(tempfile_extension, TEXT) X(valid_exit_codes, CODES)
+    X(only_on, TEXTS) X(use_linux_pathing, BOOL) X(tempfile_extension, TEXT) X(valid_exit_codes, CODES)           \
+    X(outputs, TEXTS)
 /* clang-format on */
 ARGUMENTS_DEFINE(SHELL_LOCAL_ARGUMENTS);
 
@@ -59,6 +61,11 @@ static bool shell_local_check(const json_t *args, const char **ret_argument, GEr
     return true;
 }
 
+static char **shell_local_outputs(const json_t *args)
+{
+    return argument_texts(args, "outputs");
+}
+
 static bool shell_local_inputs(const json_t *args, const ProvisionerHost *host, GPtrArray *inputs,
                                GError **error)
 {
@@ -81,7 +88,7 @@ static char **environment(const ProvisionerHost *host)
     for (const char *const *e = host->env; e && *e; e++) {
         g_auto(GStrv) pair = g_strsplit(*e, "=", 2);
         if (pair[0] && pair[1] &&
-            (g_str_has_prefix(pair[0], "PACKER_") || strcmp(pair[0], "SOURCE_DATE_EPOCH") == 0))
+            (g_str_has_prefix(pair[0], "PACKER_") || g_str_has_prefix(pair[0], "KILN_") || strcmp(pair[0], "SOURCE_DATE_EPOCH") == 0))
             env = g_environ_setenv(env, pair[0], pair[1], TRUE);
     }
     return env;
@@ -110,27 +117,12 @@ static bool expand_command(const json_t *args, const ProvisionerHost *host, cons
     return true;
 }
 
-/* Several scripts share the step's limit. */
-static bool run_within_limit(ProcessSpec *spec, const ProvisionerHost *host, const char *title, int *ret_code, GError **error)
-{
-    g_autoptr(GError) problem = NULL;
-
-    if (host->deadline)
-        spec->timeout = MAX((double)(host->deadline - g_get_monotonic_time()) / G_USEC_PER_SEC, 0.001);
-    if (process_run(spec, ret_code, &problem))
-        return true;
-    if (g_error_matches(problem, KILN_ERROR, KILN_ERROR_TIMEOUT))
-        return fail_code(error, KILN_ERROR_TIMEOUT, "%s on the host passed the step's time limit and was stopped", title);
-    g_propagate_error(error, g_steal_pointer(&problem));
-    return fail_prefix(error, "shell-local");
-}
-
 static bool execute(const json_t *args, const ProvisionerHost *host, const char *script, const char *title,
                     GError **error)
 {
     g_auto(GStrv) argv = NULL;
     g_auto(GStrv) env = environment(host);
-    g_autofree char *codes = NULL;
+    g_autofree char *codes = NULL, *who = g_strdup_printf("%s on the host", title);
     int code = 0;
 
     if (!expand_command(args, host, script, &argv, error))
@@ -140,7 +132,7 @@ static bool execute(const json_t *args, const ProvisionerHost *host, const char 
                         .cwd = host->cwd,
                         .on_line = host->say,
                         .arg = host->arg};
-    if (!run_within_limit(&spec, host, title, &code, error))
+    if (!host_run(&spec, host, who, &code, error))
         return false;
     if (argument_code_is_valid(args, "valid_exit_codes", code, &codes))
         return true;
@@ -215,4 +207,5 @@ const ProvisionerOps provisioner_shell_local = {
     .inputs = shell_local_inputs,
     .run = shell_local_run,
     .always_runs = true,
+    .outputs = shell_local_outputs,
 };

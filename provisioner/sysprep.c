@@ -22,6 +22,7 @@
 #include "base/interrupt.h"
 #include "provisioner/guest-file.h"
 #include "provisioner/provisioner.h"
+#include "provisioner/selinux.h"
 
 #include <fnmatch.h>
 #include <string.h>
@@ -194,28 +195,79 @@ static const char *deep_split(const char *pattern, size_t *ret_base)
     return stars[3] == '/' ? stars + 4 : "";
 }
 
-static bool rule_fits(const Rule *rule, const char *path)
+static bool pattern_fits(const char *pattern, const char *path)
 {
     size_t base;
-    const char *name = deep_split(rule->pattern, &base);
+    const char *name = deep_split(pattern, &base), *last = strrchr(path, '/');
 
     if (!name)
-        return fnmatch(rule->pattern, path, FNM_PATHNAME) ==
+        return fnmatch(pattern, path, FNM_PATHNAME) ==
                0; /* a leading dot is matched by *, as we clean files of all names */
-    if (strncmp(path, rule->pattern, base) != 0 || path[base] != '/')
+    if (base > 0 && (strncmp(path, pattern, base) != 0 || path[base] != '/'))
         return false;
-    const char *last = strrchr(path, '/') + 1;
-    return !*name || fnmatch(name, last, 0) == 0;
+    return !*name || fnmatch(name, last ? last + 1 : path, 0) == 0;
 }
 
-SysprepVerdict provisioner_sysprep_verdict(const char *path, char type)
+/* A template's pattern as a rule: it starts with a slash, so that "/" + "**" is split as any other. */
+static Rule rule_of(const char *more)
+{
+    return (Rule){g_str_has_prefix(more, "/**") ? more : more + 1, "fdl", SYSPREP_DROP};
+}
+
+SysprepVerdict provisioner_sysprep_verdict(const char *path, char type, const char *const *more)
 {
     if (type == 'h') /* a tree's further names of one file */
         type = 'f';
+    for (; more && *more && *path; more++) {
+        Rule rule = rule_of(*more);
+        if (strchr(rule.types, type) && pattern_fits(rule.pattern, path))
+            return rule.verdict;
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(rules); i++)
-        if (strchr(rules[i].types, type) && rule_fits(&rules[i], path))
+        if (strchr(rules[i].types, type) && pattern_fits(rules[i].pattern, path))
             return rules[i].verdict;
     return SYSPREP_KEEP;
+}
+
+/* ---- what templates add ---- */
+
+static bool has_odd_component(const char *pattern)
+{
+    g_auto(GStrv) parts = g_strsplit(pattern + 1, "/", -1);
+
+    for (char **part = parts; *part; part++)
+        if (!**part || strcmp(*part, ".") == 0 || strcmp(*part, "..") == 0)
+            return true;
+    return false;
+}
+
+/* The base of "**" is compared as it is written, and what follows it with one name. */
+static bool has_odd_stars(const char *pattern)
+{
+    const char *stars = strstr(pattern, "**");
+    size_t base;
+
+    if (!stars)
+        return false;
+    const char *name = deep_split(pattern, &base);
+    return !name || (name[0] == '\0' && stars[2]) || strchr(name, '/') || strstr(name, "**") ||
+           strcspn(pattern, "*?[") < base;
+}
+
+/* Patterns become words of a script in the guest: no quotes, no control characters. */
+bool provisioner_sysprep_check(const char *pattern, GError **error)
+{
+    bool plain = true;
+
+    for (const char *p = pattern; *p; p++)
+        plain = plain && (unsigned char)*p >= 0x20 && *p != 0x7f && *p != '\'' && *p != '\\';
+    if (*pattern != '/' || !plain || has_odd_component(pattern))
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' is no absolute path or pattern; \"/var/lib/app/*.cache\" would be one", pattern);
+    if (has_odd_stars(pattern))
+        return fail_code(error, KILN_ERROR_USAGE, "'%s': ** stands alone behind plain folders, at the end or before one last name", pattern);
+    if (pattern[strspn(pattern, "/*?[]")] == '\0')
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' stands for the whole image", pattern);
+    return true;
 }
 
 /* ---- what a guest has ---- */
@@ -236,12 +288,12 @@ static void root_clear(gpointer root)
 
 static Root root_of(const Rule *rule)
 {
-    const char *wild = strpbrk(rule->pattern, "*[");
+    const char *wild = strpbrk(rule->pattern, "*[?");
     size_t base;
     Root root = {.depth = 0};
 
     if (deep_split(rule->pattern, &base) && base < (size_t)(wild - rule->pattern)) {
-        root.path = g_strndup(rule->pattern, base);
+        root.path = base ? g_strndup(rule->pattern, base) : g_strdup(".");
         root.depth = WALK_DEPTH_MAX;
         return root;
     }
@@ -252,29 +304,37 @@ static Root root_of(const Rule *rule)
     }
     while (wild > rule->pattern && wild[-1] != '/')
         wild--;
-    root.path = g_strndup(rule->pattern, (gsize)(wild - rule->pattern - 1));
+    root.path = wild > rule->pattern ? g_strndup(rule->pattern, (gsize)(wild - rule->pattern - 1)) : g_strdup(".");
     for (const char *p = wild; p; p = strchr(p + 1, '/'))
         root.depth++;
     return root;
 }
 
-static GArray *all_roots(void)
+static void add_root(GArray *roots, const Rule *rule)
+{
+    Root root = root_of(rule);
+
+    for (guint i = 0; i < roots->len; i++) {
+        Root *other = &g_array_index(roots, Root, i);
+        if (strcmp(other->path, root.path) == 0) {
+            other->depth = MAX(other->depth, root.depth);
+            root_clear(&root);
+            return;
+        }
+    }
+    g_array_append_val(roots, root);
+}
+
+static GArray *all_roots(const char *const *more)
 {
     GArray *roots = g_array_new(FALSE, FALSE, sizeof(Root));
 
     g_array_set_clear_func(roots, root_clear);
-    for (size_t i = 0; i < G_N_ELEMENTS(rules); i++) {
-        Root root = root_of(&rules[i]);
-        bool known = false;
-        for (guint k = 0; k < roots->len && !known; k++) {
-            Root *other = &g_array_index(roots, Root, k);
-            known = strcmp(other->path, root.path) == 0;
-            other->depth = known ? MAX(other->depth, root.depth) : other->depth;
-        }
-        if (known)
-            g_free(root.path);
-        else
-            g_array_append_val(roots, root);
+    for (size_t i = 0; i < G_N_ELEMENTS(rules); i++)
+        add_root(roots, &rules[i]);
+    for (; more && *more; more++) {
+        Rule rule = rule_of(*more);
+        add_root(roots, &rule);
     }
     return roots;
 }
@@ -282,6 +342,7 @@ static GArray *all_roots(void)
 /* path -> type letter, sorted, so that a folder comes before what is in it */
 typedef struct Found {
     GTree *entries;
+    const char *const *more; /* the template's patterns */
 } Found;
 
 /* '/' before all other bytes, so that nothing stands between a folder and its content. */
@@ -303,8 +364,7 @@ static bool is_step_mount(const char *path)
     return strcmp(path, "run") == 0;
 }
 
-/* The roots that are looked at @depth deep, separated by spaces; none of them holds a character that a shell
- * would mind. */
+/* The roots that are looked at @depth deep, as words of a shell; none of them holds a single quote. */
 static char *roots_at_depth(const GArray *roots, int depth)
 {
     GString *list = g_string_new(NULL);
@@ -312,7 +372,7 @@ static char *roots_at_depth(const GArray *roots, int depth)
     for (guint i = 0; i < roots->len; i++) {
         const Root *root = &g_array_index(roots, Root, i);
         if (root->depth == depth && !is_step_mount(root->path))
-            g_string_append_printf(list, " %s", root->path);
+            g_string_append_printf(list, " '%s'", root->path);
     }
     return g_string_free(list, FALSE);
 }
@@ -336,15 +396,15 @@ static char *find_script(const GArray *roots)
     g_string_append_printf(
         script,
         "for p in%s; do\n"
-        "if [ -h $p ]; then t=l; elif [ -f $p ]; then t=f; elif [ -d $p ]; then t=d; else continue; fi\n"
-        "printf '%%s\\0' $p >>" WORK "/$t\n"
+        "if [ -h \"$p\" ]; then t=l; elif [ -f \"$p\" ]; then t=f; elif [ -d \"$p\" ]; then t=d; else continue; fi\n"
+        "printf '%%s\\0' \"$p\" >>" WORK "/$t\n"
         "done\n",
         single);
     for (int depth = 1; depth <= WALK_DEPTH_MAX; depth++) {
         g_autofree char *list = roots_at_depth(roots, depth);
         if (*list)
             g_string_append_printf(script,
-                                   "set --; for r in%s; do [ -d $r ] && set -- \"$@\" $r; done\n"
+                                   "set --; for r in%s; do [ -d \"$r\" ] && set -- \"$@\" \"$r\"; done\n"
                                    "[ $# = 0 ] || look %d '' \"$@\"\n",
                                    list, depth);
     }
@@ -395,21 +455,23 @@ static bool find_by_commands(const ProvisionerHost *host, Guest *guest, const GA
  * remove. */
 static bool find_by_port(Guest *guest, const char *path, int depth, Found *found, GError **error)
 {
-    g_autofree char *absolute = g_strconcat("/", path, NULL);
+    bool top = strcmp(path, ".") == 0;
+    g_autofree char *absolute = top ? g_strdup("/") : g_strconcat("/", path, NULL);
     g_auto(GStrv) names = NULL;
     char type;
 
     if (!interrupt_check(error) || !guest_type(guest, absolute, &type, error))
         return false;
-    if (!type)
+    if (!type || is_step_mount(path))
         return true;
-    g_tree_insert(found->entries, g_strdup(path), GINT_TO_POINTER((int)type));
-    if (type != 'd' || depth == 0 || provisioner_sysprep_verdict(path, type) == SYSPREP_DROP)
+    if (!top)
+        g_tree_insert(found->entries, g_strdup(path), GINT_TO_POINTER((int)type));
+    if (type != 'd' || depth == 0 || provisioner_sysprep_verdict(path, type, found->more) == SYSPREP_DROP)
         return true;
     if (!guest->ops->list(guest, absolute, &names, error))
         return false;
     for (char **name = names; *name; name++) {
-        g_autofree char *child = g_build_filename(path, *name, NULL);
+        g_autofree char *child = top ? g_strdup(*name) : g_build_filename(path, *name, NULL);
         if (!find_by_port(guest, child, depth - 1, found, error))
             return false;
     }
@@ -423,6 +485,7 @@ typedef struct Plan {
     GString *empty;
     const char
         *inside; /* a folder that goes, or whose content goes: what follows in it needs no word of its own */
+    const char *const *more;
 } Plan;
 
 static bool is_inside(const char *path, const char *folder)
@@ -444,12 +507,12 @@ static gboolean judge(gpointer key, gpointer value, gpointer arg)
 
     if (is_inside(path, plan->inside)) {
         /* an emptied folder's direct children are removed with all below them */
-        if (provisioner_sysprep_verdict(plan->inside, 'd') == SYSPREP_EMPTY_DIR &&
+        if (provisioner_sysprep_verdict(plan->inside, 'd', plan->more) == SYSPREP_EMPTY_DIR &&
             !strchr(path + strlen(plan->inside) + 1, '/'))
             append_item(plan->remove, path);
         return FALSE;
     }
-    verdict = provisioner_sysprep_verdict(path, (char)GPOINTER_TO_INT(value));
+    verdict = provisioner_sysprep_verdict(path, (char)GPOINTER_TO_INT(value), plan->more);
     if (verdict == SYSPREP_EMPTY_DIR || (verdict == SYSPREP_DROP && GPOINTER_TO_INT(value) == 'd'))
         plan->inside = path;
     if (verdict == SYSPREP_DROP)
@@ -551,13 +614,13 @@ static bool has_commands(Guest *guest, bool *ret, GError **error)
     return true;
 }
 
-bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **error)
+bool provisioner_sysprep(const ProvisionerHost *host, const char *const *more, Guest *guest, GError **error)
 {
-    g_autoptr(GArray) roots = all_roots();
+    g_autoptr(GArray) roots = all_roots(more);
     g_autoptr(GTree) entries = g_tree_new_full(compare_paths, NULL, g_free, NULL);
     g_autoptr(GString) remove = g_string_new(NULL), empty = g_string_new(NULL);
-    Found found = {.entries = entries};
-    Plan plan = {.remove = remove, .empty = empty};
+    Found found = {.entries = entries, .more = more};
+    Plan plan = {.remove = remove, .empty = empty, .more = more};
     bool commands;
 
     if (!has_commands(guest, &commands, error))
@@ -577,5 +640,5 @@ bool provisioner_sysprep(const ProvisionerHost *host, Guest *guest, GError **err
     for (const SysprepExtra *extra = extras; extra->path; extra++)
         if (!add_extra(host, guest, extra, error))
             return false;
-    return true;
+    return selinux_relabel(host, guest, error); /* last: all that is there now gets its label */
 }

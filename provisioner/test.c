@@ -87,15 +87,17 @@ static bool check_output(const json_t *block, GError **error)
 
 static bool check_boot(const json_t *block, GError **error)
 {
-    const char *http, *console, *timeout, *memory;
+    const char *http, *console, *timeout, *memory, *firmware;
     double seconds;
     uint64_t size;
     int64_t port;
 
     if (!json_get_string(block, "http", NULL, &http, error) || !json_get_string(block, "console", NULL, &console, error) ||
         !json_get_string(block, "timeout", NULL, &timeout, error) || !json_get_string(block, "memory", NULL, &memory, error) ||
-        !json_get_int(block, "port", 80, &port, error))
+        !json_get_string(block, "firmware", "bios", &firmware, error) || !json_get_int(block, "port", 80, &port, error))
         return false;
+    if (strcmp(firmware, "bios") != 0 && strcmp(firmware, "uefi") != 0)
+        return fail_code(error, KILN_ERROR_USAGE, "'firmware' is \"bios\" or \"uefi\"");
     if (port < 1 || port > 65535)
         return fail_code(error, KILN_ERROR_USAGE, "'port' is a number from 1 to 65535");
     if (console && (http || !*console))
@@ -109,7 +111,7 @@ static bool test_check(const json_t *args, const char **ret_argument, GError **e
     bool any = false;
 
     static const char *const output_known[] = {"command", "contains", "equals", "matches", NULL};
-    static const char *const boot_known[] = {"http", "port", "console", "timeout", "memory", NULL};
+    static const char *const boot_known[] = {"http", "port", "console", "timeout", "memory", "firmware", NULL};
 
     if (!arguments_check(args, argument_specs, ret_argument, error) ||
         !check_nested(args, "output", output_known, check_output, ret_argument, error) ||

@@ -11,6 +11,8 @@
 #include "base/scope.h"
 #include "store/io.h"
 #include "store/layer.h"
+#include "store/oci-private.h"
+#include "store/shared-private.h"
 #include "store/store-private.h"
 
 #include <fcntl.h>
@@ -50,7 +52,14 @@ int blob_file_open(Store *store, const Digest *digest, bool *ret_packed)
 static bool open_needed(Store *store, const Digest *digest, int *ret_fd, bool *ret_packed, GError **error)
 {
     int fd = blob_file_open(store, digest, ret_packed);
+    bool came = false;
 
+    if (fd < 0 && errno == ENOENT && store->shared) {
+        if (!shared_provide_blob(store, digest, &came, error))
+            return false;
+        errno = ENOENT;
+        fd = came ? blob_file_open(store, digest, ret_packed) : -1;
+    }
     if (fd < 0 && errno == ENOENT)
         return missing(store, digest, error);
     if (fd < 0)
@@ -289,6 +298,13 @@ static bool find_recipe(Store *store, const Digest *digest, Digest *ret, int64_t
         *ret_size = query_int(query, 1);
     }
     return rc >= 0;
+}
+
+bool store_layer_recipe(Store *store, const Digest *layer, Digest *ret, GError **error)
+{
+    int64_t size;
+
+    return find_recipe(store, layer, ret, &size, error);
 }
 
 bool store_blob_has(Store *store, const Digest *digest)

@@ -133,6 +133,11 @@ static const char *const state_upgrades[] = {
     "CREATE TABLE copied (change INTEGER NOT NULL);"
     NOTE_CHANGES("identity", "what", "what") NOTE_CHANGES("name", "name", "kind") NOTE_CHANGES("hold", "grp", "image") NOTE_CHANGES("journal_epoch", "grp", "grp")
     NOTE_CHANGES("lineage", "image", "parent") NOTE_CHANGES("published", "bake", "bake"),
+    /* store/serve-rows.h; image: the container image that was published of the manifest; wide: its digest where that is no SHA-256. */
+    "CREATE TABLE repository_tag (repository TEXT NOT NULL, tag TEXT NOT NULL, manifest BLOB NOT NULL, image BLOB, at INTEGER NOT NULL,"
+    " wide TEXT, PRIMARY KEY (repository, tag)) WITHOUT ROWID;"
+    "CREATE INDEX repository_tag_manifest ON repository_tag (manifest);"
+    NOTE_CHANGES("repository_tag", "repository", "tag"),
     NULL,
 };
 
@@ -143,7 +148,7 @@ static void fill_spec(const char *dir, bool state, const char *suffix, DatabaseS
     *ret = (DatabaseSpec){
         .what = g_strdup_printf("%s of store '%s'", state ? "state database" : "catalog", dir),
         .application = state ? STATE_APPLICATION : CATALOG_APPLICATION,
-        .version = state ? 5 : 4,
+        .version = state ? 6 : 4,
         .schema = state ? state_schema : catalog_schema,
         .upgrades = state ? state_upgrades : catalog_upgrades,
         .full = state,

@@ -25,6 +25,7 @@
 typedef struct Docker {
     Store *store;
     const StoreImage *image;
+    const char *const *tags;
     GBytes *config;
     Digest *diff_ids; /* one per layer */
     int fd;
@@ -135,8 +136,15 @@ static bool put_layers(const Docker *docker, GError **error)
 /* --- manifest --- */
 
 /* What Docker takes for a repository's name; kiln's names may be others, and the image then has none. */
-static json_t *repo_tags(const char *name)
+static json_t *repo_tags(const char *name, const char *const *tags)
 {
+    if (tags) {
+        json_t *list = json_array();
+
+        for (; *tags; tags++)
+            json_array_append_new(list, json_string(*tags));
+        return list;
+    }
     if (!g_regex_match_simple("^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*$", name, G_REGEX_DOLLAR_ENDONLY, 0))
         return json_array();
     return json_pack("[s+]", name, ":latest");
@@ -153,7 +161,7 @@ static char *manifest_text(const Docker *docker)
 
         json_array_append_new(layers, json_string(name));
     }
-    manifest = json_pack("[{s:s, s:o, s:o}]", "Config", config, "Layers", layers, "RepoTags", repo_tags(docker->image->name));
+    manifest = json_pack("[{s:s, s:o, s:o}]", "Config", config, "Layers", layers, "RepoTags", repo_tags(docker->image->name, docker->tags));
     return json_canonical(manifest);
 }
 
@@ -185,9 +193,9 @@ static bool read_diff_ids(Docker *docker, const json_t *config, GError **error)
     return true;
 }
 
-bool docker_export(Store *store, const StoreImage *image, const char *path, GError **error)
+bool docker_export(Store *store, const StoreImage *image, const char *const *tags, const char *path, GError **error)
 {
-    Docker docker = {.store = store, .image = image};
+    Docker docker = {.store = store, .image = image, .tags = tags};
     g_autoptr(GBytes) config = NULL;
     g_autoptr(json_t) parsed = NULL;
     bool ok;

@@ -23,6 +23,7 @@
 #include "store/reach.h"
 #include "store/repack.h"
 #include "store/segment-moved.h"
+#include "store/serve-rows.h"
 #include "store/store-private.h"
 
 #define DEFAULT_GRACE 3600.0
@@ -37,12 +38,25 @@ typedef struct Gc {
     int64_t generation, oldest_lease, young; /* created at or after @young stays */
 } Gc;
 
+/* --- what is kept by age --- */
+
+static bool drop_memos(Gc *gc, GError **error, const char *sql, const char *from, const char *to, int64_t limit)
+{
+    if (!database_run(gc->db, error, sql, "tti", from, to, limit))
+        return false;
+    gc->report->memos_removed += (uint64_t)database_changes(gc->db);
+    return true;
+}
+
 /* --- the bake cache --- */
 
 static bool drop_expired(Gc *gc, GError **error)
 {
     int64_t now = g_get_real_time() / G_USEC_PER_SEC;
 
+    /* What was pushed and no manifest came for. */
+    if (!drop_memos(gc, error, "DELETE FROM memo WHERE key >= ?1 AND key < ?2 AND used < ?3", SERVE_LINK_PREFIX, SERVE_LINK_END, now - SERVE_LINK_AGE))
+        return false;
     if (gc->options->drop_states)
         return database_run(gc->db, error, "DELETE FROM state", "");
     return database_run(gc->db, error, "DELETE FROM state WHERE expires != 0 AND expires <= ?1", "i", now);
@@ -74,14 +88,6 @@ static bool keep_quota(Gc *gc, GError **error)
 }
 
 /* --- memos --- */
-
-static bool drop_memos(Gc *gc, GError **error, const char *sql, const char *from, const char *to, int64_t limit)
-{
-    if (!database_run(gc->db, error, sql, "tti", from, to, limit))
-        return false;
-    gc->report->memos_removed += (uint64_t)database_changes(gc->db);
-    return true;
-}
 
 /* The sum over a memo and all that were asked for later: those with which it passes the quota go. */
 static bool keep_memo_rule(Gc *gc, const StoreMemoRule *rule, GError **error)

@@ -78,6 +78,21 @@ static bool add_groups(Database *db, GHashTable *holds, GError **error)
     return rc >= 0;
 }
 
+/* The image is published under the repository's name: see serve-publish.c. */
+static bool add_tags(Database *db, GHashTable *holds, GError **error)
+{
+    g_autoptr(Query) query =
+        database_query(db, error, "SELECT repository, tag, image FROM repository_tag WHERE image IS NOT NULL ORDER BY repository, tag", "");
+    int rc = query ? 0 : -1;
+    Digest image;
+
+    while (query && (rc = query_step(query, error)) > 0) {
+        query_digest(query, 2, &image);
+        add_hold(holds, &image, HOLD_TAG, query_text(query, 0), g_strdup_printf("the tag %s:%s", query_text(query, 0), query_text(query, 1)));
+    }
+    return rc >= 0;
+}
+
 static bool add_keeps(Database *db, GHashTable *holds, GError **error)
 {
     g_autoptr(GPtrArray) entries = NULL;
@@ -100,7 +115,7 @@ bool holds_load(Store *store, GHashTable **ret, GError **error)
     Database *db;
 
     if (!store_state_db(store, &db, error) || !add_names(db, holds, error) || !add_channels(db, holds, 1, error) ||
-        !add_channels(db, holds, 2, error) || !add_groups(db, holds, error) || !add_keeps(db, holds, error))
+        !add_channels(db, holds, 2, error) || !add_groups(db, holds, error) || !add_tags(db, holds, error) || !add_keeps(db, holds, error))
         return false;
     *ret = g_steal_pointer(&holds);
     return true;

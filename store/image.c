@@ -5,6 +5,7 @@
 #include "store/image-private.h"
 
 #include "base/error.h"
+#include "store/shared-private.h"
 #include "store/store-private.h"
 
 #define NAME_MAX_LENGTH 128
@@ -199,7 +200,7 @@ bool store_list_images(Store *store, bool all, GPtrArray **ret, GError **error)
     return images_from_query(catalog, query, ret, error);
 }
 
-bool store_find_set_by_key(Store *store, const Digest *key, const char *name, GPtrArray **ret, GError **error)
+static bool find_set_by_key(Store *store, const Digest *key, const char *name, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) images = NULL;
     g_autoptr(Query) query = NULL;
@@ -215,6 +216,17 @@ bool store_find_set_by_key(Store *store, const Digest *key, const char *name, GP
         return false;
     *ret = images->len > 0 ? g_steal_pointer(&images) : NULL;
     return true;
+}
+
+bool store_find_set_by_key(Store *store, const Digest *key, const char *name, GPtrArray **ret, GError **error)
+{
+    bool came = false;
+
+    if (!find_set_by_key(store, key, name, ret, error))
+        return false;
+    if (*ret || !store->shared)
+        return true;
+    return shared_find_set(store, key, name, &came, error) && (!came || find_set_by_key(store, key, name, ret, error));
 }
 
 bool store_image_inputs(Store *store, const StoreImage *image, GHashTable **ret, GError **error)

@@ -159,11 +159,13 @@ static bool check_room(const LayerWriter *layer, GError **error)
 bool layer_writer_add(LayerWriter *layer, const Tree *tree, StoreMap *files, const TreeEntry *entry,
                       GError **error)
 {
+    TreeEntry named = tar_header_entry(tree, entry);
+
     assert(!layer->finished);
     if (entry->type == 's')
         return true;
     if (!check_name(entry->path, error) || !check_room(layer, error) ||
-        !tar_header_append(layer->literals, entry, error))
+        !tar_header_append(layer->literals, &named, error))
         return false;
     if (entry->type != 'f' || entry->size == 0)
         return true;

@@ -30,6 +30,7 @@ static const LedgerTable tables[] = {
     {"journal_epoch", "grp,epoch", "ti", false, "grp", "grp"},
     {"lineage", "image,parent", "dd", false, "image", "parent"},
     {"published", "bake,mark,record", "iit", false, "bake", "bake"},
+    {"repository_tag", "repository,tag,manifest,image,at,wide", "ttddit", false, "repository", "tag"},
 };
 
 static const LedgerTable *find_table(const char *name)

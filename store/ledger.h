@@ -80,6 +80,8 @@ bool published_follow(Database *catalog, Database *state, GError **error);
 bool published_is_behind(Database *catalog, Database *state, bool *ret, GError **error);
 /* Makes the catalog's sets the same as `published`; those that it does not have leave only with @forget. In a transaction of the catalog. */
 bool published_restore(Store *store, Database *catalog, Database *state, bool forget, GError **error);
+/* A set of the catalog as `published` has it; *ret is NULL when there is none. */
+bool published_record(Database *catalog, int64_t bake, char **ret, GError **error);
 /* Adds the blobs and maps that a record refers to (Digest*, owned) to @to. */
 bool published_needs(const char *record, GHashTable *to, GError **error);
 

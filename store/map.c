@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "store/bytes.h"
 #include "store/map-patch.h"
+#include "store/shared-cache.h"
+#include "store/shared-private.h"
 #include "store/store-private.h"
 
 struct StoreMap {
@@ -18,6 +20,8 @@ struct StoreMap {
     MapPatch *patch;    /* a patched map has this and @base, and no body */
     StoreMap *base;
     SourceBytes *source; /* may be NULL */
+    Digest digest;
+    gint promised; /* its blocks are fetched when the first is needed */
 };
 
 bool store_map_open(Store *store, const Digest *digest, StoreMap **ret, GError **error)
@@ -26,8 +30,12 @@ bool store_map_open(Store *store, const Digest *digest, StoreMap **ret, GError *
     MapBody *body;
     char hex[DIGEST_HEX_SIZE];
     StoreMap *map;
+    bool promised;
 
-    if (!store_blob_get(store, digest, MAP_MAX_BLOB, &bytes, error))
+    if (store->shared && !shared_map_bytes(store, digest, &bytes, error))
+        return false;
+    promised = bytes != NULL;
+    if (!bytes && !store_blob_get(store, digest, MAP_MAX_BLOB, &bytes, error))
         return fail_prefix(error, "map %.12s", digest_to_hex(digest, hex));
     if (!map_body_decode(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &body, error))
         return fail_prefix(error, "store '%s', blob %s", store->path, digest_to_hex(digest, hex));
@@ -35,6 +43,8 @@ bool store_map_open(Store *store, const Digest *digest, StoreMap **ret, GError *
     map->refs = 1;
     map->store = store;
     map->body = body;
+    map->digest = *digest;
+    map->promised = promised;
     map->segments = g_new0(Segment *, MAX(body->segments->len, 1));
     *ret = map;
     return true;
@@ -91,6 +101,11 @@ bool store_map_segment(StoreMap *map, uint32_t index, Segment **ret, GError **er
     Segment *segment = g_atomic_pointer_get(&map->segments[index]);
 
     if (!segment) {
+        if (g_atomic_int_get(&map->promised)) {
+            if (!store_provide_map(map->store, &map->digest, error))
+                return false;
+            g_atomic_int_set(&map->promised, 0);
+        }
         if (!segment_get(map->store, &g_array_index(map->body->segments, Digest, index), &segment, error))
             return false;
         if (map->body->class == BLOCK_PUBLIC && segment_class(segment) != BLOCK_PUBLIC)

@@ -32,6 +32,7 @@ typedef struct Layout {
     const char *path;
     int fd;             /* the folder, or the archive */
     GPtrArray *members; /* of TarMember*: the archive's files */
+    bool over_store;    /* what is not there may be in the store */
 } Layout;
 
 /* A blob in the layout, open: all of @fd, or a part of the archive. */
@@ -51,7 +52,9 @@ static bool layout_open(OciForm form, const char *path, Layout *ret, GError **er
 {
     struct stat st;
 
-    *ret = (Layout){form, path, open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), NULL};
+    ret->form = form;
+    ret->path = path;
+    ret->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (ret->fd < 0)
         return fail_errno(error, "open '%s'", path);
     if (fstat(ret->fd, &st) < 0)
@@ -162,6 +165,11 @@ static bool read_descriptor(const Layout *layout, const json_t *descriptor, Dige
     return true;
 }
 
+static bool lies_in_store(Store *store, const Layout *layout, const char *name, const Digest *digest)
+{
+    return layout->over_store && faccessat(layout->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && store_blob_has(store, digest);
+}
+
 /* A document named by its descriptor: verified, and kept in the store. */
 static bool load_document(Store *store, const Layout *layout, const json_t *descriptor, size_t max,
                           const char *what, Digest *ret_digest, json_t **ret, GError **error)
@@ -176,7 +184,7 @@ static bool load_document(Store *store, const Layout *layout, const json_t *desc
     if (!read_descriptor(layout, descriptor, &digest, &size, error))
         return false;
     name = blob_name(&digest);
-    if (!load(layout, name, max, &bytes, error))
+    if (lies_in_store(store, layout, name, &digest) ? !store_blob_get(store, &digest, max, &bytes, error) : !load(layout, name, max, &bytes, error))
         return false;
     data = g_bytes_get_data(bytes, &length);
     digest_of(data, length, &have);
@@ -493,14 +501,54 @@ static bool check_layer_type(const Layout *layout, const json_t *layer, GError *
     return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);
 }
 
+/* A layer that the store has, as it has it; its contents are held against the config as those of any other. */
+static bool known_layer(Layers *layers, const Digest *digest, const Digest *diff_id, StoreLayerRef *ret, GError **error)
+{
+    auto_fd int fd = -1;
+    LayerResult info;
+    Digest have;
+
+    ret->blob = *digest;
+    if (!store_layer_recipe(layers->store, digest, &ret->recipe, error))
+        return false;
+    if (!digest_is_none(&ret->recipe)) {
+        if (!layer_recipe_info(layers->store, &ret->recipe, &info, error))
+            return false;
+        have = info.diff_id;
+    } else if (!oci_open_layer(layers->store, ret, &fd, error) || !tree_tar_digest(fd, &have, error)) {
+        return false;
+    }
+    return digest_equal(&have, diff_id) || exchanged(layers->layout, layers->refs->len + 1, error);
+}
+
+static bool add_known(Layers *layers, const Digest *digest, const Digest *diff_id, GError **error)
+{
+    StoreLayerRef *ref = g_new0(StoreLayerRef, 1);
+
+    if (!known_layer(layers, digest, diff_id, ref, error)) {
+        g_free(ref);
+        return false;
+    }
+    g_ptr_array_add(layers->ingests, NULL);
+    g_ptr_array_add(layers->refs, ref);
+    return true;
+}
+
 static bool store_one(Layers *layers, const json_t *layer, const Digest *diff_id, Progress *progress, GError **error)
 {
+    g_autofree char *name = NULL;
     StoreLayerRef *ref;
     Digest digest;
     uint64_t size;
 
-    if (!check_layer_type(layers->layout, layer, error) || !read_descriptor(layers->layout, layer, &digest, &size, error) ||
-        !store_layer(layers, &digest, size, diff_id, error))
+    if (!check_layer_type(layers->layout, layer, error) || !read_descriptor(layers->layout, layer, &digest, &size, error))
+        return false;
+    name = blob_name(&digest);
+    if (lies_in_store(layers->store, layers->layout, name, &digest)) {
+        progress_add(progress, size);
+        return add_known(layers, &digest, diff_id, error);
+    }
+    if (!store_layer(layers, &digest, size, diff_id, error))
         return false;
     ref = g_new0(StoreLayerRef, 1);
     ref->blob = digest;
@@ -577,10 +625,9 @@ static bool check_config(const Layout *layout, const json_t *config, const json_
     return true;
 }
 
-bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
-                GError **error)
+static bool import_layout(Store *store, OciForm form, const char *path, const char *tag, bool over_store, OciParent **ret, GError **error)
 {
-    g_auto(Layout) layout = {.fd = -1};
+    g_auto(Layout) layout = {.fd = -1, .over_store = over_store};
     g_autoptr(OciParent) parent = g_new0(OciParent, 1);
     g_autoptr(json_t) manifest = NULL;
 
@@ -594,6 +641,16 @@ bool oci_import(Store *store, OciForm form, const char *path, const char *tag, O
         return false;
     *ret = g_steal_pointer(&parent);
     return true;
+}
+
+bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret, GError **error)
+{
+    return import_layout(store, form, path, tag, false, ret, error);
+}
+
+bool oci_import_over(Store *store, const char *path, OciParent **ret, GError **error)
+{
+    return import_layout(store, OCI_DIR, path, NULL, true, ret, error);
 }
 
 void oci_parent_free(OciParent *parent)

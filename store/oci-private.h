@@ -10,4 +10,7 @@
 /* The layer's bytes in a file without name, at its start: as its blob has them, or the tar where it is kept as a recipe. */
 bool oci_open_layer(Store *store, const StoreLayerRef *ref, int *ret_fd, GError **error);
 
+/* The recipe that makes @layer; digest_none when there is none. */
+bool store_layer_recipe(Store *store, const Digest *layer, Digest *ret, GError **error);
+
 #endif

@@ -15,8 +15,9 @@ typedef enum OciForm { OCI_DIR, OCI_ARCHIVE } OciForm;
 bool oci_export(Store *store, const StoreImage *image, OciForm form, const char *path, const char *ref,
                 GError **error);
 
-/* The image as `docker load` takes it, by path: the config as it is, layers uncompressed. */
-bool docker_export(Store *store, const StoreImage *image, const char *path, GError **error);
+/* The image as `docker load` takes it, by path: the config as it is, layers uncompressed. @tags: "repository:tag", NULL-terminated; NULL: the
+ * image's name with "latest". */
+bool docker_export(Store *store, const StoreImage *image, const char *const *tags, const char *path, GError **error);
 
 /* A parent read from "oci:DIR[:TAG]" or "oci-archive:FILE[:TAG]": layers in the store, as recipes where those bring back the very bytes. */
 typedef struct OciParent {
@@ -31,6 +32,8 @@ bool oci_layer_size(Store *store, const StoreLayerRef *layer, uint64_t *ret, GEr
 /* Every layer's uncompressed bytes are held against the config's diff_ids: the image ID covers them, and nothing else. */
 bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
                 GError **error);
+/* The same of a layout folder that lacks blobs which the store has. */
+bool oci_import_over(Store *store, const char *path, OciParent **ret, GError **error);
 void oci_parent_free(OciParent *parent);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OciParent, oci_parent_free)
 

@@ -11,6 +11,7 @@
 #include "store/hold.h"
 #include "store/image-private.h"
 #include "store/ledger.h"
+#include "store/serve-rows.h"
 #include "store/store-private.h"
 
 #define INPUT_MAX (1 << 20) /* a record's inputs are texts; what is larger is bytes like others */
@@ -158,7 +159,7 @@ static bool let_go(Database *db, const StoreImage *image, int64_t now, GError **
                       inputs[] = "DELETE FROM reference WHERE role = 'input' AND image = 0 AND bake = ?1 AND digest IN"
                                  " (SELECT digest FROM blob WHERE stored > ?2)";
 
-    return database_run(db, error, images, "it", image->set, image->kind) &&
+    return database_run(db, error, images, "it", image->set, image->kind) && serve_manifest_forget(db, image->name, &image->manifest, error) &&
            database_run(db, error, inputs, "ii", image->set, (int64_t)INPUT_MAX) &&
            database_run(db, error, "UPDATE image SET bytes_gone = ?1 WHERE bake = ?2 AND kind = ?3", "iit", now, image->set, image->kind);
 }

@@ -15,6 +15,7 @@
 #include "store/image-private.h"
 #include "store/layer.h"
 #include "store/ledger.h"
+#include "store/serve-rows.h"
 #include "store/store-private.h"
 
 typedef struct Reference {
@@ -143,6 +144,15 @@ static bool forget_bake(Database *db, int64_t bake, GError **error)
            database_run(db, error, "DELETE FROM bake WHERE number = ?1", "i", bake);
 }
 
+/* By what names registries know the images stays known (store/manifests.h). */
+static bool hand_over_manifests(Database *db, int64_t from, int64_t to, GError **error)
+{
+    return database_run(db, error,
+                        "INSERT OR IGNORE INTO reference SELECT new.bake, new.number, r.role, r.name, r.digest FROM reference r"
+                        " JOIN image old ON old.number = r.image JOIN image new ON new.bake = ?1 AND new.kind = old.kind"
+                        " WHERE r.bake = ?2 AND (r.role = 'transport' OR (r.role = 'manifest' AND r.name != ''))", "ii", to, from);
+}
+
 /* An earlier set of the same name with exactly these images; 0 when there is none. What it added to the store stays its. */
 static bool find_equal(Publishing *p, Database *db, int64_t *ret, GError **error)
 {
@@ -228,7 +238,7 @@ static bool write_rows(Publishing *p, Database *db, GError **error)
             return false;
         sizes += ((const StoreImage *)set->images->pdata[i])->layers->len;
     }
-    return add_references(p, db, error) && (!old || forget_bake(db, old, error));
+    return add_references(p, db, error) && (!old || (hand_over_manifests(db, old, p->number, error) && forget_bake(db, old, error)));
 }
 
 static bool publish_catalog(Publishing *p, GError **error)
@@ -342,11 +352,12 @@ bool store_publish(Store *store, const StoreSet *set, GError **error)
 /* A name under which the image was published as well has a record of its own; one that was given to it by kiln tag has ours only. */
 static bool hold_counts(Database *catalog, const StoreImage *image, const Hold *hold, bool *ret, GError **error)
 {
+    bool named = hold->kind == HOLD_NAME || hold->kind == HOLD_TAG;
     g_autoptr(Query) query = NULL;
     int rc;
 
-    *ret = hold->kind != HOLD_BACK && (hold->kind != HOLD_NAME || strcmp(hold->name, image->name) != 0);
-    if (!*ret || hold->kind != HOLD_NAME)
+    *ret = hold->kind != HOLD_BACK && (!named || strcmp(hold->name, image->name) != 0);
+    if (!*ret || !named)
         return true;
     query = database_query(catalog, error, "SELECT 1 FROM image WHERE id = ?1 AND name = ?2 LIMIT 1", "dt", &image->id, hold->name);
     rc = query ? query_step(query, error) : -1;
@@ -354,7 +365,7 @@ static bool hold_counts(Database *catalog, const StoreImage *image, const Hold *
     return rc >= 0;
 }
 
-/* What channels moved on from may go; the image's own name goes to another one. */
+/* What channels moved on from may go; the image's own name goes to another one, and its tags go with it. */
 static bool check_free(Store *store, Database *catalog, const StoreImage *image, GError **error)
 {
     g_autoptr(GHashTable) holds = NULL;
@@ -400,17 +411,20 @@ static bool remove_rows(Database *db, const StoreImage *image, GError **error)
     g_autofree char *layers = g_strconcat("DELETE FROM image_layer WHERE image IN ", ours, NULL);
     g_autofree char *references = g_strconcat("DELETE FROM reference WHERE image IN ", ours, NULL);
 
-    return database_run(db, error, layers, "dt", &image->id, image->name) &&
+    return serve_manifest_forget(db, image->name, &image->manifest, error) && database_run(db, error, layers, "dt", &image->id, image->name) &&
            database_run(db, error, references, "dt", &image->id, image->name) &&
            database_run(db, error, "DELETE FROM image WHERE id = ?1 AND name = ?2", "dt", &image->id, image->name) &&
-           database_run(db, error, "DELETE FROM reference WHERE bake NOT IN (SELECT bake FROM image)", "") &&
-           database_run(db, error, "DELETE FROM bake WHERE number NOT IN (SELECT bake FROM image)", "");
+           database_run(db, error, "DELETE FROM bake WHERE number NOT IN (SELECT bake FROM image) AND number NOT IN (SELECT bake FROM reference"
+                                   " WHERE image = 0 AND role = 'pushed-manifest')", "") && /* see store/serve-rows.h */
+           database_run(db, error, "DELETE FROM reference WHERE bake NOT IN (SELECT number FROM bake)", "");
 }
 
 /* With both write locks. State first: after a crash in between, an image without a name is left, which is as good as none. */
 static bool remove_image(Store *store, Database *state, Database *catalog, const StoreImage *image, GError **error)
 {
-    if (!check_free(store, catalog, image, error) || !move_name(store, state, catalog, image, error) || !remove_rows(catalog, image, error)) {
+    if (!check_free(store, catalog, image, error) || !move_name(store, state, catalog, image, error) ||
+        !database_run(state, error, "DELETE FROM repository_tag WHERE repository = ?1 AND image = ?2", "td", image->name, &image->id) ||
+        !remove_rows(catalog, image, error)) {
         database_rollback(catalog);
         database_rollback(state);
         return false;

@@ -78,7 +78,7 @@ static bool add_references(Database *catalog, int64_t bake, json_t *to, GError *
     return rc >= 0;
 }
 
-static bool make_record(Database *catalog, int64_t bake, char **ret, GError **error)
+bool published_record(Database *catalog, int64_t bake, char **ret, GError **error)
 {
     g_autoptr(Query) query = database_query(catalog, error, "SELECT name, created, parent, key, provenance FROM bake WHERE number = ?1", "i", bake);
     g_autoptr(json_t) record = json_pack("{s:[], s:[]}", "images", "references");
@@ -178,7 +178,7 @@ static bool add_others(Database *catalog, Database *state, GHashTable *there, GH
 
         if (is_same(here, bake, sum))
             continue;
-        if (!make_record(catalog, *(int64_t *)bake, &record, error) ||
+        if (!published_record(catalog, *(int64_t *)bake, &record, error) ||
             (record && !database_run(state, error, "INSERT INTO published VALUES (?1,?2,?3)", "iit", *(int64_t *)bake, *(int64_t *)sum, record)))
             return false;
     }
@@ -246,13 +246,19 @@ static bool restore_image(Store *store, Database *catalog, int64_t bake, const c
            restore_layers(store, catalog, image, error);
 }
 
-static bool restore_references(Database *catalog, int64_t bake, const json_t *list, GError **error)
+static bool restore_references(Store *store, Database *catalog, int64_t bake, const json_t *list, GError **error)
 {
     json_t *one;
     size_t i;
 
     json_array_foreach((json_t *)list, i, one) {
         Digest digest = get_digest(json_array_get(one, 3));
+        LayerResult info;
+
+        /* What was pushed has no rows of layers: see store/serve-rows.h. */
+        if (g_strcmp0(json_string_value(json_array_get(one, 1)), "pushed-recipe") == 0 && layer_recipe_info(store, &digest, &info, NULL) &&
+            !catalog_add_recipe(catalog, &info.blob, &digest, info.size, error))
+            return false;
 
         if (!database_run(catalog, error, "INSERT OR IGNORE INTO reference VALUES (?1,?2,?3,?4,?5)", "iittd", bake,
                           (int64_t)json_integer_value(json_array_get(one, 0)), json_string_value(json_array_get(one, 1)),
@@ -287,7 +293,7 @@ static bool restore_set(Store *store, Database *catalog, int64_t bake, const cha
     json_array_foreach(json_object_get(record, "images"), i, image)
         if (!restore_image(store, catalog, bake, name, image, error))
             return false;
-    return restore_references(catalog, bake, json_object_get(record, "references"), error);
+    return restore_references(store, catalog, bake, json_object_get(record, "references"), error);
 }
 
 static bool forget_set(Database *catalog, int64_t bake, GError **error)
@@ -303,7 +309,7 @@ static bool is_as_recorded(Database *catalog, int64_t bake, const char *text, bo
 {
     g_autofree char *record = NULL;
 
-    if (!make_record(catalog, bake, &record, error))
+    if (!published_record(catalog, bake, &record, error))
         return false;
     *ret = g_strcmp0(record, text) == 0;
     return true;

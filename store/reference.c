@@ -78,8 +78,8 @@ static bool resolve_prefix(Database *db, const char *ref, const char *hex, const
 {
     g_autofree char *pattern = g_strconcat(hex, "%", NULL);
     g_autoptr(Query) query =
-        database_query(db, error, "SELECT DISTINCT id FROM image WHERE lower(hex(id)) LIKE ?1 OR lower(hex(manifest)) LIKE ?1 LIMIT 2", "t",
-                       pattern);
+        database_query(db, error, "SELECT DISTINCT id FROM image WHERE lower(hex(id)) LIKE ?1 OR lower(hex(manifest)) LIKE ?1 OR number IN"
+                       " (SELECT image FROM reference WHERE role = 'manifest' AND name != '' AND lower(hex(digest)) LIKE ?1) LIMIT 2", "t", pattern);
     g_autoptr(StoreImage) image = NULL;
     int rc = query ? query_step(query, error) : -1;
     Digest id;
@@ -174,9 +174,9 @@ static bool resolve_name(Store *store, Database *catalog, const char *ref, const
         return false;
     if (!digest_is_none(&r.manifest)) {
         g_autoptr(Query) query =
-            database_query(catalog, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE name = ?1 AND manifest = ?2 ORDER BY bytes_gone != 0, number DESC",
-                           "td",
-                           r.name, &r.manifest);
+            database_query(catalog, error, "SELECT " IMAGE_COLUMNS " FROM image WHERE name = ?1 AND (manifest = ?2 OR number IN"
+                           " (SELECT image FROM reference WHERE role = 'manifest' AND digest = ?2)) ORDER BY bytes_gone != 0, number DESC",
+                           "td", r.name, &r.manifest);
         int rc = query ? query_step(query, error) : -1;
 
         if (rc == 0)

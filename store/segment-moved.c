@@ -17,7 +17,6 @@
 #define MOVED_MAGIC "KILNMOV1"
 #define MOVED_VERSION 1
 #define MOVED_HEAD (16 + DIGEST_SIZE)
-#define MOVED_MAX (64u << 20)
 
 SegmentMoved *segment_moved_new(uint32_t frames, MapBody *body)
 {
@@ -73,9 +72,10 @@ static bool check_head(const Digest *digest, const uint8_t *bytes, size_t size, 
     return true;
 }
 
-static bool decode(const Digest *digest, const uint8_t *bytes, size_t size, SegmentMoved **ret, GError **error)
+bool segment_moved_decode(const Digest *digest, const void *data, size_t size, SegmentMoved **ret, GError **error)
 {
     g_autoptr(MapBody) body = NULL;
+    const uint8_t *bytes = data;
     uint32_t frames;
 
     if (!check_head(digest, bytes, size, error) ||
@@ -88,7 +88,7 @@ static bool decode(const Digest *digest, const uint8_t *bytes, size_t size, Segm
     return true;
 }
 
-static GByteArray *encode(const Digest *digest, const SegmentMoved *moved)
+GByteArray *segment_moved_encode(const Digest *digest, const SegmentMoved *moved)
 {
     g_autoptr(GByteArray) body = map_body_encode(moved->body);
     GByteArray *bytes = g_byte_array_new();
@@ -104,6 +104,21 @@ static GByteArray *encode(const Digest *digest, const SegmentMoved *moved)
     digest_of(bytes->data, bytes->len, &check);
     g_byte_array_append(bytes, check.bytes, DIGEST_SIZE);
     return bytes;
+}
+
+SegmentMoved *segment_moved_join(const SegmentMoved *own, const SegmentMoved *theirs)
+{
+    g_autoptr(MapBody) body = map_body_new((uint64_t)theirs->frames * FRAME_MAX_BYTES, theirs->body->class);
+    g_autoptr(GHashTable) indexes = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
+
+    for (uint32_t position = 0; position < theirs->frames * FRAME_MAX_BLOCKS; position++) {
+        uint32_t place;
+        Digest segment;
+
+        if ((own && segment_moved_find(own, position, &segment, &place)) || segment_moved_find(theirs, position, &segment, &place))
+            map_body_append(body, position, map_body_segment(body, indexes, &segment), place);
+    }
+    return segment_moved_new(theirs->frames, g_steal_pointer(&body));
 }
 
 /* --- files --- */
@@ -125,7 +140,7 @@ bool segment_moved_load(Store *store, const Digest *digest, SegmentMoved **ret, 
     *ret = NULL;
     if (dir < 0 || faccessat(dir, name, F_OK, 0) < 0)
         return errno == ENOENT || store_fail_errno(store, error, "look for a moved segment of");
-    return file_load(dir, name, MOVED_MAX, &bytes, error) && decode(digest, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), ret, error);
+    return file_load(dir, name, MOVED_MAX, &bytes, error) && segment_moved_decode(digest, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), ret, error);
 }
 
 static bool write_file(Store *store, int tmp, const char *name, const GByteArray *bytes, GError **error)
@@ -138,7 +153,7 @@ static bool write_file(Store *store, int tmp, const char *name, const GByteArray
 
 bool segment_moved_write(Store *store, const Digest *digest, const SegmentMoved *moved, GError **error)
 {
-    g_autoptr(GByteArray) bytes = encode(digest, moved);
+    g_autoptr(GByteArray) bytes = segment_moved_encode(digest, moved);
     g_autofree char *fresh = store_fresh_name(store, "moved");
     char name[IO_NAME_SIZE];
     auto_fd int dir = open_folder(store, digest, true, name);

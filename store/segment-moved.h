@@ -18,6 +18,7 @@
 
 #include "store/map-private.h"
 
+#define MOVED_MAX (64u << 20) /* bytes of a table */
 #define MOVED_SUFFIX ".moved"
 
 typedef struct SegmentMoved {
@@ -36,6 +37,13 @@ bool segment_moved_load(Store *store, const Digest *digest, SegmentMoved **ret, 
 /* Whole and durable, in place of an earlier one. With the catalog's write lock. */
 bool segment_moved_write(Store *store, const Digest *digest, const SegmentMoved *moved, GError **error);
 bool segment_moved_remove(Store *store, const Digest *digest, GError **error);
+
+/* Its bytes, as a file or as an object elsewhere; decoding is bounded, @digest the segment that it has to be of. Free with g_byte_array_unref. */
+GByteArray *segment_moved_encode(const Digest *digest, const SegmentMoved *moved);
+bool segment_moved_decode(const Digest *digest, const void *bytes, size_t size, SegmentMoved **ret, GError **error);
+
+/* What @own, which may be NULL, says, and what @theirs says of other positions. Both have as many frames. */
+SegmentMoved *segment_moved_join(const SegmentMoved *own, const SegmentMoved *theirs);
 
 /* False: the position was not needed any more. */
 bool segment_moved_find(const SegmentMoved *moved, uint32_t position, Digest *ret_segment, uint32_t *ret_position);

@@ -99,12 +99,27 @@ bool store_signatures(Store *store, const Digest *image, GPtrArray **ret, GError
     return from_query(query, ret, error);
 }
 
-static bool is_signed(Database *db, const StoreSignature *s, bool *ret, GError **error)
+/* By @key, and well: one that came with an image may have been made up. */
+static bool is_signed(Database *db, const StoreSignature *s, const SignatureKey *key, bool *ret, GError **error)
+{
+    g_autoptr(GPtrArray) list = NULL;
+    g_autoptr(Query) query = database_query(db, error, "SELECT " SIGNATURE_COLUMNS " FROM signature WHERE log = ?1 AND entry = ?2 AND digest = ?3 AND key = ?4", "tidd",
+                                            s->log, s->entry, &s->digest, &s->key);
+
+    if (!from_query(query, &list, error))
+        return false;
+    *ret = false;
+    for (guint i = 0; i < list->len && !*ret; i++)
+        *ret = store_signature_check(list->pdata[i], key);
+    return true;
+}
+
+static bool is_kept(Database *db, const StoreSignature *s, bool *ret, GError **error)
 {
     int64_t known;
 
-    if (!database_int(db, 0, &known, error, "SELECT count(*) FROM signature WHERE log = ?1 AND entry = ?2 AND digest = ?3 AND key = ?4", "tidd",
-                      s->log, s->entry, &s->digest, &s->key))
+    if (!database_int(db, 0, &known, error, "SELECT count(*) FROM signature WHERE log = ?1 AND digest = ?2 AND key = ?3 AND signature = ?4", "tddt", s->log,
+                      &s->digest, &s->key, s->signature))
         return false;
     *ret = known > 0;
     return true;
@@ -120,7 +135,7 @@ static bool add_signature(Database *db, StoreSignature *s, const SignatureKey *k
     signature_key_id(key, &s->key);
     s->at = g_get_real_time() / G_USEC_PER_SEC;
     s->who = store_user();
-    if (!is_signed(db, s, &known, error))
+    if (!is_signed(db, s, key, &known, error))
         return false;
     text = signed_text(s);
     if (!signature_sign(key, text, strlen(text), bytes, error))
@@ -161,6 +176,59 @@ bool store_sign_images(Store *store, GPtrArray *images, const SignatureKey *key,
         database_rollback(db);
         return false;
     }
+    return database_commit(db, error) && store_ledger_follow(store);
+}
+
+/* --- travelling --- */
+
+#define WHO_MAX 256
+
+json_t *store_signature_to_json(const StoreSignature *s)
+{
+    char image[DIGEST_OCI_SIZE], key[DIGEST_OCI_SIZE];
+    json_t *document = json_pack("{s:s, s:I, s:s, s:s, s:s}", "kiln", "image signature 1", "at", (json_int_t)s->at, "image", digest_to_oci(&s->digest, image),
+                                 "key", digest_to_oci(&s->key, key), "signature", s->signature);
+
+    json_object_set_new(document, "who", store_text_json(s->who));
+    return document;
+}
+
+static bool read_document(const json_t *document, const Digest *image, StoreSignature *ret)
+{
+    const char *kind = json_string_value(json_object_get(document, "kiln")), *about = json_string_value(json_object_get(document, "image"));
+    const char *key = json_string_value(json_object_get(document, "key")), *text = json_string_value(json_object_get(document, "signature"));
+    const char *who = json_string_value(json_object_get(document, "who"));
+
+    if (g_strcmp0(kind, "image signature 1") != 0 || !about || !digest_parse(about, &ret->digest) || !digest_equal(&ret->digest, image) || !key ||
+        !digest_parse(key, &ret->key) || !text || strlen(text) > TEXT_MAX || (who && strlen(who) > WHO_MAX) ||
+        !json_is_integer(json_object_get(document, "at")))
+        return false;
+    ret->log = g_strdup(IMAGE_LOG);
+    ret->at = json_integer_value(json_object_get(document, "at"));
+    ret->signature = g_strdup(text);
+    ret->who = g_strdup(who);
+    return true;
+}
+
+bool store_signature_take(Store *store, const Digest *image, const json_t *document, bool *ret_new, GError **error)
+{
+    g_autoptr(StoreSignature) s = g_new0(StoreSignature, 1);
+    bool known = false, ok;
+    Database *db;
+
+    if (!read_document(document, image, s))
+        return fail(error, "a signature that came with the image is malformed or is another image's");
+    if (!store_writable(store, error) || !store_state_db(store, &db, error) || !database_begin(db, true, error))
+        return false;
+    ok = is_kept(db, s, &known, error) &&
+         (known || database_run(db, error, "INSERT INTO signature (at, log, entry, digest, key, signature, who) VALUES (?1,?2,?3,?4,?5,?6,?7)", "itiddtt", s->at,
+                                s->log, s->entry, &s->digest, &s->key, s->signature, s->who));
+    if (!ok) {
+        database_rollback(db);
+        return false;
+    }
+    if (ret_new)
+        *ret_new = !known;
     return database_commit(db, error) && store_ledger_follow(store);
 }
 

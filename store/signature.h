@@ -35,6 +35,11 @@ bool store_sign_heads(Store *store, const SignatureKey *key, GPtrArray **ret, GE
 /* Those of @image, or (NULL) of heads; oldest first, array of StoreSignature*. Not checked. */
 bool store_signatures(Store *store, const Digest *image, GPtrArray **ret, GError **error);
 
+/* Images' signatures as they travel with images: {"at", "image", "key", "kiln": "image signature 1", "signature", "who"}. */
+json_t *store_signature_to_json(const StoreSignature *signature);
+/* Keeps one that came with @image, as it is: whether its key is one to trust is for who verifies to say. *ret_new may be NULL. */
+bool store_signature_take(Store *store, const Digest *image, const json_t *document, bool *ret_new, GError **error);
+
 /* Was @signature made by @key over just what it says, time and user among it? */
 bool store_signature_check(const StoreSignature *signature, const SignatureKey *key);
 

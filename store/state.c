@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "store/blob.h"
 #include "store/image-private.h"
+#include "store/shared-private.h"
 #include "store/store-private.h"
 #include "store/upkeep.h"
 
@@ -88,7 +89,7 @@ static void state_from_row(Query *query, const Digest *key, StoreState *ret)
     ret->expires = query_int(query, 6);
 }
 
-bool store_state_get(Store *store, const Digest *key, StoreState **ret, GError **error)
+bool store_state_get_own(Store *store, const Digest *key, StoreState **ret, GError **error)
 {
     g_autoptr(StoreState) state = store_state_new();
     g_autoptr(Query) query = NULL;
@@ -118,6 +119,11 @@ bool store_state_get(Store *store, const Digest *key, StoreState **ret, GError *
     return true;
 }
 
+bool store_state_get(Store *store, const Digest *key, StoreState **ret, GError **error)
+{
+    return store_state_get_own(store, key, ret, error) && (*ret || !store->shared || shared_find_state(store, key, ret, error));
+}
+
 bool store_memo_put(Store *store, const char *key, const char *value, const Digest *keeps_blob, const Digest *keeps_map, GError **error)
 {
     Database *db;
@@ -129,10 +135,14 @@ bool store_memo_put(Store *store, const char *key, const char *value, const Dige
         database_rollback(db);
         return false;
     }
-    return database_commit(db, error);
+    if (!database_commit(db, error))
+        return false;
+    if (store->shared)
+        shared_note_memo(store, key);
+    return true;
 }
 
-bool store_memo_get(Store *store, const char *key, char **ret_value, GError **error)
+bool store_memo_get_own(Store *store, const char *key, char **ret_value, Digest *ret_blob, Digest *ret_map, GError **error)
 {
     g_autoptr(Query) query = NULL;
     g_autofree char *value = NULL;
@@ -160,6 +170,20 @@ bool store_memo_get(Store *store, const char *key, char **ret_value, GError **er
         return true;
     note_use(store, db, used, "UPDATE memo SET used = ?1 WHERE key = ?2", "it", key);
     *ret_value = g_steal_pointer(&value);
+    *ret_blob = blob;
+    *ret_map = map;
+    return true;
+}
+
+bool store_memo_get(Store *store, const char *key, char **ret_value, GError **error)
+{
+    Digest blob, map;
+
+    if (!store_memo_get_own(store, key, ret_value, &blob, &map, error) ||
+        (!*ret_value && store->shared && !shared_find_memo(store, key, ret_value, error)))
+        return false;
+    if (*ret_value && store->shared)
+        shared_note_memo(store, key);
     return true;
 }
 

@@ -34,6 +34,8 @@ struct Store {
     unsigned next_name;
     StoreLease *lease;    /* taken with the first writer, kept to the end: what we committed may not be published yet */
 
+    struct SharedCache *shared; /* attached; NULL: none. See shared-cache.h */
+
     int64_t ledger_at; /* monotonic time of the last writing of the ledger: see ledger.h */
 
     uint64_t layer_cache; /* bytes that STORE/cache may take */

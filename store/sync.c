@@ -22,11 +22,10 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/scope.h"
-#include "store/blob.h"
+#include "store/arrival.h"
 #include "store/io.h"
 #include "store/ledger.h"
 #include "store/recovery.h"
-#include "store/segment-moved.h"
 #include "store/store-private.h"
 
 #include <fcntl.h>
@@ -68,28 +67,10 @@ static bool segments_of(Sync *s, const Digest *map, GArray **ret, GError **error
 
 /* --- what is there --- */
 
-/* A row may be left of a segment whose file a killed repacking took away. */
-static bool take_mark_away(Sync *s, const Digest *digest, bool *ret_there, GError **error)
-{
-    int64_t leaving;
-    Segment *segment;
-
-    if (!database_int(s->to_catalog, 0, &leaving, error, "SELECT leaving FROM segment WHERE digest = ?1", "d", digest))
-        return false;
-    if (!leaving)
-        return true;
-    segment_forget(s->to, digest);
-    *ret_there = segment_get(s->to, digest, &segment, NULL) && !segment_is_moved(segment);
-    return !*ret_there || database_run(s->to_catalog, error, "UPDATE segment SET leaving = 0 WHERE digest = ?1", "d", digest);
-}
-
 /* What the target has becomes young again there, so that no gc of it takes it before its sets have come. */
 static bool keep_segment(Sync *s, const Digest *digest, bool *ret_there, GError **error)
 {
-    if (!database_run(s->to_catalog, error, "UPDATE segment SET created = ?1, dead = 0 WHERE digest = ?2", "id", g_get_real_time(), digest))
-        return false;
-    *ret_there = database_changes(s->to_catalog) > 0;
-    if (*ret_there && !take_mark_away(s, digest, ret_there, error))
+    if (!segment_keep(s->to, s->to_catalog, digest, ret_there, error))
         return false;
     if (*ret_there && !g_hash_table_contains(s->present, digest))
         g_hash_table_add(s->present, g_memdup2(digest, sizeof(*digest)));
@@ -276,11 +257,6 @@ static bool sum_bytes(Sync *s, const char *sql, GArray *list, uint64_t *sum, GEr
 
 /* --- segments --- */
 
-typedef struct StagedSegment {
-    char *name;
-    Digest digest;
-} StagedSegment;
-
 static bool copy_verified(Sync *s, int from, int to, const Digest *digest, GError **error)
 {
     g_autoptr(DigestStream) stream = digest_stream_new();
@@ -305,7 +281,7 @@ static bool copy_verified(Sync *s, int from, int to, const Digest *digest, GErro
     if (!digest_equal(&have, digest))
         return fail(error, "segment %s of store '%s' is damaged; nothing of it was taken over: run kiln fsck --read-data", digest_to_hex(digest, hex),
                     s->from->path);
-    return io_fdatasync(to) == 0 || store_fail_errno(s->to, error, "write a segment to");
+    return true;
 }
 
 /* ret->name stays NULL when the file has gone since: its map will not be named. */
@@ -314,35 +290,10 @@ static bool stage_segment(Sync *s, const Digest *digest, StagedSegment *ret, GEr
     char name[IO_NAME_SIZE];
     auto_fd int dir = io_open_fanout(s->from->segments_fd, digest, false, name);
     auto_fd int from = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
-    auto_fd int to = -1;
-    int owner;
 
     if (from < 0)
         return errno == ENOENT || store_fail_errno(s->from, error, "open a segment of");
-    if (!store_owner_dir(s->to, &owner, error))
-        return false;
-    ret->digest = *digest;
-    ret->name = store_fresh_name(s->to, "segment");
-    to = io_open(owner, ret->name, O_RDWR | O_CREAT | O_EXCL, 0644);
-    if (to < 0)
-        return store_fail_errno(s->to, error, "write a segment to");
-    return copy_verified(s, from, to, digest, error);
-}
-
-static bool place_segment(Sync *s, StagedSegment *staged, GError **error)
-{
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(s->to->segments_fd, &staged->digest, true, name);
-    Segment *segment;
-    int owner;
-
-    if (!store_owner_dir(s->to, &owner, error))
-        return false;
-    if (dir < 0 || io_rename(owner, staged->name, dir, name) < 0 || io_fsync(dir) < 0)
-        return store_fail_errno(s->to, error, "name a segment in");
-    g_clear_pointer(&staged->name, g_free);
-    segment_forget(s->to, &staged->digest); /* it may have been the name of a repacked one */
-    return segment_get(s->to, &staged->digest, &segment, error) && catalog_add_segment(s->to_catalog, segment, g_get_real_time(), error);
+    return segment_stage(s->to, digest, ret, error) && copy_verified(s, from, ret->fd, digest, error) && segment_stage_sync(s->to, ret, error);
 }
 
 static bool name_segment(Sync *s, StagedSegment *staged, GError **error)
@@ -351,7 +302,7 @@ static bool name_segment(Sync *s, StagedSegment *staged, GError **error)
         return true;
     if (!database_begin(s->to_catalog, false, error))
         return false;
-    if (!place_segment(s, staged, error)) {
+    if (!segment_place(s->to, s->to_catalog, staged, error)) {
         database_rollback(s->to_catalog);
         return false;
     }
@@ -359,21 +310,14 @@ static bool name_segment(Sync *s, StagedSegment *staged, GError **error)
     return database_commit(s->to_catalog, error);
 }
 
-static void unstage_segment(Sync *s, StagedSegment *staged)
-{
-    if (staged->name && s->to->owner_dirfd >= 0)
-        (void)unlinkat(s->to->owner_dirfd, staged->name, 0); /* else it goes with the folder */
-    g_free(staged->name);
-}
-
 /* One at a time: they are large, and what is named need not be copied again after an interruption. */
 static bool copy_segments(Sync *s, GError **error)
 {
     for (guint i = 0; i < s->segments->len; i++) {
-        StagedSegment staged = {.name = NULL};
+        StagedSegment staged = {.fd = -1};
         bool ok = stage_segment(s, &g_array_index(s->segments, Digest, i), &staged, error) && name_segment(s, &staged, error);
 
-        unstage_segment(s, &staged);
+        segment_unstage(s->to, &staged);
         if (!ok)
             return false;
     }
@@ -381,22 +325,6 @@ static bool copy_segments(Sync *s, GError **error)
 }
 
 /* --- tables --- */
-
-/* What @own, which may be NULL, says, and what @theirs says of other positions. */
-static SegmentMoved *join_tables(const SegmentMoved *own, const SegmentMoved *theirs)
-{
-    g_autoptr(MapBody) body = map_body_new((uint64_t)theirs->frames * FRAME_MAX_BYTES, theirs->body->class);
-    g_autoptr(GHashTable) indexes = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
-
-    for (uint32_t position = 0; position < theirs->frames * FRAME_MAX_BLOCKS; position++) {
-        uint32_t place;
-        Digest segment;
-
-        if ((own && segment_moved_find(own, position, &segment, &place)) || segment_moved_find(theirs, position, &segment, &place))
-            map_body_append(body, position, map_body_segment(body, indexes, &segment), place);
-    }
-    return segment_moved_new(theirs->frames, g_steal_pointer(&body));
-}
 
 static bool have_segments(Sync *s, const GArray *segments, bool *ret, GError **error)
 {
@@ -410,20 +338,11 @@ static bool have_segments(Sync *s, const GArray *segments, bool *ret, GError **e
 /* Only when what it leads to is there. */
 static bool place_table(Sync *s, const Digest *name, const SegmentMoved *theirs, GError **error)
 {
-    g_autoptr(SegmentMoved) own = NULL, joined = NULL;
     bool there;
 
     if (!have_segments(s, theirs->body->segments, &there, error))
         return false;
-    if (!there)
-        return true;
-    if (!segment_moved_load(s->to, name, &own, error))
-        return false;
-    if (own && own->frames != theirs->frames)
-        return fail(error, "two tables of one segment do not fit each other; run kiln fsck on both stores");
-    joined = join_tables(own, theirs);
-    segment_forget(s->to, name);
-    return segment_moved_write(s->to, name, joined, error) && catalog_add_moved(s->to_catalog, name, joined->body->segments, error);
+    return !there || segment_place_table(s->to, s->to_catalog, name, theirs, error);
 }
 
 static bool place_tables(Sync *s, const GArray *names, GError **error)

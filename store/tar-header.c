@@ -193,6 +193,20 @@ static char type_flag(char type)
     return 0;
 }
 
+TreeEntry tar_header_entry(const Tree *tree, const TreeEntry *entry)
+{
+    const TreeEntry *first = entry->type == 'h' ? tree_content_entry(tree, entry) : NULL;
+    TreeEntry named = *entry;
+
+    if (first) {
+        named.mode = first->mode;
+        named.uid = first->uid;
+        named.gid = first->gid;
+        named.mtime = first->mtime;
+    }
+    return named;
+}
+
 bool tar_header_append(GByteArray *out, const TreeEntry *entry, GError **error)
 {
     g_autoptr(GByteArray) pax = g_byte_array_new();

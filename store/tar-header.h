@@ -30,6 +30,12 @@ G_STATIC_ASSERT(sizeof(TarUstar) == TAR_BLOCK);
 bool tar_get_number(const char *field, size_t size, uint64_t *ret);
 bool tar_checksum_fits(const TarUstar *header);
 
+/*
+ * @entry with what its header shall say: a further name of a file says the file's mode, owner and time. Those who unpack set them by each
+ * name's header (podman's and Docker's library do), and would take them from the file. Shallow: texts stay @entry's.
+ */
+TreeEntry tar_header_entry(const Tree *tree, const TreeEntry *entry);
+
 /* Appends the header blocks of @entry; content and padding are the caller's. Sockets are an error. "" is
  * written as "./". */
 bool tar_header_append(GByteArray *out, const TreeEntry *entry, GError **error);

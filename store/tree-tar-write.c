@@ -50,11 +50,13 @@ static bool put_content(TarOut *tar, const TreeEntry *entry, GError **error)
     return true;
 }
 
-static bool put_entry(TarOut *tar, const TreeEntry *entry, GError **error)
+static bool put_entry(TarOut *tar, const Tree *tree, const TreeEntry *entry, GError **error)
 {
+    TreeEntry named = tar_header_entry(tree, entry);
+
     if (entry->type == 's')
         return true; /* made by whoever listens on it */
-    if (!tar_header_append(tar->out, entry, error) || (entry->type == 'f' && !put_content(tar, entry, error)))
+    if (!tar_header_append(tar->out, &named, error) || (entry->type == 'f' && !put_content(tar, entry, error)))
         return false;
     return tar->out->len < OUT_SIZE / 2 || flush(tar, error);
 }
@@ -64,7 +66,7 @@ static bool put_tree(TarOut *tar, Tree *tree, GError **error)
     static const guint8 zeroes[TAR_END_SIZE];
 
     for (size_t i = 0; i < tree_count(tree); i++)
-        if (!put_entry(tar, tree_nth(tree, i), error))
+        if (!put_entry(tar, tree, tree_nth(tree, i), error))
             return false;
     g_byte_array_append(tar->out, zeroes, sizeof zeroes);
     return flush(tar, error);

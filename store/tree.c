@@ -118,6 +118,17 @@ void tree_entry_set_xattr(TreeEntry *entry, const char *name, const void *value,
     g_ptr_array_insert(entry->xattrs, (gint)at, xattr);
 }
 
+void tree_entry_remove_xattr(TreeEntry *entry, const char *name)
+{
+    for (guint i = 0; entry->xattrs && i < entry->xattrs->len; i++)
+        if (strcmp(((const TreeXattr *)entry->xattrs->pdata[i])->name, name) == 0) {
+            g_ptr_array_remove_index(entry->xattrs, i);
+            break;
+        }
+    if (entry->xattrs && entry->xattrs->len == 0)
+        g_clear_pointer(&entry->xattrs, g_ptr_array_unref);
+}
+
 const GBytes *tree_entry_xattr(const TreeEntry *entry, const char *name)
 {
     for (guint i = 0; entry->xattrs && i < entry->xattrs->len; i++) {

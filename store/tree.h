@@ -55,6 +55,8 @@ TreeEntry *tree_entry_copy(const TreeEntry *entry);
 void tree_entry_free(TreeEntry *entry);
 void tree_entry_set_xattr(TreeEntry *entry, const char *name, const void *value, size_t size);
 const GBytes *tree_entry_xattr(const TreeEntry *entry, const char *name);
+void tree_entry_remove_xattr(TreeEntry *entry, const char *name);
+#define TREE_LABEL "security.selinux" /* what a policy, and not who made a file, gives it */
 bool tree_entry_equal(const TreeEntry *a, const TreeEntry *b); /* all that the identity covers */
 bool tree_xattrs_equal(const GPtrArray *a, const GPtrArray *b); /* lists as in TreeEntry, either may be NULL */
 

@@ -22,6 +22,7 @@
 #include "store/generation.h"
 #include "store/ingest.h"
 #include "store/nbd-control.h"
+#include "store/shared-cache.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -178,7 +179,7 @@ bool working_disk_open(Store *store, const Digest *parent, uint64_t size, Workin
     g_mutex_init(&disk->lock);
     g_cond_init(&disk->changed);
 
-    if (!prepare(disk, error))
+    if (!store_provide_map(store, parent, error) || !prepare(disk, error)) /* another process reads it */
         return fail_prefix(error, "open the working disk");
 
     *ret = g_steal_pointer(&disk);

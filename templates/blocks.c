@@ -21,6 +21,7 @@ typedef struct Place {
     Range header;
     GPtrArray *bodies; /* of const Body*, later ones first asked */
     json_t *sink;      /* where mistakes are also put; may be NULL */
+    json_t *plugins;   /* of the template */
 } Place;
 
 static bool is_listed(const char *const *list, const char *word)
@@ -231,6 +232,7 @@ TemplateBlock *template_block_new(Template *t, const BlockUse *use, const char *
     place->header = use->header;
     place->bodies = g_ptr_array_new();
     place->sink = json_incref(t->sink);
+    place->plugins = json_incref(t->plugins);
     block->type = g_strdup(type);
     block->name = g_strdup(name);
     block->args = json_object();
@@ -254,6 +256,7 @@ void template_block_free(TemplateBlock *block)
     place = block->place;
     g_ptr_array_unref(place->bodies);
     json_decref(place->sink);
+    json_decref(place->plugins);
     g_free(place);
     json_decref(block->args);
     g_free(block->type);
@@ -358,6 +361,21 @@ static Range place_of(const Place *place, const char *argument)
     return range;
 }
 
+/* The same mistake may be found of several builds. */
+static void sink_once(json_t *sink, json_t *diagnostic /* taken */)
+{
+    json_t *other;
+    size_t i;
+
+    json_array_foreach(sink, i, other) {
+        if (json_equal(other, diagnostic)) {
+            json_decref(diagnostic);
+            return;
+        }
+    }
+    (void)json_array_append_new(sink, diagnostic);
+}
+
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
 {
     const Place *place = block->place;
@@ -372,6 +390,25 @@ bool template_complain(const TemplateBlock *block, const char *argument, GError 
     diagnostic = (Diagnostic){ .range = place_of(place, argument), .text = sentence };
     text = diagnostic_format(&diagnostic);
     if (place->sink)
-        (void)json_array_append_new(place->sink, diagnostic_json(&diagnostic));
+        sink_once(place->sink, diagnostic_json(&diagnostic));
     return fail_code(error, KILN_ERROR_USAGE, "%s", text);
+}
+
+/* The plugin "amazon" has the types amazon-ebs, amazon-chroot, and perhaps one that is called as it is; the longest name knows best. */
+const char *template_plugin_of(const TemplateBlock *block)
+{
+    json_t *plugins = ((const Place *)block->place)->plugins, *plugin;
+    const char *found = NULL;
+    size_t i, best = 0;
+
+    json_array_foreach(plugins, i, plugin) {
+        const char *name = json_string_value(json_object_get(plugin, "name"));
+        size_t length = strlen(name);
+
+        if (length > best && g_str_has_prefix(block->type, name) && (!block->type[length] || block->type[length] == '-')) {
+            best = length;
+            found = json_string_value(json_object_get(plugin, "source"));
+        }
+    }
+    return found;
 }

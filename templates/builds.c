@@ -5,18 +5,29 @@
  * What -only and -except leave out is not evaluated at all, so that a broken source does not stop the others.
  */
 #include "base/units.h"
+#include "templates/language/lexer.h"
 #include "templates/language/types.h"
 #include "templates/template-private.h"
 
 #include <fnmatch.h>
 #include <string.h>
 
+enum { NAME_LENGTH_MAX = 100 };
+
 typedef struct Ref {
     const Block *source;
     const char *type, *name; /* the alias where one is given */
+    const char *image;       /* the name of what is baked */
     Range range;
     const BlockUse *completion; /* build's own source block, or NULL */
 } Ref;
+
+/* A build block and the sources that it names. */
+typedef struct Plan {
+    const Block *block;
+    const char *name; /* or NULL */
+    GPtrArray *refs;  /* of Ref* in the arena */
+} Plan;
 
 /* What is being evaluated: one build block with one source. */
 typedef struct Pair {
@@ -65,8 +76,12 @@ static void add_ref(Template *t, GPtrArray *refs, const char *text, Range range,
     const Block *source = wanted ? find_source(t, parts[first], parts[first + 1]) : NULL;
     Ref *ref;
 
-    if (!wanted) {
+    if (!wanted || !*parts[first] || !*parts[first + 1]) {
         diagnose(&t->diagnostics, range, "'%s' names no source; it is written source.TYPE.NAME", text);
+        return;
+    }
+    if (source && !completion && (!lex_is_ident(parts[first]) || !lex_is_ident(parts[first + 1]))) {
+        diagnose(&t->diagnostics, range, "'%s' can't be named here: a source's type and name begin with a letter and go on with letters, digits, '_' and '-'", wanted);
         return;
     }
     if (!source) {
@@ -74,7 +89,7 @@ static void add_ref(Template *t, GPtrArray *refs, const char *text, Range range,
         return;
     }
     ref = arena_new0(t->arena, Ref, 1);
-    *ref = (Ref){ source, source->labels[0], source->labels[1], range, completion };
+    *ref = (Ref){ .source = source, .type = source->labels[0], .name = source->labels[1], .range = range, .completion = completion };
     g_ptr_array_add(refs, ref);
 }
 
@@ -128,30 +143,77 @@ static void ref_from_block(Template *t, const BlockUse *use, GPtrArray *refs)
 
 /* --- names --- */
 
-static bool is_name(const char *name)
+/*
+ * Any text as a name of an image. Packer lets builds and sources be called anything, and two of them the same; what is baked has a name
+ * of lower-case letters, digits, '.', '_' and '-', which is not just 12 or more hexadecimal digits: that would be an image ID.
+ */
+static char *image_name(const char *text)
 {
-    size_t hex = strspn(name, "0123456789abcdef");
+    g_autofree char *name = g_ascii_strdown(text, NAME_LENGTH_MAX);
+    const char *start;
 
-    if (!g_ascii_islower(name[0]) && !g_ascii_isdigit(name[0]))
-        return false;
-    if (strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") != strlen(name) || strlen(name) > 128)
-        return false;
-    return !(hex >= 12 && name[hex] == '\0');
+    for (char *letter = name; *letter; letter++)
+        if (!g_ascii_isalnum(*letter) && !strchr("._-", *letter))
+            *letter = '-';
+    start = name + strspn(name, "._-");
+    if (!*start)
+        return g_strdup("image");
+    if (strlen(start) >= 12 && start[strspn(start, "0123456789abcdef")] == '\0')
+        return g_strconcat(start, "-image", NULL);
+    return g_strdup(start);
 }
 
-static void check_name(Template *t, const char *name, Range range)
+/* What a build's image is called: short where that tells it apart from the template's other builds, else with the source's type. */
+static char *pair_name(const Plan *plan, const Ref *ref, bool with_type)
 {
-    if (!is_name(name))
-        diagnose(&t->diagnostics, range, "'%s' can't name what is baked: a name has lower-case letters, digits, '.', '_' "
-                                         "and '-', begins with a letter or digit, and is not just 12 or more hexadecimal digits",
-                 name);
+    g_autofree char *source = with_type ? g_strconcat(ref->type, ".", ref->name, NULL) : g_strdup(ref->name);
+    g_autofree char *whole = plan->name ? g_strconcat(plan->name, ".", source, NULL) : g_strdup(source);
+
+    return image_name(plan->name && plan->refs->len == 1 && !with_type ? plan->name : whole);
 }
 
-static Range name_range(const Block *block, const Ref *ref)
+static void count_names(GHashTable *counts, const Plan *plan)
 {
-    const Attribute *name = body_attribute(block->body, "name");
+    for (guint i = 0; i < plan->refs->len; i++) {
+        char *name = pair_name(plan, plan->refs->pdata[i], false);
 
-    return name ? name->expr->range : ref->range;
+        g_hash_table_replace(counts, name, GUINT_TO_POINTER(GPOINTER_TO_UINT(g_hash_table_lookup(counts, name)) + 1));
+    }
+}
+
+static char *unused_name(GHashTable *taken, const char *name)
+{
+    char *next = g_strdup(name);
+
+    for (unsigned i = 2; g_hash_table_contains(taken, next); i++) {
+        g_free(next);
+        next = g_strdup_printf("%s-%u", name, i);
+    }
+    g_hash_table_add(taken, g_strdup(next));
+    return next;
+}
+
+/* Of all builds, whatever -only and -except leave out, so that a name does not depend on them. */
+static void name_refs(Template *t, GPtrArray *plans)
+{
+    g_autoptr(GHashTable) counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GHashTable) taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    for (guint i = 0; i < plans->len; i++)
+        count_names(counts, plans->pdata[i]);
+    for (guint i = 0; i < plans->len; i++) {
+        const Plan *plan = plans->pdata[i];
+
+        for (guint j = 0; j < plan->refs->len; j++) {
+            Ref *ref = plan->refs->pdata[j];
+            g_autofree char *brief = pair_name(plan, ref, false);
+            bool shared = GPOINTER_TO_UINT(g_hash_table_lookup(counts, brief)) > 1;
+            g_autofree char *name = shared ? pair_name(plan, ref, true) : g_strdup(brief);
+            g_autofree char *unused = unused_name(taken, name);
+
+            ref->image = arena_printf(t->arena, "%s", unused);
+        }
+    }
 }
 
 /* --- -only and -except --- */
@@ -174,6 +236,40 @@ static bool is_selected(const Pair *pair)
     if (options->only && options->only[0] && !matches(options->only, pair))
         return false;
     return !matches(options->except, pair);
+}
+
+/* -rebase "TYPE.NAME=BASE": the last one for this source. */
+static void take_rebase(const Pair *pair)
+{
+    const char *const *rebase = pair->t->options->rebase;
+    g_autofree char *alias = g_strdup_printf("%s.%s=", pair->ref->type, pair->ref->name);
+    g_autofree char *own = g_strdup_printf("%s.%s=", pair->ref->type, pair->ref->source->labels[1]);
+
+    for (size_t i = 0; rebase && rebase[i]; i++) {
+        const char *name = g_str_has_prefix(rebase[i], "source.") ? rebase[i] + strlen("source.") : rebase[i];
+
+        if (!g_str_has_prefix(name, alias) && !g_str_has_prefix(name, own))
+            continue;
+        g_free(pair->out->rebase);
+        pair->out->rebase = g_strdup(strchr(name, '=') + 1);
+        g_ptr_array_add(pair->t->rebased, g_strdup(rebase[i]));
+    }
+}
+
+/* A mistyped name must not bake on the template's own source. */
+static void check_rebase(Template *t)
+{
+    const char *const *rebase = t->options->rebase;
+
+    for (size_t i = 0; rebase && rebase[i]; i++) {
+        const char *equals = strchr(rebase[i], '=');
+
+        if (!equals || equals == rebase[i] || !equals[1] || !memchr(rebase[i], '.', (size_t)(equals - rebase[i])))
+            diagnose(&t->diagnostics, (Range){ 0 }, "-rebase is written 'TYPE.NAME=image:REF' or 'TYPE.NAME=FILE', not '%s'", rebase[i]);
+        else if (!g_ptr_array_find_with_equal_func(t->rebased, rebase[i], g_str_equal, NULL) && t->diagnostics.count == 0)
+            diagnose(&t->diagnostics, (Range){ 0 }, "-rebase '%s': no source of that name is baked here%s", rebase[i],
+                     near_source(t, arena_printf(t->arena, "%.*s", (int)(equals - rebase[i]), rebase[i])));
+    }
 }
 
 /* --- generic options --- */
@@ -199,18 +295,18 @@ static char **string_list(const Pair *pair, const BlockUse *use, const char *nam
     return (char **)g_ptr_array_free(g_steal_pointer(&out), FALSE);
 }
 
-/* only and except of a component hold exact names, TYPE.NAME. */
+/* only and except of a component hold exact names, TYPE.NAME; an empty list says nothing. */
 static bool applies_here(const Pair *pair, const BlockUse *use)
 {
     g_auto(GStrv) only = string_list(pair, use, "only");
     g_auto(GStrv) except = string_list(pair, use, "except");
     g_autofree char *name = g_strdup_printf("%s.%s", pair->ref->type, pair->ref->name);
 
-    if (only && except) {
+    if (only && only[0] && except && except[0]) {
         diagnose(&pair->t->diagnostics, use->header, "a block has 'only' or 'except', not both");
         return false;
     }
-    if (only)
+    if (only && only[0])
         return g_strv_contains((const char *const *)only, name);
     return !except || !g_strv_contains((const char *const *)except, name);
 }
@@ -221,7 +317,7 @@ static double duration(const Pair *pair, const BlockUse *use, const char *name)
     g_autoptr(GError) error = NULL;
     double seconds = 0;
 
-    if (text && !units_parse_duration(text, &seconds, &error))
+    if (text && *text && !units_parse_duration(text, &seconds, &error))
         diagnose(&pair->t->diagnostics, body_attribute(use->body, name)->expr->range, "%s", error->message);
     return seconds;
 }
@@ -335,13 +431,13 @@ static void add_output(const Pair *pair, const BlockUse *use)
         g_ptr_array_add(pair->out->outputs, block);
 }
 
-/* -except also drops a post-processor by its name or type, with the rest of its chain. */
+/* -except also drops a post-processor by its name, or by its type where it has none, with the rest of its chain. */
 static bool is_dropped(const Pair *pair, const TemplateBlock *block)
 {
     const char *const *except = pair->t->options->except;
 
     for (size_t i = 0; except && except[i]; i++)
-        if (strcmp(except[i], block->type) == 0 || (block->name && strcmp(except[i], block->name) == 0))
+        if (fnmatch(except[i], block->name && *block->name ? block->name : block->type, 0) == 0)
             return true;
     return false;
 }
@@ -497,6 +593,7 @@ static void evaluate_source(Pair *pair)
     }
     block->unknown = pair->t->saw_unknown;
     pair->out->source = block;
+    take_rebase(pair);
 }
 
 static void evaluate_build_options(Pair *pair)
@@ -554,6 +651,7 @@ void template_build_free(TemplateBuild *build)
     g_strfreev(build->volatile_paths);
     g_free(build->name);
     g_free(build->build_name);
+    g_free(build->rebase);
     g_free(build);
 }
 
@@ -592,60 +690,73 @@ static void collect_refs(Template *t, const Block *block, GPtrArray *refs)
         diagnose(&t->diagnostics, block->header, "this build has no source; write sources = [\"source.TYPE.NAME\"]");
 }
 
-static void add_build(Template *t, Pair *pair)
+/* One of its sources, unless -only and -except leave it out. */
+static void evaluate_ref(Template *t, const Plan *plan, const Ref *ref)
 {
-    for (guint i = 0; i < t->builds->len; i++)
-        if (strcmp(((TemplateBuild *)t->builds->pdata[i])->name, pair->out->name) == 0)
-            diagnose(&t->diagnostics, name_range(pair->block, pair->ref),
-                     "two builds are both named '%s'; give them names of their own with 'name'", pair->out->name);
-    evaluate_pair(pair);
-    g_ptr_array_add(t->builds, pair->out);
+    Pair pair = { .t = t, .block = plan->block, .ref = ref, .build_name = plan->name, .out = build_new() };
+
+    pair.out->build_name = g_strdup(ref->source->labels[1]);
+    pair.out->name = g_strdup(ref->image);
+    if (!is_selected(&pair)) {
+        template_build_free(pair.out);
+        return;
+    }
+    evaluate_pair(&pair);
+    g_ptr_array_add(t->builds, pair.out);
 }
 
-static void evaluate_build(Template *t, const Block *block)
+static Plan *plan_new(Template *t, const Block *block)
 {
-    g_autoptr(GPtrArray) refs = g_ptr_array_new();
-    const char *name = body_string(t, block->body, "name", NULL, NULL);
+    Plan *plan = arena_new0(t->arena, Plan, 1);
 
+    *plan = (Plan){ .block = block, .name = body_string(t, block->body, "name", NULL, NULL), .refs = g_ptr_array_new() };
+    if (plan->name && !*plan->name)
+        plan->name = NULL;
     if (block->n_labels > 0)
         diagnose(&t->diagnostics, block->header, "a build has no label; its name is set by name = \"%s\"", block->labels[0]);
     check_body(t, block->body, "a build", build_attributes, build_blocks);
     (void)body_string(t, block->body, "description", NULL, NULL);
     for (size_t i = 0; i < block->body->n_blocks; i++)
-        if (strcmp(block->body->blocks[i]->type, "hcp_packer_registry") == 0)
+        if (strcmp(block->body->blocks[i]->type, "hcp_packer_registry") == 0) {
+            declare_registry(t, block->body->blocks[i]);
             check_registry(t, block->body->blocks[i]);
-    collect_refs(t, block, refs);
-    for (guint i = 0; i < refs->len; i++) {
-        Ref *ref = refs->pdata[i];
-        Pair pair = { .t = t, .block = block, .ref = ref, .build_name = name, .out = build_new() };
+        }
+    collect_refs(t, block, plan->refs);
+    return plan;
+}
 
-        pair.out->build_name = g_strdup(ref->name);
-        pair.out->name = !name ? g_strdup(ref->name) : refs->len > 1 ? g_strdup_printf("%s.%s", name, ref->name) : g_strdup(name);
-        check_name(t, pair.out->name, name_range(block, ref));
-        if (is_selected(&pair))
-            add_build(t, &pair);
-        else
-            template_build_free(pair.out);
-    }
+static void plan_clear(gpointer plan)
+{
+    g_ptr_array_unref(((Plan *)plan)->refs);
 }
 
 static void check_selection(Template *t, unsigned before)
 {
     const TemplateOptions *options = t->options;
+    bool selected = (options->only && options->only[0]) || (options->except && options->except[0]);
 
-    if (t->builds->len > 0 || t->diagnostics.count != before || options->allow_unset || options->look_only || options->list_block)
+    if (t->builds->len > 0 || t->diagnostics.count != before || options->allow_unset || options->list_block)
         return;
-    if ((options->only && options->only[0]) || (options->except && options->except[0]))
-        diagnose(&t->diagnostics, (Range){ 0 }, "-only and -except leave nothing of this template");
-    else
+    if (t->build_blocks->len == 0)
         diagnose(&t->diagnostics, (Range){ 0 }, "this template has no build block, so there is nothing to bake");
+    else if (!options->look_only && selected)
+        diagnose(&t->diagnostics, (Range){ 0 }, "-only and -except leave nothing of this template");
 }
 
 void builds_evaluate(Template *t)
 {
+    g_autoptr(GPtrArray) plans = g_ptr_array_new_with_free_func(plan_clear);
     unsigned before = t->diagnostics.count;
 
     for (guint i = 0; i < t->build_blocks->len; i++)
-        evaluate_build(t, t->build_blocks->pdata[i]);
+        g_ptr_array_add(plans, plan_new(t, t->build_blocks->pdata[i]));
+    name_refs(t, plans);
+    for (guint i = 0; i < plans->len; i++) {
+        const Plan *plan = plans->pdata[i];
+
+        for (guint j = 0; j < plan->refs->len; j++)
+            evaluate_ref(t, plan, plan->refs->pdata[j]);
+    }
     check_selection(t, before);
+    check_rebase(t);
 }

@@ -122,7 +122,7 @@ void data_declare(Template *t, const Block *block)
     Data *data = arena_new0(t->arena, Data, 1);
     const DataKind *kind;
 
-    if (!check_labels(t, &use, 2, what))
+    if (!check_labels(t, &use, 2, what) || !check_identifier(t, block, block->labels[0]) || !check_identifier(t, block, block->labels[1]))
         return;
     *data = (Data){ .type = block->labels[0], .name = block->labels[1], .block = block };
     for (guint i = 0; i < t->data->len; i++) {

@@ -103,29 +103,16 @@ static json_t *files_json(const Template *t)
     return list;
 }
 
-static void collect_strings(const json_t *value, GPtrArray *texts)
+/* Of a value that is not sensitive as a whole, what in it is: a user's name beside a password is no secret. */
+static void collect_value(const Value *value, bool sensitive, GPtrArray *texts)
 {
-    const char *key;
-    json_t *one;
-    size_t i;
-
-    if (json_is_string(value) && *json_string_value(value))
-        g_ptr_array_add(texts, g_strdup(json_string_value(value)));
-    json_array_foreach ((json_t *)value, i, one)
-        collect_strings(one, texts);
-    if (json_is_object(value))
-        json_object_foreach ((json_t *)value, key, one)
-            collect_strings(one, texts);
-}
-
-static void collect_value(Value *value, bool sensitive, GPtrArray *texts)
-{
-    g_autoptr(json_t) json = NULL;
-
-    if (!value || value->state != VALUE_KNOWN || !(sensitive || value_is_sensitive(value)))
+    if (!value || value->state != VALUE_KNOWN)
         return;
-    json = value_to_json(value);
-    collect_strings(json, texts);
+    sensitive = sensitive || value->sensitive;
+    if (sensitive && value->type->kind == TYPE_STRING && *value->string)
+        g_ptr_array_add(texts, g_strdup(value->string));
+    for (size_t i = 0; i < value->n; i++)
+        collect_value(value->items[i], sensitive, texts);
 }
 
 GPtrArray *template_sensitive(Template *t)

@@ -36,7 +36,7 @@ static void declare_one(Template *t, const Block *block)
     BlockUse use = { .type = block->type, .n_labels = block->n_labels, .header = block->header };
     const Attribute *expression = body_attribute(block->body, "expression");
 
-    if (!check_labels(t, &use, 1, what))
+    if (!check_labels(t, &use, 1, what) || !check_identifier(t, block, block->labels[0]))
         return;
     check_body(t, block->body, "'local'", attributes, blocks);
     if (!expression)

@@ -70,6 +70,7 @@ struct Template {
     bool saw_unknown;       /* an argument without value was met */
     json_t *plugins;        /* [{name, version, source}] */
     const char *required_version;
+    GPtrArray *rebased;     /* of char *: those of the options that meant a source */
     json_t *sink;           /* TemplateOptions.diagnostics, kept for template_complain() */
 };
 
@@ -90,9 +91,12 @@ Scope *scope_with(Arena *arena, const Scope *outer, const char *name, Value *val
 
 /* Complains about attributes and blocks that are not in the lists (NULL-terminated; NULL: any), with "did you mean". */
 void check_body(Template *t, const Body *body, const char *where, const char *const *attributes, const char *const *blocks);
+/* False after a diagnostic: a name of a variable, local value or data source is an identifier, or nothing could refer to it. */
+bool check_identifier(Template *t, const Block *block, const char *name);
 bool check_labels(Template *t, const BlockUse *use, size_t n, const char *const *what);
 
-/* A block hcp_packer_registry, of the template or of a build. */
+/* A block hcp_packer_registry, of the template or of a build: that there is one, and what is in it. */
+void declare_registry(Template *t, const Block *block);
 void check_registry(Template *t, const Block *block);
 
 /* Evaluated attributes; the default when absent or wrong (then a diagnostic says so). */

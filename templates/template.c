@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "templates/language/format.h"
 #include "templates/language/json.h"
+#include "templates/language/lexer.h"
 #include "templates/template-private.h"
 
 #include <fcntl.h>
@@ -108,6 +109,14 @@ void check_body(Template *t, const Body *body, const char *where, const char *co
             diagnose(&t->diagnostics, block->type_range, "%s has no block '%s'%s", where, block->type,
                      did_you_mean(t->arena, block->type, blocks));
     }
+}
+
+bool check_identifier(Template *t, const Block *block, const char *name)
+{
+    if (lex_is_ident(name))
+        return true;
+    diagnose(&t->diagnostics, block->header, "'%s' is no name: it begins with a letter and goes on with letters, digits, '_' and '-'", name);
+    return false;
 }
 
 bool check_labels(Template *t, const BlockUse *use, size_t n, const char *const *what)
@@ -303,30 +312,41 @@ static void check_required_version(Template *t, const Body *body)
                  "this template wants Packer %s, but the language here is that of Packer " PACKER_VERSION, wanted);
 }
 
-/* NAME = { version = "...", source = "..." }, or the old NAME = "version". */
+/* The text of @object's @name, or NULL. */
+static const char *known_text(const Value *object, const char *name)
+{
+    const Value *value = value_get(object, name);
+
+    return value && value->state == VALUE_KNOWN && value->type->kind == TYPE_STRING ? value->string : NULL;
+}
+
+/* A host and a path of two parts or more, and nothing else of a URL. */
+static bool is_plugin_source(const char *source)
+{
+    return g_regex_match_simple("^[^/?#:]+(:[0-9]+)?(/[^/?#]+){2,}$", source, G_REGEX_DOLLAR_ENDONLY, 0);
+}
+
+/* NAME = { version = "...", source = "..." }; not the NAME = "version" of old, which Packer refuses too. */
 static void declare_plugin(Template *t, const Attribute *attribute)
 {
     EvalContext context;
-    Value *value, *version;
-    const char *source = NULL, *text = NULL;
+    const char *source = NULL, *version = NULL;
+    Value *value;
     bool met;
 
     template_context(t, NULL, &context);
     value = eval_as(&context, attribute->expr, &type_any, "a plugin");
-    if (!value || value->state != VALUE_KNOWN)
+    if (!value)
         return;
-    version = type_is_mapping(value->type) ? value_get(value, "version") : value;
-    if (type_is_mapping(value->type) && value_get(value, "source") && value_get(value, "source")->state == VALUE_KNOWN &&
-        value_get(value, "source")->type->kind == TYPE_STRING)
-        source = value_get(value, "source")->string;
-    if (version && version->state == VALUE_KNOWN && version->type->kind == TYPE_STRING)
-        text = version->string;
-    if (!text || !version_meets(PACKER_VERSION, text, &met))
+    if (value->state == VALUE_KNOWN && type_is_mapping(value->type)) {
+        version = known_text(value, "version");
+        source = known_text(value, "source");
+    }
+    if (!version || !source || value->n != 2 || !version_meets(PACKER_VERSION, version, &met) || !is_plugin_source(source))
         diagnose(&t->diagnostics, attribute->expr->range,
                  "a plugin is written NAME = { version = \">= 1.0.0\", source = \"github.com/OWNER/NAME\" }");
     else
-        (void)json_array_append_new(t->plugins, json_pack("{s:s, s:s, s:s}", "name", attribute->name, "version", text, "source",
-                                                          source ? source : ""));
+        (void)json_array_append_new(t->plugins, json_pack("{s:s, s:s, s:s}", "name", attribute->name, "version", version, "source", source));
 }
 
 static void declare_plugins(Template *t, const Body *body)
@@ -363,6 +383,14 @@ void check_registry(Template *t, const Block *block)
         diagnose(&t->diagnostics, body_attribute(block->body, "description")->expr->range, "a description has 255 characters at most");
 }
 
+/* One for the whole template, wherever it stands. */
+void declare_registry(Template *t, const Block *block)
+{
+    if (t->registries->len > 0)
+        diagnose(&t->diagnostics, block->header, "a template has one 'hcp_packer_registry' at most");
+    g_ptr_array_add(t->registries, (gpointer)block);
+}
+
 static void refuse_bake_block(Template *t, const Block *block)
 {
     const char *const known[] = { t->options->list_block, "variable", "variables", "local", "locals", NULL };
@@ -394,7 +422,7 @@ static void declare(Template *t, Block *block)
     else if (strcmp(block->type, "data") == 0)
         data_declare(t, block);
     else if (strcmp(block->type, "hcp_packer_registry") == 0)
-        g_ptr_array_add(t->registries, block);
+        declare_registry(t, block);
     else if (strcmp(block->type, "communicator") != 0)
         diagnose(&t->diagnostics, block->type_range, "a template has no block '%s'%s", block->type,
                  did_you_mean(t->arena, block->type, known));
@@ -450,6 +478,7 @@ static Template *template_new(const char *dir)
     t->builds = g_ptr_array_new_with_free_func((GDestroyNotify)template_build_free);
     t->list_uses = g_ptr_array_new();
     t->list_blocks = g_ptr_array_new_with_free_func((GDestroyNotify)template_block_free);
+    t->rebased = g_ptr_array_new_with_free_func(g_free);
     t->plugins = json_array();
     t->path = string_fields(t->arena, path);
     t->packer = string_fields(t->arena, packer);
@@ -465,6 +494,7 @@ void template_free(Template *t)
     g_ptr_array_unref(t->list_blocks);
     json_decref(t->plugins);
     json_decref(t->sink);
+    g_ptr_array_unref(t->rebased);
     g_ptr_array_unref(t->build_blocks);
     g_ptr_array_unref(t->data);
     g_ptr_array_unref(t->registries);
@@ -640,7 +670,8 @@ GHashTable *template_files(Template *template)
 json_t *template_given(Template *template)
 {
     g_autofree char *dir = g_canonicalize_filename(template->dir, NULL);
-    json_t *values = json_object(), *sensitive = json_array();
+    json_t *values = json_object(), *sensitive = json_array(), *given;
+    g_autoptr(json_t) rebased = json_array();
 
     for (guint i = 0; i < template->variables->len; i++) {
         const Variable *variable = template->variables->pdata[i];
@@ -650,7 +681,12 @@ json_t *template_given(Template *template)
         else if (variable->origin)
             json_array_append_new(sensitive, json_string(variable->name));
     }
-    return json_pack("{s:s, s:s, s:o, s:o}", "template", template->place, "dir", dir, "variables", values, "sensitive", sensitive);
+    given = json_pack("{s:s, s:s, s:o, s:o}", "template", template->place, "dir", dir, "variables", values, "sensitive", sensitive);
+    for (guint i = 0; i < template->rebased->len; i++)
+        json_array_append_new(rebased, json_string_nocheck(template->rebased->pdata[i]));
+    if (json_array_size(rebased))
+        json_object_set(given, "rebase", rebased);
+    return given;
 }
 
 GBytes *template_given_text(const Template *template)

@@ -25,10 +25,11 @@ typedef struct TemplateOptions {
     const char *const *var_files; /* may be NULL */
     const char *const *only;      /* globs on BUILD.TYPE.NAME / TYPE.NAME; may be NULL */
     const char *const *except;
+    const char *const *rebase;    /* "TYPE.NAME=BASE": that source is BASE instead, see TemplateBuild.rebase; may be NULL */
     const char *list_block;       /* top-level blocks of this type, with one label, are read too, see template_list_blocks(); may be NULL */
     const char *const *list_labels; /* types of blocks inside of those that have one label: it comes as TEMPLATE_LABEL in their object; may be NULL */
     const char *list_suffix;      /* it is no template, but a file whose name ends so, or all of a folder; nothing of a bake may stand in it; may be NULL */
-    bool look_only;               /* no bake follows: data sources are not asked, and a template without build is fine */
+    bool look_only;               /* no bake follows: data sources are not asked, and -only may leave nothing */
     bool ask_data;                /* look_only: data sources are asked all the same */
     bool allow_unset;             /* variables without value become unknown instead of an error (inspect, console) */
     GBytes *input;                /* the template's text, where it is not in the file (an editor's); may be NULL */
@@ -62,8 +63,9 @@ typedef struct TemplateSecret {
 
 /* One (build, source) pair: what one bake makes. */
 typedef struct TemplateBuild {
-    char *name;                 /* set name: build's name, BUILD.SOURCE with several sources, else the source's name */
-    char *build_name;           /* PACKER_BUILD_NAME: the source's name */
+    char *name;                 /* set name: build's name, BUILD.SOURCE with several sources, else the source's name; made a name of images, and told apart */
+    char *build_name;           /* PACKER_BUILD_NAME: the source's own name */
+    char *rebase;               /* what it is baked on instead of its source, as given; NULL: on its source */
     TemplateBlock *source;
     GPtrArray *provisioners;    /* TemplateBlock*, in order, only/except/override already applied */
     GPtrArray *outputs;         /* TemplateBlock*; empty when none was declared */
@@ -94,7 +96,7 @@ GBytes *template_given_text(const Template *template);
 
 /*
  * What gives the same builds again: {"template": absolute path, "dir": its folder, "variables": {NAME: value}, "sensitive": [NAME]}. Values of
- * sensitive variables are not in it: those that came from outside the template are listed. New reference.
+ * sensitive variables are not in it: those that came from outside the template are listed; and "rebase": [as TemplateOptions], where any was. New reference.
  */
 json_t *template_given(Template *template);
 
@@ -107,6 +109,9 @@ GPtrArray *template_sensitive(Template *template);
  */
 bool template_complain(const TemplateBlock *block, const char *argument, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
+
+/* The source, "HOST/OWNER/NAME", of the plugin in required_plugins whose name begins the type of @block; NULL: there is none. Borrowed. */
+const char *template_plugin_of(const TemplateBlock *block);
 
 /* What the template declares: variables, locals, data sources, sources, files, required_plugins, required_version. New reference. */
 json_t *template_describe(Template *template);

@@ -81,7 +81,7 @@ void variables_declare(Template *t, const Block *block)
     const Attribute *otherwise = body_attribute(block->body, "default");
     Variable *variable;
 
-    if (!check_labels(t, &use, 1, what) || !(variable = add_variable(t, block->labels[0], block->header)))
+    if (!check_labels(t, &use, 1, what) || !check_identifier(t, block, block->labels[0]) || !(variable = add_variable(t, block->labels[0], block->header)))
         return;
     variable->block = (Block *)block;
     check_body(t, block->body, "a variable", attributes, blocks);

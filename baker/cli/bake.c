@@ -8,7 +8,6 @@
 
 #include "baker/batch.h"
 #include "baker/outdated.h"
-#include "baker/source-image.h"
 #include "base/mask.h"
 #include "base/terminal.h"
 #include "base/units.h"
@@ -148,7 +147,7 @@ static void add_needs(Batch *batch)
 
     for (guint i = 0; i < jobs->len; i++) {
         BatchJob *job = jobs->pdata[i];
-        g_autofree char *parent = source_image_name(((BakeJob *)job->arg)->build->source->args);
+        g_autofree char *parent = bake_parent_name(((BakeJob *)job->arg)->build);
         BatchJob *needed = find_job(batch, parent);
 
         if (needed)
@@ -243,7 +242,7 @@ static bool check_on_error(const char *text, GError **error)
 
 int verb_bake(CliContext *cli, int argc, char **argv)
 {
-    g_autoptr(json_t) artifacts = json_array(), bakes = json_array();
+    g_autoptr(json_t) artifacts = json_array(), bakes = json_array(), document = json_pack("{s:O, s:O}", "artifacts", artifacts, "bakes", bakes);
     BakeCall call = {.cli = cli, .artifacts = artifacts, .bakes = bakes};
     BakeOptions *options = &call.builds.options;
     g_autofree CliOption *all = NULL;
@@ -253,6 +252,8 @@ int verb_bake(CliContext *cli, int argc, char **argv)
 
     builds_init(&call.builds);
     all = builds_options(&call.builds, (CliOption[]){{"no-cache", CLI_FLAG, &options->no_cache},
+                                                     BUILDS_CACHE_OPTIONS(&call.builds),
+                                                     {"cache-to", CLI_STRING, &call.builds.cache.to},
                                                      {"lock", CLI_STRING, &options->lock},
                                                      {"outdated", CLI_FLAG, &call.outdated},
                                                      {"on-error", CLI_STRING, &options->on_error},
@@ -268,11 +269,12 @@ int verb_bake(CliContext *cli, int argc, char **argv)
                                                      {NULL, CLI_FLAG, NULL}});
     ok = cli_parse(all, "bake [OPTIONS] TEMPLATE...", argc, argv, 1, -1, &paths, &error) &&
          check_on_error(options->on_error, &error) && run(&call, paths, &error);
+    builds_report_cache(&call.builds, document);
     builds_clear(&call.builds);
     if (!ok && json_array_size(bakes) < 2)
         return cli_fail(cli, error);
     if (cli->json)
-        (void)cli_print_json(json_pack("{s:O, s:O}", "artifacts", artifacts, "bakes", bakes));
+        (void)cli_print_json(json_incref(document));
     cli->json = false; /* the document above tells each failure */
     return ok ? 0 : cli_fail(cli, error);
 }

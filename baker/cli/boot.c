@@ -3,7 +3,7 @@
  * kiln boot: boots a throw-away overlay of a disk and shows its console.
  *
  * With --check the console is a log: plain text on stderr, so that stdout has
- * the result alone. Without, it is the user's: keys go to the guest, Ctrl-C ends it.
+ * the result alone. Without, it is the user's: keys go to the guest, Ctrl-C ends it, or the text of --until.
  */
 #include "baker/boot.h"
 #include "baker/cli/cli.h"
@@ -12,16 +12,17 @@
 #include "base/units.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <termios.h>
 #include <unistd.h>
 
 #define USAGE                                                                                                \
     "boot REF [--forward HOSTPORT:GUESTPORT]... [--check URL [--timeout T] [--show-body]] [--memory SIZE] "  \
-    "[--cpus N] [--network]"
+    "[--cpus N] [--network] [--until TEXT [--timeout T]] [--firmware bios|uefi] [--disk-size SIZE]"
 
 typedef struct BootCall {
     BootOptions options;
-    const char *memory, *cpus, *timeout;
+    const char *memory, *cpus, *timeout, *firmware, *disk_size;
     bool show_body;
     int out;           /* where the console goes */
     ConsoleText *text; /* NULL: bytes pass as they are */
@@ -66,7 +67,14 @@ static bool parse_numbers(BootCall *call, GError **error)
         return fail_prefix(error, "--timeout");
     if (call->cpus && !g_ascii_string_to_unsigned(call->cpus, 10, 1, 64, &cpus, NULL))
         return fail_code(error, KILN_ERROR_USAGE, "--cpus wants a number from 1 to 64, not '%s'", call->cpus);
+    if (call->disk_size && !units_parse_size(call->disk_size, &call->options.disk_size, error))
+        return fail_prefix(error, "--disk-size");
+    if (call->firmware && strcmp(call->firmware, "bios") != 0 && strcmp(call->firmware, "uefi") != 0)
+        return fail_code(error, KILN_ERROR_USAGE, "--firmware is bios or uefi, not '%s'", call->firmware);
+    call->options.uefi = g_strcmp0(call->firmware, "uefi") == 0;
     call->options.cpus = (unsigned)cpus;
+    if (call->options.check && call->options.until)
+        return fail_code(error, KILN_ERROR_USAGE, "--check and --until are two ways to end; give one");
     if (call->options.check && !g_str_has_prefix(call->options.check, "http://") &&
         !g_str_has_prefix(call->options.check, "https://"))
         return fail_code(error, KILN_ERROR_USAGE, "--check wants an http or https URL, not '%s'",
@@ -76,7 +84,7 @@ static bool parse_numbers(BootCall *call, GError **error)
 
 static void print_text(const BootCall *call, const BootResult *result)
 {
-    if (!result->checked)
+    if (!result->checked || !call->options.check)
         return;
     printf("check: %s answered %d after %.1fs\n", call->options.check, result->status, result->seconds);
     if (call->show_body && result->body) {
@@ -93,7 +101,7 @@ static int print_json(const BootCall *call, const StoreImage *image, const BootR
     json_t *document = json_pack("{s:o, s:f, s:b}", "image", cli_image_json(image), "seconds",
                                  result->seconds, "kvm", result->accelerated);
 
-    if (result->checked)
+    if (result->checked && call->options.check)
         json_object_set_new(document, "check",
                             json_pack("{s:s, s:i}", "url", call->options.check, "status", result->status));
     if (call->show_body && result->body) {
@@ -155,6 +163,8 @@ int verb_boot(CliContext *cli, int argc, char **argv)
         {"forward", CLI_LIST, forwards},          {"check", CLI_STRING, &call.options.check},
         {"timeout", CLI_STRING, &call.timeout},   {"memory", CLI_STRING, &call.memory},
         {"cpus", CLI_STRING, &call.cpus},         {"network", CLI_FLAG, &call.options.network},
+        {"until", CLI_STRING, &call.options.until},
+        {"firmware", CLI_STRING, &call.firmware}, {"disk-size", CLI_STRING, &call.disk_size},
         {"show-body", CLI_FLAG, &call.show_body}, {NULL, CLI_FLAG, NULL}};
     bool ok;
 

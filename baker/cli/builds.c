@@ -4,6 +4,7 @@
  */
 #include "baker/cli/builds.h"
 
+#include "baker/memos.h"
 #include "base/units.h"
 
 #include <string.h>
@@ -14,17 +15,21 @@ void builds_init(Builds *builds)
                        .files = g_ptr_array_new(),
                        .only = g_ptr_array_new(),
                        .except = g_ptr_array_new(),
+                       .rebase = g_ptr_array_new(),
                        .names = g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref),
                        .templates = g_ptr_array_new_with_free_func((GDestroyNotify)template_free)};
 }
 
 void builds_clear(Builds *builds)
 {
+    shared_cache_close(builds->options.shared);
+    builds->options.shared = NULL;
     g_ptr_array_unref(builds->templates);
     g_ptr_array_unref(builds->vars);
     g_ptr_array_unref(builds->files);
     g_ptr_array_unref(builds->only);
     g_ptr_array_unref(builds->except);
+    g_ptr_array_unref(builds->rebase);
     g_ptr_array_unref(builds->names);
 }
 
@@ -34,6 +39,7 @@ CliOption *builds_options(Builds *builds, const CliOption *more)
                                 {"var-file", CLI_LIST, builds->files},
                                 {"only", CLI_LIST, builds->only},
                                 {"except", CLI_LIST, builds->except},
+                                {"rebase", CLI_LIST, builds->rebase},
                                 {"offline", CLI_FLAG, &builds->options.offline},
                                 {"refresh", CLI_FLAG, &builds->options.refresh},
                                 {"locked", CLI_STRING, &builds->options.locked},
@@ -46,8 +52,7 @@ CliOption *builds_options(Builds *builds, const CliOption *more)
     return (CliOption *)g_array_free(all, FALSE);
 }
 
-/* Packer separates names in -only and -except by commas. */
-static const char *const *split_commas(Builds *builds, GPtrArray *list)
+GPtrArray *builds_split_commas(const GPtrArray *list)
 {
     GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
 
@@ -57,6 +62,13 @@ static const char *const *split_commas(Builds *builds, GPtrArray *list)
         for (char **part = parts; *part; part++)
             g_ptr_array_add(names, g_strdup(g_strstrip(*part)));
     }
+    return names;
+}
+
+static const char *const *split_commas(Builds *builds, const GPtrArray *list)
+{
+    GPtrArray *names = builds_split_commas(list);
+
     g_ptr_array_add(builds->names, names);
     return cli_strings(names);
 }
@@ -87,12 +99,37 @@ static bool load_one(Builds *builds, const char *path, GError **error)
         return false;
     g_ptr_array_add(builds->templates, template);
     list = template_builds(template);
-    for (guint i = 0; i < list->len; i++)
-        if (!bake_check(list->pdata[i], error))
-            return false;
+    if (!bake_check_all(list, error))
+        return false;
     return list->len > 0 ||
            fail_code(error, KILN_ERROR_USAGE, "'%s' selects nothing to bake: it has no build%s", path,
                      builds->only->len || builds->except->len ? " that -only and -except let through" : "");
+}
+
+static bool open_cache(Builds *builds, GError **error)
+{
+    SharedCacheOptions *options = &builds->cache;
+
+    if (!options->from && !options->to)
+        return true;
+    options->memo_prefixes = memo_shared;
+    return shared_cache_open(options, &builds->options.shared, error);
+}
+
+void builds_report_cache(Builds *builds, json_t *ret)
+{
+    SharedCacheReport report;
+    g_autofree char *fetched = NULL, *pushed = NULL;
+
+    if (!builds->options.shared)
+        return;
+    shared_cache_report(builds->options.shared, &report);
+    fetched = units_format_size(report.fetched.bytes);
+    pushed = units_format_size(report.pushed.bytes);
+    log_info("shared cache: %" G_GUINT64_FORMAT " entries found, %s fetched, %s sent", report.hits, fetched, pushed);
+    if (ret)
+        json_object_set_new(ret, "cache", json_pack("{s:I, s:I, s:I}", "hits", (json_int_t)report.hits, "fetched", (json_int_t)report.fetched.bytes,
+                                                    "sent", (json_int_t)report.pushed.bytes));
 }
 
 bool builds_prepare(Builds *builds, GError **error)
@@ -100,7 +137,10 @@ bool builds_prepare(Builds *builds, GError **error)
     builds->template_options = (TemplateOptions){.vars = cli_strings(builds->vars),
                                                  .var_files = cli_strings(builds->files),
                                                  .only = split_commas(builds, builds->only),
-                                                 .except = split_commas(builds, builds->except)};
+                                                 .except = split_commas(builds, builds->except),
+                                                 .rebase = cli_strings(builds->rebase)};
+    if (!open_cache(builds, error))
+        return false;
     if (builds->fresh_since)
         return parse_fresh_since(builds->fresh_since, &builds->options.fresh_since, error);
     builds->options.fresh_since = g_get_real_time() / G_USEC_PER_SEC; /* release files are asked for once a call */

@@ -87,9 +87,13 @@ int cli_fail_template(CliContext *cli, bool machine, json_t *diagnostics, const 
 char *cli_value_text(const json_t *value);
 void cli_values_text(GString *out, const json_t *list, const char *prefix);
 
+/* What stands in for a plugin of Packer's, by its source ("github.com/OWNER/NAME"); *ret_usable: its blocks work here. init.c. */
+const char *cli_plugin_stand_in(const char *source, bool *ret_usable);
+
 CliVerbFn verb_console, verb_fmt, verb_init, verb_inspect, verb_new, verb_template;
 CliVerbFn verb_appliance, verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_nbd, verb_nightly, verb_plan, verb_rm, verb_show,
     verb_stats, verb_validate;
+CliVerbFn verb_copy, verb_pull, verb_push, verb_serve, verb_tags;
 CliVerbFn verb_deploy, verb_import, verb_keep, verb_prune, verb_sync;
 CliVerbFn verb_blame, verb_cat, verb_diff, verb_files, verb_find, verb_sbom, verb_verify;
 CliVerbFn verb_audit, verb_channels, verb_promote, verb_revoke, verb_sign, verb_tag, verb_verify_signature;

@@ -121,7 +121,7 @@ static bool write_image(Store *store, const StoreImage *image, const char *file,
     case EXPORT_OCI_DIR:
         return oci_export(store, image, OCI_DIR, file, image->name, error);
     case EXPORT_DOCKER_ARCHIVE:
-        return docker_export(store, image, file, error);
+        return docker_export(store, image, NULL, file, error);
     case EXPORT_TAR:
         return export_tree(store, image, file, error);
     default:

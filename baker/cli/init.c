@@ -15,8 +15,8 @@ static const struct {
     bool usable;
     const char *instead;
 } stand_ins[] = {
-    { "hashicorp/qemu", false, "write source \"disk\" { from, checksum, size } instead of source \"qemu\" with disk_image = true" },
-    { "hashicorp/docker", false, "write source \"oci\" { from } instead of source \"docker\"; no daemon is needed" },
+    { "hashicorp/qemu", true, "kiln's own qemu source, for disk_image = true; an installer's ISO would have to boot" },
+    { "hashicorp/docker", true, "kiln's own docker source; no daemon is needed" },
     { "hashicorp/ansible", true, "kiln's own ansible and ansible-local; ansible takes the ansible-playbook of this machine" },
     { "hashicorp/puppet", true, "kiln's own puppet-masterless, with the guest's puppet; puppet-server is refused" },
     { "hashicorp/chef", true, "kiln's own chef-solo, with the guest's Chef; chef-client is refused" },
@@ -31,16 +31,15 @@ static const struct {
     { "ethanmdavidson/git", false, "pass the commit as a variable" },
 };
 
-static void stand_in(const char *source, bool *ret_usable, const char **ret_instead)
+const char *cli_plugin_stand_in(const char *source, bool *ret_usable)
 {
-    *ret_usable = false;
-    *ret_instead = "nothing stands in for it; its blocks are refused by validate";
     for (size_t i = 0; i < G_N_ELEMENTS(stand_ins); i++)
         if (g_str_has_suffix(source, stand_ins[i].name)) {
             *ret_usable = stand_ins[i].usable;
-            *ret_instead = stand_ins[i].instead;
-            return;
+            return stand_ins[i].instead;
         }
+    *ret_usable = false;
+    return "nothing stands in for it; its blocks are refused by validate";
 }
 
 static json_t *plugins_json(const json_t *plugins)
@@ -50,10 +49,9 @@ static json_t *plugins_json(const json_t *plugins)
 
     json_array_foreach((json_t *)plugins, i, plugin) {
         json_t *one = json_deep_copy(plugin);
-        const char *instead;
         bool usable;
+        const char *instead = cli_plugin_stand_in(json_string_value(json_object_get(plugin, "source")), &usable);
 
-        stand_in(json_string_value(json_object_get(plugin, "source")), &usable, &instead);
         (void)json_object_set_new(one, "available", json_boolean(usable));
         (void)json_object_set_new(one, "stand_in", json_string(instead));
         (void)json_array_append_new(list, one);

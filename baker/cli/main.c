@@ -68,7 +68,16 @@ static const struct {
     {"sbom", verb_sbom, "sbom REF [--format=spdx|cyclonedx]", "the bill of materials of an image"},
     {"export", verb_export, "export REF FILE [--format=raw|qcow2|gce|oci-archive|oci-dir|docker-archive|tar] [--path PATH]", "write an image to a file"},
     {"nbd", verb_nbd, "nbd REF --socket PATH|--port N", "serve a disk read-only over NBD, to boot from the store"},
+    {"serve", verb_serve,
+     "serve [--listen HOST:PORT]... [--tls-cert FILE --tls-key FILE] [--plain-http] [--htpasswd FILE] [--write-users U[,U...]|'*']\n"
+     "     [--anonymous-read] [--access-log FILE|-] [--max-blob SIZE] [--max-uploads SIZE] [--max-uploads-per-user SIZE] [--upload-idle T]\n"
+     "     [--max-connections N] [--max-connections-per-address N] [--idle T] [--stop-timeout T]",
+     "serve the store as an OCI registry"},
     {"import", verb_import, "import FILE|FOLDER NAME [--parent REF [--full-read RAW]]", "take in a disk or a container image that was made elsewhere"},
+    {"push", verb_push, "push REF docker://HOST/REPOSITORY:TAG [--format=oci|docker|disk|raw.zst|qcow2] [--plain-http]", "send an image to a registry"},
+    {"pull", verb_pull, "pull docker://HOST/REPOSITORY[:TAG|@DIGEST] [NAME] [--arch=ARCH] [--plain-http]", "fetch an image from a registry"},
+    {"copy", verb_copy, "copy SRC DST [--arch=ARCH] [--plain-http] [--no-referrers]", "copy an image between registries, layouts and archives"},
+    {"tags", verb_tags, "tags docker://HOST/REPOSITORY [--plain-http]", "list the tags of a repository"},
     {"rm", verb_rm, "rm REF...", "remove images"},
     {"prune", verb_prune, "prune [--keep-last N] [--keep-daily N] [--keep-weekly N] [--keep-monthly N] [--dry-run] [NAME]...",
      "let old images go by rules, but for their records"},

@@ -170,11 +170,15 @@ int verb_nightly(CliContext *cli, int argc, char **argv)
     int status = -1;
 
     builds_init(&call.builds);
-    options = builds_options(&call.builds, (CliOption[]){{"parallel-builds", CLI_STRING, &call.parallel}, {NULL, CLI_FLAG, NULL}});
+    options = builds_options(&call.builds, (CliOption[]){{"parallel-builds", CLI_STRING, &call.parallel},
+                                                         BUILDS_CACHE_OPTIONS(&call.builds),
+                                                         {"cache-to", CLI_STRING, &call.builds.cache.to},
+                                                         {NULL, CLI_FLAG, NULL}});
     if (cli_parse(options, "nightly [OPTIONS] FILE", argc, argv, 1, 1, &paths, &error) && builds_prepare(&call.builds, &error) &&
         nightly_load(paths[0], &call.builds.template_options, &call.file, &error) && run(&call, batch, jobs, &error))
         status = finish(&call, batch);
     g_clear_pointer(&call.file, nightly_file_free);
+    builds_report_cache(&call.builds, NULL);
     builds_clear(&call.builds);
     return status >= 0 ? status : cli_fail(cli, error);
 }

@@ -8,7 +8,6 @@
 #include "baker/cli/builds.h"
 
 #include "baker/plan.h"
-#include "baker/source-image.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -79,7 +78,7 @@ static bool is_named(const PlanCall *call, const char *name)
 /* A build on another one's image is planned after that one; when there is work for it the image is not there yet. */
 static bool plan_one(PlanCall *call, Store *store, Template *template, const TemplateBuild *build, bool *ret_later, GError **error)
 {
-    g_autofree char *parent = source_image_name(build->source->args);
+    g_autofree char *parent = bake_parent_name(build);
     const json_t *before = parent ? find_plan(call->plans, parent) : NULL;
     json_t *plan = NULL;
 
@@ -132,7 +131,7 @@ int verb_plan(CliContext *cli, int argc, char **argv)
     g_autoptr(GError) error = NULL;
     PlanCall call = {.cli = cli, .plans = plans};
     bool detailed = false;
-    const CliOption more[] = {{"detailed-exitcode", CLI_FLAG, &detailed}, {NULL, CLI_FLAG, NULL}};
+    const CliOption more[] = {{"detailed-exitcode", CLI_FLAG, &detailed}, BUILDS_CACHE_OPTIONS(&call.builds), {NULL, CLI_FLAG, NULL}};
     g_autofree CliOption *options = NULL;
     bool ok;
 

@@ -44,6 +44,28 @@ static bool add_inputs(Store *store, const StoreImage *image, json_t *document, 
     return true;
 }
 
+/* By what manifests registries know it. */
+static bool add_manifests(Store *store, const StoreImage *image, json_t *document, GError **error)
+{
+    g_autoptr(GPtrArray) list = NULL;
+    json_t *shown;
+
+    if (!store_manifests(store, &image->id, NULL, NULL, &list, error))
+        return false;
+    shown = json_array();
+    for (guint i = 0; i < list->len; i++) {
+        const StoreManifest *manifest = list->pdata[i];
+        json_t *entry = json_pack("{s:s}", "repository", manifest->place);
+
+        json_set_digest(entry, "manifest", &manifest->digest);
+        json_array_append_new(shown, entry);
+    }
+    if (list->len)
+        json_object_set(document, "registries", shown);
+    json_decref(shown);
+    return true;
+}
+
 static bool describe(Store *store, const StoreImage *image, json_t **ret, GError **error)
 {
     g_autoptr(json_t) document = json_object();
@@ -69,7 +91,7 @@ static bool describe(Store *store, const StoreImage *image, json_t **ret, GError
         json_object_set_new(one, "kept", json_string(digest_is_none(&layer->recipe) ? "verbatim" : "recipe"));
         json_array_append_new(layers, one);
     }
-    if (!add_config(store, image, document, error) || !add_inputs(store, image, document, error) ||
+    if (!add_config(store, image, document, error) || !add_manifests(store, image, document, error) || !add_inputs(store, image, document, error) ||
         !store_image_provenance(store, image, &provenance, error))
         return false;
     if (provenance)

@@ -35,7 +35,7 @@ const char *cli_stdin_name(GBytes *text)
     gsize size;
     const char *data = g_bytes_get_data(text, &size);
 
-    for (gsize i = 0; i < size; i++)
+    for (gsize i = size >= 3 && memcmp(data, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0; i < size; i++)
         if (!g_ascii_isspace(data[i]))
             return data[i] == '{' || data[i] == '[' ? "<stdin>.json" : "<stdin>";
     return "<stdin>";

@@ -12,4 +12,10 @@ bench-growth: all $O/growth-bench
 	@$O/growth-bench $(abspath $O/kiln) $(abspath $(GROWTH_DIR))
 	@rm -rf $(GROWTH_DIR)
 
+# What `make bench` asks of the libraries themselves.
+$O/bench-figures: tests/bench/figures.c $O/libkiln.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) $(KCFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $O/libkiln.a $(LIBS)
+
 .PHONY: bench-growth

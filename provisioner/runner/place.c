@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define LINKS_MAX 16
+#define TEXT_MAX 8192 /* of a file of ours */
 
 /* Debian asks this program before it starts a service (invoke-rc.d, deb-systemd-invoke); 101 means no. */
 static const char policy_path[] = "/usr/sbin/policy-rc.d";
@@ -88,27 +89,40 @@ static int make_dir(Step *step, const char *path)
     return 0;
 }
 
-static int make_file(Step *step, const char *path, const char *text, mode_t mode)
+/* Returns an errno. */
+static int make_file_now(const char *path, const char *text, mode_t mode)
 {
-    Place *place = place_new(step, path, false);
     ssize_t size = (ssize_t)strlen(text);
-    int fd, err = 0;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode), err = 0;
 
-    if (!place)
-        return ENOENT;
-    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0)
         return errno;
     if (fchmod(fd, mode) < 0 || write(fd, text, (size_t)size) != size)
         err = errno ? errno : EIO;
     close(fd);
-    place_keep(step, place);
+    return err;
+}
+
+static int make_file(Step *step, const char *path, const char *text, mode_t mode)
+{
+    Place *place = place_new(step, path, false);
+    struct stat st;
+    int err;
+
+    if (!place)
+        return ENOENT;
+    place->text = text;
+    if (lstat(path, &st) == 0)
+        return EEXIST;
+    err = make_file_now(path, text, mode);
+    if (!err || lstat(path, &st) == 0) /* what was begun is undone, too */
+        place_keep(step, place);
     return err;
 }
 
 static bool file_is(const char *path, const char *text)
 {
-    char buf[256];
+    static char buf[TEXT_MAX];
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof buf);
 
@@ -127,8 +141,10 @@ static int make_policy(Step *step)
     if (file_is(policy_path, policy_text)) {
         Place *place = place_new(step, policy_path, false);
 
-        if (place)
+        if (place) {
+            place->text = policy_text;
             place_keep(step, place);
+        }
         return 0;
     }
     return lstat(policy_path, &st) == 0 ? 0 : make_file(step, policy_path, policy_text, 0755);
@@ -197,6 +213,36 @@ static int make_resolv_conf(Step *step)
     return 0;
 }
 
+int place_folder(Step *step, const char *path)
+{
+    return make_dir(step, path);
+}
+
+int place_file(Step *step, const char *path, const char *text, mode_t mode)
+{
+    return make_file(step, path, text, mode);
+}
+
+int place_instead(Step *step, const char *path, const char *aside, const char *text)
+{
+    struct stat st;
+    Place *place;
+    int err;
+
+    if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || lstat(aside, &st) == 0)
+        return 0;
+    place = place_new(step, path, false);
+    if (!place)
+        return ENOENT;
+    place->aside = strdup(aside);
+    place->text = text;
+    if (!place->aside || rename(path, aside) < 0)
+        return errno;
+    err = make_file_now(path, text, 0755);
+    place_keep(step, place);
+    return err;
+}
+
 int place_make_all(Step *step, const char **ret_what)
 {
     static const char *const dirs[] = {"/dev", "/proc", "/sys", "/run", "/tmp"};
@@ -215,16 +261,28 @@ int place_make_all(Step *step, const char **ret_what)
         *ret_what = "/etc/resolv.conf";
         err = make_resolv_conf(step);
     }
+    if (!err && step->booted) {
+        *ret_what = "sudo and cloud-init";
+        err = booted_place(step);
+    }
     return err;
+}
+
+/* The guest's own comes back, unless the step put something new there, or took it away. */
+static bool place_return(const Place *place)
+{
+    if (file_is(place->path, place->text))
+        return rename(place->aside, place->path) == 0;
+    return unlink(place->aside) == 0;
 }
 
 static bool place_remove(const Place *place)
 {
     if (place->is_dir)
         return rmdir(place->path) == 0; /* not empty: the step put something there */
-    if (!file_is(place->path, strcmp(place->path, policy_path) == 0 ? policy_text : ""))
-        return false;
-    return unlink(place->path) == 0;
+    if (place->aside)
+        return place_return(place);
+    return file_is(place->path, place->text) && unlink(place->path) == 0;
 }
 
 void place_undo_all(Step *step)
@@ -233,8 +291,8 @@ void place_undo_all(Step *step)
         Place *place = &step->places[--step->n_places];
         struct timespec now;
 
-        if (mtime_of(place->parent, &now) != 0 || !place_remove(place))
-            continue;
-        set_mtime(place->parent, same_time(&now, &place->after) ? &place->before : &now);
+        if (mtime_of(place->parent, &now) == 0 && place_remove(place))
+            set_mtime(place->parent, same_time(&now, &place->after) ? &place->before : &now);
+        free((char *)place->aside);
     }
 }

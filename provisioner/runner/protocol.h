@@ -14,7 +14,7 @@
  * request 0. Nothing else is ever sent unasked, so whatever arrives out of turn comes from a hostile guest.
  *
  *     request  payload                                              answer
- *     BEGIN    u8 network, i64 seconds, u32 nanoseconds, u32 ms     OK        clock to set; limit of the step, 0 for none
+ *     BEGIN    u8 flags, i64 seconds, u32 nanoseconds, u32 ms       OK        BEGIN_*; clock to set; limit of the step, 0 for none
  *     EXEC     u32 n, n strings (argv), u32 n, n strings (env), cwd OUTPUT* EXIT(u32 code, u8 timed out) | ERR
  *     PUT      path, meta; then DATA*, an empty DATA ends it         OK(u64 size) | ERR
  *     GET      path, u64 most bytes (0: no limit)                   DATA*, OK(u64 size) | ERR
@@ -23,13 +23,19 @@
  *     SYMLINK  target, path                                         OK | ERR
  *     REMOVE   path                                                 OK | ERR
  *     LIST     path                                                 DATA* (names, each with a final NUL), OK | ERR
+ *     GROW                                                          OK(u64 1: it grew) | ERR
  *     END                                                           OK | ERR
  *     FREEZE   u8 trim                                              OK | ERR
  *     THAW                                                          OK | ERR
+ *     WALK     u8 contents                                          { ENTRY XATTR* PIECE* }*, OK(u64 entries) | ERR     between steps only
  *     QUIT                                                          OK, then BYE when nothing of the runner holds the guest
  *     SHELL    u8 terminal, u16 rows, u16 columns, u32 n, n strings OUTPUT* EXIT | ERR; meanwhile the host sends DATA* (what is typed)
  *              (env)                                                and WINDOW* (u16 rows, u16 columns); an empty DATA ends them,
  *                                                                   and comes also when the shell has ended first
+ *
+ * ENTRY is path ("" the root's, parents first), u8 1 for a further name of an inode that was told (then no more is said of it), u32 mode with the
+ * type, u32 uid, u32 gid, i64 mtime, u32 its ns, u64 device, u64 inode, u32 major, u32 minor, u64 size, target. XATTR is name, then
+ * the value. PIECE is u64 offset, then bytes; offsets ascend, and what lies between pieces is zero.
  *
  * meta is u32 uid, u32 gid, u32 mode, i64 mtime. ERR is u32 errno and a sentence; OUTPUT is u8 stream (1 or 2) and bytes.
  * The helpers below are used by both sides, so that they can't disagree.
@@ -43,7 +49,7 @@
 #include <string.h>
 
 #define WIRE_MAGIC 0x4e4c494bu /* "KILN" */
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 #define WIRE_HEADER_SIZE 12
 #define WIRE_PAYLOAD_MAX (256u * 1024)
 #define WIRE_CHUNK (64u * 1024) /* of files and output */
@@ -67,13 +73,22 @@ enum WireType {
     WIRE_QUIT,
     WIRE_SHELL,
     WIRE_WINDOW,
+    WIRE_WALK,
+    WIRE_GROW,
     WIRE_OK = 32,
     WIRE_ERR,
     WIRE_EXIT,
     WIRE_OUTPUT,
     WIRE_DATA,
     WIRE_BYE, /* u32 wait status of the session */
+    WIRE_ENTRY,
+    WIRE_XATTR,
+    WIRE_PIECE,
 };
+
+/* Of BEGIN: */
+#define BEGIN_NETWORK 1u
+#define BEGIN_BOOTED 2u /* the step's programs expect a machine that has booted */
 
 typedef struct WireHeader {
     uint32_t length, request;

@@ -9,6 +9,9 @@
  *              \_ shell.c     a shell for whoever sits at the host
  *     place.c    what a step needs on the guest's disk, made before it and taken away after it
  *     files.c    put, get, stat, ...; answered by the step, or by the session between steps
+ *     walk.c     all entries of the guest's file systems, for a host that cannot read them; answered by the session
+ *     booted.c   what programs of a step find where they expect a machine that has booted
+ *     grow.c     the root takes all of its partition
  *     network.c  addresses without any tool of the guest
  *     wire.c     frames on the control port
  *
@@ -34,6 +37,8 @@ typedef struct Wire {
 bool wire_receive(Wire *wire, uint16_t *ret_type, WireReader *ret_payload);
 /* A port that cannot be written to ends the process: nobody is there any more. */
 void wire_send(Wire *wire, uint16_t type, const void *payload, size_t size);
+/* The same for frames that are packed already. */
+void wire_send_frames(Wire *wire, const void *frames, size_t size);
 void wire_ok(Wire *wire);
 void wire_ok_number(Wire *wire, uint64_t value);
 void wire_err(Wire *wire, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -42,6 +47,9 @@ bool wire_path(WireReader *payload, char out[WIRE_PATH_MAX]);
 
 /* Answers a file request; false when @type is none. */
 bool files_answer(Wire *wire, uint16_t type, WireReader *payload);
+
+/* Answers WALK. */
+void walk_answer(Wire *wire, WireReader *payload);
 
 typedef struct RunnerOptions {
     const char *root;
@@ -59,12 +67,14 @@ int session_run(Wire *wire, const RunnerOptions *options);
 typedef struct Place { /* one thing we made on the guest's disk, and how to leave no trace of it */
     char path[WIRE_PATH_MAX];
     bool is_dir;
+    const char *text;  /* of a file: what it must still hold to be ours */
+    const char *aside; /* what it took the place of; NULL: nothing */
     char parent[WIRE_PATH_MAX];
     struct timespec before, after; /* the parent's mtime before and after we made it */
 } Place;
 
 typedef struct Step {
-    bool network, host_test;
+    bool network, booted, host_test;
     struct timespec deadline;        /* CLOCK_MONOTONIC; zero: none */
     char resolv_conf[WIRE_PATH_MAX]; /* where /etc/resolv.conf leads; empty: nowhere */
     Place places[PLACE_MAX];
@@ -81,6 +91,19 @@ enum { STEP_ENDED = 0, STEP_FAILED_TO_BEGIN = 3, STEP_PORT_CLOSED = 4 };
 int place_make_all(Step *step, const char **ret_what);
 /* Takes back what place_make_all() made, unless the step changed it. */
 void place_undo_all(Step *step);
+
+/* booted.c: what lies on the disk for the step's time, with place_file() and place_aside(); and what is on its tmpfs. Return an errno. */
+int booted_place(Step *step);
+int booted_prepare(void);
+
+/* For booted.c: a folder (with those above it) or a file that is not there, made for the step's time. Return an errno. */
+int place_folder(Step *step, const char *path);
+int place_file(Step *step, const char *path, const char *text, mode_t mode);
+/* The guest's own program @path stands at @aside meanwhile, and ours in its place. One that is no regular file is left alone. */
+int place_instead(Step *step, const char *path, const char *aside, const char *text);
+
+/* Answers GROW. */
+void grow_answer(Wire *wire);
 
 /* Runs in the step's process; never returns. Answers BEGIN itself. */
 void step_main(Wire *wire, Step *step, StepShared *shared) __attribute__((noreturn));

@@ -115,16 +115,25 @@ static int thaw(Disks *disks)
     return err;
 }
 
-static int freeze_one(Disks *disks, int i, bool trim)
+/* What is freed can be trimmed once that is committed. A file system that cannot is not smaller for it, nothing else. */
+static void trim_one(const char *path)
 {
     struct fstrim_range range = {.len = UINT64_MAX};
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    if (syncfs(fd) == 0)
+        (void)ioctl(fd, FITRIM, &range);
+    close(fd);
+}
+
+static int freeze_one(Disks *disks, int i)
+{
     int fd = open(disks->paths[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
         return errno;
-    /* What is freed can be trimmed once that is committed. A file system that cannot is not smaller for it, nothing else. */
-    if (trim && syncfs(fd) == 0)
-        (void)ioctl(fd, FITRIM, &range);
     if (syncfs(fd) == 0 && ioctl(fd, FIFREEZE, 0) == 0) {
         disks->fds[i] = fd;
         return 0;
@@ -134,11 +143,13 @@ static int freeze_one(Disks *disks, int i, bool trim)
     return errno == EOPNOTSUPP || errno == ENOTTY || errno == EBUSY || errno == EROFS ? 0 : errno;
 }
 
-/* Children before parents. */
+/* Children before parents. All are trimmed first: subvolumes are one file system, which is frozen with the first of them. */
 static int freeze(Disks *disks, bool trim, const char **ret_path)
 {
+    for (int i = 0; trim && i < disks->n; i++)
+        trim_one(disks->paths[i]);
     for (int i = disks->n - 1; i >= 0; i--) {
-        int err = freeze_one(disks, i, trim);
+        int err = freeze_one(disks, i);
 
         if (err) {
             *ret_path = disks->paths[i];
@@ -181,10 +192,13 @@ static int begin_prepare(Session *s, WireReader *payload, const char **ret_what)
 {
     Step *step = &s->step;
     struct timespec clock;
+    uint64_t flags;
     int err = 0;
 
     *step = (Step){.host_test = s->options->host_test};
-    step->network = wire_get_number(payload, 1) != 0;
+    flags = wire_get_number(payload, 1);
+    step->network = flags & BEGIN_NETWORK;
+    step->booted = flags & BEGIN_BOOTED;
     clock.tv_sec = (time_t)wire_get_number(payload, 8);
     clock.tv_nsec = (long)wire_get_number(payload, 4);
     set_deadline(step, (uint32_t)wire_get_number(payload, 4));
@@ -288,6 +302,9 @@ static int serve(Session *s)
             break;
         case WIRE_THAW:
             thaw_answer(s);
+            break;
+        case WIRE_WALK:
+            walk_answer(s->wire, &payload);
             break;
         case WIRE_QUIT:
             wire_ok(s->wire);

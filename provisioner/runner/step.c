@@ -142,6 +142,10 @@ static int prepare(Step *step, const char **ret_what)
     err = mount_resolv_conf(step);
     if (err)
         return err;
+    *ret_what = "/run/cloud-init";
+    err = step->booted ? booted_prepare() : 0;
+    if (err)
+        return err;
     *ret_what = "the network";
     if (sethostname("localhost", 9) < 0)
         return errno;
@@ -163,6 +167,8 @@ static void serve(Wire *wire, Step *step, StepShared *shared)
             exec_answer(wire, step, &payload);
         else if (type == WIRE_SHELL)
             shell_answer(wire, &payload);
+        else if (type == WIRE_GROW)
+            grow_answer(wire);
         else if (!files_answer(wire, type, &payload))
             wire_err(wire, EPROTO, "a step cannot do that");
     }

@@ -68,6 +68,11 @@ void wire_send(Wire *wire, uint16_t type, const void *payload, size_t size)
         write_full(wire->fd, payload, size);
 }
 
+void wire_send_frames(Wire *wire, const void *frames, size_t size)
+{
+    write_full(wire->fd, frames, size);
+}
+
 void wire_ok(Wire *wire)
 {
     wire_send(wire, WIRE_OK, NULL, 0);

@@ -68,6 +68,7 @@ void *parse_fail(Parser *p, Range range, const char *format, ...)
     text = g_strdup_vprintf(format, args);
     va_end(args);
     diagnose(p->diagnostics, range, "%s", text);
+    p->gave_up = p->gave_up || p->diagnostics->count > DIAGNOSTICS_MAX; /* no more of them are shown */
     return NULL;
 }
 

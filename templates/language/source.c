@@ -185,11 +185,13 @@ void diagnose(Diagnostics *diagnostics, Range range, const char *format, ...)
     Diagnostic *diagnostic;
     va_list args;
 
+    diagnostics->count++;
+    if (diagnostics->list->len >= DIAGNOSTICS_MAX) /* a file of nothing but mistakes has millions: they are not even worded */
+        return;
     va_start(args, format);
     text = g_strdup_vprintf(format, args);
     va_end(args);
-    diagnostics->count++;
-    if (diagnostics->list->len >= DIAGNOSTICS_MAX || already_said(diagnostics, range, text))
+    if (already_said(diagnostics, range, text))
         return;
     diagnostic = arena_new0(diagnostics->arena, Diagnostic, 1);
     diagnostic->range = range;

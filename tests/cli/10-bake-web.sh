@@ -44,12 +44,20 @@ ok 'export to a pipe gives the same disk' sh -c '"$0" export "$1" - --format=raw
 matches 'sgdisk finds the partition table sound' "$(sgdisk -v web.raw)" 'No problems found'
 ok 'the root partition can be cut out' cut_partition web.raw 1 root.ext4
 ok 'e2fsck finds the root clean' e2fsck -fn root.ext4
+ok 'the ESP can be cut out' cut_partition web.raw 15 esp.fat
+have fsck.vfat && ok 'fsck.vfat finds the ESP clean' fsck.vfat -n esp.fat
+rm -f esp.fat
 is 'the machine ID is empty' "$(debugfs -R 'cat /etc/machine-id' root.ext4 2>/dev/null)" ''
 matches 'no host keys, no package lists' "$(debugfs -R 'ls -p /var/lib/apt/lists' root.ext4 2>/dev/null | grep -c _dists_)" '^0$'
 rm -f root.ext4
 
 port=$(free_port)
 ok 'the disk boots and serves the page' kiln boot "$disk" --forward "$port:80" --check "http://127.0.0.1:$port/" --timeout 240s
+if [ -r /usr/share/ovmf/OVMF.fd ] || [ -r /usr/share/qemu/OVMF.fd ]; then
+    ok 'and under UEFI' kiln boot "$disk" --firmware uefi --forward "$port:80" --check "http://127.0.0.1:$port/" --timeout 400s
+else
+    skip 'and under UEFI' 'ovmf is not installed'
+fi
 is 'booting leaves no process' "$(left_behind "$KILN_STORE")" ''
 
 # The container.

@@ -18,6 +18,9 @@ ok 'validate -syntax-only takes files of values' kiln validate -syntax-only x.pk
 fails 2 'and tells where syntax is wrong' ':1:5:' sh -c 'echo "x = " >bad.pkr.hcl; exec "$1" validate -syntax-only bad.pkr.hcl' sh "$KILN"
 matches 'mistakes as JSON have places' "$(echo 'x = ' | kiln validate --json - 2>/dev/null)" '"byte": 4'
 
+ok 'standard input is JSON behind a byte order mark too' sh -c 'printf "\357\273\277{\"variable\": {}}" | "$1" validate -syntax-only -' sh "$KILN"
+matches 'a mistake in one file does not hide that of the next' "$(kiln validate none.pkr.hcl bad.pkr.hcl 2>&1)" 'bad.pkr.hcl:1:5:'
+
 is 'console evaluates' "$(kiln console '1 + 2 * 3')" 7
 is 'console reads variables of a template' "$(echo 'upper(var.size)' | kiln console starter)" 2G
 matches 'inspect shows builds' "$(kiln inspect starter)" 'bootstrap\.debian'
@@ -29,6 +32,13 @@ data "http" "page" {
 }
 data "null" "twice" {
   input = "${jsondecode(data.http.page.body).name}!"
+}
+source "bootstrap" "x" {
+  suite = "bookworm"
+  size  = "2G"
+}
+build {
+  sources = ["source.bootstrap.x"]
 }
 END
 ok 'validate asks no data source' kiln validate data.pkr.hcl
@@ -53,4 +63,30 @@ END
 matches 'init says what stands in for a plugin' "$(kiln init plugins.pkr.hcl)" 'qemu.*disk'
 sed 's/>= 1.7.0/> 99.0/' plugins.pkr.hcl >newer.pkr.hcl
 fails 2 'a template of a newer Packer is refused' 'wants Packer > 99.0' kiln init newer.pkr.hcl
+
+# Types that only a plugin of Packer has are refused by the plugin's name, all at once; -only leaves them out.
+cat plugins.pkr.hcl - >types.pkr.hcl <<'END'
+source "qemu-like" "a" {}
+source "proxmox-iso" "a" {}
+source "bootstrap" "Big" {
+  suite = "bookworm"
+  size  = "2G"
+}
+build {
+  name    = "b"
+  sources = ["qemu-like.a", "proxmox-iso.a", "bootstrap.Big"]
+  provisioner "windows-update" {
+    only = ["proxmox-iso.a"]
+  }
+}
+END
+sed -i 's/^    qemu = {/    qemu-like = {/' types.pkr.hcl
+kiln validate types.pkr.hcl >out 2>&1
+is 'a template with types of plugins is refused' $? 2
+matches 'with the plugin that required_plugins names' "$(cat out)" 'source "qemu-like" is of Packer.s plugin github.com/hashicorp/qemu,'
+matches 'or that is known for the type' "$(cat out)" 'source "proxmox-iso" is of Packer.s plugin github.com/hashicorp/proxmox,'
+matches 'and all of them at once' "$(cat out)" 'provisioner "windows-update" cannot be baked: it works on Windows'
+is 'each as a diagnostic of its own' "$(kiln validate --json types.pkr.hcl 2>/dev/null | jq .error_count)" 3
+ok '-except leaves out what it names' kiln validate -except=b.qemu-like.a,b.proxmox-iso.a types.pkr.hcl
+matches 'names become names of images' "$(kiln inspect types.pkr.hcl)" '> b\.big:'
 finish

@@ -67,16 +67,42 @@ static void use_step(Guest *guest, int file)
     (void)guest_channel_end(guest, NULL);
 }
 
+static bool walk_entry(const GuestEntry *entry, void *arg, GError **error)
+{
+    (void)arg, (void)error;
+    if (!entry->path || !entry->target || *entry->path == '/' || strcmp(entry->path, "..") == 0 || g_str_has_prefix(entry->path, "../") || strstr(entry->path, "/../"))
+        abort();
+    return true;
+}
+
+static bool walk_xattr(const char *name, const void *value, size_t size, void *arg, GError **error)
+{
+    uint8_t sum = 0;
+
+    (void)arg, (void)error;
+    for (size_t i = 0; i < size; i++)
+        sum ^= ((const uint8_t *)value)[i];
+    return *name + sum >= 0;
+}
+
+static bool walk_piece(uint64_t offset, const void *data, size_t size, void *arg, GError **error)
+{
+    (void)offset;
+    return walk_xattr("a", data, size, arg, error);
+}
+
 static void converse(int fd, int file)
 {
     g_autoptr(GuestChannel) channel = guest_channel_new(fd, NULL, NULL);
     GuestOverChannel guest = {.channel = channel};
+    const GuestWalk walk = {true, walk_entry, walk_xattr, walk_piece, NULL};
     bool dead;
 
     (void)guest_channel_hello(channel, 1, NULL);
     use_step(&guest.base, file);
     (void)guest_channel_freeze(channel, true, NULL);
     (void)guest_channel_thaw(channel, NULL);
+    (void)guest_channel_walk(&guest.base, &walk, NULL);
     dead = guest_channel_is_dead(channel);
     if (guest_channel_quit(channel, NULL) && dead)
         abort();

@@ -78,7 +78,7 @@ static void write_out(const OciParent *parent)
 
         store_image_add_layer(image, &one->blob, NULL);
     }
-    (void)docker_export(store, image, path, NULL);
+    (void)docker_export(store, image, NULL, path, NULL);
     (void)oci_export(store, image, OCI_ARCHIVE, path, NULL, NULL);
 }
 

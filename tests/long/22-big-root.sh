@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A root of 150,000 entries and every oddity, through disk, tree and layer, read back by the kernel, GNU tar and umoci; 1,000 equal renders.
+# A root of 150,000 entries and every oddity, through disk, tree and layer, read back by the kernel, GNU tar, umoci and podman; 1,000 equal renders.
 # Root, some 10 GB in TMPDIR or KILN_TEST_DIR, minutes.
 set -eu
 cd "$(dirname "$0")/../.."

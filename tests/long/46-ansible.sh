@@ -216,9 +216,9 @@ port=$(free_port)
 ok 'the booted image serves what came out of its database' kiln boot "$disk" --forward "$port:80" --check "http://127.0.0.1:$port/db.txt" --timeout 400s
 
 find play -exec touch {} +
-ok 'touched files are the same files' kiln plan -detailed-exitcode site.pkr.hcl
+ok 'touched files are the same files' kiln plan --offline -detailed-exitcode site.pkr.hcl
 echo '# more' >>play/roles/web/files/robots.txt
-kiln plan site.pkr.hcl >plan 2>&1
+kiln plan --offline site.pkr.hcl >plan 2>&1
 matches 'a changed file of a role misses its step' "$(cat plan)" 'miss +2 +ansible +\(file .*robots.txt: content\)'
 matches 'and no other' "$(cat plan)" 'hit +1 '
 finish

@@ -81,10 +81,10 @@ port=$(free_port)
 ok 'the booted image serves it' kiln boot "$disk" --forward "$port:80" --check "http://127.0.0.1:$port/about.html" --timeout 400s
 
 find puppet -exec touch {} +
-ok 'touched files are the same files' kiln plan -detailed-exitcode site.pkr.hcl
+ok 'touched files are the same files' kiln plan --offline -detailed-exitcode site.pkr.hcl
 echo 'site::heading: Another' >puppet/data/common.yaml
-kiln plan site.pkr.hcl >plan 2>&1
+kiln plan --offline site.pkr.hcl >plan 2>&1
 matches 'changed data misses its step' "$(cat plan)" 'miss +2 +puppet-masterless'
 sed -i 's/include site/include site\nnotify { "x": }\nfail("on purpose")/' puppet/manifests/site.pp
-fails 1 'a manifest that fails' 'puppet apply exited with 1' kiln bake site.pkr.hcl
+fails 1 'a manifest that fails' 'puppet apply exited with 1' kiln bake --offline site.pkr.hcl
 finish

@@ -17,6 +17,11 @@ points=$(sed -n 's/^# .*[^0-9]\([0-9]*\) points.*/\1/p; s/^# \([0-9]*\) points.*
 [ "$points" -ge 2000 ] || [ "$KILN_TEST_POINTS" -lt 2000 ]
 result $? "$points crash points"
 
+make -s -C "$TREE" build/tests/test-repack >out 2>&1
+result $? 'the test of repacking builds' || { explain out; finish; }
+"$TREE/tests/run-unit" "$TREE/build/tests/test-repack" --tap >out 2>err
+result $? 'repacking is killed at every place' || grep '^not ok\|^Bail' out | sed 's/^/# /'
+
 # The program itself. What it said it had imported must be there, whole, whatever became of the later ones.
 KILN_STORE=$WORK/store
 export KILN_STORE

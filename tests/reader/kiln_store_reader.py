@@ -523,7 +523,7 @@ class Recipe:
 
 class Databases:
     def __init__(self, root):
-        self.state = self.open(root / "state.db", 0x4B494C53, (5,))
+        self.state = self.open(root / "state.db", 0x4B494C53, (6,))
         self.catalog = self.open(root / "catalog.db", 0x4B494C43, (1, 2, 3, 4))
 
     @staticmethod

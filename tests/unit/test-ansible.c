@@ -161,6 +161,7 @@ static void test_key_leaves_out_what_is_no_play(Bench *b, gconstpointer arg)
     key = key_of(b, args);
     g_assert_nonnull(strstr(key, "play/roles/web/files/page"));
     g_assert_nonnull(strstr(key, "ansible/release.py"));
+    g_assert_nonnull(strstr(key, "kiln/ansible/connection/kiln.py"));
     g_assert_null(strstr(key, ".git"));
     g_assert_null(strstr(key, "pkr.hcl"));
     g_assert_null(strstr(key, "output-x"));
@@ -193,6 +194,38 @@ static void test_key_has_what_lies_elsewhere(Bench *b, gconstpointer arg)
         if (!strstr(key, *name))
             g_error("'%s' is not in\n%s", *name, key);
     g_assert_null(strstr(key, "secret"));
+}
+
+static void test_paths_know_go_templates(Bench *b, gconstpointer arg)
+{
+    g_autofree char *args = NULL, *key = NULL;
+
+    lay_play(b);
+    host_write(b, "play/requirements.yml", "roles:\n  - src: file:///nowhere\n");
+    host_write(b, "roles2/db/tasks/main.yml", "[]\n");
+    host_write(b, "coll/ansible_collections/a/b/galaxy.yml", "x\n");
+    args = play_args(b, ", \"galaxy_file\": \"{{template_dir}}/play/requirements.yml\", \"roles_path\": \"{{template_dir}}/roles2\", "
+                        "\"collections_path\": \"{{ template_dir }}/coll\"");
+    key = key_of(b, args);
+    g_assert_nonnull(strstr(key, "requirements.yml"));
+    g_assert_nonnull(strstr(key, "roles2/db/tasks/main.yml"));
+    g_assert_nonnull(strstr(key, "coll/ansible_collections/a/b/galaxy.yml"));
+}
+
+/* Galaxy stands before the playbook, and is told apart from it. */
+static void test_galaxy_has_the_steps_limit(Bench *b, gconstpointer arg)
+{
+    g_autofree char *args = NULL, *galaxy = g_build_filename(b->folder, "galaxy", NULL);
+
+    lay_play(b);
+    host_write(b, "galaxy", "#!/bin/sh\nsleep 60\n");
+    host_write(b, "r.yml", "roles: []\n");
+    g_assert_cmpint(chmod(galaxy, 0755), ==, 0);
+    args = g_strdup_printf(PLAY, b->folder, ", \"galaxy_file\": \"{{template_dir}}/r.yml\", \"galaxy_command\": \"{{galaxy}}\"");
+    g_auto(GStrv) parts = g_strsplit(args, "{{galaxy}}", 2);
+    g_autofree char *whole = g_strconcat(parts[0], galaxy, parts[1], NULL);
+    b->host.deadline = g_get_monotonic_time() + G_USEC_PER_SEC / 5;
+    fails(b, "ansible", whole, "galaxy of \"");
 }
 
 static void test_missing_files_are_told(Bench *b, gconstpointer arg)
@@ -480,6 +513,8 @@ int main(int argc, char **argv)
     ADD("/ansible/key-leaves-out-what-is-no-play", test_key_leaves_out_what_is_no_play);
     ADD("/ansible/key-has-what-lies-elsewhere", test_key_has_what_lies_elsewhere);
     ADD("/ansible/missing-files-are-told", test_missing_files_are_told);
+    ADD("/ansible/paths-know-go-templates", test_paths_know_go_templates);
+    ADD("/ansible/galaxy-has-the-steps-limit", test_galaxy_has_the_steps_limit);
     ADD("/ansible/what-asks-the-host-is-volatile", test_what_asks_the_host_is_volatile);
     g_test_add_func("/ansible/options-of-packer-are-known", test_options_of_packer_are_known);
     g_test_add_func("/ansible/what-cannot-be-has-a-reason", test_what_cannot_be_has_a_reason);

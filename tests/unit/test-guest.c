@@ -116,17 +116,11 @@ static void furnish(const char *folder)
     }
 }
 
-static bool runner_open(const char *folder, Guest **ret, GError **error)
+static bool runner_start(const char *folder, Guest **ret, GError **error)
 {
-    g_autofree char *usr = g_build_filename(folder, "usr", NULL);
     RunnerGuest *runner = g_new0(RunnerGuest, 1);
     int pair[2];
 
-    furnish(folder);
-    g_assert_cmpint(mkdir(usr, 0755), ==, 0);
-    /* In this process's own mount namespace, see main(); read-only, because it is the machine's. */
-    g_assert_cmpint(mount("/usr", usr, NULL, MS_BIND, NULL), ==, 0);
-    g_assert_cmpint(mount(NULL, usr, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), ==, 0);
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
     runner->over.base.ops = &runner_ops;
     runner->pid = spawn_runner(folder, pair[1]);
@@ -134,6 +128,18 @@ static bool runner_open(const char *folder, Guest **ret, GError **error)
     runner->over.channel = guest_channel_new(pair[0], NULL, NULL);
     *ret = &runner->over.base;
     return guest_channel_hello(runner->over.channel, 20, error);
+}
+
+static bool runner_open(const char *folder, Guest **ret, GError **error)
+{
+    g_autofree char *usr = g_build_filename(folder, "usr", NULL);
+
+    furnish(folder);
+    g_assert_cmpint(mkdir(usr, 0755), ==, 0);
+    /* In this process's own mount namespace, see main(); read-only, because it is the machine's. */
+    g_assert_cmpint(mount("/usr", usr, NULL, MS_BIND, NULL), ==, 0);
+    g_assert_cmpint(mount(NULL, usr, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), ==, 0);
+    return runner_start(folder, ret, error);
 }
 
 static void close_folder(Fixture *f)
@@ -484,6 +490,66 @@ static void test_runner_passes_much_output(Fixture *f, gconstpointer open)
     end(f);
 }
 
+/* --- walks --- */
+
+static bool walk_entry(const GuestEntry *entry, void *arg, GError **error)
+{
+    (void)error;
+    g_string_append_printf(arg, "\n%s %o%s", entry->path, entry->mode, entry->again ? " again" : "");
+    if (*entry->target)
+        g_string_append_printf(arg, " -> %s", entry->target);
+    if (S_ISREG(entry->mode))
+        g_string_append_printf(arg, " %u", (unsigned)entry->size);
+    return true;
+}
+
+static bool walk_xattr(const char *name, const void *value, size_t size, void *arg, GError **error)
+{
+    (void)error;
+    if (g_str_has_prefix(name, "user."))
+        g_string_append_printf(arg, " %s=%.*s", name, (int)size, (const char *)value);
+    return true;
+}
+
+static bool walk_piece(uint64_t offset, const void *data, size_t size, void *arg, GError **error)
+{
+    (void)error;
+    g_string_append_printf(arg, " @%u:%.*s", (unsigned)offset, (int)size, (const char *)data);
+    return true;
+}
+
+/* Parents before children, a group's content once, holes left out; order is the file system's. */
+static void test_runner_walks(Fixture *f, gconstpointer open)
+{
+    g_autofree char *script = g_strdup("umask 022; chmod 755 w; cd w && mkdir d && printf one > d/one && ln d/one d/two && chmod 4755 d/one && mkfifo d/p && "
+                                       "truncate -s 1M d/s && printf end >> d/s && ln -s nowhere l && { setfattr -n user.k -v v d/s 2>/dev/null || :; }");
+    const char *argv[] = {"sh", "-c", script, NULL};
+    GuestWalk walk = {true, walk_entry, walk_xattr, walk_piece, f->out};
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) lines = NULL;
+    Guest *guest = NULL;
+    int status = -1;
+
+    g_assert_cmpint(mkdir("w", 0755), ==, 0); /* without the machine's programs in it */
+    g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status, NULL));
+    g_assert_cmpint(status, ==, 0);
+    g_assert_true(runner_start("w", &guest, NULL));
+    if (!guest->ops->walk(guest, &walk, &error))
+        g_error("%s", error->message);
+    g_assert_true(guest->ops->shutdown(guest, NULL));
+    lines = g_strsplit(f->out->str, "\n", -1);
+    g_assert_cmpuint(g_strv_length(lines), ==, 1 + 1 + 2 + 4); /* before the first; the root; d and l; what is in d */
+    g_assert_true(g_str_has_prefix(f->out->str, "\n 40755"));
+    g_assert_nonnull(strstr(f->out->str, "\nl 120777 -> nowhere"));
+    g_assert_true(strstr(f->out->str, "\nd 40755") < strstr(f->out->str, "\nd/"));
+    g_assert_nonnull(strstr(f->out->str, "\nd/p 10644"));
+    g_assert_nonnull(strstr(f->out->str, "\nd/s 100644 1048579"));
+    g_assert_nonnull(strstr(f->out->str, " @1048576:end"));
+    g_assert_true((strstr(f->out->str, "\nd/one 104755 3 @0:one") != NULL) != (strstr(f->out->str, "\nd/two 104755 3 @0:one") != NULL));
+    g_assert_true((strstr(f->out->str, "\nd/one 104755 again 3") != NULL) != (strstr(f->out->str, "\nd/two 104755 again 3") != NULL));
+    g_assert_true(file_remove_tree(AT_FDCWD, "w", NULL));
+}
+
 /* --- shells --- */
 
 static void see(const void *data, size_t size, void *arg)
@@ -675,6 +741,55 @@ static void test_hostile_frames_end_the_guest(void)
     check_hostile(6, 1, WIRE_OUTPUT, "\1hello", 6);               /* output without a program */
 }
 
+static bool walk_nothing(const GuestEntry *entry, void *arg, GError **error)
+{
+    (void)arg;
+    return strcmp(entry->path, "stop") != 0 || fail(error, "enough");
+}
+
+/* A frame of a walk, and then the end of the port. */
+static void check_hostile_walk(uint16_t type, const char *payload, size_t size)
+{
+    Hostile h;
+    g_autoptr(GError) error = NULL;
+    GuestOverChannel guest = {.channel = hostile_open(&h)};
+    GuestWalk walk = {.entry = walk_nothing};
+
+    send_frame(h.fd, (uint32_t)size, 1, type, payload, size);
+    (void)shutdown(h.fd, SHUT_WR);
+    g_assert_false(guest_channel_walk(&guest.base, &walk, &error));
+    g_assert_nonnull(error);
+    g_assert_true(h.died);
+    guest_channel_free(guest.channel);
+    (void)close(h.fd);
+}
+
+static void check_hostile_path(const char *path, const char *target)
+{
+    uint8_t buf[256];
+    WireWriter w = {buf, 0, sizeof buf, false};
+
+    wire_put_string(&w, path);
+    for (int i = 0; i < 1 + 3 * 4 + 8 + 4 + 2 * 8 + 2 * 4 + 8; i++)
+        wire_put_number(&w, 0, 1);
+    wire_put_string(&w, target);
+    check_hostile_walk(WIRE_ENTRY, (const char *)w.data, w.size);
+}
+
+static void test_hostile_walks_end_the_guest(void)
+{
+    check_hostile_path("../x", "");
+    check_hostile_path("/etc", "");
+    check_hostile_path("a//b", "");
+    check_hostile_path("a/", "");
+    check_hostile_path("a/.", "");
+    check_hostile_path("stop", "");
+    check_hostile_walk(WIRE_ENTRY, "\1\0\0\0a", 5);                   /* cut short */
+    check_hostile_walk(WIRE_XATTR, "\1\0\0\0a", 5);                   /* of nothing */
+    check_hostile_walk(WIRE_PIECE, "\0\0\0\0\0\0\0\0x", 9);          /* of nothing */
+    check_hostile_walk(WIRE_OK, "\7\0\0\0\0\0\0\0", 8);              /* more than was told */
+}
+
 static void test_hostile_error_text_is_made_printable(void)
 {
     static const char payload[] = "\2\0\0\0\4\0\0\0\033[2J";
@@ -737,6 +852,7 @@ static const struct {
     {"ends-daemons", test_runner_ends_daemons, true},
     {"leaves-no-trace", test_runner_leaves_no_trace, true},
     {"passes-much-output", test_runner_passes_much_output, true},
+    {"walks", test_runner_walks, true},
     {"quits-in-a-step", test_runner_quits_in_a_step, true},
     {"shell-runs-a-script", test_shell_runs_a_script, true},
     {"shell-passes-much-both-ways", test_shell_passes_much_both_ways, true},
@@ -770,6 +886,7 @@ int main(int argc, char **argv)
         mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
         add_promises("runner", runner_open, true);
     g_test_add_func("/guest/channel/hostile-frames-end-the-guest", test_hostile_frames_end_the_guest);
+    g_test_add_func("/guest/channel/hostile-walks-end-the-guest", test_hostile_walks_end_the_guest);
     g_test_add_func("/guest/channel/hostile-error-text-is-made-printable",
                     test_hostile_error_text_is_made_printable);
     g_test_add_func("/guest/channel/silence-is-a-timeout", test_silence_is_a_timeout);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "templates/language/functions.h"
+#include "templates/language/parser.h"
 #include "templates/templates.h"
 
 #include <stdlib.h>
@@ -492,6 +493,20 @@ static void test_bytes(void)
 }
 
 /* Every prefix of a rich text must end in a value or a message, never in a crash. */
+/* Nothing but mistakes: reading ends soon after the last one that is shown. */
+static void test_mistakes_alone(void)
+{
+    g_autofree char *text = g_strnfill(1000000, '}');
+    g_autoptr(Arena) arena = arena_new();
+    Diagnostics diagnostics;
+
+    diagnostics_init(&diagnostics, arena);
+    (void)parse_body(source_new(&diagnostics, "x.hcl", text, 1000000), &diagnostics);
+    g_assert_cmpuint(diagnostics.list->len, ==, DIAGNOSTICS_MAX);
+    g_assert_cmpuint(diagnostics.count, <, DIAGNOSTICS_MAX + 10);
+    diagnostics_clear(&diagnostics);
+}
+
 static void test_prefixes(void)
 {
     static const char text[] = "{ a = [for k, v in {x = 1, \"y${2}\" = 3} : upper(\"%{ if v > 1 ~} ${k} %{ else }b%{ endif }\") if v != null],"
@@ -547,6 +562,7 @@ int main(int argc, char **argv)
     g_test_add_func("/language/caret-stands-under-the-mistake", test_caret);
     g_test_add_func("/language/several-mistakes-are-told-at-once", test_several);
     g_test_add_func("/language/depth-is-bounded", test_depth);
+    g_test_add_func("/language/nothing-but-mistakes-ends-soon", test_mistakes_alone);
     g_test_add_func("/language/bad-bytes-are-refused", test_bytes);
     g_test_add_func("/language/every-prefix-is-survived", test_prefixes);
     g_test_add_func("/language/files-are-read", test_files);

@@ -313,7 +313,7 @@ static void test_skopeo(Fixture *f, gconstpointer data)
         export_layout(f->store, image, out);
         g_assert_true(run(copy_argv));
         assert_same_blobs(out, copy);
-        g_assert_true(docker_export(f->store, image, docker, NULL) && run(docker_argv));
+        g_assert_true(docker_export(f->store, image, NULL, docker, NULL) && run(docker_argv));
         g_assert_true(store_image_config(f->store, &image->id, 1 << 20, NULL, &config, NULL));
         json_array_foreach (json_object_get(json_object_get(config, "rootfs"), "diff_ids"), k, diff_id) {
             g_autofree char *layer = g_build_filename(flat, json_string_value(diff_id) + 7, NULL);

@@ -441,7 +441,7 @@ static void test_docker(Fixture *f, gconstpointer data)
     Digest one, two;
 
     make_image(f, &image, &tree);
-    (void)(docker_export(f->store, image, archive, &error) && docker_export(f->store, image, again, &error));
+    (void)(docker_export(f->store, image, NULL, archive, &error) && docker_export(f->store, image, NULL, again, &error));
     g_assert_no_error(error);
     g_assert_true(digest_of_file(AT_FDCWD, archive, &one, NULL, NULL) && digest_of_file(AT_FDCWD, again, &two, NULL, NULL));
     g_assert_true(digest_equal(&one, &two));

@@ -4,6 +4,7 @@
  */
 #include "baker/post-manifest.h"
 
+#include "baker/post.h"
 #include "base/file.h"
 
 #include <fcntl.h>
@@ -45,7 +46,7 @@ static json_t *run_and_load(Bench *b)
     g_autoptr(GError) error = NULL;
     json_error_t e;
 
-    post_manifest_run(b->args, "web", "base", "bootstrap", b->images, &error);
+    post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL, NULL}, &error);
     g_assert_no_error(error);
     json_t *document = json_load_file(b->path, 0, &e);
     g_assert_nonnull(document);
@@ -105,7 +106,7 @@ static void test_foreign_file_is_kept(Bench *b, gconstpointer arg)
         g_autofree char *parent = g_path_get_dirname(b->path), *kept = NULL;
         g_assert_cmpint(g_mkdir_with_parents(parent, 0755), ==, 0);
         g_assert_true(g_file_set_contents(b->path, others[i], -1, NULL));
-        g_assert_false(post_manifest_run(b->args, "web", "base", "bootstrap", b->images, &error));
+        g_assert_false(post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL, NULL}, &error));
         g_assert_nonnull(error);
         g_assert_true(g_file_get_contents(b->path, &kept, NULL, NULL));
         g_assert_cmpstr(kept, ==, others[i]);
@@ -116,7 +117,7 @@ static gpointer append_many(gpointer arg)
 {
     Bench *b = arg;
     for (int i = 0; i < 10; i++)
-        g_assert_true(post_manifest_run(b->args, "web", "base", "bootstrap", b->images, NULL));
+        g_assert_true(post_manifest_run(b->args, &(ManifestBuild){"web", "base", "bootstrap", b->images, NULL, NULL}, NULL));
     return NULL;
 }
 
@@ -138,7 +139,7 @@ static void test_check(void)
     g_autoptr(GError) error = NULL;
     const char *argument = NULL;
 
-    g_assert_false(post_manifest_check(args, &argument, &error));
+    g_assert_false(post_find("manifest")->check(args, &argument, &error));
     g_assert_cmpstr(argument, ==, "custom_data");
 }
 

@@ -246,6 +246,44 @@ static void test_errors(void)
     expect_error(fill_odd, false, 12345678, "multiple of 1M");
 }
 
+static const char *cmdline_text;
+
+static void fill_machine_with_cmdline(TreeBuilder *builder)
+{
+    fill_machine(builder);
+    support_add_file(builder, "etc/kernel/cmdline", cmdline_text, strlen(cmdline_text));
+}
+
+/* @expected: behind "root=UUID=... ro ", or NULL: words of the error in @text. */
+static void check_cmdline(const char *text, const char *expected, const char *problem)
+{
+    g_autoptr(SupportStore) support = support_store();
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *config = NULL, *line = NULL;
+    const uint8_t uuid[16] = {0};
+
+    cmdline_text = text;
+    support_tree(support->store, text ? fill_machine_with_cmdline : fill_machine, &tree, &files);
+    if (!render_grub_config(tree, files, uuid, NULL, &config, &error)) {
+        g_assert_nonnull(problem);
+        g_assert_nonnull(strstr(error->message, problem));
+        return;
+    }
+    line = g_strdup_printf("root=UUID=00000000-0000-0000-0000-000000000000 ro %s\n", expected);
+    g_assert_nonnull(strstr(config, line));
+}
+
+static void test_cmdline(void)
+{
+    check_cmdline(NULL, "console=tty0 console=ttyS0,115200", NULL);
+    check_cmdline("quiet  net.ifnames=0\n", "quiet net.ifnames=0", NULL);
+    check_cmdline("root=UUID=1 ro a=b rw initrd=/x BOOT_IMAGE=/y\n", "a=b", NULL); /* as /proc/cmdline of another machine has them */
+    check_cmdline("a=$x", NULL, "cannot carry");
+    check_cmdline("a=1;reboot", NULL, "'/etc/kernel/cmdline'");
+}
+
 static void test_versions(void)
 {
     static const char *ascending[] = {"1.0~rc1", "1.0", "1.0+b", "1.0-1", "1.0-1a", "1.0-2", "1.0-10", "1.0.1", "1.09", "1.10", "2"};
@@ -264,6 +302,7 @@ int main(int argc, char **argv)
     g_test_add_func("/render/20000-entries-come-back", test_many_entries);
     g_test_add_func("/render/bootable-disk-is-sound", test_bootable);
     g_test_add_func("/render/errors-say-what-to-do", test_errors);
+    g_test_add_func("/render/kernel-arguments-of-the-root", test_cmdline);
     g_test_add_func("/render/versions-in-debian-order", test_versions);
     return g_test_run();
 }

@@ -140,6 +140,9 @@ typedef struct Case {
 static const Case cases[] = {
     {"bootstrap", "{\"suite\":\"bookworm\"}", NULL, NULL},
     {"bootstrap", "{\"suite\":\"bookworm\",\"packages\":[\"libstdc++6\",\"vim=2:9.0\"],\"size\":\"4G\"}", NULL, NULL},
+    {"bootstrap", "{\"suite\":\"bookworm\",\"grow\":true,\"kernel_arguments\":\"console=ttyS0 quiet\"}", NULL, NULL},
+    {"bootstrap", "{\"suite\":\"bookworm\",\"grow\":\"yes\"}", "grow", "true or false"},
+    {"bootstrap", "{\"suite\":\"bookworm\",\"kernel_arguments\":\"a;b\"}", "kernel_arguments", "cannot carry"},
     {"bootstrap", "{}", NULL, "needs a suite"},
     {"bootstrap", "{\"suite\":\"--help\"}", "suite", "not the name of a suite"},
     {"bootstrap", "{\"suite\":\"bookworm\",\"packages\":[\"?essential\"]}", "packages", "not the name of a package"},
@@ -161,7 +164,8 @@ static const Case cases[] = {
     {"disk", "{}", NULL, "needs from"},
     {"oci", "{\"from\":\"scratch\"}", NULL, NULL},
     {"oci", "{\"from\":\"oci:folder:tag\"}", NULL, NULL},
-    {"oci", "{\"from\":\"docker://example.org/x\"}", "from", "not in this version"},
+    {"oci", "{\"from\":\"docker://example.org/x\"}", NULL, NULL},
+    {"oci", "{\"from\":\"docker://example.org/X\"}", "from", "names nothing in a registry"},
     {"oci", "{\"from\":\"folder\"}", "from", "oci:DIR"},
     {"oci", "{\"from\":\"oci:\"}", "from", "names no file"},
 };
@@ -196,9 +200,10 @@ static void test_table(void)
 
         g_assert_nonnull(ops);
         g_assert_true(ops->check && ops->identify && ops->prepare);
-        g_assert_true(g_strv_contains((const char *const[]){"disk", "oci", NULL}, ops->default_output));
+        g_assert_true(!ops->default_output || g_strv_contains((const char *const[]){"disk", "oci", NULL}, ops->default_output));
     }
-    g_assert_null(source_find("qemu"));
+    g_assert_nonnull(source_find("qemu"));
+    g_assert_null(source_find("amazon-ebs"));
 }
 
 static void test_time(void)

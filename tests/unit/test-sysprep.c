@@ -64,9 +64,9 @@ static const struct {
 static void test_verdicts(void)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
-        if (provisioner_sysprep_verdict(cases[i].path, cases[i].type) != cases[i].verdict)
+        if (provisioner_sysprep_verdict(cases[i].path, cases[i].type, NULL) != cases[i].verdict)
             g_error("%s (%c): %d, not %d", cases[i].path, cases[i].type,
-                    (int)provisioner_sysprep_verdict(cases[i].path, cases[i].type), (int)cases[i].verdict);
+                    (int)provisioner_sysprep_verdict(cases[i].path, cases[i].type, NULL), (int)cases[i].verdict);
 }
 
 /* A root with every file and folder of the cases, and some beside them. */
@@ -129,7 +129,7 @@ static void clean_and_compare(bool with_commands)
     ProvisionerHost host = folder_guest_host(fg, "/");
     g_autoptr(GError) error = NULL;
 
-    provisioner_sysprep(&host, &fg->guest, &error);
+    provisioner_sysprep(&host, NULL, &fg->guest, &error);
     g_assert_no_error(error);
     g_assert_cmpint(fg->ran->len, ==, with_commands ? 2 : 0);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
@@ -165,7 +165,7 @@ static void test_links_are_not_followed(void)
     folder_guest_write(fg, "srv/data", "precious");
     g_assert_cmpint(symlink(data, log), ==, 0);
     g_assert_cmpint(symlink(data, tmp), ==, 0);
-    provisioner_sysprep(&host, &fg->guest, &error);
+    provisioner_sysprep(&host, NULL, &fg->guest, &error);
     g_assert_no_error(error);
     text = folder_guest_read(fg, "srv/data");
     g_assert_cmpstr(text, ==, "precious");
@@ -180,18 +180,84 @@ static void test_ssh_unit(void)
     g_autoptr(GError) error = NULL;
     const char *const link = "etc/systemd/system/ssh.service.wants/kiln-ssh-host-keys.service";
 
-    provisioner_sysprep(&host, &fg->guest, &error);
+    provisioner_sysprep(&host, NULL, &fg->guest, &error);
     g_assert_no_error(error);
     g_assert_false(folder_guest_has(fg, link));
     folder_guest_write(fg, "usr/sbin/sshd", "");
     folder_guest_write(fg, "lib/systemd/system/ssh.service", "");
     for (int i = 0; i < 2; i++) { /* twice is harmless */
-        provisioner_sysprep(&host, &fg->guest, &error);
+        provisioner_sysprep(&host, NULL, &fg->guest, &error);
         g_assert_no_error(error);
         g_autofree char *unit = folder_guest_read(fg, "etc/systemd/system/kiln-ssh-host-keys.service");
         g_assert_nonnull(unit);
         g_assert_nonnull(strstr(unit, "ssh-keygen -A"));
         g_assert_true(folder_guest_has(fg, link));
+    }
+}
+
+static const char *const more[] = {"/srv/app/*.pid", "/opt/x y/**", "/usr/**/__pycache__", "/var/log/keep?.log", "/data[12]", NULL};
+
+/* What a template's patterns do, on a host's tree and in a guest. @path is written with "text". */
+static const struct {
+    const char *path;
+    bool goes;
+} volatile_cases[] = {
+    {"srv/app/a.pid", true},        {"srv/app/deep/a.pid", false}, {"srv/app/a.conf", false},     {"opt/x y/a/b", true},
+    {"usr/lib/a/__pycache__/m.pyc", true}, {"usr/__pycache__/m.pyc", true}, {"usr/lib/a/m.pyc", false}, {"var/log/keep1.log", true},
+    {"data1/a/b", true},            {"data3/a/b", false},          {"usr/bin/env", false},
+};
+
+static bool goes(const char *path)
+{
+    g_autofree char *up = g_strdup(path);
+
+    for (char type = 'f'; *up; type = 'd') {
+        char *slash = strrchr(up, '/');
+
+        if (provisioner_sysprep_verdict(up, type, more) == SYSPREP_DROP)
+            return true;
+        *(slash ? slash : up) = '\0';
+    }
+    return false;
+}
+
+static void check_volatile(bool with_commands)
+{
+    g_autoptr(FolderGuest) fg = make_root(with_commands);
+    ProvisionerHost host = folder_guest_host(fg, "/");
+    g_autoptr(GError) error = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(volatile_cases); i++)
+        folder_guest_write(fg, volatile_cases[i].path, "text");
+    provisioner_sysprep(&host, more, &fg->guest, &error);
+    g_assert_no_error(error);
+    for (size_t i = 0; i < G_N_ELEMENTS(volatile_cases); i++) {
+        if (goes(volatile_cases[i].path) != volatile_cases[i].goes || folder_guest_has(fg, volatile_cases[i].path) == volatile_cases[i].goes)
+            g_error("%s: expected to %s", volatile_cases[i].path, volatile_cases[i].goes ? "go" : "stay");
+    }
+}
+
+static void test_volatile_paths(void)
+{
+    check_volatile(true);
+    check_volatile(false);
+}
+
+static void test_volatile_patterns(void)
+{
+    static const char *const good[] = {"/a", "/a/*", "/a/b?/c[0-9]", "/a/**", "/**/*.pyc", "/a/**/x*", "/a b/c"};
+    static const char *const bad[] = {"", "a", "/", "/*", "/**", "/*/*", "/a/../b", "/a//b", "/a/", "/./a", "/a'b", "/a\nb", "/a\\b",
+                                      "/a**", "/a/**b", "/a/*/**", "/a/**/b/c", "/a/**/**"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(good); i++)
+        if (!provisioner_sysprep_check(good[i], NULL))
+            g_error("'%s' is refused", good[i]);
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(GError) error = NULL;
+
+        if (provisioner_sysprep_check(bad[i], &error))
+            g_error("'%s' is taken", bad[i]);
+        g_assert_nonnull(error);
     }
 }
 
@@ -203,5 +269,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sysprep/guest-without-a-shell-agrees", test_by_port);
     g_test_add_func("/sysprep/links-are-not-followed", test_links_are_not_followed);
     g_test_add_func("/sysprep/sshd-gets-keys-at-first-boot", test_ssh_unit);
+    g_test_add_func("/sysprep/volatile-paths-of-a-template", test_volatile_paths);
+    g_test_add_func("/sysprep/volatile-patterns", test_volatile_patterns);
     return g_test_run();
 }

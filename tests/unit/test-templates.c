@@ -57,7 +57,7 @@ static TemplateBlock *provisioner_at(TemplateBuild *build, guint i)
 
 static void test_whole(void)
 {
-    g_autoptr(Template) t = load("packer {\n  required_version = \">= 1.9\"\n  required_plugins {\n    x = {\n version = \"1\"\n source = \"s\"\n }\n  }\n}\n"
+    g_autoptr(Template) t = load("packer {\n  required_version = \">= 1.9\"\n  required_plugins {\n    x = {\n version = \"1\"\n source = \"example.org/o/s\"\n }\n  }\n}\n"
                                  "variable \"n\" {\n  type = number\n  default = 2\n}\n"
                                  "locals {\n  b = local.a + 1\n  a = var.n * 10\n}\n"
                                  "local \"c\" {\n  expression = \"c${local.b}\"\n}\n"
@@ -132,6 +132,47 @@ static void test_dynamic_provisioners(void)
     assert_json(provisioner_at(build, 1)->args, "{\"inline\":[\"b2a\"]}");
 }
 
+static void test_names_of_other_templates(void)
+{
+    static const char *const except[] = {"disk.A", NULL};
+    const TemplateOptions options = {.except = except};
+    g_autoptr(Template) two = load("source \"qemu\" \"_x\" {}\nsource \"disk\" \"A\" {}\nbuild {\n  sources = [\"qemu._x\", \"disk.A\"]\n}\n", &options);
+
+    g_assert_cmpuint(template_builds(two)->len, ==, 1);
+    g_assert_cmpstr(build_at(two, 0)->name, ==, "x");
+    g_assert_cmpstr(build_at(two, 0)->build_name, ==, "_x");
+}
+
+/* What is printed in place of, and looked for on disks: the password, not whom it belongs to. */
+static void test_sensitive_parts(void)
+{
+    g_autoptr(Template) t = load("variable \"pw\" {\n  default = \"secret-one\"\n  sensitive = true\n}\n"
+                                 "locals {\n  user = { name = \"operator\", password = var.pw, list = [\"plain\", \"x-${var.pw}\"] }\n}\n" SOURCE, &(TemplateOptions){.look_only = true});
+    g_autoptr(GPtrArray) texts = template_sensitive(t);
+
+    g_assert_true(g_ptr_array_find_with_equal_func(texts, "secret-one", g_str_equal, NULL));
+    g_assert_true(g_ptr_array_find_with_equal_func(texts, "x-secret-one", g_str_equal, NULL));
+    g_assert_false(g_ptr_array_find_with_equal_func(texts, "operator", g_str_equal, NULL));
+    g_assert_false(g_ptr_array_find_with_equal_func(texts, "plain", g_str_equal, NULL));
+}
+
+static void test_rebase(void)
+{
+    static const char text[] = "source \"x\" \"a\" { v = 1 }\nsource \"x\" \"b\" {}\nbuild {\n  sources = [\"x.a\"]\n  source \"x.b\" { name = \"alias\" }\n}\n";
+    static const char *const both[] = {"x.a=image:web", "source.x.alias=base.qcow2", "x.b=last.raw", NULL}, *const wrong[] = {"x.c=y", NULL}, *const odd[] = {"x.a", NULL};
+    const TemplateOptions options = {.rebase = both}, mistyped = {.rebase = wrong}, malformed = {.rebase = odd};
+    g_autoptr(Template) t = load(text, &options);
+    g_autoptr(json_t) given = template_given(t);
+
+    g_assert_cmpstr(build_at(t, 0)->rebase, ==, "image:web");
+    g_assert_cmpstr(build_at(t, 1)->rebase, ==, "last.raw");
+    g_assert_cmpuint(json_array_size(json_object_get(given, "rebase")), ==, 3);
+    g_autofree char *no_source = load_fails(text, &mistyped), *no_form = load_fails(text, &malformed);
+
+    g_assert_nonnull(strstr(no_source, "no source of that name"));
+    g_assert_nonnull(strstr(no_form, "-rebase is written"));
+}
+
 static void test_several_sources(void)
 {
     g_autoptr(Template) t = load("source \"x\" \"a\" { v = 1 }\nsource \"x\" \"b\" {}\n"
@@ -145,12 +186,47 @@ static void test_several_sources(void)
 
     g_assert_cmpstr(a->name, ==, "web.a");
     g_assert_cmpstr(b->name, ==, "web.alias");
-    g_assert_cmpstr(b->build_name, ==, "alias");
+    g_assert_cmpstr(b->build_name, ==, "b");
     assert_json(b->source->args, "{\"w\":2}");
     g_assert_cmpstr(provisioner_at(a, 0)->type, ==, "file");
     g_assert_cmpstr(provisioner_at(b, 0)->type, ==, "shell");
     assert_json(provisioner_at(a, 1)->args, "{\"k\":1}");
     assert_json(provisioner_at(b, 1)->args, "{\"k\":2,\"l\":3}");
+}
+
+static void assert_names(const char *text, const TemplateOptions *options, const char *expected)
+{
+    g_autoptr(Template) t = load(text, options);
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; i < template_builds(t)->len; i++)
+        g_string_append_printf(names, "%s%s", i ? " " : "", build_at(t, i)->name);
+    g_assert_cmpstr(names->str, ==, expected);
+}
+
+/* Packer lets builds be called anything, and the same: as names of images they are changed, and told apart. */
+static void test_names(void)
+{
+    const char *only[] = { "*.two", NULL };
+
+    assert_names("source \"null\" \"Big_one\" {}\nbuild {\n  sources = [\"source.null.Big_one\"]\n}\n", NULL, "big_one");
+    assert_names(SOURCE "build {\n  name = \"My image: 1\"\n  sources = [\"source.null.a\"]\n}\n", NULL, "my-image--1");
+    assert_names(SOURCE "build {\n  name = \"0123456789abcdef\"\n  sources = [\"source.null.a\"]\n}\n", NULL, "0123456789abcdef-image");
+    assert_names(SOURCE "build {\n  name = \"-\"\n  sources = [\"source.null.a\"]\n}\n", NULL, "image");
+    assert_names(SOURCE "source \"file\" \"a\" {}\nbuild {\n  name = \"\"\n  sources = [\"null.a\", \"file.a\"]\n}\n", NULL, "null.a file.a");
+    assert_names(SOURCE "source \"file\" \"a\" {}\nbuild {\n  name = \"b\"\n  sources = [\"null.a\", \"file.a\"]\n}\n", NULL, "b.null.a b.file.a");
+    assert_names(SOURCE BUILD BUILD, NULL, "null.a null.a-2");
+    assert_names(SOURCE "build {\n  source \"null.a\" {\n    name = \"two\"\n  }\n  sources = [\"null.a\"]\n}\n" BUILD, &(TemplateOptions){ .only = only }, "two");
+}
+
+/* What is said with nothing in it is not said. */
+static void test_empty_words(void)
+{
+    g_autoptr(Template) t = load(SOURCE "build {\n  sources = [\"null.a\"]\n  provisioner \"shell\" {\n    only = []\n    except = [\"null.b\"]\n"
+                                 "    pause_before = \"\"\n    timeout = \"\"\n  }\n}\n", NULL);
+
+    g_assert_cmpuint(build_at(t, 0)->provisioners->len, ==, 1);
+    g_assert_true(provisioner_at(build_at(t, 0), 0)->timeout == 0);
 }
 
 static void test_dynamic_sources(void)
@@ -339,9 +415,13 @@ static const Mistake mistakes[] = {
     { "locals { a = 1 }}\n" SOURCE BUILD, { "expected the end of the line here, found '}'" } },
     { "locals {\n  a = 1\n  a = 2\n}\n" SOURCE BUILD, { "t.pkr.hcl:3:3: the argument 'a' is set twice here; the first is on line 2" } },
     { "locals { a = 1, b = 2 }\n" SOURCE BUILD, { "t.pkr.hcl:1:15:" } },
-    { "source \"null\" \"Big\" {}\nbuild {\n  sources = [\"source.null.Big\"]\n}\n", { "t.pkr.hcl:3:14: 'Big' can't name what is baked" } },
-    { SOURCE "build {\n  name = \"0123456789abcdef\"\n  sources = [\"source.null.a\"]\n}\n", { "t.pkr.hcl:3:10: '0123456789abcdef' can't name" } },
-    { SOURCE BUILD BUILD, { "two builds are both named 'a'" } },
+    { "source \"null\" \"a b\" {}\nbuild {\n  sources = [\"source.null.a b\"]\n}\n", { "t.pkr.hcl:3:14: 'null.a b' can't be named here" } },
+    { "variable \"a b\" {}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: 'a b' is no name" } },
+    { "local \"1\" {\n  expression = 1\n}\n" SOURCE BUILD, { "t.pkr.hcl:1:1: '1' is no name" } },
+    { "packer {\n  required_plugins {\n    x = \"1.0\"\n  }\n}\n" SOURCE BUILD, { "t.pkr.hcl:3:9: a plugin is written NAME = {" } },
+    { "packer {\n  required_plugins {\n    x = {\n      version = \"1.0\"\n      source  = \"https://a/b/c\"\n    }\n  }\n}\n" SOURCE BUILD,
+      { "t.pkr.hcl:3:9: a plugin is written NAME = {" } },
+    { "hcp_packer_registry {}\nhcp_packer_registry {}\n" SOURCE BUILD, { "t.pkr.hcl:2:1: a template has one 'hcp_packer_registry' at most" } },
     { SOURCE "build {\n  sources = [\"source.null.a\"]\n  provisoner \"shell\" {}\n}\n", { "t.pkr.hcl:4:3: a build has no block 'provisoner'; did you mean 'provisioner'?" } },
     { SOURCE "build {\n  sources = [\"source.null.a\"]\n  provisioner \"shell\" {\n    timeout = \"soon\"\n    network = \"perhaps\"\n    max_retries = -1\n  }\n}\n",
       { "t.pkr.hcl:5:15:", "t.pkr.hcl:6:15: 'network' does not fit: a bool is needed", "t.pkr.hcl:7:19: 'max_retries' is a whole number" } },
@@ -441,6 +521,11 @@ int main(int argc, char **argv)
     g_test_add_func("/templates/nested-blocks-become-arrays", test_nested);
     g_test_add_func("/templates/dynamic-makes-provisioners", test_dynamic_provisioners);
     g_test_add_func("/templates/several-sources-make-several-builds", test_several_sources);
+    g_test_add_func("/templates/names-become-names-of-images", test_names);
+    g_test_add_func("/templates/names-and-selections", test_names_of_other_templates);
+    g_test_add_func("/templates/empty-lists-and-durations-say-nothing", test_empty_words);
+    g_test_add_func("/templates/sensitive-parts", test_sensitive_parts);
+    g_test_add_func("/templates/rebase", test_rebase);
     g_test_add_func("/templates/dynamic-makes-sources", test_dynamic_sources);
     g_test_add_func("/templates/only-and-except-select", test_only_except);
     g_test_add_func("/templates/variables-have-a-precedence", test_precedence);

@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pushing and pulling.
+ *
+ * A push of a container image is a copy from the store to the registry, a pull one into a folder from which the image is taken in; what the store has
+ * is not fetched. Disks have a form of their own (store/disk-artifact.h).
+ */
+#include "baker/transfer.h"
+
+#include "baker/import.h"
+#include "baker/origins.h"
+#include "baker/sbom.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/scope.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#define DOCUMENT_MAX (16u << 20)
+#define REFERRERS_MAX 64
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text ? text : "";
+}
+
+/* --- referrers, out --- */
+
+/* One document as an artifact that points at @subject. */
+static bool push_referrer(Registry *registry, const Digest *subject, uint64_t subject_size, const char *type, const char *text, TransferReport *report, GError **error)
+{
+    char subject_text[DIGEST_OCI_SIZE], config_text[DIGEST_OCI_SIZE], layer_text[DIGEST_OCI_SIZE], own[DIGEST_OCI_SIZE];
+    g_autoptr(json_t) manifest = NULL, descriptor = NULL;
+    g_autofree char *canonical = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+    Digest config, layer, digest;
+    bool listed = false;
+
+    if (!registry_put_blob_bytes(registry, "{}", 2, &config, error) || !registry_put_blob_bytes(registry, text, strlen(text), &layer, error))
+        return false;
+    manifest = json_pack("{s:i, s:s, s:s, s:{s:s, s:s, s:i}, s:[{s:s, s:s, s:I}], s:{s:s, s:s, s:I}}", "schemaVersion", 2, "mediaType", OCI_MANIFEST_TYPE,
+                         "artifactType", type, "config", "mediaType", OCI_EMPTY_TYPE, "digest", digest_to_oci(&config, config_text), "size", 2, "layers",
+                         "mediaType", type, "digest", digest_to_oci(&layer, layer_text), "size", (json_int_t)strlen(text), "subject", "mediaType",
+                         OCI_MANIFEST_TYPE, "digest", digest_to_oci(subject, subject_text), "size", (json_int_t)subject_size);
+    canonical = json_canonical(manifest);
+    bytes = g_bytes_new(canonical, strlen(canonical));
+    digest_of(canonical, strlen(canonical), &digest);
+    if (!registry_put_manifest(registry, digest_to_oci(&digest, own), bytes, OCI_MANIFEST_TYPE, &listed, error))
+        return false;
+    report->referrers++;
+    descriptor = json_pack("{s:s, s:s, s:s, s:I}", "mediaType", OCI_MANIFEST_TYPE, "artifactType", type, "digest", own, "size", (json_int_t)strlen(canonical));
+    return listed || registry_add_referrer(registry, subject, descriptor, error);
+}
+
+static bool push_signatures(Store *store, const StoreImage *image, Registry *registry, TransferReport *report, uint64_t size, GError **error)
+{
+    g_autoptr(GPtrArray) signatures = NULL;
+
+    if (!store_signatures(store, &image->id, &signatures, error))
+        return false;
+    for (guint i = 0; i < signatures->len; i++) {
+        g_autoptr(json_t) document = store_signature_to_json(signatures->pdata[i]);
+        g_autofree char *text = json_canonical(document);
+
+        if (!push_referrer(registry, &report->manifest, size, TRANSFER_SIGNATURE_TYPE, text, report, error))
+            return false;
+    }
+    return true;
+}
+
+static bool push_provenance(Store *store, const StoreImage *image, Registry *registry, TransferReport *report, uint64_t size, GError **error)
+{
+    g_autoptr(json_t) provenance = NULL;
+    g_autofree char *text = NULL;
+
+    if (!store_image_provenance(store, image, &provenance, NULL) || !provenance || json_object_get(provenance, "imported") || json_object_get(provenance, "pulled"))
+        return true; /* there is none, or it says no more than where the image was found */
+    text = json_canonical(provenance);
+    return push_referrer(registry, &report->manifest, size, TRANSFER_PROVENANCE_TYPE, text, report, error);
+}
+
+static bool push_sbom(Store *store, const StoreImage *image, Registry *registry, TransferReport *report, uint64_t size, GError **error)
+{
+    g_autoptr(PackageList) list = NULL;
+    g_autoptr(json_t) document = NULL;
+    g_autofree char *text = NULL;
+
+    if (!origins_packages(store, image, &list, NULL))
+        return true; /* nobody knows the packages of every image */
+    document = sbom_spdx(image, list);
+    text = json_canonical(document);
+    return push_referrer(registry, &report->manifest, size, TRANSFER_SPDX_TYPE, text, report, error);
+}
+
+static bool push_referrers(Store *store, const StoreImage *image, Registry *registry, TransferReport *report, uint64_t size, GError **error)
+{
+    return push_signatures(store, image, registry, report, size, error) && push_provenance(store, image, registry, report, size, error) &&
+           push_sbom(store, image, registry, report, size, error);
+}
+
+/* --- push --- */
+
+static void count(const Registry *registry, TransferReport *report)
+{
+    uint64_t received, sent;
+
+    registry_counts(registry, &report->requests, &received, &sent);
+    report->bytes = MAX(received, sent);
+}
+
+static bool manifest_size(Store *store, const Digest *manifest, uint64_t *ret, GError **error)
+{
+    return store_blob_size(store, manifest, ret, error);
+}
+
+static bool push_container(Store *store, const StoreImage *image, const RegistryRef *ref, const OciEndOptions *options, TransferReport *ret, GError **error)
+{
+    g_autoptr(OciEnd) from = NULL, to = NULL;
+    OciCopyReport copied;
+    uint64_t size;
+
+    if (!oci_end_image(store, image, &from, error) || !oci_end_registry(store, ref, options, &to, error) ||
+        !oci_copy(store, from, to, &(OciCopy){.whole_index = true}, &copied, error))
+        return false;
+    ret->manifest = copied.manifest;
+    ret->blobs = copied.blobs;
+    ret->present = copied.present;
+    if (!manifest_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, oci_end_registry_session(to), ret, size, error))
+        return false;
+    count(oci_end_registry_session(to), ret);
+    return true;
+}
+
+static bool push_disk(Store *store, const StoreImage *image, const RegistryRef *ref, const OciEndOptions *options, TransferReport *ret, GError **error)
+{
+    g_autofree char *version = registry_ref_version(ref);
+    g_autoptr(Registry) registry = NULL;
+    DiskTransfer moved;
+
+    if (!registry_open(ref, &(RegistryOptions){.push = true, .plain_http = options->plain_http}, &registry, error) ||
+        !disk_artifact_push(store, image, registry, version, &moved, error))
+        return false;
+    ret->manifest = moved.manifest;
+    ret->blobs = moved.segments;
+    ret->present = moved.present;
+    if (!push_referrers(store, image, registry, ret, moved.manifest_size, error))
+        return false;
+    count(registry, ret);
+    return true;
+}
+
+static bool push_plain(Store *store, const StoreImage *image, const RegistryRef *ref, PushForm form, const OciEndOptions *options, TransferReport *ret, GError **error)
+{
+    g_autofree char *version = registry_ref_version(ref);
+    g_autoptr(Registry) registry = NULL;
+    uint64_t size;
+
+    if (!registry_open(ref, &(RegistryOptions){.push = true, .plain_http = options->plain_http}, &registry, error) ||
+        !(form == PUSH_DOCKER ? oci_push_docker(store, image, registry, version, &ret->manifest, error)
+                              : disk_plain_push(store, image, registry, version, form == PUSH_QCOW2, &ret->manifest, error)) ||
+        !manifest_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, registry, ret, size, error))
+        return false;
+    count(registry, ret);
+    return true;
+}
+
+bool transfer_push(Store *store, const StoreImage *image, const char *to, PushForm form, bool plain_http, TransferReport *ret, GError **error)
+{
+    g_auto(RegistryRef) ref = {0};
+    g_autofree char *place = NULL;
+    OciEndOptions options = {.write = true, .plain_http = plain_http};
+    bool disk = strcmp(image->kind, "disk") == 0, ok;
+
+    *ret = (TransferReport){0};
+    if (!g_str_has_prefix(to, REGISTRY_SCHEME))
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' is no place in a registry: that is docker://HOST/REPOSITORY:TAG", to);
+    if (!registry_ref_parse(to, &ref, error))
+        return false;
+    if (!digest_is_none(&ref.digest))
+        return fail_code(error, KILN_ERROR_USAGE, "a push goes to a tag; what digest it gets is said when it is done");
+    if (form == PUSH_KILN)
+        ok = (disk ? push_disk : push_container)(store, image, &ref, &options, ret, error);
+    else
+        ok = push_plain(store, image, &ref, form, &options, ret, error);
+    if (!ok)
+        return false;
+    place = registry_ref_place(&ref);
+    return (form == PUSH_KILN && disk) || store_image_add_manifest(store, image, place, &ret->manifest, NULL, error);
+}
+
+/* --- referrers, in --- */
+
+/* The one layer of a small artifact. */
+static bool fetch_document(Registry *registry, const char *digest, GBytes **ret, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(json_t) manifest = NULL;
+    g_autofree char *type = NULL;
+    auto_fd int fd = -1;
+    Digest ignored, layer;
+    uint64_t size;
+
+    if (!registry_get_manifest(registry, digest, &bytes, &type, &ignored, error) ||
+        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "a referrer", &manifest, error) ||
+        !oci_read_descriptor(json_array_get(json_object_get(manifest, "layers"), 0), &layer, &size, error))
+        return false;
+    if (size > DOCUMENT_MAX)
+        return fail(error, "a document that belongs to the image is larger than 16 MiB");
+    fd = open(g_get_tmp_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return fail_errno(error, "make a temporary file");
+    if (!registry_get_blob(registry, &layer, size, fd, 0, NULL, error))
+        return false;
+    {
+        char *data = g_malloc(size + 1);
+
+        data[size] = '\0';
+        *ret = g_bytes_new_take(data, size);
+        if (!file_pread_full(fd, data, size, 0, "a temporary file", error)) {
+            g_clear_pointer(ret, g_bytes_unref);
+            return false;
+        }
+    }
+    return true;
+}
+
+typedef struct Belongings {
+    GPtrArray *signatures; /* of json_t* */
+    GHashTable *inputs;    /* name -> Digest* */
+} Belongings;
+
+static void belongings_clear(Belongings *b)
+{
+    g_ptr_array_unref(b->signatures);
+    g_hash_table_unref(b->inputs);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Belongings, belongings_clear)
+
+static void belongings_init(Belongings *b)
+{
+    b->signatures = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
+    b->inputs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+}
+
+static bool keep_document(Store *store, Belongings *b, const char *name, GBytes *bytes, GError **error)
+{
+    Digest digest;
+
+    if (!store_blob_put(store, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &digest, error))
+        return false;
+    g_hash_table_insert(b->inputs, g_strdup(name), g_memdup2(&digest, sizeof digest));
+    return true;
+}
+
+static bool take_referrer(Store *store, Registry *registry, const json_t *item, Belongings *b, GError **error)
+{
+    const char *type = text_of(item, "artifactType");
+    bool signature = strcmp(type, TRANSFER_SIGNATURE_TYPE) == 0, provenance = strcmp(type, TRANSFER_PROVENANCE_TYPE) == 0,
+         sbom = strcmp(type, TRANSFER_SPDX_TYPE) == 0;
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(json_t) document = NULL;
+
+    if (!signature && !provenance && !sbom)
+        return true;
+    if (!fetch_document(registry, text_of(item, "digest"), &bytes, error))
+        return false;
+    if (!signature)
+        return keep_document(store, b, provenance ? "pulled/provenance.json" : "pulled/sbom.spdx.json", bytes, error);
+    if (!json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), DOCUMENT_MAX, "a signature", &document, error))
+        return false;
+    g_ptr_array_add(b->signatures, g_steal_pointer(&document));
+    return true;
+}
+
+/* Anybody may attach anything to an image in a registry: what is malformed is left there, with a warning. */
+static bool take_referrers(Store *store, Registry *registry, const Digest *manifest, Belongings *b, TransferReport *report, GError **error)
+{
+    g_autoptr(json_t) list = NULL;
+    json_t *item;
+    size_t i;
+
+    if (!registry_referrers(registry, manifest, &list, error))
+        return false;
+    json_array_foreach(list, i, item)
+    {
+        g_autoptr(GError) why = NULL;
+
+        if (i >= REFERRERS_MAX)
+            break;
+        if (!take_referrer(store, registry, item, b, &why)) {
+            if (why->code == KILN_ERROR_INTERRUPTED) {
+                g_propagate_error(error, g_steal_pointer(&why));
+                return false;
+            }
+            log_warning("something that belongs to the image could not be fetched: %s", why->message);
+            continue;
+        }
+        report->referrers++;
+    }
+    return true;
+}
+
+static bool keep_signatures(Store *store, const StoreImage *image, const Belongings *b)
+{
+    for (guint i = 0; i < b->signatures->len; i++) {
+        g_autoptr(GError) why = NULL;
+
+        if (!store_signature_take(store, &image->id, b->signatures->pdata[i], NULL, &why))
+            log_warning("%s", why->message);
+    }
+    return true;
+}
+
+/* --- pull --- */
+
+/* To a folder in tmp; *ret_folder is the caller's to remove. */
+static bool fetch_container(Store *store, OciEnd *from, const char *architecture, char **ret_folder, OciCopyReport *ret, GError **error)
+{
+    g_autoptr(OciEnd) to = NULL;
+
+    return store_make_tmpdir(store, ret_folder, error) && oci_end_intake(store, *ret_folder, &to, error) &&
+           oci_copy(store, from, to, &(OciCopy){.architecture = architecture}, ret, error);
+}
+
+static bool pull_container(Store *store, OciEnd *from, const char *name, const char *architecture, StoreImage **ret, TransferReport *report, GError **error)
+{
+    g_autofree char *folder = NULL;
+    OciCopyReport copied;
+    bool ok = fetch_container(store, from, architecture, &folder, &copied, error) && import_pulled(store, folder, name, ret, error);
+
+    if (folder)
+        (void)file_remove_tree(AT_FDCWD, folder, NULL);
+    if (!ok)
+        return false;
+    report->manifest = copied.manifest;
+    report->blobs = copied.blobs;
+    report->present = copied.present;
+    return true;
+}
+
+static bool pull_disk(Store *store, Registry *registry, GBytes *manifest, const char *name, StoreImage **ret, GArray **ret_kept, TransferReport *report, GError **error)
+{
+    DiskTransfer moved;
+
+    if (!disk_artifact_pull(store, registry, manifest, name, ret, ret_kept, &moved, error))
+        return false;
+    report->manifest = moved.manifest;
+    report->blobs = moved.segments;
+    report->present = moved.present;
+    return true;
+}
+
+/* The last word of the repository, as a name of ours. */
+static char *name_of(const RegistryRef *ref)
+{
+    const char *slash = strrchr(ref->repository, '/');
+
+    return g_strdup(slash ? slash + 1 : ref->repository);
+}
+
+static bool publish(Store *store, StoreImage *image, const char *from, Belongings *b, GPtrArray **ret, GError **error)
+{
+    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
+    g_autoptr(json_t) provenance = json_pack("{s:s}", "pulled", from);
+    StoreSet set = {.name = image->name, .images = images, .provenance = provenance, .inputs = b->inputs};
+
+    g_ptr_array_add(images, image);
+    if (!origins_keep_packages(store, images, NULL, b->inputs, error) || !store_publish(store, &set, error))
+        return false;
+    *ret = g_steal_pointer(&images);
+    return true;
+}
+
+bool transfer_pull(Store *store, const char *from, const char *name, const PullOptions *options, GPtrArray **ret_images, TransferReport *ret, GError **error)
+{
+    OciEndOptions how = {.plain_http = options->plain_http};
+    g_auto(RegistryRef) ref = {0};
+    g_autoptr(OciEnd) end = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(json_t) manifest = NULL;
+    g_autoptr(GArray) kept = NULL;
+    g_autofree char *version = NULL, *type = NULL, *own_name = NULL, *place = NULL;
+    g_auto(Belongings) belongings;
+    StoreImage *image = NULL;
+    Registry *registry;
+    Digest digest;
+
+    *ret = (TransferReport){0};
+    belongings_init(&belongings);
+    if (!g_str_has_prefix(from, REGISTRY_SCHEME))
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' is no image in a registry: that is docker://HOST/REPOSITORY:TAG", from);
+    if (!registry_ref_parse(from, &ref, error))
+        return false;
+    own_name = name ? g_strdup(name) : name_of(&ref);
+    if (!store_name_check(own_name, error) || !oci_end_registry(store, &ref, &how, &end, error))
+        return false;
+    registry = oci_end_registry_session(end);
+    version = registry_ref_version(&ref);
+    if (!registry_get_manifest(registry, version, &bytes, &type, &digest, error) ||
+        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "the manifest", &manifest, error))
+        return false;
+    if (disk_artifact_is(manifest) ? !pull_disk(store, registry, bytes, own_name, &image, &kept, ret, error)
+                                   : !pull_container(store, end, own_name, options->architecture, &image, ret, error))
+        return fail_prefix(error, "pull");
+    place = registry_ref_place(&ref);
+    if (!take_referrers(store, registry, &ret->manifest, &belongings, ret, error)) {
+        store_image_free(image);
+        return false;
+    }
+    if (!publish(store, image, from, &belongings, ret_images, error) ||
+        !store_image_add_manifest(store, image, place, &ret->manifest, kept, error))
+        return false;
+    count(registry, ret);
+    return keep_signatures(store, image, &belongings);
+}
+
+/* --- parents of bakes --- */
+
+bool transfer_resolve(Store *store, const char *from, Digest *ret, GError **error)
+{
+    g_auto(RegistryRef) ref = {0};
+    g_autoptr(OciEnd) end = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(json_t) document = NULL;
+    g_autofree char *type = NULL;
+    const json_t *chosen;
+    uint64_t size;
+
+    if (!registry_ref_parse(from, &ref, error) || !oci_end_registry(store, &ref, &(OciEndOptions){0}, &end, error) ||
+        !end->ops->get_manifest(end->data, NULL, &bytes, &type, ret, error))
+        return false;
+    if (!oci_type_is_index(type))
+        return true;
+    if (!json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "the index", &document, error))
+        return false;
+    chosen = oci_choose_platform(document, oci_host_architecture());
+    if (!chosen)
+        return fail(error, "'%s' has no image for linux/%s", from, oci_host_architecture());
+    return oci_read_descriptor(chosen, ret, &size, error);
+}
+
+bool transfer_fetch_parent(Store *store, const char *from, const Digest *manifest, OciParent **ret, GError **error)
+{
+    g_auto(RegistryRef) ref = {0};
+    g_autoptr(OciEnd) end = NULL;
+    g_autofree char *folder = NULL;
+    OciCopyReport copied;
+    bool ok;
+
+    if (!registry_ref_parse(from, &ref, error))
+        return false;
+    ref.digest = *manifest;
+    ok = oci_end_registry(store, &ref, &(OciEndOptions){0}, &end, error) && fetch_container(store, end, NULL, &folder, &copied, error) &&
+         oci_import_over(store, folder, ret, error);
+    if (folder)
+        (void)file_remove_tree(AT_FDCWD, folder, NULL);
+    return ok;
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Images in registries as others than kiln expect them: docker's media types for containers, whole disks as one layer.
+ */
+#include "store/disk-artifact.h"
+#include "store/oci-end.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/scope.h"
+#include "store/compress.h"
+#include "store/disk-file.h"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PIECE (1u << 20)
+
+/* --- containers --- */
+
+static const char *docker_layer_type(const char *type)
+{
+    if (g_str_has_suffix(type, "gzip"))
+        return "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    if (g_str_has_suffix(type, "zstd"))
+        return NULL; /* docker's format knows none */
+    return "application/vnd.docker.image.rootfs.diff.tar";
+}
+
+static bool rewrite(json_t *manifest, GError **error)
+{
+    json_t *layer;
+    size_t i;
+
+    json_array_foreach(json_object_get(manifest, "layers"), i, layer)
+    {
+        const char *type = json_string_value(json_object_get(layer, "mediaType"));
+        const char *docker = docker_layer_type(type ? type : "");
+
+        if (!docker)
+            return fail(error, "layer %zu is compressed by zstd, for which docker's format has no name; push it without --format=docker", i + 1);
+        json_object_set_new(layer, "mediaType", json_string(docker));
+        (void)json_object_del(layer, "annotations");
+    }
+    json_object_set_new(manifest, "mediaType", json_string(DOCKER_MANIFEST_TYPE));
+    json_object_set_new(json_object_get(manifest, "config"), "mediaType", json_string("application/vnd.docker.container.image.v1+json"));
+    (void)json_object_del(manifest, "annotations");
+    return true;
+}
+
+typedef struct DockerEnd {
+    OciEnd *image;
+    GBytes *bytes;
+    Digest digest;
+} DockerEnd;
+
+static bool docker_manifest(void *end, const char *version, GBytes **ret, char **ret_type, Digest *ret_digest, GError **error)
+{
+    DockerEnd *e = end;
+
+    *ret = g_bytes_ref(e->bytes);
+    *ret_type = g_strdup(DOCKER_MANIFEST_TYPE);
+    *ret_digest = e->digest;
+    return true;
+}
+
+static bool docker_blob(void *end, const Digest *digest, uint64_t size, int fd, uint64_t have, Progress *progress, GError **error)
+{
+    DockerEnd *e = end;
+
+    return e->image->ops->get_blob(e->image->data, digest, size, fd, have, progress, error);
+}
+
+/* What a copy needs to put it into a session that is open already. */
+typedef struct SessionEnd {
+    Registry *registry;
+    const char *version;
+} SessionEnd;
+
+static bool session_has(void *end, const Digest *digest, bool *ret, GError **error)
+{
+    return registry_has_blob(((SessionEnd *)end)->registry, digest, ret, error);
+}
+
+static bool session_put(void *end, const Digest *digest, uint64_t size, int fd, Progress *progress, uint64_t *ret_sent, GError **error)
+{
+    return registry_put_blob(((SessionEnd *)end)->registry, digest, size, fd, NULL, progress, ret_sent, error);
+}
+
+static bool session_put_manifest(void *end, GBytes *manifest, const char *type, const Digest *digest, bool top, bool *ret_subject, GError **error)
+{
+    SessionEnd *e = end;
+
+    return registry_put_manifest(e->registry, e->version, manifest, type, ret_subject, error);
+}
+
+static bool make_docker_manifest(Store *store, OciEnd *image, DockerEnd *ret, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(json_t) manifest = NULL;
+    g_autofree char *type = NULL, *text = NULL;
+
+    if (!image->ops->get_manifest(image->data, NULL, &bytes, &type, &ret->digest, error) ||
+        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "the image's manifest", &manifest, error) || !rewrite(manifest, error))
+        return false;
+    text = json_canonical(manifest);
+    ret->image = image;
+    ret->bytes = g_bytes_new(text, strlen(text));
+    return store_blob_put(store, text, strlen(text), &ret->digest, error);
+}
+
+bool oci_push_docker(Store *store, const StoreImage *image, Registry *registry, const char *version, Digest *ret_manifest, GError **error)
+{
+    static const OciEndOps from_ops = {.name = "docker", .get_manifest = docker_manifest, .get_blob = docker_blob};
+    static const OciEndOps to_ops = {.name = "session", .has_blob = session_has, .put_blob = session_put, .put_manifest = session_put_manifest};
+    g_autoptr(OciEnd) end = NULL;
+    DockerEnd docker = {NULL};
+    SessionEnd session = {registry, version};
+    OciEnd from = {&from_ops, &docker}, to = {&to_ops, &session};
+    OciCopyReport report;
+    bool ok;
+
+    ok = oci_end_image(store, image, &end, error) && make_docker_manifest(store, end, &docker, error) &&
+         oci_copy(store, &from, &to, &(OciCopy){.whole_index = true}, &report, error);
+    g_clear_pointer(&docker.bytes, g_bytes_unref);
+    *ret_manifest = docker.digest;
+    return ok;
+}
+
+/* --- disks --- */
+
+typedef struct Out {
+    int fd;
+    uint64_t at;
+} Out;
+
+static bool write_out(const void *data, size_t size, void *arg, GError **error)
+{
+    Out *out = arg;
+
+    out->at += size;
+    return file_pwrite_full(out->fd, data, size, out->at - size, "a temporary file", error);
+}
+
+static bool write_raw(StoreMap *map, int fd, GError **error)
+{
+    Out out = {fd, 0};
+    g_autoptr(ZstdWriter) z = zstd_writer_new(store_map_size(map), write_out, &out);
+    g_autofree uint8_t *buf = g_malloc(PIECE);
+
+    for (uint64_t at = 0; at < store_map_size(map); at += PIECE) {
+        size_t n = (size_t)MIN(PIECE, store_map_size(map) - at);
+
+        if (!interrupt_check(error) || !store_map_pread_once(map, buf, n, at, error) || !zstd_writer_push(z, buf, n, error))
+            return false;
+    }
+    return zstd_writer_finish(z, error);
+}
+
+static char *plain_manifest(const StoreImage *image, bool qcow2, const Digest *config, const Digest *layer, uint64_t size)
+{
+    char config_text[DIGEST_OCI_SIZE], layer_text[DIGEST_OCI_SIZE], id[DIGEST_OCI_SIZE];
+    const char *type = qcow2 ? "application/vnd.qemu.qcow2" : "application/vnd.kiln.disk.raw.v1+zstd";
+    g_autofree char *file = g_strconcat(image->name, qcow2 ? ".qcow2" : ".raw.zst", NULL), *plain = g_strdup_printf("%" G_GUINT64_FORMAT, image->size);
+    g_autoptr(json_t) manifest =
+        json_pack("{s:i, s:s, s:s, s:{s:s, s:s, s:i}, s:[{s:s, s:s, s:I, s:{s:s}}], s:{s:s, s:s}}", "schemaVersion", 2, "mediaType", OCI_MANIFEST_TYPE, "artifactType",
+                  type, "config", "mediaType", OCI_EMPTY_TYPE, "digest", digest_to_oci(config, config_text), "size", 2, "layers", "mediaType", type, "digest",
+                  digest_to_oci(layer, layer_text), "size", (json_int_t)size, "annotations", "org.opencontainers.image.title", file, "annotations",
+                  "org.kiln.image.id", digest_to_oci(&image->id, id), "org.kiln.disk.size", plain);
+
+    return json_canonical(manifest);
+}
+
+bool disk_plain_push(Store *store, const StoreImage *image, Registry *registry, const char *version, bool qcow2, Digest *ret_manifest, GError **error)
+{
+    g_autoptr(StoreMap) map = NULL;
+    g_autoptr(Progress) progress = NULL;
+    g_autoptr(GBytes) manifest = NULL;
+    g_autofree char *text = NULL;
+    auto_fd int fd = -1;
+    Digest config, layer;
+    uint64_t sent;
+    struct stat st;
+
+    if (strcmp(image->kind, "disk") != 0)
+        return fail(error, "'%s' is a container image, and raw.zst and qcow2 are forms of disks", image->name);
+    if (!store_map_open(store, &image->map, &map, error) || !store_open_unnamed(store, &fd, error) ||
+        !(qcow2 ? disk_export_qcow2(map, fd, error) : write_raw(map, fd, error)) || !digest_of_fd(fd, &layer, error))
+        return false;
+    if (fstat(fd, &st) < 0)
+        return fail_errno(error, "read a temporary file");
+    progress = progress_new("push", (uint64_t)st.st_size, true);
+    if (!registry_put_blob_bytes(registry, "{}", 2, &config, error) ||
+        !registry_put_blob(registry, &layer, (uint64_t)st.st_size, fd, NULL, progress, &sent, error))
+        return false;
+    progress_done(progress);
+    text = plain_manifest(image, qcow2, &config, &layer, (uint64_t)st.st_size);
+    manifest = g_bytes_new(text, strlen(text));
+    return store_blob_put(store, text, strlen(text), ret_manifest, error) && registry_put_manifest(registry, version, manifest, OCI_MANIFEST_TYPE, NULL, error);
+}

@@ -1,0 +1,162 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Images to registries and back: containers byte for byte, disks as their changes, with all that belongs to them.
+. "$(dirname "$0")/../lib.sh"
+require docker-registry skopeo jq python3 mke2fs debugfs curl
+. "$TREE/tests/registry/lib.sh"
+KILN_STORE=$WORK/store
+other() { KILN_STORE=$WORK/other "$KILN" "$@"; }
+registry "$WORK/reg"
+log() { grep -o '"[A-Z]* /v2[^"]*" [0-9]*' "$WORK/reg.log"; }
+
+# --- containers ---
+mkdir root
+head -c 3000000 /dev/urandom >root/big
+echo hello >root/hello
+tar -C root -cf layer.tar .
+oci_layout layout layer.tar >/dev/null
+ok 'an image' kiln import layout box
+ok 'is signed' sh -c "'$KILN' sign --generate key && '$KILN' sign --key key box"
+ok 'it is pushed' kiln push box docker://$registry/team/box:1
+manifest=$(jq -r '.manifests[0].digest' layout/index.json)
+is 'skopeo sees the same manifest' "sha256:$(raw_digest docker://$registry/team/box:1)" "$manifest"
+before=$(log | wc -l)
+ok 'once more' kiln push box docker://$registry/team/box:1
+is 'no layer is sent again' "$(log | tail -n +$((before + 1)) | grep -c PATCH)" 0
+ok 'into another repository' kiln push box docker://$registry/other/box:1
+matches 'its layer is mounted there' "$(log | grep -c 'mount=.* 201')" '^2$'
+ok 'it is pulled' other pull docker://$registry/team/box:1
+is 'as the same image' "$(other --json images | jq -r '.images[0].id')" "$(kiln --json images | jq -r '.images[0].id')"
+ok 'with its signature' other verify-signature --key key.pub box
+ok 'and is known by its manifest' other show "box@$manifest"
+ok 'the first knows it by that too' kiln show "box@$manifest"
+ok 'in docker'"'"'s own words' kiln push box docker://$registry/team/box:docker --format=docker
+is 'those are another manifest' "$(skopeo inspect --raw --tls-verify=false docker://$registry/team/box:docker | jq -r .mediaType)" \
+    application/vnd.docker.distribution.manifest.v2+json
+ok 'of the same image' sh -c "'$KILN' --store '$WORK/third' pull docker://$registry/team/box:docker"
+is 'tags' "$(kiln tags docker://$registry/team/box | grep -v sha256 | tr '\n' ' ')" '1 docker '
+fails 1 'a tag that is not there' 'not there' kiln pull docker://$registry/team/box:nothing
+fails 2 'no such place' 'names nothing in a registry' kiln pull docker://$registry/Team/box
+
+# --- copies ---
+ok 'a copy to a folder' kiln copy docker://$registry/team/box:1 oci:copied:x
+is 'has the manifest' "$(jq -r '.manifests[0].digest' copied/index.json)" "$manifest"
+ok 'and its referrers' jq -e '.manifests[] | select(.artifactType == "application/vnd.kiln.signature.v1+json")' copied/index.json
+ok 'from there to a registry' kiln copy oci:copied:x docker://$registry/third/box:y
+is 'is the same' "sha256:$(raw_digest docker://$registry/third/box:y)" "$manifest"
+ok 'with its signature' sh -c "'$KILN' --store '$WORK/fourth' pull docker://$registry/third/box:y && '$KILN' --store '$WORK/fourth' verify-signature --key key.pub box"
+ok 'to an archive' kiln copy docker://$registry/team/box:1 oci-archive:copied.tar:x
+is 'that skopeo reads' "sha256:$(skopeo inspect --raw oci-archive:copied.tar:x | sha256sum | cut -d' ' -f1)" "$manifest"
+ok 'to docker'"'"'s archive' kiln copy oci-archive:copied.tar docker-archive:docker.tar
+ok 'that skopeo reads too' skopeo inspect docker-archive:docker.tar
+python3 - copied copied2 <<'END'
+import hashlib, json, os, shutil, sys
+shutil.copytree(*sys.argv[1:])
+out = sys.argv[2]
+top = json.load(open(out + "/index.json"))
+entry = dict(top["manifests"][0]); entry.pop("annotations")
+index = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+    dict(entry, platform={"os": "linux", "architecture": a}) for a in ("s390x", "amd64", "arm64")]}).encode()
+name = hashlib.sha256(index).hexdigest()
+open(f"{out}/blobs/sha256/{name}", "wb").write(index)
+json.dump({"schemaVersion": 2, "manifests": [{"mediaType": "application/vnd.oci.image.index.v1+json", "digest": "sha256:" + name, "size": len(index)}]}, open(out + "/index.json", "w"))
+END
+ok 'an image of several machines' kiln copy oci:copied2 docker://$registry/team/many:1
+is 'is copied whole' "$(skopeo inspect --raw --tls-verify=false docker://$registry/team/many:1 | jq '.manifests | length')" 3
+ok 'and pulled for this one' sh -c "'$KILN' --store '$WORK/fourth' pull docker://$registry/team/many:1"
+fails 1 'not for one that it does not know' 'no image for linux/riscv64' kiln pull docker://$registry/team/many:1 --arch=riscv64
+
+# --- as a parent ---
+cat >from.pkr.hcl <<END
+source "oci" "box" { from = "docker://$registry/team/many:1" }
+build { sources = ["source.oci.box"] }
+END
+matches 'a template starts from it' "$(kiln plan from.pkr.hcl 2>&1)" 'box'
+fails 1 'offline it is what was asked before' 'offline' kiln --store "$WORK/fifth" plan --offline from.pkr.hcl
+
+# --- disks ---
+mkdir tree
+seq 1 400000 >tree/numbers
+head -c 6000000 /dev/urandom >tree/noise
+mke2fs -q -t ext4 -b 4096 -d tree one.raw 48M 2>/dev/null
+ok 'a disk' kiln import one.raw disk
+id=$(kiln --json images disk | jq -r '.images[0].id')
+ok 'is pushed' kiln push disk docker://$registry/team/disk:1
+is 'as what it is' "$(skopeo inspect --raw --tls-verify=false docker://$registry/team/disk:1 | jq -r .artifactType)" application/vnd.kiln.disk.v1
+ok 'and pulled' other pull docker://$registry/team/disk:1
+is 'as the same image' "$(other --json images disk | jq -r '.images[0].id')" "$id"
+ok 'byte for byte' sh -c "KILN_STORE='$WORK/other' '$KILN' export disk out.raw && cmp out.raw one.raw"
+ok 'with its files' sh -c "KILN_STORE='$WORK/other' '$KILN' cat disk /numbers | cmp - tree/numbers"
+cp one.raw two.raw
+head -c 700000 /dev/urandom >more
+debugfs -w -R 'write more more' two.raw 2>/dev/null >/dev/null
+before=$(du -sb "$KILN_STORE/segments" | cut -f1)
+ok 'the next night' kiln import two.raw disk
+limit=$(($(du -sb "$KILN_STORE/segments" | cut -f1) - before + 200000))
+sent=$(kiln --json push disk docker://$registry/team/disk:2 2>/dev/null | jq .bytes)
+ok "sends what changed: $sent of at most $limit" test "$sent" -gt 700000 -a "$sent" -lt "$limit"
+pulled=$(other --json pull docker://$registry/team/disk:2 2>/dev/null)
+ok 'and it alone is fetched' test "$(echo "$pulled" | jq .bytes)" -lt "$limit"
+ok 'byte for byte' sh -c "KILN_STORE='$WORK/other' '$KILN' export disk out.raw && cmp out.raw two.raw"
+ok 'the store is whole' other fsck --read-data
+kiln --store "$WORK/sixth" import one.raw base >/dev/null 2>&1
+pulled=$(kiln --store "$WORK/sixth" --json pull docker://$registry/team/disk:2 2>/dev/null)
+ok 'who has the blocks from elsewhere fetches no more' test "$(echo "$pulled" | jq .bytes)" -lt "$limit"
+ok 'as a plain qcow2' kiln push disk docker://$registry/team/plain:1 --format=qcow2
+matches 'that is one layer' "$(skopeo inspect --raw --tls-verify=false docker://$registry/team/plain:1 | jq -r '.layers[].mediaType')" '^application/vnd.qemu.qcow2$'
+ok 'as raw.zst' kiln push disk docker://$registry/team/plain:2 --format=raw.zst
+layer=$(skopeo inspect --raw --tls-verify=false docker://$registry/team/plain:2 | jq -r '.layers[0].digest')
+ok 'which is the disk' sh -c "curl -s --noproxy '*' http://$registry/v2/team/plain/blobs/$layer | zstd -dc | cmp - two.raw"
+
+# --- what was deleted stays at home ---
+mkdir secret
+echo "the secret is $(printf sesame)-$(printf 4711)" >secret/key
+head -c 200000 /dev/urandom >>secret/key
+mke2fs -q -t ext4 -d secret s1.raw 16M 2>/dev/null
+cp s1.raw s2.raw
+debugfs -w -R 'rm key' s2.raw 2>/dev/null >/dev/null
+python3 - s2.raw secret/key <<'END'
+import sys
+disk, key = bytearray(open(sys.argv[1], "rb").read()), open(sys.argv[2], "rb").read()
+for at in range(0, len(key), 1024): # what a guest that trims leaves of it
+    piece = key[at:at + 1024]
+    place = disk.find(piece)
+    if place >= 0:
+        disk[place:place + len(piece)] = bytes(len(piece))
+open(sys.argv[1], "wb").write(disk)
+END
+kiln import s1.raw hush >/dev/null 2>&1
+kiln import s2.raw public >/dev/null 2>&1
+fake "$WORK/fake"
+ok 'a disk without the secret that its store still has' kiln push public docker://$fake/public:1
+found=0
+for blob in "$WORK"/fake/blobs/*; do
+    { cat "$blob"; zstd -dcq "$blob" 2>/dev/null; } | grep -aq 'sesame-4711' && found=1
+done
+is 'nothing of it was sent' $found 0
+
+# --- who may ---
+echo '{"auth": {"user": "ann", "password": "pass:word", "requests": 5}}' >"$WORK/fake/faults.json"
+fails 1 'without a login' 'asks for a login' kiln pull docker://$fake/public:1 x
+printf '{"auths": {"%s": {"auth": "%s"}}}' "$fake" "$(printf ann:wrong | base64)" >"$DOCKER_CONFIG/config.json"
+fails 1 'with a wrong one' 'logging in' kiln pull docker://$fake/public:1 x
+printf '{"auths": {"%s": {"auth": "%s"}}}' "$fake" "$(printf ann:pass:word | base64)" >"$DOCKER_CONFIG/config.json"
+ok 'with the right one, by tokens that end on the way' kiln push box docker://$fake/private:1
+mkdir bin
+cat >bin/docker-credential-test <<'END'
+#!/bin/sh
+read -r server
+echo "{\"ServerURL\": \"$server\", \"Username\": \"ann\", \"Secret\": \"pass:word\"}"
+END
+chmod +x bin/docker-credential-test
+printf '{"credHelpers": {"%s": "test"}}' "$fake" >"$DOCKER_CONFIG/config.json"
+ok 'by a helper' env PATH="$WORK/bin:$PATH" "$KILN" --store "$WORK/fourth" pull docker://$fake/private:1 private
+echo '{"basic": "ann:pass:word"}' >"$WORK/fake/faults.json"
+ok 'by basic authentication' env PATH="$WORK/bin:$PATH" "$KILN" --store "$WORK/fifth" pull docker://$fake/private:1 private
+rm "$DOCKER_CONFIG/config.json"
+rm "$WORK/fake/faults.json"
+host=$(hostname)
+fails 1 'plain HTTP is not spoken to others' 'connect' kiln pull docker://$host:1/x:1 x
+printf '[[registry]]\nprefix = "example.invalid/team"\nlocation = "example.invalid/team"\n[[registry.mirror]]\nlocation = "%s/team"\n' "$registry" >"$CONTAINERS_REGISTRIES_CONF"
+ok 'a mirror is asked first' sh -c "'$KILN' --store '$WORK/fourth' pull docker://example.invalid/team/box:1 mirrored"
+finish
