@@ -147,7 +147,7 @@ static void test_names_of_other_templates(void)
 static void test_sensitive_parts(void)
 {
     g_autoptr(Template) t = load("variable \"pw\" {\n  default = \"secret-one\"\n  sensitive = true\n}\n"
-                                 "locals {\n  user = { name = \"operator\", password = var.pw, list = [\"plain\", \"x-${var.pw}\"] }\n}\n" SOURCE, &(TemplateOptions){.look_only = true});
+                                 "locals {\n  user = { name = \"operator\", password = var.pw, list = [\"plain\", \"x-${var.pw}\"] }\n}\n" SOURCE BUILD, &(TemplateOptions){.look_only = true});
     g_autoptr(GPtrArray) texts = template_sensitive(t);
 
     g_assert_true(g_ptr_array_find_with_equal_func(texts, "secret-one", g_str_equal, NULL));
