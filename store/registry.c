@@ -372,8 +372,8 @@ static bool ask_for_token(Registry *r, Place *place, const RegistryChallenge *ch
     return take_token(r, place, &answer, scope, error);
 }
 
-/* *ret_again: there is more to say than before. */
-static bool introduce(Registry *r, Place *place, const HttpAnswer *answer, const char *scope, bool *ret_again, GError **error)
+/* @said: as whom the request came, or NULL. *ret_again: there is more to say than that; another thread may have found it out meanwhile. */
+static bool introduce(Registry *r, Place *place, const HttpAnswer *answer, const char *scope, const char *said, bool *ret_again, GError **error)
 {
     g_auto(RegistryChallenge) challenge = {0};
     const char *header = http_answer_header(answer, "www-authenticate");
@@ -387,8 +387,8 @@ static bool introduce(Registry *r, Place *place, const HttpAnswer *answer, const
         return ask_for_token(r, place, &challenge, challenge.scope && !g_str_has_prefix(challenge.scope, "repository:") ? challenge.scope : scope, error);
     }
     AUTO_LOCK(&r->lock);
-    *ret_again = challenge.basic && place->login.user && !place->basic;
-    place->basic = place->basic || (challenge.basic && place->login.user);
+    *ret_again = challenge.basic && place->login.user && !said;
+    place->basic = place->basic || *ret_again;
     return true;
 }
 
@@ -429,7 +429,7 @@ bool registry_request(Registry *r, const HttpRequest *request, const char *also,
             return false;
         if (ret->trouble || ret->status != 401 || !ours || tries == 1)
             return true;
-        if (!introduce(r, place, ret, scope, &again, error))
+        if (!introduce(r, place, ret, scope, header, &again, error))
             return false;
         if (!again)
             return true;
