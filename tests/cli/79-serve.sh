@@ -109,7 +109,7 @@ ok 'after kill -9' serve --htpasswd users --write-users writer
 is 'a blob is there' "$(curl -s -u $reader "$url/v2/late/blobs/sha256:$alone" | sha256sum | cut -c 1-64)" "$alone"
 is 'a manifest is there' "$(curl -s -u $reader "$url/v2/box/manifests/1.0" | sha256sum | cut -c 1-64)" "$(digest_of parent | cut -c 8-)"
 is 'an upload is not' "$(code -u $writer "$url$begun")" 404
-is 'of the dead one nothing is left in tmp' "$(ls "$KILN_STORE/tmp" | wc -l)" "$(ls "$KILN_STORE/tmp" | grep -c .)"
+is 'of the dead one nothing is left' "$(ls "$KILN_STORE/tmp" | grep -vc "^$server-")" 0
 kill -TERM "$server"
 wait "$server"
 is 'SIGTERM ends it in peace' $? 0
@@ -185,8 +185,19 @@ sleep 1.1
 is 'a user who came later' "$(code -u late:late-secret "$url/v2/")" 200
 unserve
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem 2>/dev/null
-ok 'TLS' serve --htpasswd users --tls-cert cert.pem --tls-key key.pem
+ok 'TLS' serve --htpasswd users --write-users writer --tls-cert cert.pem --tls-key key.pem
 is 'is spoken' "$(curl -s --cacert cert.pem -u $reader -o /dev/null -w '%{http_code}' "https://127.0.0.1:$port/v2/box/manifests/1.0")" 200
+client() { KILN_STORE=$WORK/client DOCKER_CONFIG=$WORK/docker KILN_CERTS_D=$WORK/certs kiln "$@"; }
+mkdir -p docker "certs/127.0.0.1:$port"
+printf '{"auths":{"127.0.0.1:%s":{"auth":"%s"}}}' "$port" "$(printf %s $writer | base64 -w 0)" >docker/config.json
+ok 'kiln has it' client import parent box
+fails 1 'a certificate of nobody known' 'certificate' client push box "docker://127.0.0.1:$port/tls/box:1"
+cp cert.pem "certs/127.0.0.1:$port/ca.crt"
+ok 'kiln pushes as a user' client push box "docker://127.0.0.1:$port/tls/box:1"
+ok 'and pulls' client pull "docker://127.0.0.1:$port/tls/box:1" again
+is 'the same image' "$(client --json images again | jq -r '.images[0].manifest')" "$(digest_of parent)"
+printf '{"auths":{"127.0.0.1:%s":{"auth":"%s"}}}' "$port" "$(printf %s $reader | base64 -w 0)" >docker/config.json
+fails 1 'who may read does not push' 'does not allow' client push box "docker://127.0.0.1:$port/tls/other:1"
 unserve
 
 # --- limits ---
