@@ -449,6 +449,12 @@ static bool check_entry(Tree *tree, const TreeEntry *entry, GError **error)
     return true;
 }
 
+static bool check_xattrs(const TreeEntry *entry, GError **error)
+{
+    return !entry->xattrs || entry->xattrs->len <= TREE_XATTRS_MAX ||
+           fail(error, "'/%s' has more than %d extended attributes", entry->path, TREE_XATTRS_MAX);
+}
+
 bool tree_check(Tree *tree, GError **error)
 {
     const TreeEntry *root = tree_find(tree, "");
@@ -456,8 +462,8 @@ bool tree_check(Tree *tree, GError **error)
     if (!root || root->type != 'd')
         return fail(error, "the tree has no root folder");
     tree_sort(tree);
-    for (guint i = 1; i < tree->sorted->len; i++)
-        if (!check_entry(tree, tree->sorted->pdata[i], error))
+    for (guint i = 0; i < tree->sorted->len; i++)
+        if (!check_xattrs(tree->sorted->pdata[i], error) || (i > 0 && !check_entry(tree, tree->sorted->pdata[i], error)))
             return false;
     return true;
 }

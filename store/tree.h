@@ -25,6 +25,8 @@
 #include "store/map.h"
 #include "store/tree-acl.h"
 
+#define TREE_XATTRS_MAX 4096 /* of one entry */
+
 typedef struct TreeXattr {
     char *name; /* "user.x", "security.capability", "system.posix_acl_access" (Linux xattr bytes, not ext4's) */
     GBytes *value;
@@ -77,7 +79,7 @@ bool tree_path_is_below(const char *path, const char *folder);
 /* Settles hard links after free adding: every name of a group points at its first path, which holds the entry. Missing leaders stay. */
 void tree_normalise_links(Tree *tree);
 
-/* Checks what readers may rely on: parents exist and are folders, no "." or "..", leaders exist. Error names the path. */
+/* Checks what readers may rely on: parents exist and are folders, no "." or "..", leaders exist, xattrs are not too many. Error names the path. */
 bool tree_check(Tree *tree, GError **error);
 
 char *tree_to_text(Tree *tree, size_t *ret_size);
