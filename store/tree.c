@@ -407,7 +407,7 @@ void tree_normalise_links(Tree *tree)
     }
 }
 
-static bool path_is_sound(const char *path)
+bool tree_path_is_sound(const char *path)
 {
     size_t size = 0;
 
@@ -432,7 +432,7 @@ static bool check_entry(Tree *tree, const TreeEntry *entry, GError **error)
     const char *key = strchr(entry->path, '/') ? parent : "";
     const TreeEntry *up = tree_find(tree, key), *leader;
 
-    if (!path_is_sound(entry->path))
+    if (!tree_path_is_sound(entry->path))
         return fail(error, "the path '%s' cannot be kept: a part of it is '.', '..', empty or too long", entry->path);
     if (!up || up->type != 'd')
         return fail(error, "'%s' has no parent folder", entry->path);

@@ -73,6 +73,8 @@ const TreeEntry *tree_nth(Tree *tree, size_t index); /* sorted order */
 /* Entry that holds the content of @entry: itself, or its leader for 'h'. */
 const TreeEntry *tree_content_entry(const Tree *tree, const TreeEntry *entry);
 
+/* Can an entry other than the root have this path? No ".", "..", empty or over-long part. */
+bool tree_path_is_sound(const char *path);
 /* Whether @path is somewhere in @folder; the root "" has every other path below it. */
 bool tree_path_is_below(const char *path, const char *folder);
 
