@@ -795,7 +795,7 @@ static bool needs_labels(BakeChain *chain, bool *ret, GError **error)
     g_autoptr(Tree) tree = NULL;
     g_autoptr(StoreMap) files = NULL;
     g_autoptr(GBytes) config = NULL;
-    g_autofree char *text = NULL, *policy = NULL, *rules = NULL;
+    g_autofree char *policy = NULL, *rules = NULL;
     const TreeEntry *entry;
 
     *ret = false;
@@ -808,8 +808,7 @@ static bool needs_labels(BakeChain *chain, bool *ret, GError **error)
         return true;
     if (!tree_read_file(tree, files, SELINUX_CONFIG, SELINUX_CONFIG_MAX, &config, error))
         return false;
-    text = g_strndup(g_bytes_get_data(config, NULL), g_bytes_get_size(config)); /* ends at a NUL, if it has one */
-    if (!provisioner_wants_labels(text, &policy) || !policy)
+    if (!provisioner_wants_labels(g_bytes_get_data(config, NULL), &policy) || !policy)
         return true;
     rules = g_strdup_printf("etc/selinux/%s/contexts/files/file_contexts", policy);
     *ret = tree_find(tree, rules) != NULL;

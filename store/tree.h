@@ -102,7 +102,7 @@ bool tree_store(Store *store, StoreWriter *writer, Tree *tree, StoreMap *files, 
 bool tree_stored_result(Store *store, Tree *tree, const MapWriter *space, TreeStored *ret, GError **error);
 bool tree_load(Store *store, const TreeStored *stored, Tree **ret_tree, StoreMap **ret_files, GError **error);
 
-/* Whole content of a file of at most @max bytes. */
+/* Whole content of a file of at most @max bytes; a NUL follows it. */
 bool tree_read_file(const Tree *tree, StoreMap *files, const char *path, size_t max, GBytes **ret, GError **error);
 
 /*
