@@ -276,10 +276,10 @@ void bake_final_key(const BakeChain *chain, Digest *ret)
         json_object_set(key, "boot", boot);
     if (bake_wants_output(chain, "disk", &block))
         json_object_set_new(key, "disk", block ? json_incref(block->args) : json_object());
-    if (bake_wants_output(chain, "oci", &block))
+    if (bake_wants_output(chain, "oci", &block)) {
         json_object_set_new(key, "layers", json_integer(LAYERS_RECIPE));
-    if (bake_wants_output(chain, "oci", &block))
         json_object_set_new(key, "oci", bake_output_args(chain, block));
+    }
     bake_add_volatile_paths(chain, key);
     json_digest(key, ret);
 }
