@@ -22,6 +22,9 @@ bool bake_walk_captured(BakeSession *session, const Digest *before, const Digest
 /* The tree of the chain's last state: known, remembered, or walked now in a guest of its own. */
 bool bake_walk_get(BakeChain *chain, TreeStored *ret, GError **error);
 
+/* What a step changed, as a memo; *ret NULL when that is not known (any more). Also for origins.c, which compares what the host can read. */
+bool bake_changes_recall(BakeChain *chain, const char *key, json_t **ret, GError **error);
+bool bake_changes_remember(BakeChain *chain, const char *key, const json_t *changes, GError **error);
 /* What the step between two states changed, as origins.h keeps it; *ret NULL when that is not known. */
 bool bake_walk_changes(BakeChain *chain, const Digest *before, const Digest *after, json_t **ret, GError **error);
 
