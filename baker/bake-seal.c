@@ -111,7 +111,7 @@ static bool seal_tree(Seal *seal, GError **error)
     bool found, walk;
 
     if (!store_map_open(chain->store, bake_map_before(chain, chain->steps->len), &seal->disk, error) ||
-        !bake_find_root(chain, seal->disk, &offset, &size, &found, error) || !bake_walk_wanted(chain, seal->disk, &walk, error))
+        !bake_find_root(chain, seal->disk, &offset, &size, &found, error) || !bake_walk_wanted(chain, seal->disk, &walk, NULL, error))
         return false;
     if (chain->state.layout == LAYOUT_INPLACE && !warn_of_remains(seal->disk, error))
         return false;

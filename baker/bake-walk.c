@@ -27,7 +27,7 @@ static bool is_fat(const GArray *partitions, uint64_t offset)
     return false;
 }
 
-bool bake_walk_wanted(BakeChain *chain, StoreMap *disk, bool *ret, GError **error)
+bool bake_walk_wanted(BakeChain *chain, StoreMap *disk, bool *ret, GPtrArray **ret_mounts, GError **error)
 {
     g_autoptr(GPtrArray) mounts = NULL;
     g_autoptr(GArray) partitions = NULL;
@@ -50,6 +50,8 @@ bool bake_walk_wanted(BakeChain *chain, StoreMap *disk, bool *ret, GError **erro
 
         *ret = strcmp(mount->folder, "/") != 0 && !is_fat(partitions, mount->offset);
     }
+    if (ret_mounts)
+        *ret_mounts = g_steal_pointer(&mounts);
     return true;
 }
 

@@ -9,8 +9,11 @@
 
 #include "baker/bake-run.h"
 
-/* Is that so of @disk? False for disks that kiln renders. */
-bool bake_walk_wanted(BakeChain *chain, StoreMap *disk, bool *ret, GError **error);
+/*
+ * Is that so of @disk? False for disks that kiln renders. @ret_mounts (NULL: nobody asks) is what guest_mounts_find() says of a disk whose root
+ * was found, else NULL.
+ */
+bool bake_walk_wanted(BakeChain *chain, StoreMap *disk, bool *ret, GPtrArray **ret_mounts, GError **error);
 
 /* The guest is at the state after its last step, still mounted; the disk's map is not known yet. */
 bool bake_walk_read(BakeSession *session, GError **error);
