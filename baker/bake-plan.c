@@ -572,21 +572,6 @@ static bool remember_source(BakeChain *chain, GError **error)
     return store_state_put(chain->store, state, error);
 }
 
-/* Packer's sources have arguments that change nothing of the first state, and one edit of them must not cost a bake. */
-static const json_t *key_args(const BakeChain *chain)
-{
-    static json_t *none;
-    static gsize once;
-
-    if (!chain->source->packers)
-        return chain->base.args;
-    if (g_once_init_enter(&once)) {
-        none = json_object();
-        g_once_init_leave(&once, 1);
-    }
-    return none;
-}
-
 static void source_key(BakeChain *chain, const SourceContext *context)
 {
     g_autoptr(json_t) key = json_object();
@@ -595,7 +580,8 @@ static void source_key(BakeChain *chain, const SourceContext *context)
     json_object_set_new(key, "name", json_string(chain->build->name));
     json_object_set_new(key, "epoch", json_integer(context->epoch));
     json_object_set(key, "source", chain->identity);
-    json_object_set_new(key, "args", secrets_mask_json(chain->secrets, key_args(chain)));
+    /* Packer's sources have arguments that change nothing of the first state, and one edit of them must not cost a bake. */
+    json_object_set_new(key, "args", chain->source->packers ? json_object() : secrets_mask_json(chain->secrets, chain->base.args));
     if (chain->output && source_image_ref(chain->base.args))
         json_object_set_new(key, "output", json_string(chain->output));
     json_digest(key, &chain->source_key);
@@ -795,7 +781,7 @@ static bool needs_labels(BakeChain *chain, bool *ret, GError **error)
     g_autoptr(Tree) tree = NULL;
     g_autoptr(StoreMap) files = NULL;
     g_autoptr(GBytes) config = NULL;
-    g_autofree char *text = NULL, *policy = NULL, *rules = NULL;
+    g_autofree char *policy = NULL, *rules = NULL;
     const TreeEntry *entry;
 
     *ret = false;
@@ -808,8 +794,7 @@ static bool needs_labels(BakeChain *chain, bool *ret, GError **error)
         return true;
     if (!tree_read_file(tree, files, SELINUX_CONFIG, SELINUX_CONFIG_MAX, &config, error))
         return false;
-    text = g_strndup(g_bytes_get_data(config, NULL), g_bytes_get_size(config)); /* ends at a NUL, if it has one */
-    if (!provisioner_wants_labels(text, &policy) || !policy)
+    if (!provisioner_wants_labels(g_bytes_get_data(config, NULL), &policy) || !policy)
         return true;
     rules = g_strdup_printf("etc/selinux/%s/contexts/files/file_contexts", policy);
     *ret = tree_find(tree, rules) != NULL;

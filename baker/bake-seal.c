@@ -111,7 +111,7 @@ static bool seal_tree(Seal *seal, GError **error)
     bool found, walk;
 
     if (!store_map_open(chain->store, bake_map_before(chain, chain->steps->len), &seal->disk, error) ||
-        !bake_find_root(chain, seal->disk, &offset, &size, &found, error) || !bake_walk_wanted(chain, seal->disk, &walk, error))
+        !bake_find_root(chain, seal->disk, &offset, &size, &found, error) || !bake_walk_wanted(chain, seal->disk, &walk, NULL, error))
         return false;
     if (chain->state.layout == LAYOUT_INPLACE && !warn_of_remains(seal->disk, error))
         return false;
@@ -276,10 +276,10 @@ void bake_final_key(const BakeChain *chain, Digest *ret)
         json_object_set(key, "boot", boot);
     if (bake_wants_output(chain, "disk", &block))
         json_object_set_new(key, "disk", block ? json_incref(block->args) : json_object());
-    if (bake_wants_output(chain, "oci", &block))
+    if (bake_wants_output(chain, "oci", &block)) {
         json_object_set_new(key, "layers", json_integer(LAYERS_RECIPE));
-    if (bake_wants_output(chain, "oci", &block))
         json_object_set_new(key, "oci", bake_output_args(chain, block));
+    }
     bake_add_volatile_paths(chain, key);
     json_digest(key, ret);
 }

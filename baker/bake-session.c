@@ -6,7 +6,6 @@
 
 #include "baker/appliance.h"
 #include "baker/bake-walk.h"
-#include "baker/guest-mounts.h"
 #include "baker/guest-open.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -76,11 +75,9 @@ static bool look_at_disk(BakeSession *session, size_t index, GuestOpenSpec *spec
 
     if (!store_map_open(chain->store, bake_map_before(chain, index), &disk, error) ||
         !bake_find_root(chain, disk, &spec->root_offset, &size, &spec->root_known, error) ||
-        !bake_walk_wanted(chain, disk, &session->walks, error) || !choose_appliance(disk, ret_appliance, error))
+        !bake_walk_wanted(chain, disk, &session->walks, ret_mounts, error) || !choose_appliance(disk, ret_appliance, error))
         return false;
     session->walks = session->walks && chain->root_known; /* else it may yet turn out to be an ext4 whose journal waits */
-    if (spec->inspect && spec->root_known && !guest_mounts_find(disk, spec->root_offset, size, ret_mounts, error))
-        return false;
     spec->mounts = *ret_mounts;
     return true;
 }

@@ -27,7 +27,7 @@ static bool is_fat(const GArray *partitions, uint64_t offset)
     return false;
 }
 
-bool bake_walk_wanted(BakeChain *chain, StoreMap *disk, bool *ret, GError **error)
+bool bake_walk_wanted(BakeChain *chain, StoreMap *disk, bool *ret, GPtrArray **ret_mounts, GError **error)
 {
     g_autoptr(GPtrArray) mounts = NULL;
     g_autoptr(GArray) partitions = NULL;
@@ -50,6 +50,8 @@ bool bake_walk_wanted(BakeChain *chain, StoreMap *disk, bool *ret, GError **erro
 
         *ret = strcmp(mount->folder, "/") != 0 && !is_fat(partitions, mount->offset);
     }
+    if (ret_mounts)
+        *ret_mounts = g_steal_pointer(&mounts);
     return true;
 }
 
@@ -101,9 +103,9 @@ static bool recall_tree(BakeChain *chain, const Digest *map, bool *ret_known, GE
     return true;
 }
 
-static bool remember_changes(BakeChain *chain, const Digest *before, const Digest *after, const json_t *changes, GError **error)
+bool bake_changes_remember(BakeChain *chain, const char *key, const json_t *changes, GError **error)
 {
-    g_autofree char *key = changes_key(before, after), *text = json_canonical(changes);
+    g_autofree char *text = json_canonical(changes);
     char oci[DIGEST_OCI_SIZE];
     Digest digest;
 
@@ -111,9 +113,9 @@ static bool remember_changes(BakeChain *chain, const Digest *before, const Diges
            store_memo_put(chain->store, key, digest_to_oci(&digest, oci), &digest, NULL, error);
 }
 
-bool bake_walk_changes(BakeChain *chain, const Digest *before, const Digest *after, json_t **ret, GError **error)
+bool bake_changes_recall(BakeChain *chain, const char *key, json_t **ret, GError **error)
 {
-    g_autofree char *key = changes_key(before, after), *value = NULL;
+    g_autofree char *value = NULL;
     g_autoptr(GBytes) bytes = NULL;
     Digest digest;
 
@@ -123,6 +125,13 @@ bool bake_walk_changes(BakeChain *chain, const Digest *before, const Digest *aft
     if (value && digest_parse(value, &digest) && store_blob_get(chain->store, &digest, CHANGES_MAX, &bytes, NULL))
         (void)json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), CHANGES_MAX, "a kept list", ret, NULL); /* lost: not known */
     return true;
+}
+
+bool bake_walk_changes(BakeChain *chain, const Digest *before, const Digest *after, json_t **ret, GError **error)
+{
+    g_autofree char *key = changes_key(before, after);
+
+    return bake_changes_recall(chain, key, ret, error);
 }
 
 /* --- in a guest --- */
@@ -162,7 +171,6 @@ bool bake_walk_read(BakeSession *session, GError **error)
 bool bake_walk_captured(BakeSession *session, const Digest *before, const Digest *map, GError **error)
 {
     BakeChain *chain = session->chain;
-    g_autoptr(json_t) changes = NULL;
 
     if (session->has_tree) {
         chain->walked_map = *map;
@@ -170,9 +178,11 @@ bool bake_walk_captured(BakeSession *session, const Digest *before, const Digest
             return false;
     }
     session->has_tree = false;
-    if (session->outline && session->outline_now && digest_equal(&session->outline_at, before)) {
-        changes = guest_outline_diff(session->outline, session->outline_now);
-        if (!digest_equal(before, map) && !remember_changes(chain, before, map, changes, error))
+    if (session->outline && session->outline_now && digest_equal(&session->outline_at, before) && !digest_equal(before, map)) {
+        g_autoptr(json_t) changes = guest_outline_diff(session->outline, session->outline_now);
+        g_autofree char *key = changes_key(before, map);
+
+        if (!bake_changes_remember(chain, key, changes, error))
             return false;
     }
     g_clear_pointer(&session->outline, g_hash_table_unref);

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "provisioner/runner/protocol.h"
+#include "store/store.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -827,20 +828,6 @@ bool guest_channel_list(Guest *guest, const char *path, char ***ret, GError **er
 
 /* --- between steps --- */
 
-/* "", or names with single slashes between them. */
-static bool is_walked_path(const char *path)
-{
-    for (const char *name = path; *path; name = strchr(name, '/') + 1) {
-        size_t size = strcspn(name, "/");
-
-        if (size == 0 || size > 255 || (size == 1 && name[0] == '.') || (size == 2 && name[0] == '.' && name[1] == '.'))
-            return false;
-        if (!name[size])
-            return true;
-    }
-    return true;
-}
-
 static char *walked_text(WireReader *payload)
 {
     size_t length;
@@ -869,7 +856,7 @@ static bool walk_entry(GuestChannel *ch, WireReader *payload, const GuestWalk *w
     entry.minor = (uint32_t)wire_get_number(payload, 4);
     entry.size = wire_get_number(payload, 8);
     target = walked_text(payload);
-    if (payload->bad || payload->at != payload->size || !is_walked_path(path))
+    if (payload->bad || payload->at != payload->size || (*path && !tree_path_is_sound(path)))
         return fail_protocol(ch, error);
     entry.path = path;
     entry.target = target;

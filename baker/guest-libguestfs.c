@@ -743,6 +743,9 @@ static bool op_checkpoint(Guest *base, bool (*seal)(void *arg, GError **error), 
     return guest_channel_thaw(guest->over.channel, sealed ? error : NULL) && sealed;
 }
 
+/* For appliance_sh(): all volumes of LVM come (y) or go (n), where there are any. */
+#define VOLUMES(yes_or_no) "if [ -d /dev/mapper ] && command -v lvm >/dev/null; then lvm vgchange -q -a" yes_or_no "; fi >/dev/null 2>&1; "
+
 /* Nothing of the old contents may be left in any cache: the blocks under them are other ones now. */
 static bool forget_disk(GuestLibguestfs *guest, GError **error)
 {
@@ -750,16 +753,14 @@ static bool forget_disk(GuestLibguestfs *guest, GError **error)
 
     if (CALL(guest, guestfs_umount_all(guest->g) < 0))
         return fail_call(guest, error, "unmount the guest's disk");
-    out = appliance_sh(guest, "if [ -d /dev/mapper ] && command -v lvm >/dev/null; then lvm vgchange -q -an; fi >/dev/null 2>&1; "
-                              "sync; for d in /dev/sd*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
+    out = appliance_sh(guest, VOLUMES("n") "sync; for d in /dev/sd*; do blockdev --flushbufs $d; done; echo 3 > /proc/sys/vm/drop_caches");
     return out || fail_call(guest, error, "forget the guest's disk");
 }
 
 /* Volumes are where the tables of the kept state say, which need not be where a dropped step put them. */
 static bool flush_reads(GuestLibguestfs *guest, GError **error)
 {
-    g_autofree char *out = appliance_sh(guest, "for d in /dev/sd*; do blockdev --flushbufs $d; done; "
-                                               "if [ -d /dev/mapper ] && command -v lvm >/dev/null; then lvm vgchange -q -ay; fi >/dev/null 2>&1; :");
+    g_autofree char *out = appliance_sh(guest, "for d in /dev/sd*; do blockdev --flushbufs $d; done; " VOLUMES("y") ":");
 
     return out || fail_call(guest, error, "forget the guest's disk");
 }

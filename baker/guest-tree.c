@@ -17,7 +17,7 @@
 
 typedef struct Reading {
     TreeBuilder *builder;  /* NULL: an outline alone */
-    GuestOutline *outline; /* NULL: a tree alone */
+    GuestOutline *outline;
     const Secrets *secrets;
     GHashTable *inodes;    /* "DEVICE:INODE" -> path told first */
     TreeEntry *pending;    /* told, not in the tree yet */
@@ -71,7 +71,7 @@ static uint64_t fingerprint_of(const GuestEntry *entry)
 
 static bool outline_flush(Reading *r, GError **error)
 {
-    if (!r->outline || !r->path)
+    if (!r->path)
         return true;
     if (g_hash_table_size(r->outline) >= OUTLINE_MAX)
         return fail(error, "the guest has more files than kiln reads");
@@ -164,9 +164,6 @@ static bool check_place(Reading *r, const char *path, GError **error)
     g_autofree char *parent = g_strndup(path, slash ? (gsize)(slash - path) : 0);
     const TreeEntry *folder = *path ? tree_find(tree, parent) : NULL;
 
-    r->name_bytes += strlen(path);
-    if (r->name_bytes > NAMES_MAX)
-        return fail(error, "the guest has more or deeper folders than kiln reads, at '/%s'", path);
     if (tree_find(tree, path) || (*path && (!folder || folder->type != 'd')))
         return nonsense(error, path, "an impossible name");
     return true;
@@ -220,6 +217,9 @@ static bool on_entry(const GuestEntry *entry, void *arg, GError **error)
 
     if (!settle(r, error))
         return false;
+    r->name_bytes += strlen(entry->path) + 1;
+    if (r->name_bytes > NAMES_MAX)
+        return fail(error, "the guest has more or deeper folders than kiln reads, at '/%s'", entry->path);
     r->path = g_strdup(entry->path);
     r->fingerprint = fingerprint_of(entry);
     if (!r->builder)
@@ -248,13 +248,15 @@ static bool on_xattr(const char *name, const void *value, size_t size, void *arg
 
     if (strcmp(name, TREE_LABEL) != 0)
         r->fingerprint = mix_bytes(mix_bytes(r->fingerprint, name, strlen(name)), value, size);
-    if (!r->builder || !is_kept_xattr(name))
-        return true;
     r->xattr_bytes += strlen(name) + size;
-    if (!r->pending || r->pending->type == 'h' || tree_entry_xattr(r->pending, name))
-        return nonsense(error, r->path, "an xattr out of turn");
     if (r->xattr_bytes > XATTRS_MAX)
         return fail(error, "the guest has more xattrs than kiln reads, at '/%s'", r->path);
+    if (!r->builder || !is_kept_xattr(name))
+        return true;
+    if (r->pending && r->pending->xattrs && r->pending->xattrs->len >= TREE_XATTRS_MAX)
+        return fail(error, "'/%s' has more xattrs than kiln keeps", r->path);
+    if (!r->pending || r->pending->type == 'h' || tree_entry_xattr(r->pending, name))
+        return nonsense(error, r->path, "an xattr out of turn");
     tree_entry_set_xattr(r->pending, name, value, size);
     return true;
 }
@@ -329,13 +331,12 @@ bool guest_outline_read(Guest *guest, GuestOutline **ret, GError **error)
 bool guest_tree_read(Guest *guest, StoreWriter *writer, uint64_t disk_size, const Secrets *secrets, Tree **ret, MapWriter **ret_space,
                      GuestOutline **ret_outline, GError **error)
 {
-    Reading r = {.apparent_left = 16 * disk_size + ((uint64_t)64 << 30), .data_left = 4 * disk_size + ((uint64_t)4 << 30)};
+    Reading r = {.outline = outline_new(), .apparent_left = 16 * disk_size + ((uint64_t)64 << 30), .data_left = 4 * disk_size + ((uint64_t)4 << 30)};
     g_autoptr(Tree) tree = NULL;
     g_autoptr(MapWriter) space = NULL;
     bool ok;
 
     r.secrets = secrets && secrets_any(secrets) ? secrets : NULL;
-    r.outline = ret_outline ? outline_new() : NULL;
     r.inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     r.window = g_byte_array_new();
     ok = tree_builder_new(writer, &r.builder, error) && read_all(&r, guest, error) && tree_builder_finish(r.builder, &tree, &space, error) &&
@@ -343,8 +344,7 @@ bool guest_tree_read(Guest *guest, StoreWriter *writer, uint64_t disk_size, cons
     if (ok) {
         *ret = g_steal_pointer(&tree);
         *ret_space = g_steal_pointer(&space);
-        if (ret_outline)
-            *ret_outline = g_steal_pointer(&r.outline);
+        *ret_outline = g_steal_pointer(&r.outline);
     }
     reading_clear(&r);
     return ok;

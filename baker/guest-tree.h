@@ -27,7 +27,7 @@ json_t *guest_outline_diff(GuestOutline *before, GuestOutline *after);
 
 /*
  * The tree and, in @writer, its file space. @disk_size bounds what the contents may be. A content with one of @secrets in it (NULL: there are none)
- * is an error. @ret_outline may be NULL.
+ * is an error.
  */
 bool guest_tree_read(Guest *guest, StoreWriter *writer, uint64_t disk_size, const Secrets *secrets, Tree **ret, MapWriter **ret_space,
                      GuestOutline **ret_outline, GError **error);

@@ -6,6 +6,7 @@
  *   disk-root:MAP       where the root is in a vendor's disk
  *   release:URL  apt-sources:CONTENT  resolve:KEY  bootstrap...:KEY  url:URL  file:PATH...  disk:FILE  oci:IMAGE  record:BUILD
  *   output...:PATH  host-step:KEY  shell-local:KEY  docker-import:FILE
+ *   walk:1:MAP  walk-changes:1:BEFORE:AFTER  changes:1:BEFORE:AFTER:ROOT
  *
  * All of them can be had again.
  */

@@ -10,7 +10,6 @@
 
 #include <string.h>
 
-#define CHANGES_MAX ((size_t)256 << 20) /* JSON of one step's paths */
 #define LIST_MAX ((size_t)256 << 20)
 #define ANCESTORS_MAX 1000u
 
@@ -85,30 +84,14 @@ static char *changes_key(const BakeChain *chain, const Digest *before, const Dig
     return g_strdup_printf("changes:1:%s:%s:%" G_GUINT64_FORMAT, digest_to_hex(before, a), digest_to_hex(after, b), chain->root_offset);
 }
 
-static bool remembered_changes(BakeChain *chain, const char *key, json_t **ret, GError **error)
-{
-    g_autofree char *value = NULL;
-    Digest digest;
-
-    *ret = NULL;
-    if (!store_memo_get(chain->store, key, &value, error))
-        return false;
-    if (value && digest_parse(value, &digest))
-        (void)load_json(chain->store, &digest, ret, NULL); /* what is lost is compared again */
-    return true;
-}
-
 static bool changes_of(BakeChain *chain, const Digest *before, const Digest *after, json_t **ret, GError **error)
 {
     g_autofree char *key = changes_key(chain, before, after);
     g_autoptr(json_t) changes = NULL;
-    char text[DIGEST_OCI_SIZE];
-    Digest digest;
 
-    if (!remembered_changes(chain, key, &changes, error))
+    if (!bake_changes_recall(chain, key, &changes, error))
         return false;
-    if (!changes && (!compare_states(chain, before, after, &changes, error) || !put_json(chain->store, changes, &digest, error) ||
-                     !store_memo_put(chain->store, key, digest_to_oci(&digest, text), &digest, NULL, error)))
+    if (!changes && (!compare_states(chain, before, after, &changes, error) || !bake_changes_remember(chain, key, changes, error)))
         return false;
     *ret = g_steal_pointer(&changes);
     return true;

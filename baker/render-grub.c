@@ -249,18 +249,15 @@ static bool own_cmdline(Tree *tree, StoreMap *files, char **ret, GError **error)
 {
     static const char *const ours[] = {"root=", "BOOT_IMAGE=", "initrd=", NULL};
     const TreeEntry *named = tree_find(tree, CMDLINE_FILE), *entry = named ? tree_content_entry(tree, named) : NULL;
-    g_autofree char *text = NULL;
+    g_autoptr(GBytes) text = NULL;
     g_auto(GStrv) words = NULL;
     g_autoptr(GString) line = g_string_new(NULL);
 
     if (!entry || entry->type != 'f')
         return true;
-    if (entry->size > CMDLINE_MAX)
-        return fail(error, "'/%s' is longer than %d bytes", CMDLINE_FILE, CMDLINE_MAX);
-    text = g_malloc0((gsize)entry->size + 1);
-    if (entry->size && !store_map_pread(files, text, (size_t)entry->size, entry->data_offset, error))
-        return fail_prefix(error, "'/%s'", CMDLINE_FILE);
-    words = g_strsplit_set(text, " \t\r\n", -1);
+    if (!tree_read_file(tree, files, CMDLINE_FILE, CMDLINE_MAX, &text, error))
+        return false;
+    words = g_strsplit_set(g_bytes_get_data(text, NULL), " \t\r\n", -1);
     for (char **word = words; *word; word++) {
         bool skip = !**word || strcmp(*word, "ro") == 0 || strcmp(*word, "rw") == 0;
 

@@ -17,7 +17,6 @@
 #include <string.h>
 
 #define TREE_TEXT_HEAD "kiln-tree 1\n"
-#define TREE_XATTRS_MAX 4096 /* per entry */
 
 static const char hex_digits[] = "0123456789abcdef";
 

@@ -407,7 +407,7 @@ void tree_normalise_links(Tree *tree)
     }
 }
 
-static bool path_is_sound(const char *path)
+bool tree_path_is_sound(const char *path)
 {
     size_t size = 0;
 
@@ -432,7 +432,7 @@ static bool check_entry(Tree *tree, const TreeEntry *entry, GError **error)
     const char *key = strchr(entry->path, '/') ? parent : "";
     const TreeEntry *up = tree_find(tree, key), *leader;
 
-    if (!path_is_sound(entry->path))
+    if (!tree_path_is_sound(entry->path))
         return fail(error, "the path '%s' cannot be kept: a part of it is '.', '..', empty or too long", entry->path);
     if (!up || up->type != 'd')
         return fail(error, "'%s' has no parent folder", entry->path);
@@ -449,6 +449,12 @@ static bool check_entry(Tree *tree, const TreeEntry *entry, GError **error)
     return true;
 }
 
+static bool check_xattrs(const TreeEntry *entry, GError **error)
+{
+    return !entry->xattrs || entry->xattrs->len <= TREE_XATTRS_MAX ||
+           fail(error, "'/%s' has more than %d extended attributes", entry->path, TREE_XATTRS_MAX);
+}
+
 bool tree_check(Tree *tree, GError **error)
 {
     const TreeEntry *root = tree_find(tree, "");
@@ -456,8 +462,8 @@ bool tree_check(Tree *tree, GError **error)
     if (!root || root->type != 'd')
         return fail(error, "the tree has no root folder");
     tree_sort(tree);
-    for (guint i = 1; i < tree->sorted->len; i++)
-        if (!check_entry(tree, tree->sorted->pdata[i], error))
+    for (guint i = 0; i < tree->sorted->len; i++)
+        if (!check_xattrs(tree->sorted->pdata[i], error) || (i > 0 && !check_entry(tree, tree->sorted->pdata[i], error)))
             return false;
     return true;
 }

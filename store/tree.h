@@ -25,6 +25,8 @@
 #include "store/map.h"
 #include "store/tree-acl.h"
 
+#define TREE_XATTRS_MAX 4096 /* of one entry */
+
 typedef struct TreeXattr {
     char *name; /* "user.x", "security.capability", "system.posix_acl_access" (Linux xattr bytes, not ext4's) */
     GBytes *value;
@@ -71,13 +73,15 @@ const TreeEntry *tree_nth(Tree *tree, size_t index); /* sorted order */
 /* Entry that holds the content of @entry: itself, or its leader for 'h'. */
 const TreeEntry *tree_content_entry(const Tree *tree, const TreeEntry *entry);
 
+/* Can an entry other than the root have this path? No ".", "..", empty or over-long part. */
+bool tree_path_is_sound(const char *path);
 /* Whether @path is somewhere in @folder; the root "" has every other path below it. */
 bool tree_path_is_below(const char *path, const char *folder);
 
 /* Settles hard links after free adding: every name of a group points at its first path, which holds the entry. Missing leaders stay. */
 void tree_normalise_links(Tree *tree);
 
-/* Checks what readers may rely on: parents exist and are folders, no "." or "..", leaders exist. Error names the path. */
+/* Checks what readers may rely on: parents exist and are folders, no "." or "..", leaders exist, xattrs are not too many. Error names the path. */
 bool tree_check(Tree *tree, GError **error);
 
 char *tree_to_text(Tree *tree, size_t *ret_size);
@@ -98,7 +102,7 @@ bool tree_store(Store *store, StoreWriter *writer, Tree *tree, StoreMap *files, 
 bool tree_stored_result(Store *store, Tree *tree, const MapWriter *space, TreeStored *ret, GError **error);
 bool tree_load(Store *store, const TreeStored *stored, Tree **ret_tree, StoreMap **ret_files, GError **error);
 
-/* Whole content of a file of at most @max bytes. */
+/* Whole content of a file of at most @max bytes; a NUL follows it. */
 bool tree_read_file(const Tree *tree, StoreMap *files, const char *path, size_t max, GBytes **ret, GError **error);
 
 /*

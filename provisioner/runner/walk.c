@@ -19,7 +19,7 @@
 
 #define XATTR_LIST_MAX 65536
 #define XATTR_VALUE_MAX 65536
-#define PIECE_MAX (WIRE_PAYLOAD_MAX - 64)
+#define PIECE_MAX ((WIRE_PAYLOAD_MAX - 64) / 4096 * 4096)
 #define SEEN_START 4096
 #define FRAMES_MAX (2 * (WIRE_HEADER_SIZE + WIRE_PAYLOAD_MAX))
 
@@ -153,7 +153,7 @@ static int send_range(Walk *walk, int fd, uint64_t from, uint64_t to)
 {
     while (from < to) {
         WireWriter w = {walk->buf, 0, sizeof walk->buf, false};
-        uint64_t part = to - from < PIECE_MAX / 4096 * 4096 ? to - from : PIECE_MAX / 4096 * 4096;
+        uint64_t part = to - from < PIECE_MAX ? to - from : PIECE_MAX;
         ssize_t n;
 
         wire_put_number(&w, from, 8);
@@ -225,17 +225,13 @@ static int send_one(Walk *walk, const char *name, const struct stat *st)
 
 /* --- the walk --- */
 
-static int walk_folder(Walk *walk);
+static int walk_folder(Walk *walk, int fd);
 
 /* Into @name, and back out by the folder's own descriptor: ".." may be another one where a file system is mounted twice. */
 static int walk_into(Walk *walk, int dirfd, const char *name)
 {
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), err;
+    int err = walk_folder(walk, openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 
-    if (fd < 0)
-        return errno;
-    err = fchdir(fd) < 0 ? errno : walk_folder(walk);
-    close(fd);
     return !err && fchdir(dirfd) < 0 ? errno : err;
 }
 
@@ -263,15 +259,20 @@ static int walk_name(Walk *walk, int dirfd, const char *name)
     return err;
 }
 
-/* The working folder. */
-static int walk_folder(Walk *walk)
+/* Takes @fd, as open() gave it; the folder is the working one from here on. */
+static int walk_folder(Walk *walk, int fd)
 {
-    int fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
+    int err;
 
-    if (!dir)
-        return errno;
+    if (!dir) {
+        err = errno;
+        if (fd >= 0)
+            close(fd);
+        return err;
+    }
+    err = fchdir(fd) < 0 ? errno : 0;
     for (errno = 0; !err && (entry = readdir(dir)); errno = 0)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             err = walk_name(walk, fd, entry->d_name);
@@ -289,7 +290,7 @@ static int walk_all(Walk *walk)
     if (chdir("/") < 0 || lstat(".", &st) < 0)
         return errno;
     err = send_one(walk, ".", &st);
-    return err ? err : walk_folder(walk);
+    return err ? err : walk_folder(walk, open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 void walk_answer(Wire *wire, WireReader *payload)

@@ -52,10 +52,12 @@ static bool read_words(Store *store, const Word *words, Tree **ret, StoreMap **r
     WordGuest guest = {{&word_ops}, words};
     g_autoptr(StoreWriter) writer = NULL;
     g_autoptr(MapWriter) space = NULL;
+    GuestOutline *outline = NULL;
 
     g_assert_true(store_writer_open(store, BLOCK_PRIVATE, &writer, NULL));
-    if (!guest_tree_read(&guest.guest, writer, (uint64_t)1 << 20, NULL, ret, &space, NULL, error))
+    if (!guest_tree_read(&guest.guest, writer, (uint64_t)1 << 20, NULL, ret, &space, &outline, error))
         return false;
+    g_hash_table_unref(outline);
     *ret_files = support_commit(store, writer, space, NULL);
     return true;
 }
@@ -148,6 +150,31 @@ static void test_nonsense_is_refused(void)
     refused((Word){ENTRY, "f", S_IFREG, 4, (uint64_t)1 << 50, NULL}, nothing, "claims more bytes");
 }
 
+/* A tree with more could be written, and not be read again. */
+static void test_many_xattrs_are_refused(void)
+{
+    g_autofree Word *words = g_new0(Word, TREE_XATTRS_MAX + 4);
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(SupportStore) support = support_store();
+    g_autoptr(StoreMap) files = NULL;
+    g_autoptr(GError) error = NULL;
+    Tree *tree = NULL;
+
+    words[0] = (Word)ROOT;
+    words[1] = (Word){ENTRY, "f", S_IFREG, 4, 0, NULL};
+    for (guint i = 0; i <= TREE_XATTRS_MAX; i++) {
+        g_ptr_array_add(names, g_strdup_printf("user.%u", i));
+        words[2 + i] = (Word){XATTR, names->pdata[i], 0, 0, 0, "v"};
+    }
+    words[TREE_XATTRS_MAX + 3].kind = LAST;
+    g_assert_false(read_words(support->store, words, &tree, &files, &error));
+    g_assert_cmpstr(error->message, ==, "'/f' has more xattrs than kiln keeps");
+    words[TREE_XATTRS_MAX + 2].kind = LAST;
+    g_clear_error(&error);
+    g_assert_true(read_words(support->store, words, &tree, &files, &error));
+    tree_free(tree);
+}
+
 /* What was written over, replaced or given another owner is another; what was labelled is not. */
 static void test_outlines(void)
 {
@@ -191,6 +218,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/guest-tree/all-kinds", test_all_kinds);
     g_test_add_func("/guest-tree/nonsense-is-refused", test_nonsense_is_refused);
+    g_test_add_func("/guest-tree/many-xattrs-are-refused", test_many_xattrs_are_refused);
     g_test_add_func("/guest-tree/outlines", test_outlines);
     return g_test_run();
 }

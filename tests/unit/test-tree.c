@@ -137,6 +137,26 @@ static void test_links_settle_on_first_path(void)
     g_assert_true(tree_check(tree, NULL));
 }
 
+/* What is checked can be written and read again. */
+static void test_many_xattrs_are_refused(void)
+{
+    g_autoptr(Tree) tree = tree_new();
+    TreeEntry *file;
+    g_autoptr(GError) error = NULL;
+
+    put(tree, "", 'd');
+    file = put(tree, "f", 'f');
+    for (int i = 0; i < TREE_XATTRS_MAX; i++) {
+        g_autofree char *name = g_strdup_printf("user.%d", i);
+
+        tree_entry_set_xattr(file, name, "v", 1);
+    }
+    g_assert_true(tree_check(tree, NULL));
+    tree_entry_set_xattr(file, "user.more", "v", 1);
+    g_assert_false(tree_check(tree, &error));
+    g_assert_cmpstr(error->message, ==, "'/f' has more than 4096 extended attributes");
+}
+
 static bool collect(char what, const TreeEntry *a, const TreeEntry *b, void *arg)
 {
     g_string_append_printf(arg, "%c%s ", what, a ? a->path : b->path);
@@ -346,6 +366,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/tree/text-round-trip", test_text_round_trip);
     g_test_add_func("/tree/text-refuses-what-it-would-not-write", test_text_refuses_what_it_would_not_write);
+    g_test_add_func("/tree/many-xattrs-are-refused", test_many_xattrs_are_refused);
     g_test_add_func("/tree/removed-leader-hands-over", test_removed_leader_hands_over);
     g_test_add_func("/tree/remove-takes-only-what-is-below", test_remove_takes_only_what_is_below);
     g_test_add_func("/tree/links-settle-on-first-path", test_links_settle_on_first_path);
