@@ -110,7 +110,7 @@ build {
   }
 }
 END
-fails 2 'a plugin is named' "plugin 'amazon'" kiln validate small.pkr.hcl
+fails 2 'a plugin is named' "of Packer's plugin github.com/hashicorp/amazon," kiln validate small.pkr.hcl
 ok 'what is not selected is no error' kiln validate -except 'amazon-ebs.*' small.pkr.hcl
 ok 'null and file bake' kiln bake -only 'null.*,file.*' small.pkr.hcl
 is 'the step of null ran, file has none' "$(cat ran)" null
