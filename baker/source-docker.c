@@ -246,13 +246,10 @@ static bool write_tar(const char *path, void *arg, GError **error)
 
 static bool docker_deliver(const SourceContext *context, const json_t *args, const GPtrArray *images, GPtrArray *files, GError **error)
 {
-    Delivery delivery = {.store = context->store};
+    Delivery delivery = {context->store, packer_image(images, "oci")};
     g_autofree char *path = NULL, *what = NULL;
     char id[DIGEST_OCI_SIZE];
 
-    for (guint i = 0; i < images->len; i++)
-        if (strcmp(((const StoreImage *)images->pdata[i])->kind, "oci") == 0)
-            delivery.image = images->pdata[i];
     if (!packer_text(context, args, "export_path", NULL, &path, error))
         return false;
     if (!path || !delivery.image)
