@@ -16,19 +16,12 @@ enum { FINDINGS_MAX = 100 };
 
 static const char *const output_kinds[] = {"disk", "oci", NULL};
 
-/* What was found, each sentence once: several builds may share a source. */
-typedef struct Findings {
-    GPtrArray *texts;
-    GHashTable *seen;
-} Findings;
-
-static void note(Findings *findings, GError *problem)
+/* Each sentence once: several builds may share a source. */
+static void note(GPtrArray *findings, GError *problem /* taken */)
 {
-    char *text = g_strdup(problem->message);
-
+    if (findings->len < FINDINGS_MAX && !g_ptr_array_find_with_equal_func(findings, problem->message, g_str_equal, NULL))
+        g_ptr_array_add(findings, g_strdup(problem->message));
     g_error_free(problem);
-    if (findings->texts->len < FINDINGS_MAX && g_hash_table_add(findings->seen, text))
-        g_ptr_array_add(findings->texts, text);
 }
 
 /* A typo is told as a typo; what a plugin of Packer would do, with the plugin's name. */
@@ -153,7 +146,7 @@ static bool check_post_processor(const TemplateBlock *block, GError **error)
     return check_arguments(block, "post-processor", known, ops->check, error);
 }
 
-static void check_chain(const GPtrArray *chain, Findings *findings)
+static void check_chain(const GPtrArray *chain, GPtrArray *findings)
 {
     for (guint i = 0; i < chain->len; i++) {
         GError *problem = NULL;
@@ -171,7 +164,7 @@ static bool check_volatile_paths(const TemplateBuild *build, GError **error)
     return true;
 }
 
-static void check_build(const TemplateBuild *build, Findings *findings)
+static void check_build(const TemplateBuild *build, GPtrArray *findings)
 {
     GError *problem = NULL;
 
@@ -193,26 +186,24 @@ static void check_build(const TemplateBuild *build, Findings *findings)
         check_chain(build->post_processors->pdata[i], findings);
 }
 
-static bool tell(Findings *findings, GError **error)
+static bool tell(GPtrArray *findings, GError **error)
 {
     g_autofree char *text = NULL;
 
-    if (findings->texts->len == 0)
+    if (findings->len == 0)
         return true;
-    g_ptr_array_add(findings->texts, NULL);
-    text = g_strjoinv("\n", (char **)findings->texts->pdata);
+    g_ptr_array_add(findings, NULL);
+    text = g_strjoinv("\n", (char **)findings->pdata);
     return fail_code(error, KILN_ERROR_USAGE, "%s", text);
 }
 
 bool bake_check_all(const GPtrArray *builds, GError **error)
 {
-    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_autoptr(GPtrArray) texts = g_ptr_array_new();
-    Findings findings = {texts, seen};
+    g_autoptr(GPtrArray) findings = g_ptr_array_new_with_free_func(g_free);
 
     for (guint i = 0; i < builds->len; i++)
-        check_build(builds->pdata[i], &findings);
-    return tell(&findings, error);
+        check_build(builds->pdata[i], findings);
+    return tell(findings, error);
 }
 
 bool bake_check(const TemplateBuild *build, GError **error)

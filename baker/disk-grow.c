@@ -165,7 +165,7 @@ static bool grow_gpt(Growth *g, GError **error)
     uint32_t crc;
 
     if (count == 0 || count > ENTRIES_MAX || size < 128 || size > 4096 || header_size < 92 || header_size > SECTOR || at < 2 ||
-        at * SECTOR + room > g->front_size)
+        at > g->front_size / SECTOR || at * SECTOR + room > g->front_size)
         return fail(error, "its partition table is of an unusual shape, and cannot grow");
     if (!clear_old_backup(g, unused, error))
         return false;
@@ -213,7 +213,9 @@ static bool load_front(Growth *g, GError **error)
     g->front_size = (size_t)MIN(FRONT_MAX, store_map_size(g->disk));
     g->front_size -= g->front_size % STORE_BLOCK_SIZE;
     g->front = g_malloc0(g->front_size + 1);
-    return g->front_size >= SECTOR * 2 && store_map_pread(g->disk, g->front, g->front_size, 0, error);
+    if (g->front_size < 2 * SECTOR)
+        return fail(error, "the disk is too small to have a partition table");
+    return store_map_pread(g->disk, g->front, g->front_size, 0, error);
 }
 
 static bool grow_table(Growth *g, GError **error)
@@ -222,8 +224,6 @@ static bool grow_table(Growth *g, GError **error)
         return true;
     if (!load_front(g, error))
         return false;
-    if (is_gpt(g)) /* no partition starts within it */
-        g->front_size = MIN(g->front_size, (size_t)1 << 20);
     return is_gpt(g) ? grow_gpt(g, error) : grow_mbr(g, error);
 }
 

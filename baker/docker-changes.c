@@ -5,10 +5,12 @@
 #include "baker/docker-changes.h"
 
 #include "base/error.h"
+#include "base/units.h"
 
 #include <string.h>
 
 #define LINE_MAX_BYTES 65536u
+#define HEALTH_SECONDS_MAX 1e9 /* in nanoseconds it fits */
 
 typedef struct Changing {
     json_t *document, *config;
@@ -245,6 +247,54 @@ static bool change_onbuild(Changing *c, const char *text, GError **error)
     return true;
 }
 
+/* --interval=30s and its like, as the config has them: times in nanoseconds. */
+static bool health_option(json_t *health, const char *option, GError **error)
+{
+    static const char *const times[][2] = {
+        {"--interval=", "Interval"}, {"--timeout=", "Timeout"}, {"--start-period=", "StartPeriod"}, {"--start-interval=", "StartInterval"}};
+    guint64 retries;
+    double seconds;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(times); i++)
+        if (g_str_has_prefix(option, times[i][0])) {
+            if (!units_parse_duration(option + strlen(times[i][0]), &seconds, error))
+                return false;
+            json_object_set_new(health, times[i][1], json_integer((json_int_t)(MIN(seconds, HEALTH_SECONDS_MAX) * 1e9)));
+            return true;
+        }
+    if (!g_str_has_prefix(option, "--retries=") || !g_ascii_string_to_unsigned(option + strlen("--retries="), 10, 0, G_MAXINT, &retries, NULL))
+        return fail_code(error, KILN_ERROR_USAGE, "\"%s\" is no option of HEALTHCHECK", option);
+    json_object_set_new(health, "Retries", json_integer((json_int_t)retries));
+    return true;
+}
+
+/* [OPTION ...] CMD with a list or a line for the shell; NONE switches off what was inherited. */
+static bool change_healthcheck(Changing *c, const char *text, GError **error)
+{
+    json_t *health = json_object(), *test;
+
+    json_object_set_new(c->config, "Healthcheck", health);
+    if (g_ascii_strcasecmp(text, "NONE") == 0)
+        return json_object_set_new(health, "Test", json_pack("[s]", "NONE")) == 0;
+    while (g_str_has_prefix(text, "--")) {
+        g_autofree char *option = g_strndup(text, strcspn(text, " \t"));
+
+        if (!health_option(health, option, error))
+            return false;
+        text += strlen(option);
+        text += strspn(text, " \t");
+    }
+    if (g_ascii_strncasecmp(text, "CMD", 3) != 0 || !text[3] || !strchr(" \t[", text[3]) || !text[3 + strspn(text + 3, " \t")])
+        return fail_code(error, KILN_ERROR_USAGE, "HEALTHCHECK is NONE, or CMD and a command");
+    text += 3 + strspn(text + 3, " \t");
+    if (!is_list(text))
+        return json_object_set_new(health, "Test", json_pack("[s, s]", "CMD-SHELL", text)) == 0;
+    if (!parse_list(text, &test, error))
+        return false;
+    json_array_insert_new(test, 0, json_string("CMD"));
+    return json_object_set_new(health, "Test", test) == 0;
+}
+
 static bool change_maintainer(Changing *c, const char *text, GError **error)
 {
     json_object_set_new(c->document, "author", json_string(text));
@@ -255,9 +305,9 @@ static const struct {
     const char *word;
     bool (*change)(Changing *c, const char *text, GError **error);
 } instructions[] = {{"CMD", change_cmd},         {"ENTRYPOINT", change_entrypoint}, {"ENV", change_env},
-                    {"EXPOSE", change_expose},   {"LABEL", change_label},           {"MAINTAINER", change_maintainer},
-                    {"ONBUILD", change_onbuild}, {"STOPSIGNAL", change_stopsignal}, {"USER", change_user},
-                    {"VOLUME", change_volume},   {"WORKDIR", change_workdir}};
+                    {"EXPOSE", change_expose},   {"HEALTHCHECK", change_healthcheck}, {"LABEL", change_label},
+                    {"MAINTAINER", change_maintainer}, {"ONBUILD", change_onbuild}, {"STOPSIGNAL", change_stopsignal},
+                    {"USER", change_user},       {"VOLUME", change_volume},         {"WORKDIR", change_workdir}};
 
 static bool change_line(Changing *c, const char *line, GError **error)
 {
@@ -268,7 +318,7 @@ static bool change_line(Changing *c, const char *line, GError **error)
     for (size_t i = 0; i < G_N_ELEMENTS(instructions); i++)
         if (g_ascii_strcasecmp(word, instructions[i].word) == 0)
             return *text ? instructions[i].change(c, text, error) : fail_code(error, KILN_ERROR_USAGE, "nothing follows %s", instructions[i].word);
-    return fail_code(error, KILN_ERROR_USAGE, "there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, MAINTAINER, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR");
+    return fail_code(error, KILN_ERROR_USAGE, "there are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, MAINTAINER, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR");
 }
 
 bool docker_changes_apply(const char *const *changes, json_t *image_config, GError **error)

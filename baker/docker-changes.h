@@ -2,7 +2,7 @@
 /*
  * `changes` of Packer's docker source and of docker-import: lines of a Dockerfile that say what a container starts with.
  *
- *   CMD ENTRYPOINT ENV EXPOSE LABEL MAINTAINER ONBUILD STOPSIGNAL USER VOLUME WORKDIR
+ *   CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL MAINTAINER ONBUILD STOPSIGNAL USER VOLUME WORKDIR
  *
  * As `docker commit --change` reads them: later lines win, ENTRYPOINT alone drops an inherited CMD, the shell form becomes
  * ["/bin/sh", "-c", TEXT].

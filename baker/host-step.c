@@ -8,19 +8,6 @@
 
 #include <string.h>
 
-static json_t *files_json(const GPtrArray *files /* of ProvisionerInput* */)
-{
-    json_t *list = json_array();
-
-    for (guint i = 0; i < files->len; i++) {
-        const ProvisionerInput *file = files->pdata[i];
-        char hex[DIGEST_HEX_SIZE];
-
-        json_array_append_new(list, json_pack("[s, i, s]", file->name, (int)file->mode, digest_to_hex(&file->digest, hex)));
-    }
-    return list;
-}
-
 static char **outputs_of(const BakeStep *step)
 {
     return step->block && step->ops->outputs ? step->ops->outputs(step->block->args) : NULL;
@@ -45,7 +32,7 @@ static char *memo_key(const BakeChain *chain, const BakeStep *step)
     json_array_append_new(key, json_string(step->block->type));
     json_array_append_new(key, secrets_mask_json(chain->secrets, step->block->args));
     json_array_append_new(key, env);
-    json_array_append_new(key, files_json(step->inputs));
+    json_array_append_new(key, provisioner_inputs_json(step->inputs));
     json_digest(key, &digest);
     return g_strconcat("host-step:", digest_to_hex(&digest, hex), NULL);
 }
@@ -59,7 +46,7 @@ static bool read_outputs(const BakeChain *chain, const BakeStep *step, char **re
 
     if (!provisioner_declared_inputs((const char *const *)outputs, &host, files, error))
         return false;
-    list = files_json(files);
+    list = provisioner_inputs_json(files);
     *ret = json_canonical(list);
     return true;
 }

@@ -69,16 +69,12 @@ static char **environment(const PostContext *context, const PostArtifact *in)
 static bool add_files(const char *const *globs, const ProvisionerHost *host, json_t *list, GError **error)
 {
     g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
+    g_autoptr(json_t) found = NULL;
 
     if (!provisioner_declared_inputs(globs, host, files, error))
         return false;
-    for (guint i = 0; i < files->len; i++) {
-        const ProvisionerInput *file = files->pdata[i];
-        char hex[DIGEST_HEX_SIZE];
-
-        json_array_append_new(list, json_pack("[s, i, s]", file->name, (int)file->mode, digest_to_hex(&file->digest, hex)));
-    }
-    return true;
+    found = provisioner_inputs_json(files);
+    return json_array_extend(list, found) == 0;
 }
 
 /* Scripts are inputs whether they are declared or not. */

@@ -4,21 +4,17 @@
  */
 #include "baker/source-checksum.h"
 
+#include "base/checksum.h"
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "base/scope.h"
 
 #include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
-
-#define CHUNK ((size_t)1 << 20)
 
 static const struct {
-    const char *type;
-    GChecksumType algorithm;
+    const char *type; /* one of checksum_types */
     size_t digits;
-} types[] = {{"md5", G_CHECKSUM_MD5, 32}, {"sha1", G_CHECKSUM_SHA1, 40}, {"sha256", G_CHECKSUM_SHA256, 64}, {"sha384", G_CHECKSUM_SHA384, 96}, {"sha512", G_CHECKSUM_SHA512, 128}};
+} types[] = {{"md5", 32}, {"sha1", 40}, {"sha256", 64}, {"sha384", 96}, {"sha512", 128}};
 
 static bool is_hex(const char *text, size_t length)
 {
@@ -36,7 +32,7 @@ static bool take(const char *type, size_t type_length, const char *hex, size_t l
 
         if (!named || length != types[i].digits || !is_hex(hex, length))
             continue;
-        *ret = (SourceChecksum){.given = true, .type = types[i].type, .is_sha256 = types[i].algorithm == G_CHECKSUM_SHA256};
+        *ret = (SourceChecksum){.given = true, .type = types[i].type, .is_sha256 = strcmp(types[i].type, "sha256") == 0};
         for (size_t j = 0; j < length; j++)
             ret->hex[j] = g_ascii_tolower(hex[j]);
         return !ret->is_sha256 || digest_parse(ret->hex, &ret->digest);
@@ -120,24 +116,13 @@ void source_checksum_find(const char *text, size_t size, const char *name, Sourc
     }
 }
 
-static bool sum_of_file(const SourceChecksum *wanted, const char *path, char **ret, GError **error)
+static bool sum_of_file(const char *path, const char *type, char **ret, GError **error)
 {
     auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    g_autofree guchar *buf = g_malloc(CHUNK);
-    GChecksum *sum = NULL;
-    ssize_t n = 0;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(types); i++)
-        if (strcmp(types[i].type, wanted->type) == 0)
-            sum = g_checksum_new(types[i].algorithm);
-    while (fd >= 0 && (n = read(fd, buf, CHUNK)) > 0 && !interrupt_requested())
-        g_checksum_update(sum, buf, n);
-    if (fd < 0 || n < 0)
-        (void)fail_errno(error, "read '%s'", path);
-    else if (interrupt_check(error))
-        *ret = g_strdup(g_checksum_get_string(sum));
-    g_checksum_free(sum);
-    return *ret != NULL;
+    if (fd < 0)
+        return fail_errno(error, "read '%s'", path);
+    return checksum_of_fd(fd, type, ret, error) || fail_prefix(error, "'%s'", path);
 }
 
 bool source_checksum_matches(const SourceChecksum *wanted, const char *what, const char *path, const Digest *sha256, GError **error)
@@ -149,7 +134,7 @@ bool source_checksum_matches(const SourceChecksum *wanted, const char *what, con
         return true;
     if (wanted->is_sha256)
         found = g_strdup(digest_to_hex(sha256, hex));
-    else if (!sum_of_file(wanted, path, &found, error))
+    else if (!sum_of_file(path, wanted->type, &found, error))
         return false;
     return strcmp(found, wanted->hex) == 0 ||
            fail(error, "checksum of '%s' is wrong: expected %s:%s, found %s:%s", what, wanted->type, wanted->hex, wanted->type, found);

@@ -6,6 +6,7 @@
  *
  * In Packer the entrypoint of the container it works in becomes that of the image; here the image's own stays unless `changes` says otherwise.
  */
+#include "baker/docker-changes.h"
 #include "baker/source-common.h"
 #include "baker/source-packer.h"
 
@@ -27,153 +28,58 @@ PACKER_SCHEMA(DOCKER_SCHEMA);
 
 /* --- changes --- */
 
-/* JSON's list, or a line for the shell. */
-static json_t *command_of(const char *text)
+/* The config of an image with nothing but what `changes` says. */
+static bool changes_config(const json_t *args, json_t **ret, GError **error)
 {
-    g_autoptr(json_t) list = NULL;
+    g_autoptr(json_t) config = json_object();
+    g_auto(GStrv) changes = NULL;
 
-    if (*text == '[' && json_parse(text, strlen(text), 65536, "a list", &list, NULL) && json_is_array(list))
-        return g_steal_pointer(&list);
-    return json_pack("[sss]", "/bin/sh", "-c", text);
-}
-
-/* JSON's list, or words. */
-static json_t *words_of(const char *text)
-{
-    g_autoptr(json_t) list = NULL;
-    g_auto(GStrv) words = NULL;
-
-    if (*text == '[' && json_parse(text, strlen(text), 65536, "a list", &list, NULL) && json_is_array(list))
-        return g_steal_pointer(&list);
-    list = json_array();
-    words = g_strsplit_set(text, " \t", -1);
-    for (char **word = words; *word; word++)
-        if (**word)
-            json_array_append_new(list, json_string(*word));
-    return g_steal_pointer(&list);
-}
-
-static json_t *member(json_t *object, const char *key, json_t *(*make)(void))
-{
-    json_t *value = json_object_get(object, key);
-
-    if (!value) {
-        value = make();
-        json_object_set_new(object, key, value);
-    }
-    return value;
-}
-
-/* A="b c" D=e as words, quotes taken off; one word without "=" makes it "NAME rest of the line". */
-static bool pairs_of(const char *text, void (*add)(json_t *to, const char *name, const char *value), json_t *to)
-{
-    g_auto(GStrv) words = NULL;
-    const char *blank = strpbrk(text, " \t");
-
-    if (blank && !g_strstr_len(text, blank - text, "=")) {
-        g_autofree char *name = g_strndup(text, (gsize)(blank - text));
-
-        add(to, name, blank + strspn(blank, " \t"));
-        return true;
-    }
-    if (!g_shell_parse_argv(text, NULL, &words, NULL))
+    if (!json_get_strings(args, "changes", &changes, error) || !docker_changes_apply((const char *const *)changes, config, error))
         return false;
-    for (char **word = words; *word; word++) {
-        char *equals = strchr(*word, '=');
-
-        if (!equals || equals == *word)
-            return false;
-        *equals = '\0';
-        add(to, *word, equals + 1);
-    }
+    *ret = g_steal_pointer(&config);
     return true;
 }
 
-static void add_env(json_t *to, const char *name, const char *value)
+/* {"/data": {}, ...} as a list of its keys. */
+static json_t *keys_of(const json_t *set)
 {
-    json_array_append_new(to, json_sprintf("%s=%s", name, value));
+    json_t *list = json_array(), *value;
+    const char *key;
+
+    json_object_foreach ((json_t *)set, key, value)
+        json_array_append_new(list, json_string(key));
+    return list;
 }
 
-static void add_label(json_t *to, const char *name, const char *value)
+/* An image's config in the words of `output "oci"`. */
+static void output_of(const json_t *config, json_t *output)
 {
-    json_object_set_new(to, name, json_string(value));
-}
+    static const struct {
+        const char *key, *argument;
+        bool is_set;
+    } words[] = {{"Cmd", "cmd", false}, {"Entrypoint", "entrypoint", false}, {"Env", "env", false}, {"ExposedPorts", "expose", true}, {"Volumes", "volumes", true},
+                 {"Labels", "labels", false}, {"WorkingDir", "workdir", false}, {"User", "user", false}, {"StopSignal", "stop_signal", false},
+                 {"OnBuild", "onbuild", false}, {"Healthcheck", "healthcheck", false}};
 
-/* CMD ["CMD", ...] or a line; NONE switches it off. Times are in nanoseconds, as the image's config has them. */
-static bool set_health(json_t *output, const char *text)
-{
-    json_t *health = json_object();
+    for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
+        json_t *value = json_object_get(config, words[i].key);
 
-    if (g_ascii_strcasecmp(text, "NONE") == 0) {
-        json_object_set_new(health, "Test", json_pack("[s]", "NONE"));
-    } else {
-        const char *cmd = strstr(text, "CMD");
-        json_t *test = cmd ? json_pack("[s]", cmd[3 + strspn(cmd + 3, " ")] == '[' ? "CMD" : "CMD-SHELL") : NULL;
-
-        if (!test) {
-            json_decref(health);
-            return false;
-        }
-        cmd += 3 + strspn(cmd + 3, " \t");
-        if (*cmd == '[') {
-            json_t *list = command_of(cmd);
-
-            (void)json_array_extend(test, list);
-            json_decref(list);
-        } else {
-            json_array_append_new(test, json_string(cmd));
-        }
-        json_object_set_new(health, "Test", test);
+        if (value)
+            json_object_set_new(output, words[i].argument, words[i].is_set ? keys_of(value) : json_incref(value));
     }
-    json_object_set_new(output, "healthcheck", health);
-    return true;
-}
-
-/* One instruction as `docker commit --change` takes it; false: there is no such. */
-static bool apply_change(json_t *output, const char *line)
-{
-    const char *blank = strpbrk(line, " \t"), *text = blank ? blank + strspn(blank, " \t") : "";
-    g_autofree char *word = g_ascii_strup(line, blank ? blank - line : -1);
-
-    if (!*text)
-        return false;
-    if (strcmp(word, "CMD") == 0 || strcmp(word, "ENTRYPOINT") == 0)
-        return json_object_set_new(output, strcmp(word, "CMD") == 0 ? "cmd" : "entrypoint", command_of(text)) == 0;
-    if (strcmp(word, "EXPOSE") == 0 || strcmp(word, "VOLUME") == 0) {
-        json_t *list = words_of(text);
-
-        (void)json_array_extend(member(output, strcmp(word, "EXPOSE") == 0 ? "expose" : "volumes", json_array), list);
-        json_decref(list);
-        return true;
-    }
-    if (strcmp(word, "ENV") == 0)
-        return pairs_of(text, add_env, member(output, "env", json_array));
-    if (strcmp(word, "LABEL") == 0)
-        return pairs_of(text, add_label, member(output, "labels", json_object));
-    if (strcmp(word, "ONBUILD") == 0)
-        return json_array_append_new(member(output, "onbuild", json_array), json_string(text)) == 0;
-    if (strcmp(word, "HEALTHCHECK") == 0)
-        return set_health(output, text);
-    static const char *const texts[][2] = {{"USER", "user"}, {"WORKDIR", "workdir"}, {"STOPSIGNAL", "stop_signal"}, {"MAINTAINER", "author"}};
-
-    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
-        if (strcmp(word, texts[i][0]) == 0)
-            return json_object_set_new(output, texts[i][1], json_string(text)) == 0;
-    return false;
 }
 
 static json_t *docker_output(const json_t *args)
 {
     g_autofree char *author = packer_raw(args, "author"), *message = packer_raw(args, "message");
-    const json_t *line;
+    g_autoptr(json_t) config = NULL;
     json_t *output = json_object();
-    size_t i;
 
-    if (!packer_bool(args, "commit"))
+    if (!packer_bool(args, "commit") || !changes_config(args, &config, NULL)) /* checked before */
         return output;
-    json_array_foreach (json_object_get(args, "changes"), i, line)
-        if (json_is_string(line))
-            (void)apply_change(output, json_string_value(line));
+    output_of(json_object_get(config, "config"), output);
+    if (json_object_get(config, "author"))
+        json_object_set(output, "author", json_object_get(config, "author"));
     if (author && *author)
         json_object_set_new(output, "author", json_string(author));
     if (message && *message)
@@ -185,16 +91,11 @@ static json_t *docker_output(const json_t *args)
 
 static bool check_changes(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autoptr(json_t) output = json_object();
-    const json_t *line;
-    size_t i;
+    g_autoptr(json_t) config = NULL;
 
     *ret_argument = "changes";
-    json_array_foreach (json_object_get(args, "changes"), i, line)
-        if (json_is_string(line) && !apply_change(output, json_string_value(line)))
-            return fail_code(error, KILN_ERROR_USAGE,
-                             "'%s' is none of the instructions that change an image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, MAINTAINER, ONBUILD, STOPSIGNAL, "
-                             "USER, VOLUME, WORKDIR", json_string_value(line));
+    if (!changes_config(args, &config, error))
+        return false;
     *ret_argument = NULL;
     return true;
 }
@@ -345,13 +246,10 @@ static bool write_tar(const char *path, void *arg, GError **error)
 
 static bool docker_deliver(const SourceContext *context, const json_t *args, const GPtrArray *images, GPtrArray *files, GError **error)
 {
-    Delivery delivery = {.store = context->store};
+    Delivery delivery = {context->store, packer_image(images, "oci")};
     g_autofree char *path = NULL, *what = NULL;
     char id[DIGEST_OCI_SIZE];
 
-    for (guint i = 0; i < images->len; i++)
-        if (strcmp(((const StoreImage *)images->pdata[i])->kind, "oci") == 0)
-            delivery.image = images->pdata[i];
     if (!packer_text(context, args, "export_path", NULL, &path, error))
         return false;
     if (!path || !delivery.image)

@@ -7,6 +7,7 @@
  *
  * An installer's ISO would have to boot, so disk_image = false is refused.
  */
+#include "baker/output-files.h"
 #include "baker/source-common.h"
 #include "baker/source-packer.h"
 #include "baker/source-seed.h"
@@ -340,41 +341,26 @@ static bool qemu_first_boot(const SourceContext *context, const json_t *args, js
 
 /* --- the file that Packer leaves --- */
 
-typedef struct Delivery {
-    Store *store;
-    const StoreImage *image;
-    DiskForm form;
-} Delivery;
-
-static bool write_disk(const char *path, void *arg, GError **error)
-{
-    const Delivery *delivery = arg;
-    g_autoptr(StoreMap) map = NULL;
-
-    return store_map_open(delivery->store, &delivery->image->map, &map, error) && disk_export(map, delivery->form, path, error);
-}
-
 static bool qemu_deliver(const SourceContext *context, const json_t *args, const GPtrArray *images, GPtrArray *files, GError **error)
 {
     g_autofree char *folder_name = g_strconcat("output-", context->build_name, NULL), *file_name = g_strconcat("packer-", context->build_name, NULL);
-    g_autofree char *folder = NULL, *name = NULL, *format = NULL, *path = NULL, *what = NULL;
-    Delivery delivery = {.store = context->store};
-    char id[DIGEST_OCI_SIZE];
+    g_autofree char *folder = NULL, *name = NULL, *format = NULL, *path = NULL;
+    OutputFile file = {.image = packer_image(images, "disk")};
 
-    for (guint i = 0; i < images->len; i++)
-        if (strcmp(((const StoreImage *)images->pdata[i])->kind, "disk") == 0)
-            delivery.image = images->pdata[i];
-    if (!delivery.image)
+    if (!file.image)
         return true;
     if (!packer_text(context, args, "output_directory", folder_name, &folder, error) || !packer_text(context, args, "vm_name", file_name, &name, error) ||
         !packer_text(context, args, "format", "qcow2", &format, error))
         return false;
     if (strchr(name, '/'))
         return fail(error, "'vm_name' is the name of a file, not a path: \"%s\"", name);
-    delivery.form = strcmp(format, "raw") == 0 ? DISK_RAW : DISK_QCOW2;
     path = g_build_filename(folder, name, NULL);
-    what = g_strdup_printf("%s %s", digest_to_oci(&delivery.image->id, id), format);
-    return packer_deliver(context->store, files, path, what, write_disk, &delivery, error);
+    file.path = path;
+    file.form = strcmp(format, "raw") == 0 ? OUTPUT_RAW : OUTPUT_QCOW2;
+    if (!output_file_write(context->store, &file, NULL, error))
+        return false;
+    g_ptr_array_add(files, g_steal_pointer(&path));
+    return true;
 }
 
 const SourceOps source_qemu_ops = {

@@ -61,6 +61,11 @@ static bool take_file(Finding *finding, int index, const char *name, const char 
     g_autoptr(GBytes) bytes = NULL;
     g_autofree char *text = NULL;
 
+    if (!g_utf8_validate(name, -1, NULL)) {
+        g_autofree char *shown = log_printable(name);
+
+        return fail(error, "the seed: the name '%s' is no UTF-8", shown);
+    }
     if (!file_load(AT_FDCWD, path, SEED_TEXT_MAX, &bytes, error))
         return fail_prefix(error, "the seed");
     text = g_strndup(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/interrupt.h"
 
 #include <openssl/evp.h>
 
@@ -19,7 +20,7 @@ static bool add_file(EVP_MD_CTX *context, int fd, GError **error)
     size_t n;
 
     do {
-        if (!file_read_upto(fd, buffer, PIECE, &n, "file", error))
+        if (!interrupt_check(error) || !file_read_upto(fd, buffer, PIECE, &n, "file", error))
             return false;
         if (!EVP_DigestUpdate(context, buffer, n))
             return fail(error, "OpenSSL does not compute a checksum");

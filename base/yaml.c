@@ -11,7 +11,7 @@
 #include <string.h>
 #include <yaml.h>
 
-enum { TEXT_MAX = 16 << 20, DEPTH_MAX = 64, VALUES_MAX = 200000 };
+enum { TEXT_MAX = 16 << 20, DEPTH_MAX = 64, VALUES_MAX = 200000, TEXT_PIECE = 128 };
 
 typedef struct Reader {
     yaml_parser_t parser;
@@ -20,6 +20,8 @@ typedef struct Reader {
     unsigned depth, values;
     GError **error;
 } Reader;
+
+static const char too_much[] = "too many values, or nested too deep";
 
 static json_t *read_node(Reader *reader, const yaml_event_t *event);
 
@@ -229,25 +231,25 @@ static json_t *read_mapping(Reader *reader)
     return g_steal_pointer(&object);
 }
 
-/* Values, counted as often as they would be written; stops at @most. */
-static unsigned count_values(const json_t *value, unsigned most)
+/* What a copy of @value at @depth costs: its values, as often as they would be written, and a long text as several. */
+static bool count_copy(Reader *reader, const json_t *value, unsigned depth)
 {
-    unsigned n = 1;
     const char *key;
     json_t *one;
     size_t i;
 
-    json_array_foreach ((json_t *)value, i, one) {
-        if (n >= most)
-            break;
-        n += count_values(one, most - n);
-    }
+    reader->values += 1 + (unsigned)(json_string_length(value) / TEXT_PIECE);
+    if (reader->values > VALUES_MAX || depth >= DEPTH_MAX)
+        return false;
+    json_array_foreach ((json_t *)value, i, one)
+        if (!count_copy(reader, one, depth + 1))
+            return false;
     json_object_foreach ((json_t *)value, key, one) {
-        if (n >= most)
-            break;
-        n += count_values(one, most - n);
+        reader->values += (unsigned)(strlen(key) / TEXT_PIECE);
+        if (!count_copy(reader, one, depth + 1))
+            return false;
     }
-    return n;
+    return true;
 }
 
 static json_t *read_alias(Reader *reader, const char *name)
@@ -256,8 +258,7 @@ static json_t *read_alias(Reader *reader, const char *name)
 
     if (!value)
         return problem(reader, "an alias without an anchor before it");
-    reader->values += count_values(value, VALUES_MAX);
-    return json_deep_copy(value);
+    return count_copy(reader, value, reader->depth - 1) ? json_deep_copy(value) : problem(reader, too_much);
 }
 
 static json_t *read_node(Reader *reader, const yaml_event_t *event)
@@ -266,7 +267,7 @@ static json_t *read_node(Reader *reader, const yaml_event_t *event)
     json_t *value = NULL;
 
     if (++reader->values > VALUES_MAX || reader->depth >= DEPTH_MAX)
-        return problem(reader, "too many values, or nested too deep");
+        return problem(reader, too_much);
     reader->depth++;
     if (event->type == YAML_ALIAS_EVENT) {
         value = read_alias(reader, (const char *)event->data.alias.anchor);

@@ -9,6 +9,7 @@
 #include "provisioner/host-file.h"
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/scope.h"
 #include "provisioner/provisioner.h"
 
@@ -147,6 +148,11 @@ bool host_file_add_entry(const char *name, const char *path, const struct stat *
     Digest digest = digest_none;
     ProvisionerInput *input;
 
+    if (!g_utf8_validate(name, -1, NULL)) { /* keys and records are JSON */
+        g_autofree char *shown = log_printable(name);
+
+        return fail(error, "the name '%s' is no UTF-8, as names of a step's files must be", shown);
+    }
     if (S_ISREG(st->st_mode) && !digest_of_file(AT_FDCWD, path, &digest, NULL, error))
         return false;
     if (S_ISLNK(st->st_mode)) {

@@ -64,3 +64,16 @@ bool provisioner_declared_inputs(const char *const *globs, const ProvisionerHost
             return false;
     return true;
 }
+
+json_t *provisioner_inputs_json(const GPtrArray *inputs)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < inputs->len; i++) {
+        const ProvisionerInput *input = inputs->pdata[i];
+        char hex[DIGEST_HEX_SIZE];
+
+        json_array_append_new(list, json_pack("[s, i, s]", input->name, (int)input->mode, digest_to_hex(&input->digest, hex)));
+    }
+    return list;
+}

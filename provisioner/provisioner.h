@@ -69,6 +69,9 @@ const char *provisioner_refusal(const char *type);
  */
 bool provisioner_declared_inputs(const char *const *globs, const ProvisionerHost *host, GPtrArray *inputs, GError **error);
 
+/* [[name, mode, SHA-256], ...] of ProvisionerInput*, to be remembered and compared. New reference. */
+json_t *provisioner_inputs_json(const GPtrArray *inputs);
+
 /* The step must run even if its result is known: always_runs, or has_effects() of @args. */
 bool provisioner_always_runs(const ProvisionerOps *ops, const json_t *args);
 

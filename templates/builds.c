@@ -317,8 +317,12 @@ static double duration(const Pair *pair, const BlockUse *use, const char *name)
     g_autoptr(GError) error = NULL;
     double seconds = 0;
 
-    if (text && *text && !units_parse_duration(text, &seconds, &error))
+    if (!text || !*text)
+        return 0;
+    if (!units_parse_duration(text, &seconds, &error))
         diagnose(&pair->t->diagnostics, body_attribute(use->body, name)->expr->range, "%s", error->message);
+    else if (seconds > 0 && !g_ascii_isalpha(text[strlen(text) - 1])) /* as in Packer, which takes no more than "0" without one */
+        diagnose(&pair->t->diagnostics, body_attribute(use->body, name)->expr->range, "'%s' has no unit: write for example 90s or 1h30m", text);
     return seconds;
 }
 

@@ -87,9 +87,6 @@ int cli_fail_template(CliContext *cli, bool machine, json_t *diagnostics, const 
 char *cli_value_text(const json_t *value);
 void cli_values_text(GString *out, const json_t *list, const char *prefix);
 
-/* What stands in for a plugin of Packer's, by its source ("github.com/OWNER/NAME"); *ret_usable: its blocks work here. init.c. */
-const char *cli_plugin_stand_in(const char *source, bool *ret_usable);
-
 CliVerbFn verb_console, verb_fmt, verb_init, verb_inspect, verb_new, verb_template;
 CliVerbFn verb_appliance, verb_bake, verb_boot, verb_doctor, verb_export, verb_fsck, verb_gc, verb_images, verb_nbd, verb_nightly, verb_plan, verb_rm, verb_show,
     verb_stats, verb_validate;

@@ -4,43 +4,10 @@
  */
 #include "baker/cli/cli.h"
 
+#include "baker/plugin-names.h"
 #include "templates/templates.h"
 
 #include <stdio.h>
-#include <string.h>
-
-/* By the plugin's repository, "OWNER/NAME" at the end of its source. */
-static const struct {
-    const char *name;
-    bool usable;
-    const char *instead;
-} stand_ins[] = {
-    { "hashicorp/qemu", true, "kiln's own qemu source, for disk_image = true; an installer's ISO would have to boot" },
-    { "hashicorp/docker", true, "kiln's own docker source; no daemon is needed" },
-    { "hashicorp/ansible", true, "kiln's own ansible and ansible-local; ansible takes the ansible-playbook of this machine" },
-    { "hashicorp/puppet", true, "kiln's own puppet-masterless, with the guest's puppet; puppet-server is refused" },
-    { "hashicorp/chef", true, "kiln's own chef-solo, with the guest's Chef; chef-client is refused" },
-    { "hashicorp/salt", false, "install salt by a packages step and run salt-call --local in a shell step" },
-    { "hashicorp/amazon", false, "bake a disk and export it as raw for an import to EC2" },
-    { "hashicorp/googlecompute", false, "bake a disk and export it with --format=gce" },
-    { "hashicorp/azure", false, "bake a disk and export it as raw" },
-    { "hashicorp/vsphere", false, "bake a disk and export it for the host" },
-    { "hashicorp/vmware", false, "bake a disk and export it for the host" },
-    { "hashicorp/virtualbox", false, "bake a disk and export it for the host" },
-    { "hashicorp/vagrant", false, "bake a disk and wrap it outside of kiln" },
-    { "ethanmdavidson/git", false, "pass the commit as a variable" },
-};
-
-const char *cli_plugin_stand_in(const char *source, bool *ret_usable)
-{
-    for (size_t i = 0; i < G_N_ELEMENTS(stand_ins); i++)
-        if (g_str_has_suffix(source, stand_ins[i].name)) {
-            *ret_usable = stand_ins[i].usable;
-            return stand_ins[i].instead;
-        }
-    *ret_usable = false;
-    return "nothing stands in for it; its blocks are refused by validate";
-}
 
 static json_t *plugins_json(const json_t *plugins)
 {
@@ -50,7 +17,7 @@ static json_t *plugins_json(const json_t *plugins)
     json_array_foreach((json_t *)plugins, i, plugin) {
         json_t *one = json_deep_copy(plugin);
         bool usable;
-        const char *instead = cli_plugin_stand_in(json_string_value(json_object_get(plugin, "source")), &usable);
+        const char *instead = plugin_stand_in(json_string_value(json_object_get(plugin, "source")), &usable);
 
         (void)json_object_set_new(one, "available", json_boolean(usable));
         (void)json_object_set_new(one, "stand_in", json_string(instead));

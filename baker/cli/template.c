@@ -76,7 +76,6 @@ int cli_fail_template(CliContext *cli, bool machine, json_t *diagnostics, const 
 /* --- inputs --- */
 
 typedef struct Inputs {
-    const char *dir;
     json_t *files, *urls;
     GHashTable *seen;
 } Inputs;
@@ -147,11 +146,36 @@ static void walk_block(Inputs *inputs, const TemplateBlock *block, const char *k
         add_file(inputs, block->inputs[i], by);
 }
 
+/* Most of the paths that a post-processor has are of files that it makes: what it reads is named here. */
+static void walk_post_processor(Inputs *inputs, const TemplateBlock *block)
+{
+    static const char *const read[] = { "script", "scripts", "inputs" };
+    g_autofree char *by = g_strdup_printf("post-processor %s", block->type);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(read); i++) {
+        g_auto(GStrv) paths = NULL;
+
+        if (!json_get_strings(block->args, read[i], &paths, NULL))
+            continue;
+        for (char **path = paths; *path; path++)
+            if (strcmp(*path, "<unknown>") != 0)
+                add_file(inputs, *path, by);
+    }
+}
+
 static void walk_build(Inputs *inputs, const TemplateBuild *build)
 {
     walk_block(inputs, build->source, "source");
     for (guint i = 0; i < build->provisioners->len; i++)
         walk_block(inputs, build->provisioners->pdata[i], "provisioner");
+    if (build->error_cleanup)
+        walk_block(inputs, build->error_cleanup, "error-cleanup-provisioner");
+    for (guint i = 0; i < build->post_processors->len; i++) {
+        const GPtrArray *chain = build->post_processors->pdata[i];
+
+        for (guint j = 0; j < chain->len; j++)
+            walk_post_processor(inputs, chain->pdata[j]);
+    }
     for (guint i = 0; i < build->secrets->len; i++)
         if (((TemplateSecret *)build->secrets->pdata[i])->file)
             add_file(inputs, ((TemplateSecret *)build->secrets->pdata[i])->file, "secret");
@@ -162,7 +186,7 @@ static json_t *inputs_json(Template *template)
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(json_t) about = template_describe(template);
     GPtrArray *builds = template_builds(template);
-    Inputs inputs = { template_dir(template), json_array(), json_array(), seen };
+    Inputs inputs = { json_array(), json_array(), seen };
     json_t *file;
     size_t i;
 

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "baker/bake.h"
+#include "baker/plugin-names.h"
 #include "deploy/deploy.h"
 
 #include <fcntl.h>
@@ -71,7 +72,7 @@ static void name_plugins(Template *template)
 
     json_array_foreach (json_object_get(about, "required_plugins"), i, plugin) {
         bool usable;
-        const char *instead = cli_plugin_stand_in(json_string_value(json_object_get(plugin, "source")), &usable);
+        const char *instead = plugin_stand_in(json_string_value(json_object_get(plugin, "source")), &usable);
 
         if (!usable)
             log_info("the plugin '%s' (%s) is not here: %s", json_string_value(json_object_get(plugin, "name")), json_string_value(json_object_get(plugin, "source")), instead);

@@ -73,6 +73,8 @@ docker d4 'image = "ubuntu"
 commit = true
 changes = ["RUN apt-get update"]'
 fails 2 'an instruction that changes no image' 'RUN apt-get update' kiln validate d4.pkr.hcl
+{ cat d4.pkr.hcl; printf 'build {\n  name = "two"\n  sources = ["source.docker.base"]\n}\n'; } >d5.pkr.hcl
+is 'a mistake in a source of two builds is told once' "$(kiln validate d5.pkr.hcl 2>&1 | grep -c MAINTAINER)" 1
 fails 1 'an image that is nowhere' 'docker.io/library/ubuntu:22.04=' kiln bake d1.pkr.hcl
 
 # --- null, file, plugins ---
@@ -108,7 +110,7 @@ build {
   }
 }
 END
-fails 2 'a plugin is named' "plugin 'amazon'" kiln validate small.pkr.hcl
+fails 2 'a plugin is named' "of Packer's plugin github.com/hashicorp/amazon," kiln validate small.pkr.hcl
 ok 'what is not selected is no error' kiln validate -except 'amazon-ebs.*' small.pkr.hcl
 ok 'null and file bake' kiln bake -only 'null.*,file.*' small.pkr.hcl
 is 'the step of null ran, file has none' "$(cat ran)" null

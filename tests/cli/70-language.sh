@@ -43,6 +43,27 @@ build {
 END
 ok 'validate asks no data source' kiln validate data.pkr.hcl
 matches 'template inputs names the page' "$(kiln template inputs data.pkr.hcl)" 'http://example.invalid/page.json'
+cat >after.pkr.hcl <<'END'
+source "null" "x" {
+  communicator = "none"
+}
+build {
+  sources = ["source.null.x"]
+  post-processor "shell-local" {
+    scripts = ["after.sh"]
+    inputs  = ["list.txt"]
+    outputs = ["made.txt"]
+  }
+  post-processors {
+    post-processor "artifice" { files = ["made.txt"] }
+    post-processor "compress" { output = "made.tar" }
+  }
+}
+END
+kiln template inputs after.pkr.hcl >after.json
+matches "and a post-processor's script" "$(cat after.json)" '/after\.sh"'
+matches 'and what it says that it reads' "$(cat after.json)" '/list\.txt"'
+is 'and nothing that it makes' "$(grep -c 'made\.' after.json)" 0
 mkdir pages
 echo '{"name": "x"}' >pages/page.json
 ok 'unless it is told to' kiln --url-map http://example.invalid/=pages validate -evaluate-datasources data.pkr.hcl

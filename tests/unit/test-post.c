@@ -253,12 +253,18 @@ static void test_changes(void)
                   "{\"config\": {\"Entrypoint\": [\"/bin/sh\", \"-c\", \"run it\"]}}");
     assert_config((const char *const[]){"CMD [\"new\"]", "ENTRYPOINT [\"x\"]", NULL}, "{\"config\": {\"Cmd\": [\"old\"]}}",
                   "{\"config\": {\"Cmd\": [\"new\"], \"Entrypoint\": [\"x\"]}}");
+    assert_config((const char *const[]){"HEALTHCHECK --interval=1m30s --retries=3 CMD curl -f http://CMD/", NULL}, "{}",
+                  "{\"config\": {\"Healthcheck\": {\"Interval\": 90000000000, \"Retries\": 3, \"Test\": [\"CMD-SHELL\", \"curl -f http://CMD/\"]}}}");
+    assert_config((const char *const[]){"HEALTHCHECK CMD [\"a\", \"b\"]", NULL}, "{}", "{\"config\": {\"Healthcheck\": {\"Test\": [\"CMD\", \"a\", \"b\"]}}}");
+    assert_config((const char *const[]){"HEALTHCHECK CMD x", "HEALTHCHECK none", NULL}, "{}", "{\"config\": {\"Healthcheck\": {\"Test\": [\"NONE\"]}}}");
 }
 
 static void test_wrong_changes_are_cited(void)
 {
     static const char *const wrong[] = {"RUN x",        "CMD",       "CMD [1]", "CMD [\"x\"", "ENV A='1",    "ENV =x",
-                                        "EXPOSE http",  "EXPOSE 1-", "",        "LABEL x=1 y", "VOLUME [{}]", "FROM \xff"};
+                                        "EXPOSE http",  "EXPOSE 1-", "",        "LABEL x=1 y", "VOLUME [{}]", "FROM \xff",
+                                        "HEALTHCHECK",  "HEALTHCHECK CMD", "HEALTHCHECK curl", "HEALTHCHECK --often=1 CMD x",
+                                        "HEALTHCHECK --interval=x CMD x"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autoptr(json_t) config = json_object();

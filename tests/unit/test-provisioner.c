@@ -175,6 +175,17 @@ static void test_declared_inputs(Bench *b, gconstpointer arg)
     }
 }
 
+static void test_a_name_that_is_no_utf8(Bench *b, gconstpointer arg)
+{
+    g_autofree char *names = NULL;
+    g_autoptr(GError) error = NULL;
+
+    bench_write(b, "src/a\377b", "1", 0644);
+    names = declared(b, "src/*", &error);
+    g_assert_cmpstr(names, ==, "none");
+    g_assert_nonnull(strstr(error->message, "no UTF-8"));
+}
+
 static void test_inputs(Bench *b, gconstpointer arg)
 {
     g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
@@ -538,6 +549,7 @@ int main(int argc, char **argv)
     ADD("/packages/apt-is-called-in-order", test_packages_apt_line);
     ADD("/packages/failures-are-one-sentence", test_packages_errors);
     ADD("/provisioner/declared-inputs-are-globs", test_declared_inputs);
+    ADD("/provisioner/a-name-of-an-input-that-is-no-utf8-is-refused", test_a_name_that_is_no_utf8);
     ADD("/packages/security-sources-are-found", test_security_sources);
     ADD("/packages/security-upgrade-is-restricted", test_packages_security);
     ADD("/shell-local/runs-on-the-host", test_shell_local);

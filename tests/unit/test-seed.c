@@ -48,16 +48,29 @@ static void test_yaml_values(void)
     }
 }
 
-/* A few lines that stand for billions of values, and ones that nest without end. */
+/* A few lines that stand for billions of values or bytes, and ones that nest without end. */
 static void test_yaml_bounds(void)
 {
     static const char bomb[] = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
                                "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
     g_autofree char *deep = g_strnfill(500, '[');
+    g_autofree char *text = g_strnfill(1 << 20, 'x'), *key = g_strnfill(1000, 'k');
+    g_autoptr(GString) copies = g_string_new(NULL), keys = g_string_new(NULL), nested = g_string_new("- &v0 x\n");
     json_t *value = NULL;
 
+    g_string_printf(copies, "- &a %s\n", text);
+    g_string_printf(keys, "- &a {%s: 1}\n", key);
+    for (int i = 0; i < 30000; i++) {
+        g_string_append(copies, "- *a\n");
+        g_string_append(keys, "- *a\n");
+    }
+    for (int i = 1; i < 100; i++)
+        g_string_append_printf(nested, "- &v%d [*v%d]\n", i, i - 1);
     g_assert_false(yaml_parse(bomb, strlen(bomb), "bomb", &value, NULL));
     g_assert_false(yaml_parse(deep, strlen(deep), "deep", &value, NULL));
+    g_assert_false(yaml_parse(copies->str, copies->len, "long text, often", &value, NULL));
+    g_assert_false(yaml_parse(keys->str, keys->len, "long key, often", &value, NULL));
+    g_assert_false(yaml_parse(nested->str, nested->len, "nested by aliases", &value, NULL));
 }
 
 /* --- seeds --- */

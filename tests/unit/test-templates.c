@@ -229,6 +229,17 @@ static void test_empty_words(void)
     g_assert_true(provisioner_at(build_at(t, 0), 0)->timeout == 0);
 }
 
+static void test_durations(void)
+{
+    static const char text[] = SOURCE "build {\n  sources = [\"null.a\"]\n  provisioner \"shell\" {\n    pause_before = \"0\"\n    timeout = \"30%s\"\n  }\n}\n";
+    g_autofree char *with = g_strdup_printf(text, "s"), *without = g_strdup_printf(text, "");
+    g_autofree char *message = load_fails(without, NULL);
+    g_autoptr(Template) t = load(with, NULL);
+
+    g_assert_true(provisioner_at(build_at(t, 0), 0)->timeout == 30);
+    g_assert_nonnull(strstr(message, "'30' has no unit"));
+}
+
 static void test_dynamic_sources(void)
 {
     g_autoptr(Template) t = load("source \"x\" \"a\" {}\nbuild {\n  name = \"web\"\n  dynamic \"source\" {\n    for_each = { p = 1, q = 2 }\n"
@@ -524,6 +535,7 @@ int main(int argc, char **argv)
     g_test_add_func("/templates/names-become-names-of-images", test_names);
     g_test_add_func("/templates/names-and-selections", test_names_of_other_templates);
     g_test_add_func("/templates/empty-lists-and-durations-say-nothing", test_empty_words);
+    g_test_add_func("/templates/a-duration-has-a-unit", test_durations);
     g_test_add_func("/templates/sensitive-parts", test_sensitive_parts);
     g_test_add_func("/templates/rebase", test_rebase);
     g_test_add_func("/templates/dynamic-makes-sources", test_dynamic_sources);
