@@ -282,6 +282,8 @@ bool serve_upload_write(ServeUpload *upload, const void *data, size_t size, Serv
         serve_reply_failure(reply, error);
         return false;
     }
+    if (!upload->hashed) /* the streams are over, or have what was taken back */
+        return true;
     digest_stream_update(upload->narrow, data, size);
     if (upload->wide)
         digest_wide_stream_update(upload->wide, data, size);
@@ -385,6 +387,8 @@ void serve_upload_finish(ServeUpload *upload, ServeRequest *request, const Serve
         return;
     }
     if (!serve_take(request->server, &upload->file, upload->repository, digest->text, &error)) {
+        if (!upload->file.name) /* it has the blob's name already: nobody may write to it any more */
+            serve_upload_drop(upload);
         serve_reply_failure(reply, error);
         return;
     }
