@@ -161,6 +161,14 @@ void remote_push_free(RemotePush *p)
     g_free(p);
 }
 
+void remote_report_add(RemoteReport *to, const RemoteReport *from)
+{
+    to->segments += from->segments;
+    to->blobs += from->blobs;
+    to->bytes += from->bytes;
+    to->present += from->present;
+}
+
 const RemoteReport *remote_push_report(const RemotePush *push)
 {
     return &push->report;
