@@ -19,9 +19,10 @@
 #define DESCRIPTORS_MAX 20000
 #define TAGS_MAX 100
 
+static const char *const types[] = {OCI_MANIFEST, OCI_INDEX, OCI_ARTIFACT, DOCKER_MANIFEST, DOCKER_LIST, NULL};
+
 const char *serve_manifest_type(const json_t *manifest)
 {
-    static const char *const types[] = {OCI_MANIFEST, OCI_INDEX, OCI_ARTIFACT, DOCKER_MANIFEST, DOCKER_LIST, NULL};
     const char *type = json_string_value(json_object_get(manifest, "mediaType"));
 
     for (size_t i = 0; type && types[i]; i++)
@@ -171,14 +172,13 @@ static bool refuse(Incoming *in, const char *code, const char *why)
 
 static bool check_type(Incoming *in)
 {
-    static const char *const known[] = {OCI_MANIFEST, OCI_INDEX, OCI_ARTIFACT, DOCKER_MANIFEST, DOCKER_LIST, NULL};
     g_autofree char *said = in->request->content_type ? serve_media_type(in->request->content_type) : NULL;
     const json_t *type = json_object_get(in->manifest, "mediaType");
 
-    if (type && (!json_is_string(type) || !g_strv_contains(known, json_string_value(type))))
+    if (type && (!json_is_string(type) || !g_strv_contains(types, json_string_value(type))))
         return refuse(in, "MANIFEST_INVALID", "a manifest of this media type is not taken");
     in->type = serve_manifest_type(in->manifest);
-    if (said && g_strv_contains(known, said) && strcmp(said, in->type) != 0) {
+    if (said && g_strv_contains(types, said) && strcmp(said, in->type) != 0) {
         if (type)
             return refuse(in, "MANIFEST_INVALID", "the manifest's mediaType is not its Content-Type");
         if (is_index(said) != is_index(in->type))

@@ -155,8 +155,9 @@ static void usage_of(ServeUploads *all, const char *user, unsigned *ret_sessions
 static void new_id(char ret[33])
 {
     uint8_t bytes[16];
+    ssize_t n = getrandom(bytes, sizeof bytes, 0);
 
-    g_assert(getrandom(bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes);
+    g_assert(n == (ssize_t)sizeof bytes);
     bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40); /* a UUID of version 4, written without its dashes */
     bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
     for (size_t i = 0; i < sizeof bytes; i++)
@@ -325,11 +326,6 @@ void serve_upload_rewind(ServeUpload *upload)
         serve_upload_drop(upload);
 }
 
-uint64_t serve_upload_size(const ServeUpload *upload)
-{
-    return upload->file.size;
-}
-
 /* "0-0" for one that has nothing yet too, as registries do. */
 void serve_upload_location(const ServeUpload *upload, ServeReply *reply)
 {
@@ -401,8 +397,5 @@ void serve_upload_finish(ServeUpload *upload, ServeRequest *request, const Serve
         return;
     }
     serve_upload_drop(upload);
-    reply->status = 201;
-    serve_reply_header(reply, "Location", "/v2/%s/blobs/%s", upload->repository, digest->text);
-    serve_reply_header(reply, "Docker-Content-Digest", "%s", digest->text);
-    (void)g_strlcpy(reply->digest, digest->text, sizeof reply->digest);
+    serve_reply_created(reply, upload->repository, digest->text);
 }
