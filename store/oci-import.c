@@ -299,7 +299,7 @@ static bool find_manifest(Store *store, const Layout *layout, const char *tag, D
 
 /* --- layers ------------------------------------------------------------------------------ */
 
-static bool known_layer_type(const char *type)
+bool oci_layer_type_is_known(const char *type)
 {
     static const char *const known[] = {
         "application/vnd.oci.image.layer.v1.tar",
@@ -444,7 +444,7 @@ static bool check_layer_type(const Layout *layout, const json_t *layer, GError *
 {
     g_autofree char *type = NULL;
 
-    if (known_layer_type(text_of(layer, "mediaType")))
+    if (oci_layer_type_is_known(text_of(layer, "mediaType")))
         return true;
     type = log_printable(text_of(layer, "mediaType"));
     return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);
