@@ -90,7 +90,7 @@ $O/tests/%: tests/unit/%.c $(TESTSUP_C) $O/libkiln.a
 
 # Two lanes side by side: scripts that share a store (each goes on with what the ones before it baked), one after the other; and those with
 # a store of their own.
-LANES     := -j 2 --rules 'seq=tests/cli/{00,10,20,30,40,50,70,72,86}-*' --rules 'seq=tests/cli/*'
+LANES     := -j 2 --rules 'seq=tests/cli/{00-,10-,20-,30-,40-,47-disk,50-,70-lang,72-,86-}*' --rules 'seq=tests/cli/*'
 
 deps:
 	@packaging/deps/install build run deploy test

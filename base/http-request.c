@@ -263,13 +263,11 @@ static int on_tick(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_to
 bool http_host_is_loopback(const char *host)
 {
     static const char *const exact[] = {"localhost", "[::1]", "::1"};
-    guint numbers[4];
-    int end = 0;
 
     for (size_t i = 0; i < G_N_ELEMENTS(exact); i++)
         if (g_ascii_strcasecmp(host, exact[i]) == 0)
             return true;
-    return sscanf(host, "%3u.%3u.%3u.%3u%n", &numbers[0], &numbers[1], &numbers[2], &numbers[3], &end) == 4 && host[end] == '\0' && numbers[0] == 127;
+    return g_str_has_prefix(host, "127.") && g_hostname_is_ip_address(host);
 }
 
 static char *host_of(const char *url)
@@ -282,6 +280,13 @@ static char *host_of(const char *url)
     curl_free(host);
     curl_url_cleanup(parsed);
     return ret;
+}
+
+bool http_url_is_loopback(const char *url)
+{
+    g_autofree char *host = host_of(url);
+
+    return host && http_host_is_loopback(host);
 }
 
 static void configure_tls(const HttpClient *client, CURL *curl)
@@ -338,7 +343,6 @@ static struct curl_slist *configure(HttpClient *client, Transfer *t, char *messa
 {
     const HttpRequest *r = t->request;
     bool secure = g_ascii_strncasecmp(r->url, "https:", 6) == 0;
-    g_autofree char *host = host_of(r->url);
     struct curl_slist *headers = curl_slist_append(NULL, "Expect:"); /* no second's wait before each upload */
     CURL *curl = t->curl;
 
@@ -363,7 +367,7 @@ static struct curl_slist *configure(HttpClient *client, Transfer *t, char *messa
     (void)curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, 256L * 1024);
     if (r->timeout > 0)
         (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(r->timeout * 1000));
-    if (host && http_host_is_loopback(host))
+    if (http_url_is_loopback(r->url))
         (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "*"); /* a proxy's loopback is not ours */
     configure_tls(client, curl);
     configure_method(t);

@@ -84,7 +84,8 @@ typedef struct HttpPatience {
 /* Waits: longer each time, and as long as the server asks. @gained: bytes were won since the last time. False when it has been enough. */
 bool http_patience_wait(HttpPatience *patience, bool gained, const HttpAnswer *answer, const char *what, GError **error);
 
-/* Is the URL's host this machine's loopback? By its name alone. */
+/* Is the host, or the URL's, this machine's loopback? By its name alone; 127.example.org is somebody else. */
 bool http_host_is_loopback(const char *host);
+bool http_url_is_loopback(const char *url);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/http-s3.h"
 
 #include "base/error.h"
+#include "base/http-request.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 
@@ -136,17 +137,6 @@ static int on_tick(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_to
 
 /* --- one exchange --- */
 
-static bool is_loopback(const char *url)
-{
-    static const char *const hosts[] = {"localhost", "127.", "[::1]"};
-    const char *host = strstr(url, "://");
-
-    for (size_t i = 0; host && i < G_N_ELEMENTS(hosts); i++)
-        if (g_str_has_prefix(host + 3, hosts[i]))
-            return true;
-    return false;
-}
-
 static struct curl_slist *make_headers(const HttpS3Signer *signer, const HttpS3Request *request)
 {
     char hex[DIGEST_HEX_SIZE];
@@ -217,7 +207,7 @@ static void configure(Exchange *x, const HttpS3Signer *signer, const struct curl
     (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
     if (signer->ca_file)
         (void)curl_easy_setopt(curl, CURLOPT_CAINFO, signer->ca_file);
-    if (is_loopback(x->request->url))
+    if (http_url_is_loopback(x->request->url))
         (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "*"); /* a proxy's loopback is not ours */
     set_method(x);
 }

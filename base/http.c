@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/http-request.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/scope.h"
@@ -446,17 +447,6 @@ static int on_tick(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_to
 
 /* --- one attempt --- */
 
-static bool is_loopback(const char *url)
-{
-    static const char *const hosts[] = {"localhost", "127.", "[::1]"};
-    const char *host = strstr(url, "://");
-
-    for (size_t i = 0; host && i < G_N_ELEMENTS(hosts); i++)
-        if (g_str_has_prefix(host + 3, hosts[i]))
-            return true;
-    return false;
-}
-
 static CURL *new_easy(const char *url, char message[CURL_ERROR_SIZE])
 {
     static gsize once;
@@ -478,7 +468,7 @@ static CURL *new_easy(const char *url, char message[CURL_ERROR_SIZE])
     (void)curl_easy_setopt(curl, CURLOPT_USERAGENT, "kiln");
     (void)curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
     (void)curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_tick);
-    if (is_loopback(url))
+    if (http_url_is_loopback(url))
         (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "*"); /* a proxy's loopback is not ours */
     return curl;
 }

@@ -70,6 +70,19 @@ void segment_needs_clear(SegmentNeeds *one, uint32_t position)
     one->count--;
 }
 
+bool segment_needs_subtract(SegmentNeeds *needs, const SegmentMoved *moved)
+{
+    uint32_t before = needs->count;
+
+    for (guint i = 0; i < moved->body->runs->len; i++) {
+        const MapRun *run = &g_array_index(moved->body->runs, MapRun, i);
+
+        for (uint64_t at = run->block; at < run->block + run->count && at < needs->positions; at++)
+            segment_needs_clear(needs, (uint32_t)at);
+    }
+    return needs->count < before;
+}
+
 bool block_needs_add(BlockNeeds *needs, const MapBody *body, GError **error)
 {
     for (guint i = 0; i < body->runs->len; i++) {

@@ -6,6 +6,7 @@
 #define KILN_STORE_BLOCK_NEEDS_H
 
 #include "store/map-private.h"
+#include "store/segment-moved.h"
 
 typedef struct SegmentNeeds {
     Digest segment;
@@ -31,5 +32,7 @@ static inline bool segment_needs(const SegmentNeeds *needs, uint32_t position)
 }
 void segment_needs_set(SegmentNeeds *needs, uint32_t position);
 void segment_needs_clear(SegmentNeeds *needs, uint32_t position);
+/* Takes away what the table leads to; true: that was something. */
+bool segment_needs_subtract(SegmentNeeds *needs, const SegmentMoved *moved);
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
+#include "base/scope.h"
 #include "store/chunker.h"
 #include "store/deflate.h"
 #include "store/layer-recipe.h"
@@ -27,6 +28,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define STRETCH (1u << 20) /* members up to this length are never cut by content */
 #define SAMPLES 16u
@@ -337,4 +339,53 @@ void layer_probe_free(LayerProbe *probe)
         return;
     gzip_writer_free(probe->gzip);
     g_free(probe);
+}
+
+bool layer_starts_as_ours(const uint8_t head[LAYER_GZIP_HEAD])
+{
+    return memcmp(head, "\x1f\x8b\x08\0\0\0\0\0\0\xff", LAYER_GZIP_HEAD) == 0;
+}
+
+typedef struct Unpacking {
+    int fd;
+    uint64_t size, max;
+    DigestStream *digest;
+    LayerProbe *probe;
+    bool foreign;
+} Unpacking;
+
+/* Zeroes become holes: a small layer may unpack to very many. */
+static bool take_tar(const void *data, size_t size, void *arg, GError **error)
+{
+    Unpacking *to = arg;
+    uint64_t at = to->size;
+
+    to->size += size;
+    to->foreign = to->size > to->max || !layer_probe_push(to->probe, data, size);
+    digest_stream_update(to->digest, data, size);
+    return !to->foreign && (bytes_are_zero(data, size) || file_pwrite_full(to->fd, data, size, at, "a layer's temporary file", error));
+}
+
+bool layer_unpack_ours(Store *store, int gzip_fd, uint64_t max, LayerBytes *bytes, int *ret_tar_fd, GError **error)
+{
+    g_autoptr(LayerProbe) probe = layer_probe_new(gzip_fd);
+    g_autoptr(DigestStream) digest = digest_stream_new();
+    auto_fd int tar = -1;
+    Unpacking to = {.max = max, .digest = digest, .probe = probe};
+
+    if (lseek(gzip_fd, 0, SEEK_SET) < 0)
+        return fail_errno(error, "read a layer's temporary file");
+    if (!store_open_unnamed(store, &tar, error))
+        return false;
+    to.fd = tar;
+    if (!tree_tar_unpack(gzip_fd, take_tar, &to, error))
+        return to.foreign;
+    if (ftruncate(tar, (off_t)to.size) < 0)
+        return fail_errno(error, "write a layer's temporary file");
+    if (!layer_probe_is_ours(probe))
+        return true;
+    digest_stream_final(digest, &bytes->diff_id);
+    bytes->tar_size = to.size;
+    *ret_tar_fd = g_steal_fd(&tar);
+    return true;
 }

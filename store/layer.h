@@ -70,6 +70,15 @@ bool layer_probe_is_ours(LayerProbe *probe);
 void layer_probe_free(LayerProbe *probe);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LayerProbe, layer_probe_free)
 
+/* How our encoder starts its output; Go's does too, so it says little. */
+#define LAYER_GZIP_HEAD 10
+bool layer_starts_as_ours(const uint8_t head[LAYER_GZIP_HEAD]);
+/*
+ * The plain tar of @gzip_fd, read from its start, in a file without a name; its digest and size go into @bytes. *ret_tar_fd stays -1 when the layer is
+ * not our encoder's, or is one that unpacks to more than @max.
+ */
+bool layer_unpack_ours(Store *store, int gzip_fd, uint64_t max, LayerBytes *bytes, int *ret_tar_fd, GError **error);
+
 /* Writes the layer's gzip bytes (or with @tar the uncompressed tar) to @fd, verifying the digest. */
 bool layer_write_out(Store *store, const Digest *recipe, bool tar, int fd, GError **error);
 /* The same; @progress is moved by the bytes of the uncompressed tar. */

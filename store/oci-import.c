@@ -299,7 +299,7 @@ static bool find_manifest(Store *store, const Layout *layout, const char *tag, D
 
 /* --- layers ------------------------------------------------------------------------------ */
 
-static bool known_layer_type(const char *type)
+bool oci_layer_type_is_known(const char *type)
 {
     static const char *const known[] = {
         "application/vnd.oci.image.layer.v1.tar",
@@ -358,65 +358,14 @@ static bool exchanged(const Layout *layout, guint number, GError **error)
     return fail(error, "layer %u of '%s' is not the one that the image's config names: it was exchanged or is damaged", number, layout->path);
 }
 
-/* How our encoder starts its output; Go's does too, so it says little. */
-static bool starts_as_ours(const uint8_t head[10])
-{
-    return memcmp(head, "\x1f\x8b\x08\0\0\0\0\0\0\xff", 10) == 0;
-}
-
-static bool is_compressed(const uint8_t head[10])
+static bool is_compressed(const uint8_t head[LAYER_GZIP_HEAD])
 {
     return memcmp(head, "\x1f\x8b", 2) == 0 || memcmp(head, "\x28\xb5\x2f\xfd", 4) == 0 || memcmp(head, "BZh", 3) == 0 ||
            memcmp(head, "\xfd" "7zXZ", 5) == 0;
 }
 
-typedef struct Unpacking {
-    int fd;
-    uint64_t size;
-    DigestStream *digest;
-    LayerProbe *probe;
-    bool foreign;
-} Unpacking;
-
-/* Zeroes become holes: a small layer may unpack to very many. */
-static bool take_tar(const void *data, size_t size, void *arg, GError **error)
-{
-    Unpacking *to = arg;
-    uint64_t at = to->size;
-
-    to->foreign = !layer_probe_push(to->probe, data, size);
-    to->size += size;
-    digest_stream_update(to->digest, data, size);
-    return !to->foreign && (bytes_are_zero(data, size) || file_pwrite_full(to->fd, data, size, at, "a layer's temporary file", error));
-}
-
-/* *ret_tar_fd: what is in the layer; it stays -1 when the layer is not our encoder's. Its digest and size go into @bytes. */
-static bool unpack_ours(Store *store, int gzip_fd, LayerBytes *bytes, int *ret_tar_fd, GError **error)
-{
-    g_autoptr(LayerProbe) probe = layer_probe_new(gzip_fd);
-    g_autoptr(DigestStream) digest = digest_stream_new();
-    auto_fd int tar = -1;
-    Unpacking to = {.digest = digest, .probe = probe};
-
-    if (lseek(gzip_fd, 0, SEEK_SET) < 0)
-        return fail_errno(error, "read a layer's temporary file");
-    if (!store_open_unnamed(store, &tar, error))
-        return false;
-    to.fd = tar;
-    if (!tree_tar_unpack(gzip_fd, take_tar, &to, error))
-        return to.foreign;
-    if (ftruncate(tar, (off_t)to.size) < 0)
-        return fail_errno(error, "write a layer's temporary file");
-    if (!layer_probe_is_ours(probe))
-        return true;
-    digest_stream_final(digest, &bytes->diff_id);
-    bytes->tar_size = to.size;
-    *ret_tar_fd = g_steal_fd(&tar);
-    return true;
-}
-
 /* *ret_tar_fd: the plain tar of a layer that a recipe can bring back, or -1. @fd: all of the layer, of which @bytes says what is known. */
-static bool find_tar(Layers *layers, int fd, const uint8_t head[10], LayerBytes *bytes, int *ret_tar_fd, GError **error)
+static bool find_tar(Layers *layers, int fd, const uint8_t head[LAYER_GZIP_HEAD], LayerBytes *bytes, int *ret_tar_fd, GError **error)
 {
     if (!bytes->gzip) {
         bytes->diff_id = bytes->blob;
@@ -424,11 +373,11 @@ static bool find_tar(Layers *layers, int fd, const uint8_t head[10], LayerBytes 
         *ret_tar_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         return *ret_tar_fd >= 0 || fail_errno(error, "read a layer's temporary file");
     }
-    return !starts_as_ours(head) || unpack_ours(layers->store, fd, bytes, ret_tar_fd, error);
+    return !layer_starts_as_ours(head) || layer_unpack_ours(layers->store, fd, UINT64_MAX, bytes, ret_tar_fd, error);
 }
 
 /* *ret_done: the recipe will be there after the commit. Else the layer is to be kept as it is. */
-static bool take_in(Layers *layers, int fd, const uint8_t head[10], const Digest *blob, uint64_t size, const Digest *diff_id, bool *ret_done,
+static bool take_in(Layers *layers, int fd, const uint8_t head[LAYER_GZIP_HEAD], const Digest *blob, uint64_t size, const Digest *diff_id, bool *ret_done,
                     GError **error)
 {
     LayerBytes bytes = {.gzip = is_compressed(head), .blob = *blob, .size = size};
@@ -471,7 +420,7 @@ static bool store_layer(Layers *layers, const Digest *digest, uint64_t size, con
 {
     g_autofree char *name = blob_name(digest);
     auto_fd int fd = -1, copy = -1;
-    uint8_t head[10] = {0};
+    uint8_t head[LAYER_GZIP_HEAD] = {0};
     bool done = false;
     Source source;
     Digest have;
@@ -495,7 +444,7 @@ static bool check_layer_type(const Layout *layout, const json_t *layer, GError *
 {
     g_autofree char *type = NULL;
 
-    if (known_layer_type(text_of(layer, "mediaType")))
+    if (oci_layer_type_is_known(text_of(layer, "mediaType")))
         return true;
     type = log_printable(text_of(layer, "mediaType"));
     return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);

@@ -26,6 +26,8 @@ typedef struct OciParent {
     Digest config_digest;
     GPtrArray *layers; /* of StoreLayerRef* */
 } OciParent;
+/* A media type of tars, plain or compressed by what we read. */
+bool oci_layer_type_is_known(const char *type);
 /* Compressed, as the manifest says it. */
 bool oci_layer_size(Store *store, const StoreLayerRef *layer, uint64_t *ret, GError **error);
 

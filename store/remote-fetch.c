@@ -191,25 +191,20 @@ static bool place_staged(RemoteFetch *f, void *arg, GError **error)
     return segment_place(f->store, f->catalog, arg, error);
 }
 
-typedef struct KeepingSegment {
-    const Digest *digest;
-    bool there;
-} KeepingSegment;
-
-static bool keep_staged(RemoteFetch *f, void *arg, GError **error)
+static bool keep_segment_in(RemoteFetch *f, void *arg, GError **error)
 {
-    KeepingSegment *keeping = arg;
+    Keeping *keeping = arg;
 
     return segment_keep(f->store, f->catalog, keeping->digest, &keeping->there, error);
 }
 
 static bool fetch_segment(RemoteFetch *f, const Digest *digest, bool cache, GError **error)
 {
-    KeepingSegment keeping = {.digest = digest};
+    Keeping keeping = {.digest = digest};
     StagedSegment staged = {.fd = -1};
     bool ok;
 
-    if (!interrupt_check(error) || !in_transaction(f, keep_staged, &keeping, error))
+    if (!interrupt_check(error) || !in_transaction(f, keep_segment_in, &keeping, error))
         return false;
     if (keeping.there) {
         f->report.present++;
@@ -222,34 +217,12 @@ static bool fetch_segment(RemoteFetch *f, const Digest *digest, bool cache, GErr
 
 /* --- what a map needs --- */
 
-static void subtract_table(SegmentNeeds *needs, const SegmentMoved *moved)
-{
-    for (guint i = 0; i < moved->body->runs->len; i++) {
-        const MapRun *run = &g_array_index(moved->body->runs, MapRun, i);
-
-        for (uint64_t at = run->block; at < run->block + run->count && at < needs->positions; at++)
-            segment_needs_clear(needs, (uint32_t)at);
-    }
-}
-
-static bool has_any(const SegmentNeeds *needs, const SegmentMoved *moved)
-{
-    for (guint i = 0; i < moved->body->runs->len; i++) {
-        const MapRun *run = &g_array_index(moved->body->runs, MapRun, i);
-
-        for (uint64_t at = run->block; at < run->block + run->count && at < needs->positions; at++)
-            if (segment_needs(needs, (uint32_t)at))
-                return true;
-    }
-    return false;
-}
-
 static bool subtract_own(RemoteFetch *f, SegmentNeeds *needs, GError **error)
 {
     g_autoptr(SegmentMoved) own = NULL;
-    KeepingSegment keeping = {.digest = &needs->segment};
+    Keeping keeping = {.digest = &needs->segment};
 
-    if (!in_transaction(f, keep_staged, &keeping, error))
+    if (!in_transaction(f, keep_segment_in, &keeping, error))
         return false;
     if (keeping.there) {
         needs->count = 0;
@@ -259,7 +232,7 @@ static bool subtract_own(RemoteFetch *f, SegmentNeeds *needs, GError **error)
     if (!segment_moved_load(f->store, &needs->segment, &own, error))
         return false;
     if (own)
-        subtract_table(needs, own);
+        (void)segment_needs_subtract(needs, own);
     return true;
 }
 
@@ -274,12 +247,11 @@ static bool take_table(RemoteFetch *f, SegmentNeeds *needs, const RemoteTablePla
         !segment_moved_decode(&needs->segment, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &moved, error))
         return false;
     f->report.bytes += g_bytes_get_size(bytes);
-    if (!has_any(needs, moved))
+    if (!segment_needs_subtract(needs, moved))
         return true;
     for (guint i = 0; i < moved->body->segments->len; i++)
         if (!fetch_segment(f, &g_array_index(moved->body->segments, Digest, i), place->cache, error))
             return false;
-    subtract_table(needs, moved);
     one = g_new0(TakenTable, 1);
     *one = (TakenTable){.segment = needs->segment, .moved = g_steal_pointer(&moved)};
     g_ptr_array_add(taken, one);
@@ -360,9 +332,9 @@ static bool place_map(RemoteFetch *f, void *arg, GError **error)
         const TakenTable *one = a->taken->pdata[i];
 
         for (guint j = 0; j < one->moved->body->segments->len; j++) {
-            KeepingSegment keeping = {.digest = &g_array_index(one->moved->body->segments, Digest, j)};
+            Keeping keeping = {.digest = &g_array_index(one->moved->body->segments, Digest, j)};
 
-            if (!keep_staged(f, &keeping, error))
+            if (!keep_segment_in(f, &keeping, error))
                 return false;
             if (!keeping.there)
                 return fail(error, "a segment that was fetched has gone again; try once more");

@@ -102,6 +102,14 @@ bool remote_index_get(Remote *remote, const char *key, const SignatureKey *trust
            fail_prefix(error, "%s: index '%s'", remote_location(remote), key);
 }
 
+Digest remote_index_digest(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    Digest digest;
+
+    return text && digest_parse(text, &digest) ? digest : digest_none;
+}
+
 /* --- units --- */
 
 static void segment_place_free(gpointer data)

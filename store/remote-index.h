@@ -28,6 +28,9 @@ bool remote_index_put(Remote *remote, const char *key, const json_t *payload, co
 /* @trusted: has to be signed by it; NULL: need not be signed. KILN_ERROR_NOT_FOUND when there is none. */
 bool remote_index_get(Remote *remote, const char *key, const SignatureKey *trusted, json_t **ret, GError **error);
 
+/* The digest that stands there; none where there is no good one. */
+Digest remote_index_digest(const json_t *object, const char *key);
+
 typedef struct RemoteBlobPlace {
     Digest digest;
     uint64_t stored;

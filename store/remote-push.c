@@ -161,6 +161,14 @@ void remote_push_free(RemotePush *p)
     g_free(p);
 }
 
+void remote_report_add(RemoteReport *to, const RemoteReport *from)
+{
+    to->segments += from->segments;
+    to->blobs += from->blobs;
+    to->bytes += from->bytes;
+    to->present += from->present;
+}
+
 const RemoteReport *remote_push_report(const RemotePush *push)
 {
     return &push->report;
@@ -227,35 +235,16 @@ static bool leads_somewhere(RemotePush *p, const Table *table)
     return true;
 }
 
-/* Takes from @needs what the table has; *ret_used: that was something. */
-static void subtract(SegmentNeeds *needs, const SegmentMoved *moved, bool *ret_used)
-{
-    *ret_used = false;
-    for (guint i = 0; i < moved->body->runs->len; i++) {
-        const MapRun *run = &g_array_index(moved->body->runs, MapRun, i);
-
-        for (uint64_t at = run->block; at < run->block + run->count && at < needs->positions; at++)
-            if (segment_needs(needs, (uint32_t)at)) {
-                segment_needs_clear(needs, (uint32_t)at);
-                *ret_used = true;
-            }
-    }
-}
-
 static bool subtract_tables(RemotePush *p, SegmentNeeds *needs, json_t *used, GError **error)
 {
     GPtrArray *tables = g_hash_table_lookup(p->tables, &needs->segment);
 
     for (guint i = 0; tables && needs->count && i < tables->len; i++) {
         Table *table = tables->pdata[i];
-        bool any;
 
         if (!load_table(p, &needs->segment, table, error))
             return false;
-        if (!leads_somewhere(p, table))
-            continue;
-        subtract(needs, table->moved, &any);
-        if (any)
+        if (leads_somewhere(p, table) && segment_needs_subtract(needs, table->moved))
             json_array_append_new(used, table_json(&table->place));
     }
     return true;

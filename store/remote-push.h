@@ -18,6 +18,7 @@ typedef struct RemoteReport {
     uint64_t segments, blobs, bytes; /* moved */
     uint64_t present;                /* objects, or files here, that were there already */
 } RemoteReport;
+void remote_report_add(RemoteReport *to, const RemoteReport *from);
 
 typedef struct RemotePush RemotePush;
 /* Lists what is there. @cache: for the bake cache: private blocks may go, and everything goes where the cache is. */

@@ -13,6 +13,7 @@
 #include "store/remote-members.h"
 
 #include "base/error.h"
+#include "base/http-request.h"
 #include "base/http-s3.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -78,12 +79,11 @@ static bool prefix_is_fit(const char *prefix)
     return strlen(prefix) <= 200;
 }
 
-/* Not what only begins so: 127.example.org is somebody else. */
 static bool is_this_machine(const char *host)
 {
     g_autofree char *name = g_strndup(host, *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/"));
 
-    return strcmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 || (g_str_has_prefix(name, "127.") && g_hostname_is_ip_address(name));
+    return http_host_is_loopback(name);
 }
 
 static bool endpoint_is_safe(const char *endpoint, bool plain_http)

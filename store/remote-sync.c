@@ -241,14 +241,6 @@ bool remote_sync_find(Remote *remote, const char *ref, const SignatureKey *trust
 
 /* --- pulling: what it says it is --- */
 
-static Digest digest_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    Digest digest;
-
-    return text && digest_parse(text, &digest) ? digest : digest_none;
-}
-
 static bool read_layers(const json_t *json, StoreImage *image, GError **error)
 {
     json_t *pair;
@@ -273,11 +265,11 @@ static bool read_image(const json_t *json, const char *name, StoreImage **ret, G
     if (!kind || (strcmp(kind, "disk") != 0 && strcmp(kind, "oci") != 0))
         return fail(error, "an image is of no kind that this kiln knows");
     image = store_image_new(kind, name);
-    image->id = digest_at(json, "id");
-    image->manifest = digest_at(json, "manifest");
-    image->map = digest_at(json, "map");
-    image->tree.tree = digest_at(json, "tree");
-    image->tree.files = digest_at(json, "files");
+    image->id = remote_index_digest(json, "id");
+    image->manifest = remote_index_digest(json, "manifest");
+    image->map = remote_index_digest(json, "map");
+    image->tree.tree = remote_index_digest(json, "tree");
+    image->tree.files = remote_index_digest(json, "files");
     image->size = (uint64_t)MAX(json_integer_value(json_object_get(json, "size")), 0);
     image->parent = g_strdup(json_string_value(json_object_get(json, "parent")));
     if (digest_is_none(&image->id) || (strcmp(kind, "disk") == 0 && digest_is_none(&image->map)))
@@ -313,7 +305,7 @@ static bool read_images(const RemoteSet *set, GPtrArray **ret, GError **error)
 static bool check_disk(Store *store, const StoreImage *image, const json_t *config, GError **error)
 {
     g_autoptr(StoreMap) map = NULL;
-    Digest said = digest_at(config, "content"), tree = digest_at(config, "tree"), have;
+    Digest said = remote_index_digest(config, "content"), tree = remote_index_digest(config, "tree"), have;
 
     if (!store_map_open(store, &image->map, &map, error) || !store_map_content(map, &have, error))
         return false;
@@ -327,7 +319,7 @@ static bool check_layer(Store *store, const StoreLayerRef *layer, const json_t *
 {
     const json_t *descriptor = json_array_get(json_object_get(manifest, "layers"), index);
     const char *diff = json_string_value(json_array_get(json_object_get(json_object_get(config, "rootfs"), "diff_ids"), index));
-    Digest listed = digest_at(descriptor, "digest"), diff_id;
+    Digest listed = remote_index_digest(descriptor, "digest"), diff_id;
     auto_fd int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     LayerResult info;
 
@@ -351,7 +343,7 @@ static bool check_oci(Store *store, const StoreImage *image, const json_t *confi
     if (!store_blob_get(store, &image->manifest, CONFIG_MAX, &bytes, error) ||
         !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), CONFIG_MAX, "its manifest", &manifest, error))
         return false;
-    id = digest_at(json_object_get(manifest, "config"), "digest");
+    id = remote_index_digest(json_object_get(manifest, "config"), "digest");
     if (!digest_equal(&id, &image->id) || json_array_size(json_object_get(manifest, "layers")) != image->layers->len)
         return fail(error, "its manifest is another image's");
     for (guint i = 0; i < image->layers->len; i++)
@@ -439,7 +431,7 @@ static GHashTable *read_inputs(const json_t *record)
 
 static bool load_provenance(Store *store, const json_t *record, json_t **ret, GError **error)
 {
-    Digest digest = digest_at(record, "provenance");
+    Digest digest = remote_index_digest(record, "provenance");
     g_autoptr(GBytes) bytes = NULL;
 
     *ret = NULL;
@@ -454,22 +446,14 @@ static bool publish_set(Store *store, const RemoteSet *from, GPtrArray *images, 
     const json_t *record = json_object_get(from->payload, "record");
     g_autoptr(GHashTable) inputs = read_inputs(record);
     g_autoptr(json_t) provenance = NULL;
-    StoreSet set = {.name = from->name, .images = images, .parent = digest_at(record, "parent"), .inputs = inputs};
+    StoreSet set = {.name = from->name, .images = images, .parent = remote_index_digest(record, "parent"), .inputs = inputs};
 
     if (!load_provenance(store, record, &provenance, error))
         return false;
     set.provenance = provenance;
     if (trusted)
-        set.key = digest_at(record, "key");
+        set.key = remote_index_digest(record, "key");
     return store_publish(store, &set, error);
-}
-
-static void add_report(RemoteReport *to, const RemoteReport *from)
-{
-    to->segments += from->segments;
-    to->blobs += from->blobs;
-    to->bytes += from->bytes;
-    to->present += from->present;
 }
 
 static bool fetch_set(Store *store, Remote *remote, const RemoteSet *set, GPtrArray *images, bool trusted, RemoteReport *report, GError **error)
@@ -481,7 +465,7 @@ static bool fetch_set(Store *store, Remote *remote, const RemoteSet *set, GPtrAr
         return fail_prefix(error, "%s: index '%s'", remote_location(remote), set->key);
     if (!remote_fetch_new(store, remote, false, &fetch, error) || !remote_fetch_unit(fetch, unit, error))
         return false;
-    add_report(report, remote_fetch_report(fetch));
+    remote_report_add(report, remote_fetch_report(fetch));
     for (guint i = 0; !trusted && i < images->len; i++)
         if (!check_image(store, images->pdata[i], error))
             return false;

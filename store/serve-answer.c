@@ -145,9 +145,12 @@ static bool is(const ServeRequest *request, const char *method)
 
 /* --- blobs ---------------------------------------------------------------------------------------- */
 
-char *serve_blob_path(const char *repository, const char *digest)
+void serve_reply_created(ServeReply *reply, const char *repository, const char *digest)
 {
-    return g_strdup_printf("/v2/%s/blobs/%s", repository, digest);
+    reply->status = 201;
+    serve_reply_header(reply, "Location", "/v2/%s/blobs/%s", repository, digest);
+    serve_reply_header(reply, "Docker-Content-Digest", "%s", digest);
+    (void)g_strlcpy(reply->digest, digest, sizeof reply->digest);
 }
 
 static void blob_unknown(ServeRequest *request, ServeReply *reply)
@@ -240,16 +243,6 @@ static bool put_link(Store *store, const char *repository, const char *digest, c
     return database_commit(db, error);
 }
 
-static void created(const char *repository, const char *digest, ServeReply *reply)
-{
-    g_autofree char *path = serve_blob_path(repository, digest);
-
-    reply->status = 201;
-    serve_reply_header(reply, "Location", "%s", path);
-    serve_reply_header(reply, "Docker-Content-Digest", "%s", digest);
-    (void)g_strlcpy(reply->digest, digest, sizeof reply->digest);
-}
-
 /* A reply, or none: then it is uploaded. A segment stands in no blob's row, so it can't be linked to. */
 static void try_mount(ServeRequest *request, const char *text, ServeReply *reply)
 {
@@ -266,7 +259,7 @@ static void try_mount(ServeRequest *request, const char *text, ServeReply *reply
         (found && !link.segment && !put_link(request->server->store, request->target.name, digest.text, &link, &error)))
         serve_reply_failure(reply, error);
     else if (found && !link.segment)
-        created(request->target.name, digest.text, reply);
+        serve_reply_created(reply, request->target.name, digest.text);
 }
 
 static bool algorithm_is_known(const char *algorithm)

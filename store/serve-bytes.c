@@ -6,7 +6,7 @@
  *     compressed in blobs/, or a recipe     the layer cache's file (verified when it is opened first), else a feed
  *
  * A feed is a thread that writes the bytes into a file without a name, and readers who follow it. How far it is, the file's length says. At most
- * MAKERS work at a time; the others wait. A feed that is done stays on the shelf for the next who ask, but for what the layer cache has now.
+ * MAKERS work at a time; the others wait. A feed that is done stays on the shelf for the next who ask, until the shelf is full of such.
  */
 #include "store/serve-private.h"
 
@@ -138,7 +138,7 @@ static void take_turn(ServeShelf *shelf)
     shelf->makers++;
 }
 
-/* One that failed leaves the shelf, so that the next who asks tries again; so does what the layer cache has. */
+/* One that failed leaves the shelf, so that the next who asks tries again. */
 static void end_turn(Feed *feed, bool ok)
 {
     ServeShelf *shelf = feed->shelf;

@@ -5,7 +5,7 @@
  */
 #include "store/serve-private.h"
 
-#include "base/digest-wide.h"
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/scope.h"
 
@@ -19,9 +19,10 @@
 #define DESCRIPTORS_MAX 20000
 #define TAGS_MAX 100
 
+static const char *const types[] = {OCI_MANIFEST, OCI_INDEX, OCI_ARTIFACT, DOCKER_MANIFEST, DOCKER_LIST, NULL};
+
 const char *serve_manifest_type(const json_t *manifest)
 {
-    static const char *const types[] = {OCI_MANIFEST, OCI_INDEX, OCI_ARTIFACT, DOCKER_MANIFEST, DOCKER_LIST, NULL};
     const char *type = json_string_value(json_object_get(manifest, "mediaType"));
 
     for (size_t i = 0; type && types[i]; i++)
@@ -171,14 +172,13 @@ static bool refuse(Incoming *in, const char *code, const char *why)
 
 static bool check_type(Incoming *in)
 {
-    static const char *const known[] = {OCI_MANIFEST, OCI_INDEX, OCI_ARTIFACT, DOCKER_MANIFEST, DOCKER_LIST, NULL};
     g_autofree char *said = in->request->content_type ? serve_media_type(in->request->content_type) : NULL;
     const json_t *type = json_object_get(in->manifest, "mediaType");
 
-    if (type && (!json_is_string(type) || !g_strv_contains(known, json_string_value(type))))
+    if (type && (!json_is_string(type) || !g_strv_contains(types, json_string_value(type))))
         return refuse(in, "MANIFEST_INVALID", "a manifest of this media type is not taken");
     in->type = serve_manifest_type(in->manifest);
-    if (said && g_strv_contains(known, said) && strcmp(said, in->type) != 0) {
+    if (said && g_strv_contains(types, said) && strcmp(said, in->type) != 0) {
         if (type)
             return refuse(in, "MANIFEST_INVALID", "the manifest's mediaType is not its Content-Type");
         if (is_index(said) != is_index(in->type))
@@ -200,24 +200,35 @@ static bool parse(Incoming *in)
     return check_type(in);
 }
 
+static bool is_wide(const GByteArray *body, const ServeDigest *digest, bool *ret, GError **error)
+{
+    g_autoptr(ChecksumStream) stream = NULL;
+    g_autofree char *hex = NULL;
+
+    if (!checksum_stream_new("sha512", &stream, error) || !checksum_stream_update(stream, body->data, body->len, error) ||
+        !checksum_stream_final(stream, &hex, error))
+        return false;
+    *ret = strcmp(hex, digest->text + strlen("sha512:")) == 0;
+    return true;
+}
+
 static bool check_digest(Incoming *in)
 {
     const GByteArray *body = in->request->body;
     const ServeDigest *digest = &in->request->digest;
-    g_autoptr(DigestWideStream) wide = NULL;
-    char hex[DIGEST_WIDE_HEX_SIZE];
+    g_autoptr(GError) error = NULL;
     bool same;
 
     digest_of(body->data, body->len, &in->push.manifest);
     if (!in->request->by_digest)
         return true;
-    if (digest->wide) {
-        wide = digest_wide_stream_new();
-        digest_wide_stream_update(wide, body->data, body->len);
-        digest_wide_stream_final(wide, hex);
+    if (digest->wide)
         in->push.wide = digest->text;
+    same = !digest->wide && digest_equal(&digest->narrow, &in->push.manifest);
+    if (digest->wide && !is_wide(body, digest, &same, &error)) {
+        serve_reply_failure(in->reply, error);
+        return false;
     }
-    same = digest->wide ? strcmp(hex, digest->text + strlen("sha512:")) == 0 : digest_equal(&digest->narrow, &in->push.manifest);
     return same || refuse(in, "DIGEST_INVALID", "the manifest does not have the digest that it is pushed by");
 }
 

@@ -71,7 +71,7 @@ typedef struct ServeRequest {
     ServeDigest digest; /* of @target's reference, where that is one */
     bool by_digest;
     char *user; /* proved; or NULL */
-    const char *range, *content_range, *content_type, *host;
+    const char *range, *content_range, *content_type;
     int64_t length; /* Content-Length; -1: not said */
 
     /* the body, as it comes */
@@ -110,7 +110,8 @@ bool serve_request_body(ServeRequest *request, const void *data, size_t size, Se
 void serve_request_end(ServeRequest *request, ServeReply *reply);
 void serve_request_settle(ServeRequest *request);
 void serve_request_clear(ServeRequest *request);
-char *serve_blob_path(const char *repository, const char *digest);
+/* 201: the blob is there now. */
+void serve_reply_created(ServeReply *reply, const char *repository, const char *digest);
 
 /* --- uploads: serve-upload.c --- */
 
@@ -128,7 +129,6 @@ bool serve_upload_write(ServeUpload *upload, const void *data, size_t size, Serv
 bool serve_upload_starts_at(ServeUpload *upload, ServeRequest *request, ServeReply *reply);
 /* Takes back what came since the hold: the request was no good. */
 void serve_upload_rewind(ServeUpload *upload);
-uint64_t serve_upload_size(const ServeUpload *upload);
 void serve_upload_location(const ServeUpload *upload, ServeReply *reply);
 void serve_upload_release(ServeUpload *upload);
 /* Ends it, whatever comes of it. */

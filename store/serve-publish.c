@@ -32,21 +32,6 @@ static const char *text_at(const json_t *object, const char *key)
     return text ? text : "";
 }
 
-static bool is_layer_type(const char *type)
-{
-    static const char *const known[] = {
-        "application/vnd.oci.image.layer.v1.tar",
-        "application/vnd.oci.image.layer.v1.tar+gzip",
-        "application/vnd.oci.image.layer.v1.tar+zstd",
-        "application/vnd.docker.image.rootfs.diff.tar",
-        "application/vnd.docker.image.rootfs.diff.tar.gzip",
-        "application/vnd.docker.image.rootfs.diff.tar.zstd",
-        NULL,
-    };
-
-    return g_strv_contains(known, type);
-}
-
 static bool is_config_type(const char *type)
 {
     return strcmp(type, "application/vnd.oci.image.config.v1+json") == 0 || strcmp(type, "application/vnd.docker.container.image.v1+json") == 0;
@@ -75,7 +60,7 @@ static bool take_layers(Candidate *c, const GArray *links)
         const ServeLink *link = find_link(links, digest);
         StoreLayerRef *ref;
 
-        if (!link || link->segment || !g_str_has_prefix(digest, "sha256:") || !is_layer_type(text_at(layer, "mediaType")))
+        if (!link || link->segment || !g_str_has_prefix(digest, "sha256:") || !oci_layer_type_is_known(text_at(layer, "mediaType")))
             return false;
         ref = g_new0(StoreLayerRef, 1);
         *ref = (StoreLayerRef){.blob = link->blob, .recipe = link->recipe};

@@ -129,6 +129,7 @@ bool serve_link_find_anywhere(Store *store, const char *digest, ServeLink *ret, 
     Digest found;
     int rc;
 
+    *ret_found = false;
     if (!store_catalog(store, &db, error) || !find_any_memo(db, digest, ret, ret_found, error) || *ret_found)
         return *ret_found;
     query = database_query(db, error,

@@ -7,7 +7,6 @@
 #include "store/serve-private.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/scope.h"
 #include "store/blob.h"
@@ -17,11 +16,12 @@
 
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #define AT_A_TIME 2               /* ingests and looks into layers: each takes its memory */
 #define TAR_MAX (64ull << 30)     /* what a compressed layer may unpack to and still become a recipe */
 #define HEAD_SIZE 512
+#define GZIP_MIN 18 /* its head and its end */
 
 static GMutex gate_lock;
 static GCond gate_free;
@@ -95,69 +95,13 @@ static bool is_tar(const uint8_t head[HEAD_SIZE])
     return memcmp(head + 257, "ustar", 5) == 0;
 }
 
-/* How our encoder starts its output; Go's does too, so it says little. */
-static bool may_be_ours(const uint8_t head[HEAD_SIZE])
-{
-    return memcmp(head, "\x1f\x8b\x08\0\0\0\0\0\0\xff", 10) == 0;
-}
-
-typedef struct Unpacking {
-    int fd;
-    uint64_t size;
-    DigestStream *digest;
-    LayerProbe *probe;
-    bool foreign;
-} Unpacking;
-
-/* Zeroes become holes: a small layer may unpack to very many. */
-static bool take_tar(const void *data, size_t size, void *arg, GError **error)
-{
-    Unpacking *to = arg;
-    uint64_t at = to->size;
-
-    to->size += size;
-    to->foreign = to->size > TAR_MAX || !layer_probe_push(to->probe, data, size);
-    digest_stream_update(to->digest, data, size);
-    return !to->foreign && (bytes_are_zero(data, size) || file_pwrite_full(to->fd, data, size, at, "a layer's temporary file", error));
-}
-
-/* *ret_tar_fd stays -1 when the bytes are not our encoder's. */
-static bool unpack_ours(Store *store, int fd, LayerBytes *bytes, int *ret_tar_fd, GError **error)
-{
-    g_autoptr(LayerProbe) probe = layer_probe_new(fd);
-    g_autoptr(DigestStream) digest = digest_stream_new();
-    auto_fd int tar = -1;
-    Unpacking to = {.digest = digest, .probe = probe};
-
-    if (lseek(fd, 0, SEEK_SET) < 0)
-        return fail_errno(error, "read a layer's temporary file");
-    if (!store_open_unnamed(store, &tar, error))
-        return false;
-    to.fd = tar;
-    if (!tree_tar_unpack(fd, take_tar, &to, error)) {
-        if (!to.foreign)
-            return false;
-        if (error)
-            g_clear_error(error);
-        return true;
-    }
-    if (ftruncate(tar, (off_t)to.size) < 0)
-        return fail_errno(error, "write a layer's temporary file");
-    if (!layer_probe_is_ours(probe))
-        return true;
-    digest_stream_final(digest, &bytes->diff_id);
-    bytes->tar_size = to.size;
-    *ret_tar_fd = g_steal_fd(&tar);
-    return true;
-}
-
 /* *ret_fd: the plain tar that a recipe can be made of, or -1. */
 static bool find_tar(Store *store, const ServeTaken *taken, LayerBytes *bytes, int *ret_fd, GError **error)
 {
     uint8_t head[HEAD_SIZE] = {0};
 
     *bytes = (LayerBytes){.blob = taken->blob, .size = taken->size};
-    if (taken->size < HEAD_SIZE && taken->size < 18)
+    if (taken->size < GZIP_MIN)
         return true;
     if (pread(taken->fd, head, sizeof head, 0) < 0)
         return fail_errno(error, "read an upload's temporary file");
@@ -167,8 +111,8 @@ static bool find_tar(Store *store, const ServeTaken *taken, LayerBytes *bytes, i
         *ret_fd = fcntl(taken->fd, F_DUPFD_CLOEXEC, 3);
         return *ret_fd >= 0 || fail_errno(error, "read an upload's temporary file");
     }
-    bytes->gzip = may_be_ours(head);
-    return !bytes->gzip || unpack_ours(store, taken->fd, bytes, ret_fd, error);
+    bytes->gzip = layer_starts_as_ours(head);
+    return !bytes->gzip || layer_unpack_ours(store, taken->fd, TAR_MAX, bytes, ret_fd, error);
 }
 
 /* The recipe has made the tar again when this returns true. */

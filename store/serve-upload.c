@@ -14,7 +14,7 @@
  */
 #include "store/serve-private.h"
 
-#include "base/digest-wide.h"
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/scope.h"
@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define SESSIONS_MAX 4096
 #define SESSIONS_PER_USER 512
@@ -36,7 +37,7 @@ struct ServeUpload {
     ServeTaken file;
     uint64_t before; /* size when it was held last */
     DigestStream *narrow;
-    DigestWideStream *wide; /* NULL: hashed at the end, if at all */
+    ChecksumStream *wide; /* sha512; NULL: hashed at the end, if at all */
     bool hashed;            /* the streams have all of it */
     bool held, dropped;
     int64_t began, touched; /* monotonic seconds */
@@ -66,7 +67,7 @@ static void upload_free(gpointer data)
     scope_close_fd(&upload->file.fd);
     g_free(upload->file.name);
     digest_stream_free(upload->narrow);
-    digest_wide_stream_free(upload->wide);
+    checksum_stream_free(upload->wide);
     store_lease_release(upload->lease);
     g_free(upload->repository);
     g_free(upload->user);
@@ -154,8 +155,9 @@ static void usage_of(ServeUploads *all, const char *user, unsigned *ret_sessions
 static void new_id(char ret[33])
 {
     uint8_t bytes[16];
+    ssize_t n = getrandom(bytes, sizeof bytes, 0);
 
-    g_assert(getrandom(bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes);
+    g_assert(n == (ssize_t)sizeof bytes);
     bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40); /* a UUID of version 4, written without its dashes */
     bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
     for (size_t i = 0; i < sizeof bytes; i++)
@@ -169,18 +171,18 @@ static ServeUpload *make(ServeRequest *request, GError **error)
     Store *store = request->server->store;
     const char *algorithm = serve_target_query(&request->target, "digest-algorithm");
     const char *digest = serve_target_query(&request->target, "digest");
+    bool wide = g_strcmp0(algorithm, "sha512") == 0 || (digest && g_str_has_prefix(digest, "sha512:"));
 
     upload->all = all;
     upload->file.fd = -1;
     upload->repository = g_strdup(request->target.name);
     upload->user = g_strdup(request->user);
     upload->narrow = digest_stream_new();
-    upload->wide = !g_strcmp0(algorithm, "sha512") || (digest && g_str_has_prefix(digest, "sha512:")) ? digest_wide_stream_new() : NULL;
     upload->hashed = true;
     upload->held = true;
     upload->began = upload->touched = now_seconds();
     new_id(upload->id);
-    if (!store_owner_dir(store, &upload->file.dirfd, error) || !store_lease_take(store, "upload", &upload->lease, error)) {
+    if ((wide && !checksum_stream_new("sha512", &upload->wide, error)) || !store_owner_dir(store, &upload->file.dirfd, error) || !store_lease_take(store, "upload", &upload->lease, error)) {
         upload_free(upload);
         return NULL;
     }
@@ -272,19 +274,22 @@ static bool has_room(ServeUpload *upload, size_t size, ServeReply *reply)
 bool serve_upload_write(ServeUpload *upload, const void *data, size_t size, ServeReply *reply)
 {
     uint64_t at = upload->file.size;
+    g_autoptr(GError) error = NULL;
 
     if (!has_room(upload, size, reply))
         return false;
     if (!io_pwrite_full(upload->file.fd, data, size, at)) {
-        g_autoptr(GError) error = NULL;
-
         (void)store_fail_errno(upload->all->server->store, &error, "write an upload to");
         serve_reply_failure(reply, error);
         return false;
     }
+    if (!upload->hashed) /* the streams are over, or have what was taken back */
+        return true;
     digest_stream_update(upload->narrow, data, size);
-    if (upload->wide)
-        digest_wide_stream_update(upload->wide, data, size);
+    if (upload->wide && !checksum_stream_update(upload->wide, data, size, &error)) {
+        serve_reply_failure(reply, error);
+        return false;
+    }
     return true;
 }
 
@@ -321,11 +326,6 @@ void serve_upload_rewind(ServeUpload *upload)
         serve_upload_drop(upload);
 }
 
-uint64_t serve_upload_size(const ServeUpload *upload)
-{
-    return upload->file.size;
-}
-
 /* "0-0" for one that has nothing yet too, as registries do. */
 void serve_upload_location(const ServeUpload *upload, ServeReply *reply)
 {
@@ -352,19 +352,25 @@ void serve_upload_drop(ServeUpload *upload)
 
 /* --- the end --------------------------------------------------------------------------------- */
 
+static bool hash_wide(ServeUpload *upload, bool streamed, char **ret, GError **error)
+{
+    if (streamed && upload->wide)
+        return checksum_stream_final(upload->wide, ret, error);
+    return (lseek(upload->file.fd, 0, SEEK_SET) == 0 || fail_errno(error, "read an upload's temporary file")) &&
+           checksum_of_fd(upload->file.fd, "sha512", ret, error);
+}
+
 static bool hash(ServeUpload *upload, const ServeDigest *digest, bool *ret_same, GError **error)
 {
-    char wide[DIGEST_WIDE_HEX_SIZE] = "";
+    g_autofree char *wide = NULL;
+    bool streamed = upload->hashed;
 
-    if (upload->hashed) {
+    upload->hashed = false;
+    if (streamed)
         digest_stream_final(upload->narrow, &upload->file.blob);
-        upload->hashed = false;
-        if (digest->wide && upload->wide)
-            digest_wide_stream_final(upload->wide, wide);
-    } else if (!digest_of_fd(upload->file.fd, &upload->file.blob, error)) {
+    else if (!digest_of_fd(upload->file.fd, &upload->file.blob, error))
         return false;
-    }
-    if (digest->wide && !*wide && !digest_wide_of_fd(upload->file.fd, wide, error))
+    if (digest->wide && !hash_wide(upload, streamed, &wide, error))
         return false;
     *ret_same = digest->wide ? strcmp(wide, digest->text + strlen("sha512:")) == 0 : digest_equal(&upload->file.blob, &digest->narrow);
     return true;
@@ -385,12 +391,11 @@ void serve_upload_finish(ServeUpload *upload, ServeRequest *request, const Serve
         return;
     }
     if (!serve_take(request->server, &upload->file, upload->repository, digest->text, &error)) {
+        if (!upload->file.name) /* it has the blob's name already: nobody may write to it any more */
+            serve_upload_drop(upload);
         serve_reply_failure(reply, error);
         return;
     }
     serve_upload_drop(upload);
-    reply->status = 201;
-    serve_reply_header(reply, "Location", "/v2/%s/blobs/%s", upload->repository, digest->text);
-    serve_reply_header(reply, "Docker-Content-Digest", "%s", digest->text);
-    (void)g_strlcpy(reply->digest, digest->text, sizeof reply->digest);
+    serve_reply_created(reply, upload->repository, digest->text);
 }

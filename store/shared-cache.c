@@ -136,14 +136,6 @@ void shared_cache_report(SharedCache *c, SharedCacheReport *ret)
     *ret = c->report;
 }
 
-static void add_report(RemoteReport *to, const RemoteReport *from)
-{
-    to->segments += from->segments;
-    to->blobs += from->blobs;
-    to->bytes += from->bytes;
-    to->present += from->present;
-}
-
 /* --- entries --- */
 
 static char *state_key(const Digest *key)
@@ -205,14 +197,6 @@ static bool get_entry(SharedCache *c, const char *key, const char *kind, json_t 
     return true;
 }
 
-static Digest digest_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    Digest digest;
-
-    return text && digest_parse(text, &digest) ? digest : digest_none;
-}
-
 /* --- promises --- */
 
 static void add_promise(SharedCache *c, Promise *one)
@@ -266,7 +250,7 @@ static bool fetch_promised(SharedCache *c, Store *store, const Promise *one, GEr
         return false;
     if (!(one->map ? remote_fetch_map(fetch, one->unit, &one->digest, error) : remote_fetch_blob(fetch, one->unit, &one->digest, error)))
         return false;
-    add_report(&c->report.fetched, remote_fetch_report(fetch));
+    remote_report_add(&c->report.fetched, remote_fetch_report(fetch));
     return !one->state || store_state_put(store, one->state, error);
 }
 
@@ -364,13 +348,13 @@ static bool read_state(const json_t *payload, const Digest *key, StoreState **re
 {
     g_autoptr(StoreState) state = store_state_new();
     int64_t now = g_get_real_time() / G_USEC_PER_SEC;
-    Digest named = digest_at(payload, "key");
+    Digest named = remote_index_digest(payload, "key");
 
     state->key = *key;
-    state->content = digest_at(payload, "content");
-    state->map = digest_at(payload, "map");
-    state->tree.tree = digest_at(payload, "tree");
-    state->tree.files = digest_at(payload, "files");
+    state->content = remote_index_digest(payload, "content");
+    state->map = remote_index_digest(payload, "map");
+    state->tree.tree = remote_index_digest(payload, "tree");
+    state->tree.files = remote_index_digest(payload, "files");
     state->info = g_strdup(json_string_value(json_object_get(payload, "info")));
     state->created = json_integer_value(json_object_get(payload, "created"));
     state->expires = json_integer_value(json_object_get(payload, "expires"));
@@ -443,8 +427,8 @@ bool shared_find_memo(Store *store, const char *key, char **ret_value, GError **
     if (!payload || g_strcmp0(json_string_value(json_object_get(payload, "key")), key) != 0 ||
         !json_is_string(json_object_get(payload, "value")) || !remote_unit_parse(json_object_get(payload, "unit"), &unit, NULL))
         return true;
-    blob = digest_at(payload, "blob");
-    map = digest_at(payload, "map");
+    blob = remote_index_digest(payload, "blob");
+    map = remote_index_digest(payload, "map");
     *ret_value = g_strdup(json_string_value(json_object_get(payload, "value")));
     if (digest_is_none(&blob) && digest_is_none(&map)) /* nothing that could be lacking: it is ours from now on */
         return store_memo_put(store, key, *ret_value, NULL, NULL, error);
@@ -471,7 +455,7 @@ bool shared_find_set(Store *store, const Digest *key, const char *name, bool *re
         return false;
     if (!payload)
         return true;
-    made = digest_at(json_object_get(payload, "record"), "key");
+    made = remote_index_digest(json_object_get(payload, "record"), "key");
     if (!digest_equal(&made, key) || g_strcmp0(json_string_value(json_object_get(json_object_get(payload, "record"), "name")), name) != 0)
         return true;
     set.payload = payload;
@@ -588,7 +572,7 @@ static bool push_result(SharedCache *c, Store *store, const GPtrArray *images, G
 
     if (!remote_sync_record(store, first->set, &record, error))
         return false;
-    key = digest_at(record, "key");
+    key = remote_index_digest(record, "key");
     if (digest_is_none(&key))
         return true;
     if (!remote_push_new(store, c->to, false, &push, error))
@@ -599,7 +583,7 @@ static bool push_result(SharedCache *c, Store *store, const GPtrArray *images, G
     payload = json_pack("{s:s, s:O}", "kind", "result", "record", record);
     if (!remote_sync_put(push, name, payload, record, c->signer, error))
         return false;
-    add_report(&c->report.pushed, remote_push_report(push));
+    remote_report_add(&c->report.pushed, remote_push_report(push));
     return true;
 }
 
@@ -618,7 +602,7 @@ static bool push_private(SharedCache *c, Store *store, const GArray *states, GEr
     while (g_hash_table_iter_next(&iter, &key, NULL))
         if (!push_memo(c, push, store, key, error))
             return false;
-    add_report(&c->report.pushed, remote_push_report(push));
+    remote_report_add(&c->report.pushed, remote_push_report(push));
     g_hash_table_remove_all(c->memos);
     return true;
 }

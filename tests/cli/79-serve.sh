@@ -13,6 +13,7 @@ reader=reader:reader-secret
 
 # Serves in the background until unserve; ready when it says where.
 serve() {
+    rm -f urls # the one before said where it was, too
     "$KILN" serve --listen "127.0.0.1:$port" --access-log access "$@" >urls 2>serve.err &
     server=$!
     for _ in $(seq 100); do
@@ -229,6 +230,7 @@ is 'a byte now and then is no request' "$slow" ended
 unserve
 
 # --- a socket from outside ---
+rm -f urls
 python3 - "$KILN" "$port" <<'END' >urls 2>serve.err &
 import os, socket, sys
 s = socket.socket()

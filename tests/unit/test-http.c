@@ -5,6 +5,7 @@
  */
 #include "base/error.h"
 #include "base/file.h"
+#include "base/http-request.h"
 #include "base/http.h"
 #include "base/scope.h"
 
@@ -412,6 +413,18 @@ static void get_tells_status_and_body(Fixture *f, gconstpointer data)
     g_assert_false(http_get("http://127.0.0.1:1/", 100, 5, &status, NULL, NULL));
 }
 
+static void loopback_is_not_what_only_begins_so(void)
+{
+    static const char *const ours[] = {"http://localhost:80/x", "https://LOCALHOST", "http://127.0.0.1:5000/", "http://127.200.3.4", "http://[::1]:5000/x"};
+    static const char *const others[] = {"http://127.example.org/", "http://localhost.example.org/", "http://127.0.0.1.example.org/",
+                                         "http://127.0.0.1@example.org/", "http://127.999.0.1/", "http://[::2]/", "http://example.org/?127.0.0.1", ""};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(ours); i++)
+        g_assert_true(http_url_is_loopback(ours[i]));
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
+        g_assert_false(http_url_is_loopback(others[i]));
+}
+
 #define ADD(path, fn) g_test_add("/http/" path, Fixture, NULL, set_up, fn, tear_down)
 #define ADD_CONTENT(path, url) g_test_add("/http/" path, Fixture, url, set_up, expect_content, tear_down)
 
@@ -422,6 +435,7 @@ int main(int argc, char **argv)
     g_unsetenv("KILN_URL_MAP");
     start_server();
 
+    g_test_add_func("/http/loopback-is-not-what-only-begins-so", loopback_is_not_what_only_begins_so);
     ADD_CONTENT("fetches-a-file", "/plain");
     ADD_CONTENT("follows-a-redirect", "/moved");
     ADD_CONTENT("cut-with-date-is-continued", "/cut-dated");
