@@ -73,7 +73,7 @@ docker d4 'image = "ubuntu"
 commit = true
 changes = ["RUN apt-get update"]'
 fails 2 'an instruction that changes no image' 'RUN apt-get update' kiln validate d4.pkr.hcl
-fails 1 'an image that is nowhere' 'docker.io/library/ubuntu:22.04=' kiln bake d1.pkr.hcl
+fails 1 'an image that is nowhere' 'docker.io/library/ubuntu:22.04=' kiln bake --offline d1.pkr.hcl
 
 # --- null, file, plugins ---
 
