@@ -542,7 +542,7 @@ static bool take_frames(Pull *p, GError **error)
     for (guint i = 0; i < p->sources->len; i++) {
         Source *s = p->sources->pdata[i];
 
-        if (s->here || s->whole)
+        if (s->here || s->whole || !s->used)
             continue;
         for (guint frame = 0; frame < s->index->entries->len; frame++)
             if (s->frames[frame] && (!interrupt_check(error) || !take_frame(p, s, frame, stored, plain, error))) {

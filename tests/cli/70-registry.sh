@@ -103,6 +103,10 @@ ok 'and pulled' other pull docker://$registry/team/disk:1
 is 'as the same image' "$(other --json images disk | jq -r '.images[0].id')" "$id"
 ok 'byte for byte' sh -c "KILN_STORE='$WORK/other' '$KILN' export disk out.raw && cmp out.raw one.raw"
 ok 'with its files' sh -c "KILN_STORE='$WORK/other' '$KILN' cat disk /numbers | cmp - tree/numbers"
+skopeo inspect --raw --tls-verify=false docker://$registry/team/disk:1 | jq -c '.layers += [(.layers[0] | .mediaType = "application/vnd.kiln.segment.v1"),
+    (.layers[0] | .mediaType = "application/vnd.kiln.segment.index.v1")]' >odd.json
+curl -sf --noproxy '*' -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @odd.json http://$registry/v2/team/disk/manifests/odd
+ok 'segments that the map does not name are left there' kiln --store "$WORK/odd" pull docker://$registry/team/disk:odd
 cp one.raw two.raw
 head -c 700000 /dev/urandom >more
 debugfs -w -R 'write more more' two.raw 2>/dev/null >/dev/null
