@@ -112,26 +112,32 @@ static void count(const Registry *registry, TransferReport *report)
     report->bytes = MAX(received, sent);
 }
 
-static bool manifest_size(Store *store, const Digest *manifest, uint64_t *ret, GError **error)
+static bool copy_out(Store *store, const StoreImage *image, OciEnd *to, TransferReport *ret, GError **error)
 {
-    return store_blob_size(store, manifest, ret, error);
-}
-
-static bool push_container(Store *store, const StoreImage *image, const RegistryRef *ref, const OciEndOptions *options, TransferReport *ret, GError **error)
-{
-    g_autoptr(OciEnd) from = NULL, to = NULL;
+    g_autoptr(OciEnd) from = NULL;
     OciCopyReport copied;
-    uint64_t size;
 
-    if (!oci_end_image(store, image, &from, error) || !oci_end_registry(store, ref, options, &to, error) ||
-        !oci_copy(store, from, to, &(OciCopy){.whole_index = true}, &copied, error))
+    if (!oci_end_image(store, image, &from, error) || !oci_copy(store, from, to, &(OciCopy){.whole_index = true}, &copied, error))
         return false;
     ret->manifest = copied.manifest;
     ret->blobs = copied.blobs;
     ret->present = copied.present;
-    if (!manifest_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, oci_end_registry_session(to), ret, size, error))
+    return true;
+}
+
+static bool push_container(Store *store, const StoreImage *image, const RegistryRef *ref, PushForm form, const OciEndOptions *options, TransferReport *ret, GError **error)
+{
+    g_autoptr(OciEnd) to = NULL;
+    Registry *registry;
+    uint64_t size;
+
+    if (!oci_end_registry(store, ref, options, &to, error) ||
+        !(form == PUSH_DOCKER ? oci_push_docker(store, image, to, &ret->manifest, error) : copy_out(store, image, to, ret, error)))
         return false;
-    count(oci_end_registry_session(to), ret);
+    registry = oci_end_registry_session(to);
+    if (!store_blob_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, registry, ret, size, error))
+        return false;
+    count(registry, ret);
     return true;
 }
 
@@ -153,16 +159,15 @@ static bool push_disk(Store *store, const StoreImage *image, const RegistryRef *
     return true;
 }
 
-static bool push_plain(Store *store, const StoreImage *image, const RegistryRef *ref, PushForm form, const OciEndOptions *options, TransferReport *ret, GError **error)
+static bool push_plain(Store *store, const StoreImage *image, const RegistryRef *ref, bool qcow2, const OciEndOptions *options, TransferReport *ret, GError **error)
 {
     g_autofree char *version = registry_ref_version(ref);
     g_autoptr(Registry) registry = NULL;
     uint64_t size;
 
     if (!registry_open(ref, &(RegistryOptions){.push = true, .plain_http = options->plain_http}, &registry, error) ||
-        !(form == PUSH_DOCKER ? oci_push_docker(store, image, registry, version, &ret->manifest, error)
-                              : disk_plain_push(store, image, registry, version, form == PUSH_QCOW2, &ret->manifest, error)) ||
-        !manifest_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, registry, ret, size, error))
+        !disk_plain_push(store, image, registry, version, qcow2, &ret->manifest, error) ||
+        !store_blob_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, registry, ret, size, error))
         return false;
     count(registry, ret);
     return true;
@@ -173,7 +178,7 @@ bool transfer_push(Store *store, const StoreImage *image, const char *to, PushFo
     g_auto(RegistryRef) ref = {0};
     g_autofree char *place = NULL;
     OciEndOptions options = {.write = true, .plain_http = plain_http};
-    bool disk = strcmp(image->kind, "disk") == 0, ok;
+    bool as_changes = form == PUSH_KILN && strcmp(image->kind, "disk") == 0, ok;
 
     *ret = (TransferReport){0};
     if (!g_str_has_prefix(to, REGISTRY_SCHEME))
@@ -182,14 +187,14 @@ bool transfer_push(Store *store, const StoreImage *image, const char *to, PushFo
         return false;
     if (!digest_is_none(&ref.digest))
         return fail_code(error, KILN_ERROR_USAGE, "a push goes to a tag; what digest it gets is said when it is done");
-    if (form == PUSH_KILN)
-        ok = (disk ? push_disk : push_container)(store, image, &ref, &options, ret, error);
+    if (form == PUSH_RAW_ZST || form == PUSH_QCOW2)
+        ok = push_plain(store, image, &ref, form == PUSH_QCOW2, &options, ret, error);
     else
-        ok = push_plain(store, image, &ref, form, &options, ret, error);
+        ok = as_changes ? push_disk(store, image, &ref, &options, ret, error) : push_container(store, image, &ref, form, &options, ret, error);
     if (!ok)
         return false;
     place = registry_ref_place(&ref);
-    return (form == PUSH_KILN && disk) || store_image_add_manifest(store, image, place, &ret->manifest, NULL, error);
+    return as_changes || store_image_add_manifest(store, image, place, &ret->manifest, NULL, error);
 }
 
 /* --- referrers, in --- */

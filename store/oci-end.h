@@ -64,7 +64,7 @@ typedef struct OciCopyReport {
 bool oci_copy(Store *store, OciEnd *from, OciEnd *to, const OciCopy *how, OciCopyReport *ret, GError **error);
 
 /* A container image of the store with docker's media types in its manifest; config and layers are the same. The manifest is kept in the store. */
-bool oci_push_docker(Store *store, const StoreImage *image, Registry *registry, const char *version, Digest *ret_manifest, GError **error);
+bool oci_push_docker(Store *store, const StoreImage *image, OciEnd *to, Digest *ret_manifest, GError **error);
 
 /* A descriptor's parts, bounded. */
 bool oci_read_descriptor(const json_t *descriptor, Digest *ret_digest, uint64_t *ret_size, GError **error);
