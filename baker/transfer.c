@@ -13,7 +13,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/scope.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -200,37 +199,16 @@ bool transfer_push(Store *store, const StoreImage *image, const char *to, PushFo
 /* --- referrers, in --- */
 
 /* The one layer of a small artifact. */
-static bool fetch_document(Registry *registry, const char *digest, GBytes **ret, GError **error)
+static bool fetch_document(Store *store, Registry *registry, const char *digest, GBytes **ret, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(json_t) manifest = NULL;
     g_autofree char *type = NULL;
-    auto_fd int fd = -1;
-    Digest ignored, layer;
-    uint64_t size;
+    Digest ignored;
 
-    if (!registry_get_manifest(registry, digest, &bytes, &type, &ignored, error) ||
-        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "a referrer", &manifest, error) ||
-        !oci_read_descriptor(json_array_get(json_object_get(manifest, "layers"), 0), &layer, &size, error))
-        return false;
-    if (size > DOCUMENT_MAX)
-        return fail(error, "a document that belongs to the image is larger than 16 MiB");
-    fd = open(g_get_tmp_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return fail_errno(error, "make a temporary file");
-    if (!registry_get_blob(registry, &layer, size, fd, 0, NULL, error))
-        return false;
-    {
-        char *data = g_malloc(size + 1);
-
-        data[size] = '\0';
-        *ret = g_bytes_new_take(data, size);
-        if (!file_pread_full(fd, data, size, 0, "a temporary file", error)) {
-            g_clear_pointer(ret, g_bytes_unref);
-            return false;
-        }
-    }
-    return true;
+    return registry_get_manifest(registry, digest, &bytes, &type, &ignored, error) &&
+           json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "a referrer", &manifest, error) &&
+           oci_fetch_bytes(store, registry, json_array_get(json_object_get(manifest, "layers"), 0), DOCUMENT_MAX, ret, error);
 }
 
 typedef struct Belongings {
@@ -271,7 +249,7 @@ static bool take_referrer(Store *store, Registry *registry, const json_t *item, 
 
     if (!signature && !provenance && !sbom)
         return true;
-    if (!fetch_document(registry, text_of(item, "digest"), &bytes, error))
+    if (!fetch_document(store, registry, text_of(item, "digest"), &bytes, error))
         return false;
     if (!signature)
         return keep_document(store, b, provenance ? "pulled/provenance.json" : "pulled/sbom.spdx.json", bytes, error);

@@ -109,31 +109,12 @@ static bool refuse(const Pull *p, const char *why, GError **error)
 
 /* --- 1. documents --- */
 
-/* A blob by its descriptor, in memory. */
-static bool fetch_bytes(Pull *p, const json_t *descriptor, uint64_t max, GBytes **ret, GError **error)
-{
-    auto_fd int fd = -1;
-    Digest digest;
-    uint64_t size;
-    uint8_t *data;
-
-    if (!oci_read_descriptor(descriptor, &digest, &size, error))
-        return false;
-    if (size > max)
-        return refuse(p, "a document is larger than it may be", error);
-    if (!store_open_unnamed(p->store, &fd, error) || !registry_get_blob(p->registry, &digest, size, fd, 0, NULL, error))
-        return false;
-    data = g_malloc(size + 1);
-    data[size] = 0;
-    *ret = g_bytes_new_take(data, size);
-    return file_pread_full(fd, data, size, 0, "a temporary file", error);
-}
-
 static bool fetch_packed(Pull *p, const json_t *descriptor, uint64_t max, GBytes **ret, GError **error)
 {
     g_autoptr(GBytes) packed = NULL;
 
-    return fetch_bytes(p, descriptor, PACKED_MAX, &packed, error) && decompress_bytes(g_bytes_get_data(packed, NULL), g_bytes_get_size(packed), max, ret, error);
+    return oci_fetch_bytes(p->store, p->registry, descriptor, PACKED_MAX, &packed, error) &&
+           decompress_bytes(g_bytes_get_data(packed, NULL), g_bytes_get_size(packed), max, ret, error);
 }
 
 static bool fetch_map(Pull *p, const json_t *descriptor, MapBody **ret, GError **error)
@@ -310,7 +291,7 @@ static bool fetch_index(Pull *p, Source *s, GError **error)
     char oci[DIGEST_OCI_SIZE];
 
     descriptor = json_pack("{s:s, s:I}", "digest", digest_to_oci(&s->index_digest, oci), "size", (json_int_t)s->index_size);
-    if (!fetch_bytes(p, descriptor, SEGMENT_INDEX_MAX, &bytes, error) ||
+    if (!oci_fetch_bytes(p->store, p->registry, descriptor, SEGMENT_INDEX_MAX, &bytes, error) ||
         !segment_index_decode(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &s->index, error))
         return fail_prefix(error, "%s", registry_place(p->registry));
     return (digest_equal(&s->index->segment, &s->digest) && s->index->size == s->size) || refuse(p, "an index is another segment's", error);
@@ -765,7 +746,7 @@ static bool read_config(Pull *p, const json_t *manifest, StoreImage *image, json
     g_autoptr(json_t) config = NULL;
     json_int_t size;
 
-    if (!fetch_bytes(p, json_object_get(manifest, "config"), CONFIG_MAX, &bytes, error) ||
+    if (!oci_fetch_bytes(p->store, p->registry, json_object_get(manifest, "config"), CONFIG_MAX, &bytes, error) ||
         !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), CONFIG_MAX, "the disk's config", &config, error) ||
         !store_blob_put(p->store, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &image->id, error))
         return false;
