@@ -287,7 +287,7 @@ static bool take_referrers(Store *store, Registry *registry, const Digest *manif
     return true;
 }
 
-static bool keep_signatures(Store *store, const StoreImage *image, const Belongings *b)
+static void keep_signatures(Store *store, const StoreImage *image, const Belongings *b)
 {
     for (guint i = 0; i < b->signatures->len; i++) {
         g_autoptr(GError) why = NULL;
@@ -295,7 +295,6 @@ static bool keep_signatures(Store *store, const StoreImage *image, const Belongi
         if (!store_signature_take(store, &image->id, b->signatures->pdata[i], NULL, &why))
             log_warning("%s", why->message);
     }
-    return true;
 }
 
 /* --- pull --- */
@@ -398,7 +397,8 @@ bool transfer_pull(Store *store, const char *from, const char *name, const PullO
         !store_image_add_manifest(store, image, place, &ret->manifest, kept, error))
         return false;
     count(registry, ret);
-    return keep_signatures(store, image, &belongings);
+    keep_signatures(store, image, &belongings);
+    return true;
 }
 
 /* --- parents of bakes --- */

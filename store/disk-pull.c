@@ -214,7 +214,6 @@ static bool mark_used(Pull *p, const MapBody *body, GError **error)
         if (end > s->positions) {
             uint32_t room = MIN(MAX(end, s->positions * 2), (uint32_t)SEGMENT_MAX_FRAMES * FRAME_MAX_BLOCKS);
 
-            room = MAX(room, end);
             s->used = g_realloc(s->used, room);
             memset(s->used + s->positions, 0, room - s->positions);
             s->positions = room;
@@ -796,7 +795,7 @@ static bool pull(Pull *p, const json_t *manifest, const Layers *layers, StoreIma
     return check_disk(p, &image->map, config, error) && (!bodies[1] || check_files(p->store, &image->tree, error)) && block_index_refresh(p->store, error);
 }
 
-static bool keep_indexes(Pull *p, const Layers *layers, GBytes *manifest, GArray *kept, GError **error)
+static bool keep_indexes(Pull *p, GBytes *manifest, GArray *kept, GError **error)
 {
     if (!store_blob_put(p->store, g_bytes_get_data(manifest, NULL), g_bytes_get_size(manifest), &p->report->manifest, error))
         return false;
@@ -841,11 +840,6 @@ static bool wait_for_turn(Pull *p, GError **error)
     return file_lock(p->turn, ".disk", "another kiln is fetching a disk", error);
 }
 
-static void free_segment_file(gpointer file)
-{
-    segment_file_free(file);
-}
-
 bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, const char *name, StoreImage **ret, GArray **ret_kept, DiskTransfer *ret_report,
                         GError **error)
 {
@@ -862,11 +856,11 @@ bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, cons
     p.sources = g_ptr_array_new_with_free_func(source_free);
     p.targets = g_array_new(FALSE, FALSE, sizeof(Digest));
     p.target_numbers = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
-    p.own = g_ptr_array_new_with_free_func(free_segment_file);
+    p.own = g_ptr_array_new_with_free_func((GDestroyNotify)segment_file_free);
     p.own_targets = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     ok = store_hold_lease(store, error) && downloads_open(store, &p.downloads, error) && wait_for_turn(&p, error) &&
          json_parse(g_bytes_get_data(manifest, NULL), g_bytes_get_size(manifest), REGISTRY_MANIFEST_MAX, "the manifest", &document, error) &&
-         sort_layers(&p, document, &layers, error) && pull(&p, document, &layers, image, bodies, error) && keep_indexes(&p, &layers, manifest, kept, error);
+         sort_layers(&p, document, &layers, error) && pull(&p, document, &layers, image, bodies, error) && keep_indexes(&p, manifest, kept, error);
     image->new_bytes = ret_report->bytes;
     for (int i = 0; i < 2; i++)
         map_body_free(bodies[i]);
