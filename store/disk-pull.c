@@ -17,7 +17,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/scope.h"
-#include "store/blob.h"
+#include "store/arrival.h"
 #include "store/block-index.h"
 #include "store/downloads.h"
 #include "store/io.h"
@@ -552,17 +552,18 @@ static bool sync_whole(Pull *p, GError **error)
     return true;
 }
 
-static bool place_whole(Pull *p, Database *db, Source *s, GError **error)
+static bool place_whole(Pull *p, Database *db, const Source *s, GError **error)
 {
-    char name[IO_NAME_SIZE];
-    g_autofree char *from = downloads_name(&s->digest, WHOLE);
-    auto_fd int dir = io_open_fanout(p->store->segments_fd, &s->digest, true, name);
-    Segment *segment;
+    g_autofree char *file = downloads_name(&s->digest, WHOLE);
 
-    if (dir < 0 || io_rename(p->downloads, from, dir, name) < 0 || io_fsync(dir) < 0)
-        return store_fail_errno(p->store, error, "name a segment in");
-    segment_forget(p->store, &s->digest);
-    return segment_get(p->store, &s->digest, &segment, error) && catalog_add_segment(db, segment, g_get_real_time(), error);
+    return segment_place_file(p->store, db, p->downloads, file, &s->digest, error);
+}
+
+static bool keep_here(Pull *p, Database *db, const Source *s, GError **error)
+{
+    bool there;
+
+    return segment_keep(p->store, db, &s->digest, &there, error) && (there || fail(error, "a segment of the disk has gone meanwhile; try again"));
 }
 
 static bool place_own(Pull *p, Database *db, SegmentFile *file, GError **error)
@@ -605,9 +606,9 @@ static bool localise(Pull *p, const MapBody *body, MapBody **ret, GError **error
 static bool place_all(Pull *p, Database *db, StagedBlob staged[2], GError **error)
 {
     for (guint i = 0; i < p->sources->len; i++) {
-        Source *s = p->sources->pdata[i];
+        const Source *s = p->sources->pdata[i];
 
-        if (s->here && !database_run(db, error, "UPDATE segment SET created = ?1, dead = 0 WHERE digest = ?2", "id", g_get_real_time(), &s->digest))
+        if (s->here && !keep_here(p, db, s, error))
             return false;
         if (s->whole && !s->here && !place_whole(p, db, s, error))
             return false;
