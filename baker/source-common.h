@@ -56,8 +56,11 @@ bool source_disk_size(const SourceContext *context, const Digest *file, uint64_t
 /* ... and its first state. */
 bool source_disk_prepare(const SourceContext *context, const char *from, const json_t *identity, SourceState *ret, GError **error);
 
-/* source-oci.c, the same for a container image: "oci:DIR", "oci-archive:FILE" or "scratch". */
-bool source_oci_identify(const SourceContext *context, const char *from, uint64_t size, json_t **ret_identity, GError **error);
+/*
+ * source-oci.c, the same for a container image: "docker://...", "oci:DIR", "oci-archive:FILE" or "scratch". @remembered: a registry is not asked
+ * what a tag stands for as long as the store knows what it stood for.
+ */
+bool source_oci_identify(const SourceContext *context, const char *from, uint64_t size, bool remembered, json_t **ret_identity, GError **error);
 bool source_oci_prepare(const SourceContext *context, const char *from, const json_t *identity, SourceState *ret, GError **error);
 
 /* "2024-05-01T10:00:00Z" as seconds; -1 when it is no such text. */

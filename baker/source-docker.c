@@ -2,7 +2,7 @@
 /*
  * Packer's docker source: a container image as the base, what `changes` says of the result, and the tar that export_path asks for. No daemon is asked.
  *
- *   image -> docker://HOST/REPOSITORY:TAG -> the --url-map list -> an OCI layout or archive -> the oci source's own way (source-oci.c)
+ *   image -> docker://HOST/REPOSITORY:TAG -> what the --url-map list has for it, or else its registry -> the oci source's own way (source-oci.c)
  *
  * In Packer the entrypoint of the container it works in becomes that of the image; here the image's own stays unless `changes` says otherwise.
  */
@@ -19,9 +19,9 @@
     PACKER_CORE(X) PACKER_COMMUNICATOR(X)                                                                    \
     X(author, TEXT, true) X(changes, TEXTS, true) X(commit, BOOL, true) X(container_dir, TEXT, false) X(device, TEXTS, false) X(discard, BOOL, true)      \
     X(cap_add, TEXTS, false) X(cap_drop, TEXTS, false) X(exec_user, TEXT, false) X(export_path, TEXT, true) X(image, TEXT, true) X(message, TEXT, true)   \
-    X(privileged, BOOL, false) X(pty, BOOL, false) X(runtime, TEXT, false) X(pull, BOOL, false) X(run_command, TEXTS, false) X(tmpfs, TEXTS, false)       \
+    X(privileged, BOOL, false) X(pty, BOOL, false) X(runtime, TEXT, false) X(pull, BOOL, true) X(run_command, TEXTS, false) X(tmpfs, TEXTS, false)       \
     X(volumes, MAP, false) X(fix_upload_owner, BOOL, false) X(windows_container, BOOL, true) X(platform, TEXT, false) X(docker_path, TEXT, false)         \
-    X(login, BOOL, false) X(login_password, TEXT, false) X(login_server, TEXT, false) X(login_username, TEXT, false) X(ecr_login, BOOL, false)            \
+    X(login, BOOL, true) X(login_password, TEXT, true) X(login_server, TEXT, true) X(login_username, TEXT, true) X(ecr_login, BOOL, false)            \
     X(aws_access_key, TEXT, false) X(aws_secret_key, TEXT, false) X(aws_token, TEXT, false) X(aws_profile, TEXT, false)                                  \
     X(aws_force_use_public_ecr, BOOL, false) X(build, BLOCK, true)
 PACKER_SCHEMA(DOCKER_SCHEMA);
@@ -135,15 +135,20 @@ static bool docker_check(const json_t *args, const char **ret_argument, GError *
 
 /* --- the image --- */
 
-/* "ubuntu" -> "docker.io/library/ubuntu:latest", as Docker reads names. */
-static char *whole_name(const char *image)
+/* "ubuntu" -> "docker.io/library/ubuntu:latest" */
+static char *whole_name(const RegistryRef *ref)
 {
-    const char *slash = strchr(image, '/'), *last = strrchr(image, '/');
-    g_autofree char *host = slash ? g_strndup(image, (gsize)(slash - image)) : NULL;
-    bool has_host = host && (strpbrk(host, ".:") || strcmp(host, "localhost") == 0);
-    bool has_tag = strchr(last ? last : image, ':') || strchr(image, '@');
+    g_autofree char *place = registry_ref_place(ref);
+    GString *whole = g_string_new(place);
+    char oci[DIGEST_OCI_SIZE];
 
-    return g_strconcat(has_host ? "" : "docker.io/", has_host || slash ? "" : "library/", image, has_tag ? "" : ":latest", NULL);
+    if (ref->tag)
+        g_string_append_printf(whole, ":%s", ref->tag);
+    if (!digest_is_none(&ref->digest))
+        g_string_append_printf(whole, "@%s", digest_to_oci(&ref->digest, oci));
+    else if (!ref->tag)
+        g_string_append(whole, ":latest");
+    return g_string_free(whole, FALSE);
 }
 
 /* An OCI layout or archive at @path, as the oci source names it; NULL where there is none. "PATH:TAG" is the image TAG of the layout PATH. */
@@ -188,18 +193,26 @@ static bool mapped_form(const char *image, const char *whole, char **ret, GError
     return true;
 }
 
-/* The one place where an image that is on no disk of this machine could be pulled from its registry: gives an "oci:..." form, or an error. */
-static bool pull_image(const SourceContext *context, const char *image, const char *whole, char **ret, GError **error)
+/* As `docker login` before Packer's pull: without names it is docker's own files that say who we are. */
+static bool log_in(const SourceContext *context, const json_t *args, GError **error)
 {
-    return fail(error,
-                "the image '%s' would come from its registry, and there is no client of those in this version; give it as an OCI layout or archive: --url-map "
-                "docker://%s=PATH", image, whole);
+    g_autofree char *server = NULL, *user = NULL, *password = NULL;
+
+    if (!packer_bool(args, "login"))
+        return true;
+    if (!packer_text(context, args, "login_server", "docker.io", &server, error) || !packer_text(context, args, "login_username", NULL, &user, error) ||
+        !packer_text(context, args, "login_password", NULL, &password, error))
+        return false;
+    if (user && password)
+        registry_login_add(server, user, password);
+    return true;
 }
 
 /* The base as the oci source names it. */
 static bool find_base(const SourceContext *context, const json_t *args, char **ret, GError **error)
 {
     g_autofree char *image = NULL, *whole = NULL;
+    g_auto(RegistryRef) ref = {0};
 
     if (!packer_text(context, args, "image", NULL, &image, error))
         return false;
@@ -207,17 +220,26 @@ static bool find_base(const SourceContext *context, const json_t *args, char **r
         *ret = g_steal_pointer(&image);
         return true;
     }
-    if (g_str_has_prefix(image, "docker://"))
-        memmove(image, image + strlen("docker://"), strlen(image + strlen("docker://")) + 1);
-    whole = whole_name(image);
-    return mapped_form(image, whole, ret, error) && (*ret || pull_image(context, image, whole, ret, error));
+    if (!registry_ref_parse(image, &ref, error))
+        return false;
+    whole = whole_name(&ref);
+    if (!mapped_form(g_str_has_prefix(image, REGISTRY_SCHEME) ? image + strlen(REGISTRY_SCHEME) : image, whole, ret, error))
+        return false;
+    if (*ret)
+        return true;
+    *ret = g_strconcat(REGISTRY_SCHEME, whole, NULL);
+    return log_in(context, args, error);
 }
 
 static bool docker_identify(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error)
 {
-    g_autofree char *from = NULL;
+    g_autofree char *from = NULL, *pull = packer_raw(args, "pull");
 
-    return find_base(context, args, &from, error) && source_oci_identify(context, from, 0, ret_identity, error);
+    if (!find_base(context, args, &from, error))
+        return false;
+    if (source_oci_identify(context, from, 0, g_strcmp0(pull, "false") == 0, ret_identity, error))
+        return true;
+    return g_str_has_prefix(from, REGISTRY_SCHEME) ? fail_prefix(error, "the image, which no --url-map %s=PATH gives", from) : false;
 }
 
 static bool docker_prepare(const SourceContext *context, const json_t *args, const json_t *identity, SourceState *ret, GError **error)

@@ -24,7 +24,8 @@ static const char *const string_arguments[] = {"from", NULL};
 
 typedef struct OciFrom {
     bool scratch;
-    bool registry; /* @path is docker://... */
+    bool registry;   /* @path is docker://... */
+    bool remembered; /* what its tag stood for when it was last asked is good enough */
     OciForm form;
     char *path, *tag; /* tag may be NULL */
 } OciFrom;
@@ -115,7 +116,7 @@ static bool outside_digest(const SourceContext *context, const OciFrom *from, Di
     return true;
 }
 
-/* What a tag stands for is asked each time; a digest, and what --offline may use, is remembered. */
+/* What a tag stands for is asked each time, unless @from->remembered; a digest, and what --offline may use, is remembered. */
 static bool find_in_registry(const SourceContext *context, const OciFrom *from, Digest *ret, GError **error)
 {
     g_autofree char *key = g_strconcat("oci-registry:", from->path, NULL), *known = NULL;
@@ -123,9 +124,9 @@ static bool find_in_registry(const SourceContext *context, const OciFrom *from, 
 
     if (!store_memo_get(context->store, key, &known, error))
         return false;
-    if (known && (context->offline || strchr(from->path, '@')) && digest_parse(known, ret)) {
+    if (known && (context->offline || from->remembered || strchr(from->path, '@')) && digest_parse(known, ret)) {
         if (!strchr(from->path, '@'))
-            log_info("offline: '%s' is what it was when it was last asked for", from->path);
+            log_info("%s'%s' is what it was when it was last asked for", context->offline ? "offline: " : "", from->path);
         return true;
     }
     if (context->offline)
@@ -163,10 +164,10 @@ static bool oci_identify(const SourceContext *context, const json_t *args, json_
 
     if (source_image_ref(args))
         return source_image_identify(context, args, ret_identity, error);
-    return source_size_argument(args, NULL, &size, &argument, error) && source_oci_identify(context, from_of(args), size, ret_identity, error);
+    return source_size_argument(args, NULL, &size, &argument, error) && source_oci_identify(context, from_of(args), size, false, ret_identity, error);
 }
 
-bool source_oci_identify(const SourceContext *context, const char *text, uint64_t size, json_t **ret_identity, GError **error)
+bool source_oci_identify(const SourceContext *context, const char *text, uint64_t size, bool remembered, json_t **ret_identity, GError **error)
 {
     g_auto(OciFrom) from = {0};
     char oci[DIGEST_OCI_SIZE];
@@ -174,6 +175,7 @@ bool source_oci_identify(const SourceContext *context, const char *text, uint64_
 
     if (!parse_from(context, text, &from, error))
         return false;
+    from.remembered = remembered;
     if (from.scratch) {
         *ret_identity = json_pack("{ss ss sI}", "type", "oci", "from", "scratch", "size", (json_int_t)size);
         return true;

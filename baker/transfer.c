@@ -13,7 +13,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/scope.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -112,26 +111,32 @@ static void count(const Registry *registry, TransferReport *report)
     report->bytes = MAX(received, sent);
 }
 
-static bool manifest_size(Store *store, const Digest *manifest, uint64_t *ret, GError **error)
+static bool copy_out(Store *store, const StoreImage *image, OciEnd *to, TransferReport *ret, GError **error)
 {
-    return store_blob_size(store, manifest, ret, error);
-}
-
-static bool push_container(Store *store, const StoreImage *image, const RegistryRef *ref, const OciEndOptions *options, TransferReport *ret, GError **error)
-{
-    g_autoptr(OciEnd) from = NULL, to = NULL;
+    g_autoptr(OciEnd) from = NULL;
     OciCopyReport copied;
-    uint64_t size;
 
-    if (!oci_end_image(store, image, &from, error) || !oci_end_registry(store, ref, options, &to, error) ||
-        !oci_copy(store, from, to, &(OciCopy){.whole_index = true}, &copied, error))
+    if (!oci_end_image(store, image, &from, error) || !oci_copy(store, from, to, &(OciCopy){.whole_index = true}, &copied, error))
         return false;
     ret->manifest = copied.manifest;
     ret->blobs = copied.blobs;
     ret->present = copied.present;
-    if (!manifest_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, oci_end_registry_session(to), ret, size, error))
+    return true;
+}
+
+static bool push_container(Store *store, const StoreImage *image, const RegistryRef *ref, PushForm form, const OciEndOptions *options, TransferReport *ret, GError **error)
+{
+    g_autoptr(OciEnd) to = NULL;
+    Registry *registry;
+    uint64_t size;
+
+    if (!oci_end_registry(store, ref, options, &to, error) ||
+        !(form == PUSH_DOCKER ? oci_push_docker(store, image, to, &ret->manifest, error) : copy_out(store, image, to, ret, error)))
         return false;
-    count(oci_end_registry_session(to), ret);
+    registry = oci_end_registry_session(to);
+    if (!store_blob_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, registry, ret, size, error))
+        return false;
+    count(registry, ret);
     return true;
 }
 
@@ -153,16 +158,15 @@ static bool push_disk(Store *store, const StoreImage *image, const RegistryRef *
     return true;
 }
 
-static bool push_plain(Store *store, const StoreImage *image, const RegistryRef *ref, PushForm form, const OciEndOptions *options, TransferReport *ret, GError **error)
+static bool push_plain(Store *store, const StoreImage *image, const RegistryRef *ref, bool qcow2, const OciEndOptions *options, TransferReport *ret, GError **error)
 {
     g_autofree char *version = registry_ref_version(ref);
     g_autoptr(Registry) registry = NULL;
     uint64_t size;
 
     if (!registry_open(ref, &(RegistryOptions){.push = true, .plain_http = options->plain_http}, &registry, error) ||
-        !(form == PUSH_DOCKER ? oci_push_docker(store, image, registry, version, &ret->manifest, error)
-                              : disk_plain_push(store, image, registry, version, form == PUSH_QCOW2, &ret->manifest, error)) ||
-        !manifest_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, registry, ret, size, error))
+        !disk_plain_push(store, image, registry, version, qcow2, &ret->manifest, error) ||
+        !store_blob_size(store, &ret->manifest, &size, error) || !push_referrers(store, image, registry, ret, size, error))
         return false;
     count(registry, ret);
     return true;
@@ -173,7 +177,7 @@ bool transfer_push(Store *store, const StoreImage *image, const char *to, PushFo
     g_auto(RegistryRef) ref = {0};
     g_autofree char *place = NULL;
     OciEndOptions options = {.write = true, .plain_http = plain_http};
-    bool disk = strcmp(image->kind, "disk") == 0, ok;
+    bool as_changes = form == PUSH_KILN && strcmp(image->kind, "disk") == 0, ok;
 
     *ret = (TransferReport){0};
     if (!g_str_has_prefix(to, REGISTRY_SCHEME))
@@ -182,50 +186,29 @@ bool transfer_push(Store *store, const StoreImage *image, const char *to, PushFo
         return false;
     if (!digest_is_none(&ref.digest))
         return fail_code(error, KILN_ERROR_USAGE, "a push goes to a tag; what digest it gets is said when it is done");
-    if (form == PUSH_KILN)
-        ok = (disk ? push_disk : push_container)(store, image, &ref, &options, ret, error);
+    if (form == PUSH_RAW_ZST || form == PUSH_QCOW2)
+        ok = push_plain(store, image, &ref, form == PUSH_QCOW2, &options, ret, error);
     else
-        ok = push_plain(store, image, &ref, form, &options, ret, error);
+        ok = as_changes ? push_disk(store, image, &ref, &options, ret, error) : push_container(store, image, &ref, form, &options, ret, error);
     if (!ok)
         return false;
     place = registry_ref_place(&ref);
-    return (form == PUSH_KILN && disk) || store_image_add_manifest(store, image, place, &ret->manifest, NULL, error);
+    return as_changes || store_image_add_manifest(store, image, place, &ret->manifest, NULL, error);
 }
 
 /* --- referrers, in --- */
 
 /* The one layer of a small artifact. */
-static bool fetch_document(Registry *registry, const char *digest, GBytes **ret, GError **error)
+static bool fetch_document(Store *store, Registry *registry, const char *digest, GBytes **ret, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(json_t) manifest = NULL;
     g_autofree char *type = NULL;
-    auto_fd int fd = -1;
-    Digest ignored, layer;
-    uint64_t size;
+    Digest ignored;
 
-    if (!registry_get_manifest(registry, digest, &bytes, &type, &ignored, error) ||
-        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "a referrer", &manifest, error) ||
-        !oci_read_descriptor(json_array_get(json_object_get(manifest, "layers"), 0), &layer, &size, error))
-        return false;
-    if (size > DOCUMENT_MAX)
-        return fail(error, "a document that belongs to the image is larger than 16 MiB");
-    fd = open(g_get_tmp_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return fail_errno(error, "make a temporary file");
-    if (!registry_get_blob(registry, &layer, size, fd, 0, NULL, error))
-        return false;
-    {
-        char *data = g_malloc(size + 1);
-
-        data[size] = '\0';
-        *ret = g_bytes_new_take(data, size);
-        if (!file_pread_full(fd, data, size, 0, "a temporary file", error)) {
-            g_clear_pointer(ret, g_bytes_unref);
-            return false;
-        }
-    }
-    return true;
+    return registry_get_manifest(registry, digest, &bytes, &type, &ignored, error) &&
+           json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "a referrer", &manifest, error) &&
+           oci_fetch_bytes(store, registry, json_array_get(json_object_get(manifest, "layers"), 0), DOCUMENT_MAX, ret, error);
 }
 
 typedef struct Belongings {
@@ -266,7 +249,7 @@ static bool take_referrer(Store *store, Registry *registry, const json_t *item, 
 
     if (!signature && !provenance && !sbom)
         return true;
-    if (!fetch_document(registry, text_of(item, "digest"), &bytes, error))
+    if (!fetch_document(store, registry, text_of(item, "digest"), &bytes, error))
         return false;
     if (!signature)
         return keep_document(store, b, provenance ? "pulled/provenance.json" : "pulled/sbom.spdx.json", bytes, error);
@@ -304,7 +287,7 @@ static bool take_referrers(Store *store, Registry *registry, const Digest *manif
     return true;
 }
 
-static bool keep_signatures(Store *store, const StoreImage *image, const Belongings *b)
+static void keep_signatures(Store *store, const StoreImage *image, const Belongings *b)
 {
     for (guint i = 0; i < b->signatures->len; i++) {
         g_autoptr(GError) why = NULL;
@@ -312,7 +295,6 @@ static bool keep_signatures(Store *store, const StoreImage *image, const Belongi
         if (!store_signature_take(store, &image->id, b->signatures->pdata[i], NULL, &why))
             log_warning("%s", why->message);
     }
-    return true;
 }
 
 /* --- pull --- */
@@ -415,7 +397,8 @@ bool transfer_pull(Store *store, const char *from, const char *name, const PullO
         !store_image_add_manifest(store, image, place, &ret->manifest, kept, error))
         return false;
     count(registry, ret);
-    return keep_signatures(store, image, &belongings);
+    keep_signatures(store, image, &belongings);
+    return true;
 }
 
 /* --- parents of bakes --- */

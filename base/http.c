@@ -125,28 +125,6 @@ static bool mapped_path(const Mapping *mapping, const char *url, char **ret, GEr
     return true;
 }
 
-/* *ret NULL: the URL is one for the network. */
-static bool local_path(const char *url, char **ret, GError **error)
-{
-    AUTO_LOCK(&map_lock);
-    const Mapping *mapping;
-
-    *ret = NULL;
-    if (!map_init(error))
-        return false;
-    mapping = find_mapping(url);
-    if (mapping)
-        return mapped_path(mapping, url, ret, error);
-    if (!g_str_has_prefix(url, "file://"))
-        return true;
-
-    url += strlen("file://");
-    if (g_str_has_prefix(url, "localhost/"))
-        url += strlen("localhost");
-    *ret = *url == '/' ? g_uri_unescape_string(url, NULL) : NULL;
-    return *ret || fail(error, "file://%s: is not of the form file:///PATH", url);
-}
-
 bool http_url_mapped(const char *url, char **ret, GError **error)
 {
     AUTO_LOCK(&map_lock);
@@ -157,6 +135,21 @@ bool http_url_mapped(const char *url, char **ret, GError **error)
         return false;
     mapping = find_mapping(url);
     return !mapping || mapped_path(mapping, url, ret, error);
+}
+
+/* *ret NULL: the URL is one for the network. */
+static bool local_path(const char *url, char **ret, GError **error)
+{
+    if (!http_url_mapped(url, ret, error))
+        return false;
+    if (*ret || !g_str_has_prefix(url, "file://"))
+        return true;
+
+    url += strlen("file://");
+    if (g_str_has_prefix(url, "localhost/"))
+        url += strlen("localhost");
+    *ret = *url == '/' ? g_uri_unescape_string(url, NULL) : NULL;
+    return *ret || fail(error, "file://%s: is not of the form file:///PATH", url);
 }
 
 /* --- messages --- */

@@ -41,20 +41,26 @@ void segment_unstage(Store *store, StagedSegment *staged)
     g_clear_pointer(&staged->name, g_free);
 }
 
-bool segment_place(Store *store, Database *catalog, StagedSegment *staged, GError **error)
+bool segment_place_file(Store *store, Database *catalog, int dirfd, const char *file, const Digest *digest, GError **error)
 {
     char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(store->segments_fd, &staged->digest, true, name);
+    auto_fd int dir = io_open_fanout(store->segments_fd, digest, true, name);
     Segment *segment;
+
+    if (dir < 0 || io_rename(dirfd, file, dir, name) < 0 || io_fsync(dir) < 0)
+        return store_fail_errno(store, error, "name a segment in");
+    segment_forget(store, digest); /* it may have been the name of a repacked one */
+    return segment_get(store, digest, &segment, error) && catalog_add_segment(catalog, segment, g_get_real_time(), error);
+}
+
+bool segment_place(Store *store, Database *catalog, StagedSegment *staged, GError **error)
+{
     int owner;
 
-    if (!store_owner_dir(store, &owner, error))
+    if (!store_owner_dir(store, &owner, error) || !segment_place_file(store, catalog, owner, staged->name, &staged->digest, error))
         return false;
-    if (dir < 0 || io_rename(owner, staged->name, dir, name) < 0 || io_fsync(dir) < 0)
-        return store_fail_errno(store, error, "name a segment in");
     g_clear_pointer(&staged->name, g_free);
-    segment_forget(store, &staged->digest); /* it may have been the name of a repacked one */
-    return segment_get(store, &staged->digest, &segment, error) && catalog_add_segment(catalog, segment, g_get_real_time(), error);
+    return true;
 }
 
 /* A row may be left of a segment whose file a killed repacking took away. */

@@ -17,7 +17,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/scope.h"
-#include "store/blob.h"
+#include "store/arrival.h"
 #include "store/block-index.h"
 #include "store/downloads.h"
 #include "store/io.h"
@@ -109,31 +109,12 @@ static bool refuse(const Pull *p, const char *why, GError **error)
 
 /* --- 1. documents --- */
 
-/* A blob by its descriptor, in memory. */
-static bool fetch_bytes(Pull *p, const json_t *descriptor, uint64_t max, GBytes **ret, GError **error)
-{
-    auto_fd int fd = -1;
-    Digest digest;
-    uint64_t size;
-    uint8_t *data;
-
-    if (!oci_read_descriptor(descriptor, &digest, &size, error))
-        return false;
-    if (size > max)
-        return refuse(p, "a document is larger than it may be", error);
-    if (!store_open_unnamed(p->store, &fd, error) || !registry_get_blob(p->registry, &digest, size, fd, 0, NULL, error))
-        return false;
-    data = g_malloc(size + 1);
-    data[size] = 0;
-    *ret = g_bytes_new_take(data, size);
-    return file_pread_full(fd, data, size, 0, "a temporary file", error);
-}
-
 static bool fetch_packed(Pull *p, const json_t *descriptor, uint64_t max, GBytes **ret, GError **error)
 {
     g_autoptr(GBytes) packed = NULL;
 
-    return fetch_bytes(p, descriptor, PACKED_MAX, &packed, error) && decompress_bytes(g_bytes_get_data(packed, NULL), g_bytes_get_size(packed), max, ret, error);
+    return oci_fetch_bytes(p->store, p->registry, descriptor, PACKED_MAX, &packed, error) &&
+           decompress_bytes(g_bytes_get_data(packed, NULL), g_bytes_get_size(packed), max, ret, error);
 }
 
 static bool fetch_map(Pull *p, const json_t *descriptor, MapBody **ret, GError **error)
@@ -233,7 +214,6 @@ static bool mark_used(Pull *p, const MapBody *body, GError **error)
         if (end > s->positions) {
             uint32_t room = MIN(MAX(end, s->positions * 2), (uint32_t)SEGMENT_MAX_FRAMES * FRAME_MAX_BLOCKS);
 
-            room = MAX(room, end);
             s->used = g_realloc(s->used, room);
             memset(s->used + s->positions, 0, room - s->positions);
             s->positions = room;
@@ -310,7 +290,7 @@ static bool fetch_index(Pull *p, Source *s, GError **error)
     char oci[DIGEST_OCI_SIZE];
 
     descriptor = json_pack("{s:s, s:I}", "digest", digest_to_oci(&s->index_digest, oci), "size", (json_int_t)s->index_size);
-    if (!fetch_bytes(p, descriptor, SEGMENT_INDEX_MAX, &bytes, error) ||
+    if (!oci_fetch_bytes(p->store, p->registry, descriptor, SEGMENT_INDEX_MAX, &bytes, error) ||
         !segment_index_decode(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &s->index, error))
         return fail_prefix(error, "%s", registry_place(p->registry));
     return (digest_equal(&s->index->segment, &s->digest) && s->index->size == s->size) || refuse(p, "an index is another segment's", error);
@@ -542,7 +522,7 @@ static bool take_frames(Pull *p, GError **error)
     for (guint i = 0; i < p->sources->len; i++) {
         Source *s = p->sources->pdata[i];
 
-        if (s->here || s->whole)
+        if (s->here || s->whole || !s->used)
             continue;
         for (guint frame = 0; frame < s->index->entries->len; frame++)
             if (s->frames[frame] && (!interrupt_check(error) || !take_frame(p, s, frame, stored, plain, error))) {
@@ -572,17 +552,18 @@ static bool sync_whole(Pull *p, GError **error)
     return true;
 }
 
-static bool place_whole(Pull *p, Database *db, Source *s, GError **error)
+static bool place_whole(Pull *p, Database *db, const Source *s, GError **error)
 {
-    char name[IO_NAME_SIZE];
-    g_autofree char *from = downloads_name(&s->digest, WHOLE);
-    auto_fd int dir = io_open_fanout(p->store->segments_fd, &s->digest, true, name);
-    Segment *segment;
+    g_autofree char *file = downloads_name(&s->digest, WHOLE);
 
-    if (dir < 0 || io_rename(p->downloads, from, dir, name) < 0 || io_fsync(dir) < 0)
-        return store_fail_errno(p->store, error, "name a segment in");
-    segment_forget(p->store, &s->digest);
-    return segment_get(p->store, &s->digest, &segment, error) && catalog_add_segment(db, segment, g_get_real_time(), error);
+    return segment_place_file(p->store, db, p->downloads, file, &s->digest, error);
+}
+
+static bool keep_here(Pull *p, Database *db, const Source *s, GError **error)
+{
+    bool there;
+
+    return segment_keep(p->store, db, &s->digest, &there, error) && (there || fail(error, "a segment of the disk has gone meanwhile; try again"));
 }
 
 static bool place_own(Pull *p, Database *db, SegmentFile *file, GError **error)
@@ -625,9 +606,9 @@ static bool localise(Pull *p, const MapBody *body, MapBody **ret, GError **error
 static bool place_all(Pull *p, Database *db, StagedBlob staged[2], GError **error)
 {
     for (guint i = 0; i < p->sources->len; i++) {
-        Source *s = p->sources->pdata[i];
+        const Source *s = p->sources->pdata[i];
 
-        if (s->here && !database_run(db, error, "UPDATE segment SET created = ?1, dead = 0 WHERE digest = ?2", "id", g_get_real_time(), &s->digest))
+        if (s->here && !keep_here(p, db, s, error))
             return false;
         if (s->whole && !s->here && !place_whole(p, db, s, error))
             return false;
@@ -765,7 +746,7 @@ static bool read_config(Pull *p, const json_t *manifest, StoreImage *image, json
     g_autoptr(json_t) config = NULL;
     json_int_t size;
 
-    if (!fetch_bytes(p, json_object_get(manifest, "config"), CONFIG_MAX, &bytes, error) ||
+    if (!oci_fetch_bytes(p->store, p->registry, json_object_get(manifest, "config"), CONFIG_MAX, &bytes, error) ||
         !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), CONFIG_MAX, "the disk's config", &config, error) ||
         !store_blob_put(p->store, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &image->id, error))
         return false;
@@ -815,7 +796,7 @@ static bool pull(Pull *p, const json_t *manifest, const Layers *layers, StoreIma
     return check_disk(p, &image->map, config, error) && (!bodies[1] || check_files(p->store, &image->tree, error)) && block_index_refresh(p->store, error);
 }
 
-static bool keep_indexes(Pull *p, const Layers *layers, GBytes *manifest, GArray *kept, GError **error)
+static bool keep_indexes(Pull *p, GBytes *manifest, GArray *kept, GError **error)
 {
     if (!store_blob_put(p->store, g_bytes_get_data(manifest, NULL), g_bytes_get_size(manifest), &p->report->manifest, error))
         return false;
@@ -860,11 +841,6 @@ static bool wait_for_turn(Pull *p, GError **error)
     return file_lock(p->turn, ".disk", "another kiln is fetching a disk", error);
 }
 
-static void free_segment_file(gpointer file)
-{
-    segment_file_free(file);
-}
-
 bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, const char *name, StoreImage **ret, GArray **ret_kept, DiskTransfer *ret_report,
                         GError **error)
 {
@@ -881,11 +857,11 @@ bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, cons
     p.sources = g_ptr_array_new_with_free_func(source_free);
     p.targets = g_array_new(FALSE, FALSE, sizeof(Digest));
     p.target_numbers = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
-    p.own = g_ptr_array_new_with_free_func(free_segment_file);
+    p.own = g_ptr_array_new_with_free_func((GDestroyNotify)segment_file_free);
     p.own_targets = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     ok = store_hold_lease(store, error) && downloads_open(store, &p.downloads, error) && wait_for_turn(&p, error) &&
          json_parse(g_bytes_get_data(manifest, NULL), g_bytes_get_size(manifest), REGISTRY_MANIFEST_MAX, "the manifest", &document, error) &&
-         sort_layers(&p, document, &layers, error) && pull(&p, document, &layers, image, bodies, error) && keep_indexes(&p, &layers, manifest, kept, error);
+         sort_layers(&p, document, &layers, error) && pull(&p, document, &layers, image, bodies, error) && keep_indexes(&p, manifest, kept, error);
     image->new_bytes = ret_report->bytes;
     for (int i = 0; i < 2; i++)
         map_body_free(bodies[i]);

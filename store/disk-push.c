@@ -63,7 +63,6 @@ typedef struct Push {
     uint8_t *encoded;
 
     Progress *progress;
-    GMutex lock;
     uint64_t new_blocks;
 } Push;
 
@@ -422,12 +421,11 @@ static bool open_own(Push *p, GError **error)
     return true;
 }
 
+/* As long as one is written no other is added. */
 static guint own_number(const Push *p)
 {
-    for (guint i = p->there->len; i-- > 0;)
-        if (p->there->pdata[i] == p->own)
-            return i;
-    g_assert_not_reached();
+    g_assert(p->there->pdata[p->there->len - 1] == p->own);
+    return p->there->len - 1;
 }
 
 static bool append_frame(Push *p, const uint8_t *stored, uint32_t size, uint8_t encoding, const Digest *hashes, unsigned blocks, GError **error)

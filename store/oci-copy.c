@@ -249,7 +249,7 @@ static bool gather_children(Copying *c, const json_t *index, int depth, GError *
     return true;
 }
 
-static bool keep_manifest(Copying *c, GBytes *bytes, const char *type, const Digest *digest, const json_t *document, GError **error)
+static bool keep_manifest(Copying *c, GBytes *bytes, const char *type, const Digest *digest, GError **error)
 {
     Manifest *m;
 
@@ -295,7 +295,7 @@ static bool gather(Copying *c, const char *version, int depth, bool all, Digest 
     }
     if (!(oci_type_is_index(type) ? gather_children(c, document, depth, error) : add_blobs(c, document, error)))
         return false;
-    return keep_manifest(c, bytes, type, ret_digest, document, error);
+    return keep_manifest(c, bytes, type, ret_digest, error);
 }
 
 /* Signatures and the like of every manifest; of one level, as nobody signs signatures. */

@@ -30,19 +30,18 @@ typedef struct LayoutEnd {
     GPtrArray *members;         /* of TarMember*, of an archive that is read */
     json_t *added;              /* descriptors for index.json */
     bool intake;
-    GMutex lock;
 } LayoutEnd;
 
 /* --- reading --- */
 
 static bool open_in(const LayoutEnd *e, const char *folder, const char *name, int *ret_fd, uint64_t *ret_offset, uint64_t *ret_size, GError **error)
 {
+    g_autofree char *whole = folder ? g_build_filename(folder, name, NULL) : g_strdup(name);
     auto_fd int at = -1, fd = -1;
     struct stat st;
 
     for (guint i = e->members ? e->members->len : 0; i-- > 0;) {
         const TarMember *member = e->members->pdata[i];
-        g_autofree char *whole = folder ? g_build_filename(folder, name, NULL) : g_strdup(name);
 
         if (strcmp(member->name, whole) != 0)
             continue;
@@ -225,11 +224,17 @@ static bool referrers(void *end, const Digest *subject, json_t **ret, GError **e
 
 /* --- writing --- */
 
+static char *blob_name(const Digest *digest)
+{
+    char hex[DIGEST_HEX_SIZE];
+
+    return g_strconcat("blobs/sha256/", digest_to_hex(digest, hex), NULL);
+}
+
 static bool has_blob(void *end, const Digest *digest, bool *ret, GError **error)
 {
     LayoutEnd *e = end;
-    char hex[DIGEST_HEX_SIZE];
-    g_autofree char *name = g_strconcat("blobs/sha256/", digest_to_hex(digest, hex), NULL);
+    g_autofree char *name = blob_name(digest);
 
     *ret = (e->intake && store_blob_has(e->store, digest)) || faccessat(e->fd, name, F_OK, 0) == 0;
     return true;
@@ -237,8 +242,7 @@ static bool has_blob(void *end, const Digest *digest, bool *ret, GError **error)
 
 static bool put_file(LayoutEnd *e, const Digest *digest, int from, uint64_t size, Progress *progress, GError **error)
 {
-    char hex[DIGEST_HEX_SIZE];
-    g_autofree char *name = g_strconcat("blobs/sha256/", digest_to_hex(digest, hex), NULL), *part = g_strconcat(name, ".part", NULL);
+    g_autofree char *name = blob_name(digest), *part = g_strconcat(name, ".part", NULL);
     auto_fd int fd = openat(e->fd, part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 
     if (fd < 0)
@@ -274,8 +278,7 @@ static json_t *describe(const LayoutEnd *e, GBytes *manifest, const char *type, 
 static bool put_manifest(void *end, GBytes *manifest, const char *type, const Digest *digest, bool top, bool *ret_subject, GError **error)
 {
     LayoutEnd *e = end;
-    char hex[DIGEST_HEX_SIZE];
-    g_autofree char *name = g_strconcat("blobs/sha256/", digest_to_hex(digest, hex), NULL);
+    g_autofree char *name = blob_name(digest);
     json_t *descriptor;
 
     if (!file_replace(e->fd, name, g_bytes_get_data(manifest, NULL), g_bytes_get_size(manifest), 0644, e->intake ? FILE_SYNC_NO : FILE_SYNC_YES, error))
@@ -381,7 +384,6 @@ static void close_end(void *end)
         (void)file_remove_tree(AT_FDCWD, e->path, NULL);
     g_clear_pointer(&e->members, g_ptr_array_unref);
     json_decref(e->added);
-    g_mutex_clear(&e->lock);
     g_free(e->path);
     g_free(e->tag);
     g_free(e->archive);
@@ -449,7 +451,6 @@ static LayoutEnd *layout_new(Store *store, const char *tag)
     e->fd = -1;
     e->tag = g_strdup(tag);
     e->added = json_array();
-    g_mutex_init(&e->lock);
     return e;
 }
 

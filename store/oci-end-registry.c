@@ -5,6 +5,9 @@
 #include "store/oci-end.h"
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/scope.h"
+#include "store/pool.h"
 
 #include <string.h>
 
@@ -129,6 +132,29 @@ bool oci_end_registry(Store *store, const RegistryRef *ref, const OciEndOptions 
     e->host = g_strdup(ref->host);
     e->repository = g_strdup(ref->repository);
     *ret = oci_end_new(&registry_end_ops, e);
+    return true;
+}
+
+bool oci_fetch_bytes(Store *store, Registry *registry, const json_t *descriptor, uint64_t max, GBytes **ret, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    auto_fd int fd = -1;
+    Digest digest;
+    uint64_t size;
+    char *data;
+
+    if (!oci_read_descriptor(descriptor, &digest, &size, error))
+        return false;
+    if (size > max)
+        return fail(error, "%s: a document is larger than the %" G_GUINT64_FORMAT " bytes it may have", registry_place(registry), max);
+    if (!store_open_unnamed(store, &fd, error) || !registry_get_blob(registry, &digest, size, fd, 0, NULL, error))
+        return false;
+    data = g_malloc(size + 1);
+    data[size] = '\0';
+    bytes = g_bytes_new_take(data, size);
+    if (!file_pread_full(fd, data, size, 0, "a temporary file", error))
+        return false;
+    *ret = g_steal_pointer(&bytes);
     return true;
 }
 

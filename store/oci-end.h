@@ -64,10 +64,12 @@ typedef struct OciCopyReport {
 bool oci_copy(Store *store, OciEnd *from, OciEnd *to, const OciCopy *how, OciCopyReport *ret, GError **error);
 
 /* A container image of the store with docker's media types in its manifest; config and layers are the same. The manifest is kept in the store. */
-bool oci_push_docker(Store *store, const StoreImage *image, Registry *registry, const char *version, Digest *ret_manifest, GError **error);
+bool oci_push_docker(Store *store, const StoreImage *image, OciEnd *to, Digest *ret_manifest, GError **error);
 
 /* A descriptor's parts, bounded. */
 bool oci_read_descriptor(const json_t *descriptor, Digest *ret_digest, uint64_t *ret_size, GError **error);
+/* A blob of the registry by its descriptor, in memory and followed by a NUL; larger than @max is an error. */
+bool oci_fetch_bytes(Store *store, Registry *registry, const json_t *descriptor, uint64_t max, GBytes **ret, GError **error);
 bool oci_type_is_index(const char *type);
 bool oci_type_is_manifest(const char *type);
 const char *oci_host_architecture(void);

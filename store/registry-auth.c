@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/scope.h"
+#include "store/registry.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -212,6 +213,41 @@ static bool ask_helper(const char *name, const char *host, RegistryLogin *ret, G
     return (code == 0 && take_helper_answer(out->str, ret)) || fail(error, "the credential helper '%s' gave no login for %s (exit code %d)", program, host, code);
 }
 
+/* --- given ones --- */
+
+static GMutex given_lock;
+static GHashTable *given_logins; /* host -> RegistryLogin*; lives as long as the process */
+
+static void free_login(gpointer data)
+{
+    registry_login_clear(data);
+    g_free(data);
+}
+
+void registry_login_add(const char *server, const char *user, const char *password)
+{
+    RegistryLogin *login = g_new0(RegistryLogin, 1);
+    g_autofree char *plain = plain_key(server);
+
+    login->user = g_strdup(user);
+    login->password = g_strdup(password);
+    AUTO_LOCK(&given_lock);
+    if (!given_logins)
+        given_logins = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_login);
+    g_hash_table_replace(given_logins, g_ascii_strdown(plain, -1), login);
+}
+
+static bool find_given(const char *host, RegistryLogin *ret)
+{
+    const RegistryLogin *login;
+
+    AUTO_LOCK(&given_lock);
+    login = given_logins ? g_hash_table_lookup(given_logins, host) : NULL;
+    if (login)
+        *ret = (RegistryLogin){.user = g_strdup(login->user), .password = g_strdup(login->password)};
+    return login != NULL;
+}
+
 /* --- all files --- */
 
 static bool look_into(const char *path, const char *host, const char *repository, RegistryLogin *ret, bool *ret_found, GError **error)
@@ -242,6 +278,8 @@ bool registry_login_find(const char *host, const char *repository, RegistryLogin
     g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
     bool found = false;
 
+    if (find_given(host, ret))
+        return true;
     if (given && *given)
         g_ptr_array_add(files, g_strdup(given));
     if (runtime && *runtime)

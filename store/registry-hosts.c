@@ -127,8 +127,10 @@ static void read_line(const char *line, Entry *entry, bool in_mirror)
 {
     char *prefix = value_of(line, "prefix"), *location = value_of(line, "location"), *blocked = value_of(line, "blocked");
 
-    if (prefix && !in_mirror)
+    if (prefix && !in_mirror) {
+        g_free(entry->prefix);
         entry->prefix = g_steal_pointer(&prefix);
+    }
     if (location && in_mirror) {
         if (!entry->mirrors)
             entry->mirrors = g_ptr_array_new_with_free_func(g_free);

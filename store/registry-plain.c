@@ -73,29 +73,6 @@ static bool docker_blob(void *end, const Digest *digest, uint64_t size, int fd, 
     return e->image->ops->get_blob(e->image->data, digest, size, fd, have, progress, error);
 }
 
-/* What a copy needs to put it into a session that is open already. */
-typedef struct SessionEnd {
-    Registry *registry;
-    const char *version;
-} SessionEnd;
-
-static bool session_has(void *end, const Digest *digest, bool *ret, GError **error)
-{
-    return registry_has_blob(((SessionEnd *)end)->registry, digest, ret, error);
-}
-
-static bool session_put(void *end, const Digest *digest, uint64_t size, int fd, Progress *progress, uint64_t *ret_sent, GError **error)
-{
-    return registry_put_blob(((SessionEnd *)end)->registry, digest, size, fd, NULL, progress, ret_sent, error);
-}
-
-static bool session_put_manifest(void *end, GBytes *manifest, const char *type, const Digest *digest, bool top, bool *ret_subject, GError **error)
-{
-    SessionEnd *e = end;
-
-    return registry_put_manifest(e->registry, e->version, manifest, type, ret_subject, error);
-}
-
 static bool make_docker_manifest(Store *store, OciEnd *image, DockerEnd *ret, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
@@ -111,19 +88,17 @@ static bool make_docker_manifest(Store *store, OciEnd *image, DockerEnd *ret, GE
     return store_blob_put(store, text, strlen(text), &ret->digest, error);
 }
 
-bool oci_push_docker(Store *store, const StoreImage *image, Registry *registry, const char *version, Digest *ret_manifest, GError **error)
+bool oci_push_docker(Store *store, const StoreImage *image, OciEnd *to, Digest *ret_manifest, GError **error)
 {
     static const OciEndOps from_ops = {.name = "docker", .get_manifest = docker_manifest, .get_blob = docker_blob};
-    static const OciEndOps to_ops = {.name = "session", .has_blob = session_has, .put_blob = session_put, .put_manifest = session_put_manifest};
     g_autoptr(OciEnd) end = NULL;
     DockerEnd docker = {NULL};
-    SessionEnd session = {registry, version};
-    OciEnd from = {&from_ops, &docker}, to = {&to_ops, &session};
+    OciEnd from = {&from_ops, &docker};
     OciCopyReport report;
     bool ok;
 
     ok = oci_end_image(store, image, &end, error) && make_docker_manifest(store, end, &docker, error) &&
-         oci_copy(store, &from, &to, &(OciCopy){.whole_index = true}, &report, error);
+         oci_copy(store, &from, to, &(OciCopy){.whole_index = true}, &report, error);
     g_clear_pointer(&docker.bytes, g_bytes_unref);
     *ret_manifest = docker.digest;
     return ok;

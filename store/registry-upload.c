@@ -55,7 +55,6 @@ static void on_sent(uint64_t more, void *arg)
 static bool take_location(Upload *u, const HttpAnswer *answer, GError **error)
 {
     const char *location = http_answer_header(answer, "location");
-    g_autoptr(GUri) base = NULL;
     char *resolved;
 
     if (!location && u->url)

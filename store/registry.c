@@ -8,6 +8,7 @@
 #include "store/registry-private.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/scope.h"
 #include "store/registry-auth.h"
@@ -208,10 +209,9 @@ static char *bare_host(const char *host)
     return g_strndup(host, strcspn(host, ":"));
 }
 
-static bool ping(Registry *r, Place *place, const char *scheme, HttpAnswer *answer, GError **error)
+static bool ping(Registry *r, Place *place, const char *base, HttpAnswer *answer, GError **error)
 {
-    const char *host = strcmp(place->host, "docker.io") == 0 ? "registry-1.docker.io" : place->host;
-    g_autofree char *url = g_strdup_printf("%s://%s/v2/", scheme, host);
+    g_autofree char *url = g_strconcat(base, "/v2/", NULL);
     HttpRequest request = {.method = "GET", .url = url, .timeout = 30};
 
     count_request(r);
@@ -224,12 +224,11 @@ static bool speaks(const HttpAnswer *answer, bool plain)
     return !answer->trouble && !(plain && answer->status == 400);
 }
 
-/* Called with the lock held by who needs the base; several may find it at once. */
 static bool find_base(Registry *r, Place *place, GError **error)
 {
     g_autofree char *bare = bare_host(place->host);
-    bool loopback = http_host_is_loopback(bare);
-    const char *schemes[] = {loopback || r->plain_http ? "http" : "https", loopback || r->plain_http ? "https" : NULL};
+    bool plain = r->plain_http || http_host_is_loopback(bare);
+    const char *const schemes[] = {plain ? "http" : "https", plain ? "https" : NULL};
     const char *host = strcmp(place->host, "docker.io") == 0 ? "registry-1.docker.io" : place->host;
     HttpPatience patience = {0};
 
@@ -237,11 +236,13 @@ static bool find_base(Registry *r, Place *place, GError **error)
         g_auto(HttpAnswer) answer = {0};
 
         for (int i = 0; i < 2 && schemes[i]; i++) {
-            if (!ping(r, place, schemes[i], &answer, error))
+            g_autofree char *base = g_strdup_printf("%s://%s", schemes[i], host);
+
+            if (!ping(r, place, base, &answer, error))
                 return false;
-            if (!speaks(&answer, i == 0 && strcmp(schemes[0], "http") == 0 && schemes[1]))
+            if (!speaks(&answer, plain && i == 0))
                 continue;
-            place->base = g_strdup_printf("%s://%s", schemes[i], host);
+            place->base = g_steal_pointer(&base);
             return true;
         }
         if (answer.hopeless || !answer.trouble)
@@ -251,6 +252,7 @@ static bool find_base(Registry *r, Place *place, GError **error)
     }
 }
 
+/* One thread finds it, the others wait: it takes requests. */
 static bool base_of(Registry *r, Place *place, char **ret, GError **error)
 {
     static GMutex finding;
@@ -642,15 +644,8 @@ static bool take_bytes(const void *data, size_t size, void *arg, GError **error)
 
     if (size > f->size - f->at)
         return fail(error, "%s: the registry sends more bytes of a blob than its manifest says", f->r->place);
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pwrite(f->fd, (const char *)data + done, size - done, (off_t)(f->start + f->at + done));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return fail_errno(error, "write what is fetched");
-        done += (size_t)n;
-    }
+    if (!file_pwrite_full(f->fd, data, size, f->start + f->at, "what is fetched", error))
+        return false;
     if (f->stream)
         digest_stream_update(f->stream, data, size);
     f->at += size;
@@ -719,37 +714,36 @@ static bool hash_what_is_there(Fetch *f, GError **error)
     return true;
 }
 
+static bool fetch_verified(Fetch *f, const Digest *digest, bool *ret_good, GError **error)
+{
+    Digest got;
+
+    if (!fetch(f, digest, error))
+        return false;
+    digest_stream_final(f->stream, &got);
+    *ret_good = digest_equal(&got, digest);
+    return *ret_good || ftruncate(f->fd, 0) == 0 || fail_errno(error, "empty the file of what is fetched");
+}
+
 bool registry_get_blob(Registry *r, const Digest *digest, uint64_t size, int fd, uint64_t have, Progress *progress, GError **error)
 {
     Fetch f = {.r = r, .fd = fd, .at = MIN(have, size), .size = size, .stream = digest_stream_new(), .progress = progress};
-    bool resumed = f.at > 0, ok = hash_what_is_there(&f, error);
+    bool resumed = f.at > 0, good = false, ok = hash_what_is_there(&f, error);
     char hex[DIGEST_HEX_SIZE];
-    Digest got;
 
     if (ok && resumed) {
         progress_add(progress, f.at);
         f.shown = f.at;
     }
-    ok = ok && fetch(&f, digest, error);
-    if (ok) {
-        digest_stream_final(f.stream, &got);
-        ok = digest_equal(&got, digest);
-        if (!ok && resumed) { /* what was there may have been to blame */
-            start_over(&f);
-            ok = fetch(&f, digest, error);
-            if (ok)
-                digest_stream_final(f.stream, &got);
-            ok = ok && (digest_equal(&got, digest) || fail(error, "%s: the registry sent a blob that does not have its digest %s; nothing of it was kept", r->place, digest_to_hex(digest, hex)));
-        } else if (!ok) {
-            (void)fail(error, "%s: the registry sent a blob that does not have its digest %s; nothing of it was kept", r->place, digest_to_hex(digest, hex));
-        }
-        if (!ok)
-            (void)!ftruncate(fd, 0);
+    ok = ok && fetch_verified(&f, digest, &good, error);
+    if (ok && !good && resumed) { /* what was there may have been to blame */
+        start_over(&f);
+        ok = fetch_verified(&f, digest, &good, error);
     }
-    if (ok && ftruncate(fd, (off_t)size) < 0)
-        ok = fail_errno(error, "write what is fetched");
     digest_stream_free(f.stream);
-    return ok;
+    if (ok && !good)
+        return fail(error, "%s: the registry sent a blob that does not have its digest %s; nothing of it was kept", r->place, digest_to_hex(digest, hex));
+    return ok && (ftruncate(fd, (off_t)size) == 0 || fail_errno(error, "write what is fetched"));
 }
 
 bool registry_get_range(Registry *r, const Digest *digest, uint64_t from, uint64_t size, int fd, Progress *progress, bool *ret_done, GError **error)

@@ -43,6 +43,9 @@ char *registry_ref_place(const RegistryRef *ref);
 /* Its digest as text, else its tag, else "latest"; free with g_free. */
 char *registry_ref_version(const RegistryRef *ref);
 
+/* A login that goes before those of the files, for as long as this process runs. @server: a host, or a URL as docker login takes it. */
+void registry_login_add(const char *server, const char *user, const char *password);
+
 typedef struct Registry Registry;
 typedef struct RegistryOptions {
     bool push;       /* ask for the right to write; no mirrors */

@@ -75,7 +75,7 @@ changes = ["RUN apt-get update"]'
 fails 2 'an instruction that changes no image' 'RUN apt-get update' kiln validate d4.pkr.hcl
 { cat d4.pkr.hcl; printf 'build {\n  name = "two"\n  sources = ["source.docker.base"]\n}\n'; } >d5.pkr.hcl
 is 'a mistake in a source of two builds is told once' "$(kiln validate d5.pkr.hcl 2>&1 | grep -c MAINTAINER)" 1
-fails 1 'an image that is nowhere' 'docker.io/library/ubuntu:22.04=' kiln bake d1.pkr.hcl
+fails 1 'an image that is nowhere' 'docker.io/library/ubuntu:22.04=' kiln bake --offline d1.pkr.hcl
 
 # --- null, file, plugins ---
 

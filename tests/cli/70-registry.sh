@@ -74,6 +74,22 @@ END
 matches 'a template starts from it' "$(kiln plan from.pkr.hcl 2>&1)" 'box'
 fails 1 'offline it is what was asked before' 'offline' kiln --store "$WORK/fifth" plan --offline from.pkr.hcl
 
+# --- as the base of Packer's docker source ---
+docker() { # name, image, more lines
+    printf 'source "docker" "box" {\n  image  = "%s"\n  commit = true\n%s\n}\nbuild { sources = ["source.docker.box"] }\n' "$2" "$3" >"$1.pkr.hcl"
+}
+asked() { log | grep -c 'manifests/1[" ]'; }
+docker packer $registry/team/box:1 ''
+docker kept $registry/team/box:1 'pull = false'
+fails 1 'offline what was never asked is not known' "no --url-map docker://$registry/team/box:1=" kiln --store "$WORK/seventh" bake --offline kept.pkr.hcl
+ok 'it pulls its image' kiln --store "$WORK/seventh" bake packer.pkr.hcl
+ok 'with its files' sh -c "'$KILN' --store '$WORK/seventh' export --format=tar box out.tar && tar -xOf out.tar hello | grep -qx hello"
+before=$(asked)
+ok 'it asks each time' kiln --store "$WORK/seventh" plan packer.pkr.hcl
+is 'whether the tag has moved' $(($(asked) - before)) 1
+ok 'without pull' kiln --store "$WORK/seventh" plan kept.pkr.hcl
+is 'what is known will do' $(($(asked) - before)) 1
+
 # --- disks ---
 mkdir tree
 seq 1 400000 >tree/numbers
@@ -87,6 +103,10 @@ ok 'and pulled' other pull docker://$registry/team/disk:1
 is 'as the same image' "$(other --json images disk | jq -r '.images[0].id')" "$id"
 ok 'byte for byte' sh -c "KILN_STORE='$WORK/other' '$KILN' export disk out.raw && cmp out.raw one.raw"
 ok 'with its files' sh -c "KILN_STORE='$WORK/other' '$KILN' cat disk /numbers | cmp - tree/numbers"
+skopeo inspect --raw --tls-verify=false docker://$registry/team/disk:1 | jq -c '.layers += [(.layers[0] | .mediaType = "application/vnd.kiln.segment.v1"),
+    (.layers[0] | .mediaType = "application/vnd.kiln.segment.index.v1")]' >odd.json
+curl -sf --noproxy '*' -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @odd.json http://$registry/v2/team/disk/manifests/odd
+ok 'segments that the map does not name are left there' kiln --store "$WORK/odd" pull docker://$registry/team/disk:odd
 cp one.raw two.raw
 head -c 700000 /dev/urandom >more
 debugfs -w -R 'write more more' two.raw 2>/dev/null >/dev/null
@@ -154,6 +174,13 @@ ok 'by a helper' env PATH="$WORK/bin:$PATH" "$KILN" --store "$WORK/fourth" pull 
 echo '{"basic": "ann:pass:word"}' >"$WORK/fake/faults.json"
 ok 'by basic authentication' env PATH="$WORK/bin:$PATH" "$KILN" --store "$WORK/fifth" pull docker://$fake/private:1 private
 rm "$DOCKER_CONFIG/config.json"
+docker nobody $fake/private:1 ''
+docker ann $fake/private:1 "login = true
+login_server = \"https://$fake/\"
+login_username = \"ann\"
+login_password = \"pass:word\""
+fails 1 'a template without a login' 'asks for a login' kiln plan nobody.pkr.hcl
+ok 'and one with it' kiln plan ann.pkr.hcl
 rm "$WORK/fake/faults.json"
 host=$(hostname)
 fails 1 'plain HTTP is not spoken to others' 'connect' kiln pull docker://$host:1/x:1 x
