@@ -164,12 +164,28 @@ static const StoreImage *image_of(const BakeChain *chain, const GPtrArray *image
     return NULL;
 }
 
+/* Where all states are cached nobody has looked for the root yet. One that cannot be found has no origins. */
+static bool can_compare(BakeChain *chain, bool *ret, GError **error)
+{
+    g_autoptr(StoreMap) disk = NULL;
+    uint64_t offset, size;
+
+    *ret = chain->is_walked;
+    return chain->is_walked || digest_is_none(&chain->state.map) ||
+           (store_map_open(chain->store, &chain->state.map, &disk, error) && bake_find_root(chain, disk, &offset, &size, ret, error));
+}
+
 static bool keep_origins(BakeChain *chain, Tree *tree, GHashTable *inputs, GError **error)
 {
     g_autoptr(GHashTable) brought = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(json_t) origins = NULL;
+    bool comparable;
     Digest digest;
 
+    if (!can_compare(chain, &comparable, error))
+        return false;
+    if (!comparable)
+        return true;
     if (!collect_steps(chain, brought, error))
         return fail_prefix(error, "which step brought which file");
     origins = origins_json(chain, tree, brought);
