@@ -28,6 +28,7 @@ failed=0
 
 cleanup() {
     cd / || exit 1
+    [ -z "${SHORT:-}" ] || rm -rf "$SHORT"
     if [ -z "${KILN_TEST_KEEP:-}" ]; then
         rm -rf "$WORK"
     else
@@ -39,6 +40,9 @@ trap 'exit 130' INT TERM
 cd "$WORK" || exit 1
 
 kiln() { "$KILN" "$@"; }
+
+# A folder whose path is short, wherever the tests are: podman takes no runroot of over 50 characters.
+short_folder() { SHORT=$(mktemp -d /tmp/kiln-XXXXXX); }
 
 # Comment lines of a failure, short enough to read.
 explain() { tail -n "${2:-25}" "$1" | sed 's/^/# /'; }

@@ -81,8 +81,8 @@ if have umoci; then
 fi
 
 if have podman && have runc && [ -s page ]; then
-    short=$(mktemp -d /tmp/kiln-XXXXXX) # podman takes no runroot of over 50 characters
-    podman="podman --runtime runc --cgroup-manager=cgroupfs --root $WORK/podman --runroot $short --storage-driver=vfs"
+    short_folder
+    podman="podman --runtime runc --cgroup-manager=cgroupfs --root $WORK/podman --runroot $SHORT --storage-driver=vfs"
     # podman's own limits are higher than an unprivileged machine (a container, say) may give.
     limits='--ulimit nofile=1024:1024 --ulimit nproc=1024:1024'
     if $podman run --rm --network=none $limits --entrypoint /bin/true oci-archive:web.tar >.out 2>&1; then
@@ -98,7 +98,6 @@ if have podman && have runc && [ -s page ]; then
         skip 'the container serves the page' 'podman cannot run containers here'
     fi
     $podman rmi -af >/dev/null 2>&1
-    rm -rf "$short"
 fi
 
 ok 'fsck is clean' kiln fsck

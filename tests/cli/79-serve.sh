@@ -69,9 +69,10 @@ here=docker://127.0.0.1:$port
     is 'as it came' "$(skopeo inspect --raw $(echo "$from" | sed 's/src-//g') "$here/docker:1" | jq -r .mediaType)" application/vnd.docker.distribution.manifest.v2+json
 }
 
+short_folder
 for tool in podman buildah; do
     have $tool || { skip "$tool" 'not installed'; continue; }
-    run="$tool --root $WORK/$tool-root --runroot $WORK/$tool-run --storage-driver vfs"
+    run="$tool --root $WORK/$tool-root --runroot $SHORT/$tool --storage-driver vfs"
     # shellcheck disable=SC2086 # words
     {
         ok "$tool pulls" $run pull -q --tls-verify=false --creds $reader "127.0.0.1:$port/box:1.0"

@@ -245,7 +245,8 @@ else
     skip 'skopeo reads it' 'skopeo is not installed'
 fi
 if have podman && [ "$(id -u)" -eq 0 ]; then
-    boxes() { podman --root "$WORK/boxes" --runroot "$WORK/run" --storage-driver vfs "$@"; }
+    short_folder
+    boxes() { podman --root "$WORK/boxes" --runroot "$SHORT" --storage-driver vfs "$@"; }
     ok 'podman loads it' boxes load -q -i shop.docker.tar
     is 'under its tag, as the image that kiln names' "sha256:$(boxes image inspect registry.example:5000/team/shop:1.2 --format '{{.Id}}')" "$id"
 else

@@ -7,6 +7,7 @@ require docker-registry skopeo umoci jq curl
 KILN_STORE=$WORK/store
 registry "$WORK/reg"
 insecure=--tls-verify=false
+short_folder
 echo '{}' >"$DOCKER_CONFIG/config.json"
 
 mkdir root
@@ -35,7 +36,7 @@ ok 'umoci unpacks it' umoci raw unpack --rootless --image by-skopeo:x unpacked
 ok 'to the files that went in' sh -c 'cmp unpacked/data/noise root/noise && cmp unpacked/data/hello root/hello'
 for tool in podman buildah; do
     have $tool || { skip "$tool pulls it" "$tool is not installed"; continue; }
-    if $tool --root "$WORK/$tool" --runroot "$WORK/$tool-run" --storage-driver vfs pull $insecure docker://$registry/box:kiln >"$WORK/$tool.out" 2>"$WORK/$tool.err"; then
+    if $tool --root "$WORK/$tool" --runroot "$SHORT/$tool" --storage-driver vfs pull $insecure docker://$registry/box:kiln >"$WORK/$tool.out" 2>"$WORK/$tool.err"; then
         is "$tool pulls it as the same image" "sha256:$(tail -n 1 "$WORK/$tool.out")" "$id"
     else
         skip "$tool pulls it" "$(tail -n 1 "$WORK/$tool.err")"
@@ -59,8 +60,8 @@ ok 'with all its files' sh -c "'$KILN' cat more /more | cmp - root/hello && '$KI
 ok 'pushed again' kiln push more docker://$registry/box:back
 is 'it is what it was' "$(raw_digest docker://$registry/box:back)" "$(raw_digest docker://$registry/box:umoci)"
 if have buildah && printf 'FROM scratch\nCOPY root /r\n' >Dockerfile &&
-    buildah --root "$WORK/b" --runroot "$WORK/b-run" --storage-driver vfs bud --isolation chroot -t made . >"$WORK/bud.out" 2>&1 &&
-    buildah --root "$WORK/b" --runroot "$WORK/b-run" --storage-driver vfs push $insecure made docker://$registry/made:1 >"$WORK/bud.out" 2>&1; then
+    buildah --root "$WORK/b" --runroot "$SHORT/b" --storage-driver vfs bud --isolation chroot -t made . >"$WORK/bud.out" 2>&1 &&
+    buildah --root "$WORK/b" --runroot "$SHORT/b" --storage-driver vfs push $insecure made docker://$registry/made:1 >"$WORK/bud.out" 2>&1; then
     ok 'kiln pulls what buildah built' kiln pull docker://$registry/made:1
     ok 'with its files' sh -c "'$KILN' cat made /r/noise | cmp - root/noise"
     ok 'and pushes it back' kiln push made docker://$registry/made:back
