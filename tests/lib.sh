@@ -41,6 +41,9 @@ cd "$WORK" || exit 1
 
 kiln() { "$KILN" "$@"; }
 
+# What a program of a test's own is linked with, beside libkiln.a: as the Makefile does it.
+link_words() { printf '%s -pthread -lcrypt -lm\n' "$(pkg-config --libs $(sed -n 's/^PACKAGES *:= *//p' "$TREE/Makefile"))"; }
+
 # A folder whose path is short, wherever the tests are: podman takes no runroot of over 50 characters.
 short_folder() { SHORT=$(mktemp -d /tmp/kiln-XXXXXX); }
 

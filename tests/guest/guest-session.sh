@@ -14,8 +14,7 @@ mkdir -p root tmp "$build/tests"
 # shellcheck disable=SC2046 # words are wanted
 ok 'the session program builds' cc -std=gnu11 -D_GNU_SOURCE -I"$TREE" $(pkg-config --cflags glib-2.0) -o "$session" \
     "$TREE/tests/guest/guest-session.c" "$build/libkiln.a" \
-    $(pkg-config --libs glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib sqlite3 ext2fs com_err mpfr gmp libguestfs) \
-    -pthread -lm || finish
+    $(link_words) || finish
 
 if [ -n "${KILN_TEST_ROOT_TAR:-}" ]; then
     tar -C root -xpf "$KILN_TEST_ROOT_TAR"

@@ -9,8 +9,7 @@ probe=$WORK/overlay-probe
 # shellcheck disable=SC2046 # words are wanted
 ok 'the probe builds' cc -std=gnu11 -D_GNU_SOURCE -I"$TREE" $(pkg-config --cflags glib-2.0) -o "$probe" \
     "$TREE/tests/guest/overlay-probe.c" "$(dirname "$KILN")/libkiln.a" \
-    $(pkg-config --libs glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libguestfs libvirt libvirt-qemu) \
-    -pthread -lcrypt -lm || finish
+    $(link_words) || finish
 
 ref=${KILN_TEST_DRIFT_REF:-debian-web/disk}
 [ -n "${KILN_TEST_DRIFT_REF:-}" ] || ok 'the web server is baked' kiln bake "$TREE/templates/library/debian-web.pkr.hcl" || finish

@@ -9,9 +9,8 @@ KILN_TEST_POINTS=${KILN_TEST_MUTANT_POINTS:-1500}
 KILN_TEST_STOP=1 # one wrong point is enough
 export KILN_TEST_POINTS KILN_TEST_STOP
 
-packages='glib-2.0 jansson libcrypto libcurl libarchive libzstd zlib yaml-0.1 sqlite3 ext2fs com_err mpfr gmp libguestfs libvirt libvirt-qemu'
-flags="-O1 -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I$TREE $(pkg-config --cflags $packages)"
-libs="$(pkg-config --libs $packages) -pthread -lcrypt -lm"
+flags="-O1 -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I$TREE $(pkg-config --cflags $(sed -n 's/^PACKAGES *:= *//p' "$TREE/Makefile"))"
+libs=$(link_words)
 
 make -s -C "$TREE" all >out 2>&1
 result $? 'kiln builds' || { explain out; finish; }
