@@ -71,7 +71,7 @@ HttpClient *http_client_new(const HttpTls *tls)
         client->ca_file = g_strdup(tls->ca_file);
         client->cert_file = g_strdup(tls->cert_file);
         client->key_file = g_strdup(tls->key_file);
-        client->ca_bundle = tls->ca_file ? join_bundle(tls->ca_file) : NULL;
+        client->ca_bundle = tls->ca_file && !tls->ca_alone ? join_bundle(tls->ca_file) : NULL;
     }
     return client;
 }
@@ -327,7 +327,7 @@ static void configure_body(Transfer *t)
 static void configure_method(Transfer *t)
 {
     const char *method = t->request->method;
-    bool reads = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+    bool reads = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0, follows = reads && !t->request->signer;
 
     if (t->request->has_body)
         configure_body(t);
@@ -335,19 +335,36 @@ static void configure_method(Transfer *t)
         (void)curl_easy_setopt(t->curl, CURLOPT_NOBODY, 1L);
     else if (!reads)
         (void)curl_easy_setopt(t->curl, CURLOPT_CUSTOMREQUEST, method);
-    (void)curl_easy_setopt(t->curl, CURLOPT_FOLLOWLOCATION, reads ? 1L : 0L);
+    (void)curl_easy_setopt(t->curl, CURLOPT_FOLLOWLOCATION, follows ? 1L : 0L);
     (void)curl_easy_setopt(t->curl, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
+}
+
+static void configure_signer(Transfer *t, const HttpSigner *signer)
+{
+    g_autofree char *scope = g_strdup_printf("aws:amz:%s:s3", signer->region), *login = g_strdup_printf("%s:%s", signer->access_key, signer->secret_key);
+
+    (void)curl_easy_setopt(t->curl, CURLOPT_AWS_SIGV4, scope);
+    (void)curl_easy_setopt(t->curl, CURLOPT_USERPWD, login);
+    (void)curl_easy_setopt(t->curl, CURLOPT_PATH_AS_IS, 1L);
+}
+
+/* libcurl signs each header of ours, and an "Expect:" without a value is none that a server sees. */
+static struct curl_slist *make_headers(const HttpRequest *r)
+{
+    struct curl_slist *headers = r->signer ? NULL : curl_slist_append(NULL, "Expect:"); /* no second's wait before each upload */
+
+    for (const char *const *h = r->headers; h && *h; h++)
+        headers = curl_slist_append(headers, *h);
+    return headers;
 }
 
 static struct curl_slist *configure(HttpClient *client, Transfer *t, char *message)
 {
     const HttpRequest *r = t->request;
     bool secure = g_ascii_strncasecmp(r->url, "https:", 6) == 0;
-    struct curl_slist *headers = curl_slist_append(NULL, "Expect:"); /* no second's wait before each upload */
+    struct curl_slist *headers = make_headers(r);
     CURL *curl = t->curl;
 
-    for (const char *const *h = r->headers; h && *h; h++)
-        headers = curl_slist_append(headers, *h);
     (void)curl_easy_setopt(curl, CURLOPT_URL, r->url);
     (void)curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, message);
     (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
@@ -369,6 +386,8 @@ static struct curl_slist *configure(HttpClient *client, Transfer *t, char *messa
         (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(r->timeout * 1000));
     if (http_url_is_loopback(r->url))
         (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "*"); /* a proxy's loopback is not ours */
+    if (r->signer)
+        configure_signer(t, r->signer);
     configure_tls(client, curl);
     configure_method(t);
     return headers;

@@ -26,14 +26,23 @@
 
 typedef struct HttpClient HttpClient;
 
-/* Files of PEM; each may be NULL. @ca_file is trusted beside what the system trusts. */
+/* Files of PEM; each may be NULL. @ca_file is trusted beside what the system trusts, or @ca_alone instead of it. */
 typedef struct HttpTls {
     const char *ca_file, *cert_file, *key_file;
+    bool ca_alone;
 } HttpTls;
 
 HttpClient *http_client_new(const HttpTls *tls /* copied; may be NULL */);
 void http_client_free(HttpClient *client);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpClient, http_client_free)
+
+/*
+ * Signs requests to S3 (AWS Signature Version 4, by libcurl). The query of the URL has to be sorted and encoded as signing wants it: it is signed as it
+ * stands. Such requests follow no redirect.
+ */
+typedef struct HttpSigner {
+    const char *access_key, *secret_key, *region;
+} HttpSigner;
 
 /* Bytes of the answer's body, of a 2xx one only. False with an error ends the request. */
 typedef bool HttpBodyFn(const void *data, size_t size, void *arg, GError **error);
@@ -44,6 +53,7 @@ typedef bool HttpBeginFn(struct HttpAnswer *answer, void *arg, GError **error);
 typedef struct HttpRequest {
     const char *method, *url;
     const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
+    const HttpSigner *signer;   /* may be NULL */
     const void *body;           /* @body_size bytes, or NULL: from @body_fd at @body_offset */
     int body_fd;
     uint64_t body_offset, body_size;

@@ -67,7 +67,7 @@ static Place *place_new(const char *text)
     place->repository = g_strdup(slash + 1);
     place->tokens = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     registry_certificates(place->host, &ca, &cert, &key);
-    place->client = http_client_new(&(HttpTls){ca, cert, key});
+    place->client = http_client_new(&(HttpTls){.ca_file = ca, .cert_file = cert, .key_file = key});
     return place;
 }
 

@@ -14,7 +14,6 @@
 
 #include "base/error.h"
 #include "base/http-request.h"
-#include "base/http-s3.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/units.h"
@@ -29,13 +28,14 @@
 #define FIRST_DELAY_S 0.25
 #define DELAY_MAX_S 30.0
 #define PART_SIZE ((uint64_t)32 << 20)
+#define BODY_MAX ((size_t)8 << 20) /* of answers that are kept */
 #define PARTS_MAX 10000
 #define PUT_MAX ((uint64_t)PARTS_MAX * PART_SIZE)
 
 typedef struct S3Remote {
     S3Account account;
-    HttpS3Signer signer;
-    HttpS3 *http;
+    HttpSigner signer;
+    HttpClient *http;
     char *base;   /* URL of the bucket, with a slash behind */
     char *prefix; /* of all keys: "" or with a slash behind */
     char *shown;  /* for messages: s3://BUCKET */
@@ -50,7 +50,7 @@ static void s3_close(void *self)
     S3Remote *r = self;
 
     s3_account_clear(&r->account);
-    http_s3_free(r->http);
+    http_client_free(r->http);
     g_free(r->base);
     g_free(r->prefix);
     g_free(r->shown);
@@ -138,23 +138,55 @@ static bool s3_open(const char *location, const RemoteOptions *options, void **r
     r->prefix = g_strconcat(prefix, *prefix ? "/" : "", NULL);
     r->shown = g_strdup_printf("s3://%s", name);
     r->part_size = part_size();
-    r->http = http_s3_new();
     if (!s3_account_find(&r->account, error) || !make_base(r, name, options->plain_http, error))
         return false;
-    r->signer = (HttpS3Signer){.access_key = r->account.access_key,
-                               .secret_key = r->account.secret_key,
-                               .session_token = r->account.session_token,
-                               .region = r->account.region,
-                               .ca_file = r->account.ca_file};
+    r->signer = (HttpSigner){.access_key = r->account.access_key, .secret_key = r->account.secret_key, .region = r->account.region};
+    r->http = http_client_new(&(HttpTls){.ca_file = r->account.ca_file, .ca_alone = true});
     return true;
 }
 
 /* --- asking, again if need be --- */
 
 typedef struct Ask {
-    HttpS3Request request;
-    const char *key; /* for messages */
+    HttpRequest request;
+    const Digest *body_digest; /* NULL: is computed, of a body in memory */
+    const char *key;           /* for messages */
 } Ask;
+
+/*
+ * x-amz-content-sha256 is always given by us: libcurl of Debian 12 would sign a streamed upload as "UNSIGNED-PAYLOAD", and the server could not tell a
+ * body that was changed on the way.
+ */
+static bool perform(S3Remote *r, const Ask *a, HttpAnswer *ret, GError **error)
+{
+    g_autofree char *token = r->account.session_token ? g_strconcat("X-Amz-Security-Token: ", r->account.session_token, NULL) : NULL, *sum = NULL;
+    g_autoptr(GPtrArray) headers = g_ptr_array_new();
+    HttpRequest request = a->request;
+    char hex[DIGEST_HEX_SIZE];
+    Digest digest;
+
+    if (a->body_digest)
+        digest = *a->body_digest;
+    else
+        digest_of(request.body ? request.body : "", request.body ? (size_t)request.body_size : 0, &digest);
+    sum = g_strconcat("X-Amz-Content-Sha256: ", digest_to_hex(&digest, hex), NULL);
+    g_ptr_array_add(headers, sum);
+    if (token)
+        g_ptr_array_add(headers, token);
+    for (const char *const *header = request.headers; header && *header; header++)
+        g_ptr_array_add(headers, (char *)*header);
+    g_ptr_array_add(headers, NULL);
+    request.headers = (const char *const *)headers->pdata;
+    request.signer = &r->signer;
+    request.max_body = BODY_MAX;
+    return http_request(r->http, &request, ret, error);
+}
+
+/* 0: no answer, or none to its end. */
+static int status_of(const HttpAnswer *answer)
+{
+    return answer->trouble ? 0 : answer->status;
+}
 
 static bool is_transient(int status, const char *code)
 {
@@ -162,11 +194,19 @@ static bool is_transient(int status, const char *code)
            (status == 400 && g_strcmp0(code, "RequestTimeout") == 0);
 }
 
-static void parse_error(const HttpS3Answer *answer, S3Answer *ret)
+static bool parse_body(const HttpAnswer *answer, S3Answer *ret, GError **error)
+{
+    gsize size;
+    const void *data = g_bytes_get_data(answer->body, &size);
+
+    return s3_answer_parse(data, size, ret, error);
+}
+
+static void parse_error(const HttpAnswer *answer, S3Answer *ret)
 {
     *ret = (S3Answer){0};
-    if (answer->status >= 300 && answer->body->len > 0)
-        (void)s3_answer_parse(answer->body->data, answer->body->len, ret, NULL); /* a proxy's page has no code, that is all */
+    if (status_of(answer) >= 300 && g_bytes_get_size(answer->body) > 0)
+        (void)parse_body(answer, ret, NULL); /* a proxy's page has no code, that is all */
 }
 
 /* Not all clients at the same moment again. Tests wait less. */
@@ -186,42 +226,41 @@ static bool wait_to_retry(double seconds, GError **error)
     return interrupt_check(error);
 }
 
-static char *describe(const HttpS3Answer *answer, const S3Answer *said)
+static char *describe(const HttpAnswer *answer, const S3Answer *said)
 {
     g_autofree char *message = said->message ? log_printable(said->message) : NULL, *code = said->code ? log_printable(said->code) : NULL;
 
-    if (answer->status == 0)
-        return g_strdup(answer->problem);
+    if (answer->trouble)
+        return g_strdup(answer->trouble);
     if (code)
         return g_strdup_printf("server answered %d (%s%s%s)", answer->status, code, message && *message ? ": " : "", message ? message : "");
     return g_strdup_printf("server answered %d", answer->status);
 }
 
 /* True: an answer that no waiting will change is in *ret. */
-static bool ask(S3Remote *r, Ask *a, HttpS3Answer *ret, GError **error)
+static bool ask(S3Remote *r, Ask *a, HttpAnswer *ret, GError **error)
 {
     for (unsigned attempt = 1;; attempt++) {
         g_auto(S3Answer) said = {0};
         g_autofree char *what = NULL;
         double wait;
 
-        if (!http_s3_perform(r->http, &r->signer, &a->request, ret, error))
+        if (!perform(r, a, ret, error))
             return false;
         parse_error(ret, &said);
-        if (ret->status ? !is_transient(ret->status, said.code) : !ret->may_try_again)
-            return ret->status || fail(error, "%s: %s", r->shown, ret->problem);
+        if (ret->trouble ? ret->hopeless : !is_transient(ret->status, said.code))
+            return !ret->trouble || fail(error, "%s: %s", r->shown, ret->trouble);
         what = describe(ret, &said);
         if (attempt >= ATTEMPTS)
             return fail(error, "%s: %s '%s': %s; given up after %u attempts", r->shown, a->request.method, a->key, what, attempt);
         wait = delay(attempt, ret->retry_after);
         log_verbose("%s: %s '%s': %s; trying again in %.1f s", r->shown, a->request.method, a->key, what, wait);
-        http_s3_answer_clear(ret);
         if (!wait_to_retry(wait, error))
             return false;
     }
 }
 
-static bool fail_answer(S3Remote *r, const Ask *a, const HttpS3Answer *answer, GError **error)
+static bool fail_answer(S3Remote *r, const Ask *a, const HttpAnswer *answer, GError **error)
 {
     g_auto(S3Answer) said = {0};
     g_autofree char *what = NULL;
@@ -291,36 +330,38 @@ static void set_range(Get *g)
 static bool get_once(S3Remote *r, Get *g, const char *key, bool *ret_done, unsigned *in_a_row, GError **error)
 {
     g_autofree char *url = url_of(r, key, NULL);
-    g_auto(HttpS3Answer) answer = {0};
+    g_auto(HttpAnswer) answer = {0};
     Ask a = {.key = key};
     uint64_t before = g->had;
+    int status;
 
     set_range(g);
-    a.request = (HttpS3Request){.method = "GET", .url = url, .headers = g->headers, .body_fd = -1, .sink = on_piece, .arg = g};
+    a.request = (HttpRequest){.method = "GET", .url = url, .headers = g->headers, .on_body = on_piece, .arg = g};
     *ret_done = false;
-    if (!http_s3_perform(r->http, &r->signer, &a.request, &answer, error))
+    if (!perform(r, &a, &answer, error))
         return false;
+    status = status_of(&answer);
     if (g->had == 0 || !g->etag) {
         g_free(g->etag);
-        g->etag = g_strdup(answer.etag);
+        g->etag = g_strdup(http_answer_header(&answer, "etag"));
     }
-    if (answer.status == 200 && g->range && g->had > before)
+    if (status == 200 && g->range && g->had > before)
         return fail(error, "%s: sends the whole of '%s' when asked for a part", r->shown, key);
-    if (answer.status == 200 || answer.status == 206) {
+    if (status == 200 || status == 206) {
         *ret_done = true;
         return true;
     }
-    if (answer.status == 416 && g->size == UINT64_MAX) { /* nothing is behind what we have */
+    if (status == 416 && g->size == UINT64_MAX) { /* nothing is behind what we have */
         *ret_done = true;
         return true;
     }
-    if (answer.status ? !is_transient(answer.status, NULL) : !answer.may_try_again)
-        return answer.status ? fail_answer(r, &a, &answer, error) : fail(error, "%s: %s", r->shown, answer.problem);
+    if (answer.trouble ? answer.hopeless : !is_transient(status, NULL))
+        return answer.trouble ? fail(error, "%s: %s", r->shown, answer.trouble) : fail_answer(r, &a, &answer, error);
     if (g->had > 0 && !g->etag)
         return fail(error, "%s: '%s' was cut off, and has no ETag to go on by", r->shown, key);
     *in_a_row = g->had > before ? 1 : *in_a_row + 1;
     if (*in_a_row > ATTEMPTS)
-        return fail(error, "%s: GET '%s': %s; given up after %u attempts", r->shown, key, answer.problem ? answer.problem : "server is not able to answer",
+        return fail(error, "%s: GET '%s': %s; given up after %u attempts", r->shown, key, answer.trouble ? answer.trouble : "server is not able to answer",
                     ATTEMPTS);
     return wait_to_retry(delay(*in_a_row, answer.retry_after), error);
 }
@@ -343,13 +384,15 @@ static bool s3_head(void *self, const char *key, bool *ret_there, uint64_t *ret_
 {
     S3Remote *r = self;
     g_autofree char *url = url_of(r, key, NULL);
-    g_auto(HttpS3Answer) answer = {0};
-    Ask a = {.key = key, .request = {.method = "HEAD", .url = url, .body_fd = -1}};
+    g_auto(HttpAnswer) answer = {0};
+    const char *length;
+    Ask a = {.key = key, .request = {.method = "HEAD", .url = url}};
 
     if (!ask(r, &a, &answer, error))
         return false;
+    length = http_answer_header(&answer, "content-length");
     *ret_there = answer.status == 200;
-    *ret_size = answer.length;
+    *ret_size = length ? g_ascii_strtoull(length, NULL, 10) : 0;
     return answer.status == 200 || answer.status == 404 || fail_answer(r, &a, &answer, error);
 }
 
@@ -359,15 +402,16 @@ static bool put_simple(S3Remote *r, const char *key, const RemoteBody *body, boo
 {
     static const char *const condition[] = {"If-None-Match: *", NULL};
     g_autofree char *url = url_of(r, key, NULL);
-    g_auto(HttpS3Answer) answer = {0};
+    g_auto(HttpAnswer) answer = {0};
     Ask a = {.key = key,
+             .body_digest = &body->digest,
              .request = {.method = "PUT",
                          .url = url,
                          .headers = if_absent && !r->no_conditions ? condition : NULL,
+                         .has_body = true,
                          .body_fd = body->fd,
-                         .body = body->data,
-                         .body_size = body->size,
-                         .body_digest = &body->digest}};
+                         .body = body->fd < 0 ? body->data : NULL,
+                         .body_size = body->size}};
 
     if (!ask(r, &a, &answer, error))
         return false;
@@ -379,11 +423,11 @@ static bool put_simple(S3Remote *r, const char *key, const RemoteBody *body, boo
     return answer.status == 200 || (if_absent && (answer.status == 412 || answer.status == 409)) || fail_answer(r, &a, &answer, error);
 }
 
-static bool expect_answer(S3Remote *r, const Ask *a, const HttpS3Answer *answer, S3Answer *ret, GError **error)
+static bool expect_answer(S3Remote *r, const Ask *a, const HttpAnswer *answer, S3Answer *ret, GError **error)
 {
     if (answer->status != 200)
         return fail_answer(r, a, answer, error);
-    if (!s3_answer_parse(answer->body->data, answer->body->len, ret, error))
+    if (!parse_body(answer, ret, error))
         return fail_prefix(error, "%s", r->shown);
     /* "200" and then an error in the body: completing may take longer than a server wants to wait with its status. */
     return g_strcmp0(ret->root, "Error") != 0 || fail(error, "%s: %s '%s': %s", r->shown, a->request.method, a->key, ret->code ? ret->code : "error");
@@ -392,9 +436,9 @@ static bool expect_answer(S3Remote *r, const Ask *a, const HttpS3Answer *answer,
 static bool start_upload(S3Remote *r, const char *key, char **ret_id, GError **error)
 {
     g_autofree char *url = url_of(r, key, "uploads=");
-    g_auto(HttpS3Answer) answer = {0};
+    g_auto(HttpAnswer) answer = {0};
     g_auto(S3Answer) said = {0};
-    Ask a = {.key = key, .request = {.method = "POST", .url = url, .body_fd = -1}};
+    Ask a = {.key = key, .request = {.method = "POST", .url = url, .has_body = true}};
 
     if (!ask(r, &a, &answer, error) || !expect_answer(r, &a, &answer, &said, error))
         return false;
@@ -426,25 +470,28 @@ static bool digest_part(const RemoteBody *body, uint64_t offset, uint64_t size, 
 
 static bool put_part(S3Remote *r, const char *key, const char *id, const RemoteBody *body, unsigned number, GString *list, GError **error)
 {
-    g_autofree char *query = g_strdup_printf("partNumber=%u&uploadId=%s", number, id), *url = url_of(r, key, query), *etag = NULL;
+    g_autofree char *query = g_strdup_printf("partNumber=%u&uploadId=%s", number, id), *url = url_of(r, key, query), *escaped = NULL;
+    const char *etag;
     uint64_t offset = (uint64_t)(number - 1) * r->part_size, size = MIN(r->part_size, body->size - offset);
-    g_auto(HttpS3Answer) answer = {0};
+    g_auto(HttpAnswer) answer = {0};
     Digest digest;
     Ask a = {.key = key,
+             .body_digest = &digest,
              .request = {.method = "PUT",
                          .url = url,
+                         .has_body = true,
                          .body_fd = body->fd,
                          .body = body->fd < 0 ? (const uint8_t *)body->data + offset : NULL,
                          .body_offset = offset,
-                         .body_size = size,
-                         .body_digest = &digest}};
+                         .body_size = size}};
 
     if (!interrupt_check(error) || !digest_part(body, offset, size, &digest, error) || !ask(r, &a, &answer, error))
         return false;
-    if (answer.status != 200 || !answer.etag)
+    etag = http_answer_header(&answer, "etag");
+    if (answer.status != 200 || !etag)
         return fail_answer(r, &a, &answer, error);
-    etag = g_markup_escape_text(answer.etag, -1);
-    g_string_append_printf(list, "<Part><PartNumber>%u</PartNumber><ETag>%s</ETag></Part>", number, etag);
+    escaped = g_markup_escape_text(etag, -1);
+    g_string_append_printf(list, "<Part><PartNumber>%u</PartNumber><ETag>%s</ETag></Part>", number, escaped);
     return true;
 }
 
@@ -452,10 +499,10 @@ static bool complete_upload(S3Remote *r, const char *key, const char *id, const 
 {
     static const char *const headers[] = {"Content-Type: application/xml", NULL};
     g_autofree char *query = g_strdup_printf("uploadId=%s", id), *url = url_of(r, key, query);
-    g_auto(HttpS3Answer) answer = {0};
+    g_auto(HttpAnswer) answer = {0};
     g_auto(S3Answer) said = {0};
     Ask a = {.key = key,
-             .request = {.method = "POST", .url = url, .headers = headers, .body_fd = -1, .body = list->str, .body_size = list->len}};
+             .request = {.method = "POST", .url = url, .headers = headers, .has_body = true, .body = list->str, .body_size = list->len}};
 
     return ask(r, &a, &answer, error) && expect_answer(r, &a, &answer, &said, error);
 }
@@ -463,10 +510,10 @@ static bool complete_upload(S3Remote *r, const char *key, const char *id, const 
 static void abort_upload(S3Remote *r, const char *key, const char *id)
 {
     g_autofree char *query = g_strdup_printf("uploadId=%s", id), *url = url_of(r, key, query);
-    g_auto(HttpS3Answer) answer = {0};
-    HttpS3Request request = {.method = "DELETE", .url = url, .body_fd = -1};
+    g_auto(HttpAnswer) answer = {0};
+    Ask a = {.key = key, .request = {.method = "DELETE", .url = url}};
 
-    (void)http_s3_perform(r->http, &r->signer, &request, &answer, NULL); /* once: the bucket's rule is there for the rest */
+    (void)perform(r, &a, &answer, NULL); /* once: the bucket's rule is there for the rest */
 }
 
 static bool put_parts(S3Remote *r, const char *key, const RemoteBody *body, GError **error)
@@ -525,9 +572,9 @@ static bool s3_list(void *self, const char *prefix, const char *after, GPtrArray
     g_autofree char *prefix_code = g_uri_escape_string(whole, NULL, FALSE), *start_code = start ? g_uri_escape_string(start, NULL, FALSE) : NULL;
     g_autofree char *url = g_strdup_printf("%s?list-type=2&max-keys=%d&prefix=%s%s%s", r->base, REMOTE_PAGE, prefix_code, start ? "&start-after=" : "",
                                            start ? start_code : "");
-    g_auto(HttpS3Answer) answer = {0};
+    g_auto(HttpAnswer) answer = {0};
     g_auto(S3Answer) said = {0};
-    Ask a = {.key = prefix, .request = {.method = "GET", .url = url, .body_fd = -1}};
+    Ask a = {.key = prefix, .request = {.method = "GET", .url = url}};
 
     if (!ask(r, &a, &answer, error) || !expect_answer(r, &a, &answer, &said, error))
         return false;
@@ -539,8 +586,8 @@ static bool s3_remove(void *self, const char *key, GError **error)
 {
     S3Remote *r = self;
     g_autofree char *url = url_of(r, key, NULL);
-    g_auto(HttpS3Answer) answer = {0};
-    Ask a = {.key = key, .request = {.method = "DELETE", .url = url, .body_fd = -1}};
+    g_auto(HttpAnswer) answer = {0};
+    Ask a = {.key = key, .request = {.method = "DELETE", .url = url}};
 
     return ask(r, &a, &answer, error) &&
            (answer.status == 204 || answer.status == 200 || answer.status == 404 || fail_answer(r, &a, &answer, error));
