@@ -6,11 +6,11 @@
 #include "base/http-request.h"
 
 #include "base/error.h"
+#include "base/http-curl.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/scope.h"
 
-#include <curl/curl.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,14 +37,19 @@ struct HttpClient {
 
 /* --- the client --- */
 
-static void start_curl(void)
+CURL *http_curl_new(void)
 {
     static gsize once;
+    CURL *curl;
 
     if (g_once_init_enter(&once)) {
         (void)curl_global_init(CURL_GLOBAL_DEFAULT);
         g_once_init_leave(&once, 1);
     }
+    curl = curl_easy_init();
+    if (!curl)
+        g_error("out of memory"); /* as GLib itself says it */
+    return curl;
 }
 
 /* curl takes one file, and what the system trusts is to stay trusted. */
@@ -64,7 +69,6 @@ HttpClient *http_client_new(const HttpTls *tls)
 {
     HttpClient *client = g_new0(HttpClient, 1);
 
-    start_curl();
     g_mutex_init(&client->lock);
     g_queue_init(&client->idle);
     if (tls) {
@@ -97,11 +101,7 @@ static CURL *take_handle(HttpClient *client)
 
     AUTO_LOCK(&client->lock);
     curl = g_queue_pop_head(&client->idle);
-    if (!curl)
-        curl = curl_easy_init();
-    if (!curl)
-        g_error("out of memory"); /* as GLib itself says it */
-    return curl;
+    return curl ? curl : http_curl_new();
 }
 
 static void give_back(HttpClient *client, CURL *curl)
@@ -130,13 +130,14 @@ const char *http_answer_header(const HttpAnswer *answer, const char *name)
     return answer->headers ? g_hash_table_lookup(answer->headers, name) : NULL;
 }
 
+bool http_status_passes(long status)
+{
+    return status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
+}
+
 bool http_answer_is_transient(const HttpAnswer *answer)
 {
-    int status = answer->status;
-
-    if (answer->trouble)
-        return !answer->hopeless;
-    return status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
+    return answer->trouble ? !answer->hopeless : http_status_passes(answer->status);
 }
 
 char *http_answer_words(const HttpAnswer *answer)
@@ -393,13 +394,14 @@ static struct curl_slist *configure(HttpClient *client, Transfer *t, char *messa
     return headers;
 }
 
-static bool code_is_hopeless(CURLcode code)
+HttpFate http_fate_of(CURLcode code)
 {
     switch (code) {
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
     case CURLE_SSL_CONNECT_ERROR:
+        return HTTP_PASSES_EARLY;
     case CURLE_PARTIAL_FILE:
     case CURLE_OPERATION_TIMEDOUT:
     case CURLE_GOT_NOTHING:
@@ -408,9 +410,9 @@ static bool code_is_hopeless(CURLcode code)
     case CURLE_HTTP2:
     case CURLE_HTTP2_STREAM:
     case CURLE_HTTP3:
-        return false;
+        return HTTP_PASSES;
     default:
-        return true;
+        return HTTP_HOPELESS;
     }
 }
 
@@ -442,8 +444,8 @@ static bool judge(Transfer *t, CURLcode code, const char *message, GError **erro
     if ((code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR) && status >= 400)
         return true;
     answer->trouble = g_strdup(*message ? message : curl_easy_strerror(code));
-    answer->early = code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_CONNECT_ERROR;
-    answer->hopeless = code_is_hopeless(code);
+    answer->early = http_fate_of(code) == HTTP_PASSES_EARLY;
+    answer->hopeless = http_fate_of(code) == HTTP_HOPELESS;
     return true;
 }
 

@@ -17,12 +17,12 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/http-curl.h"
 #include "base/http-request.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/scope.h"
 
-#include <curl/curl.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
@@ -442,16 +442,8 @@ static int on_tick(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_to
 
 static CURL *new_easy(const char *url, char message[CURL_ERROR_SIZE])
 {
-    static gsize once;
-    CURL *curl;
+    CURL *curl = http_curl_new();
 
-    if (g_once_init_enter(&once)) {
-        (void)curl_global_init(CURL_GLOBAL_DEFAULT);
-        g_once_init_leave(&once, 1);
-    }
-    curl = curl_easy_init();
-    if (!curl)
-        g_error("out of memory"); /* as GLib itself says it */
     message[0] = '\0';
     (void)curl_easy_setopt(curl, CURLOPT_URL, url);
     (void)curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, message);
@@ -500,32 +492,11 @@ static void configure(Download *d, const char *range, const struct curl_slist *h
         (void)curl_easy_setopt(d->curl, CURLOPT_RANGE, range);
 }
 
-static bool status_is_transient(long status)
-{
-    return status == 408 || status == 425 || status == 429 ||
-           (status >= 500 && status != 501 && status != 505);
-}
-
 static Verdict judge_code(CURLcode code)
 {
-    switch (code) {
-    case CURLE_COULDNT_RESOLVE_PROXY:
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_CONNECT:
-    case CURLE_SSL_CONNECT_ERROR:
-        return BROKEN_EARLY;
-    case CURLE_PARTIAL_FILE:
-    case CURLE_OPERATION_TIMEDOUT:
-    case CURLE_GOT_NOTHING:
-    case CURLE_SEND_ERROR:
-    case CURLE_RECV_ERROR:
-    case CURLE_HTTP2:
-    case CURLE_HTTP2_STREAM:
-    case CURLE_HTTP3:
-        return BROKEN;
-    default:
-        return FATAL;
-    }
+    static const Verdict verdicts[] = {[HTTP_PASSES] = BROKEN, [HTTP_PASSES_EARLY] = BROKEN_EARLY, [HTTP_HOPELESS] = FATAL};
+
+    return verdicts[http_fate_of(code)];
 }
 
 static Verdict fail_status(Download *d, long status, GError **error)
@@ -533,7 +504,7 @@ static Verdict fail_status(Download *d, long status, GError **error)
     KilnErrorCode code = status == 404 || status == 410 ? KILN_ERROR_NOT_FOUND : KILN_ERROR_FAILED;
 
     (void)fail_code(error, code, "%s: server answered %ld", d->shown_url, status);
-    return status_is_transient(status) ? BROKEN : FATAL;
+    return http_status_passes(status) ? BROKEN : FATAL;
 }
 
 /* 416: what we have is the whole, or it is nothing the server knows. */
