@@ -205,7 +205,7 @@ static bool is_npm(const char *path)
                                                      : n >= 4 && parts[n - 3][0] == '@' && strcmp(parts[n - 4], "node_modules") == 0;
 }
 
-static const char *json_text(const json_t *object, const char *key)
+static const char *npm_text(const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);
 
@@ -226,11 +226,11 @@ static bool read_npm(PackageScan *scan, const TreeEntry *entry, GError **error)
         return true;
     package = g_new0(Package, 1);
     package->type = g_strdup("npm");
-    package->name = g_strdup(json_text(document, "name"));
-    package->version = g_strdup(json_text(document, "version"));
-    package->license = g_strdup(json_text(document, "license"));
-    package->supplier = g_strdup(json_text(document, "author"));
-    package->homepage = g_strdup(json_text(document, "homepage"));
+    package->name = g_strdup(npm_text(document, "name"));
+    package->version = g_strdup(npm_text(document, "version"));
+    package->license = g_strdup(npm_text(document, "license"));
+    package->supplier = g_strdup(npm_text(document, "author"));
+    package->homepage = g_strdup(npm_text(document, "homepage"));
     package->path = g_strdup(entry->path);
     package_found(scan, package);
     return true;

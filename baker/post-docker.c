@@ -246,11 +246,7 @@ static const char *architecture(const char *platform, const json_t *before)
 
     if (platform && strchr(platform, '/'))
         return strchr(platform, '/') + 1;
-#if defined(__aarch64__)
-    return there ? there : "arm64";
-#else
-    return there ? there : "amd64";
-#endif
+    return there ? there : oci_host_architecture();
 }
 
 /* @before: the image's config, of which only what its layers say is kept; NULL: there was none. */

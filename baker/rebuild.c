@@ -26,13 +26,6 @@ static bool load_kept(Store *store, GHashTable *kept, const char *name, json_t *
                        json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), LIST_MAX, name, ret, error));
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "";
-}
-
 /* --- files ----------------------------------------------------------------------------------- */
 
 static bool still_the_same(const char *path, const json_t *input)
@@ -40,7 +33,7 @@ static bool still_the_same(const char *path, const json_t *input)
     g_autoptr(GBytes) bytes = NULL;
     Digest wanted, digest;
 
-    if (!digest_parse(text_of(input, "digest"), &wanted) || !file_load(AT_FDCWD, path, KEPT_FILE_MAX, &bytes, NULL))
+    if (!digest_parse(json_text(input, "digest"), &wanted) || !file_load(AT_FDCWD, path, KEPT_FILE_MAX, &bytes, NULL))
         return false;
     digest_of(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &digest);
     return digest_equal(&wanted, &digest);
@@ -49,7 +42,7 @@ static bool still_the_same(const char *path, const json_t *input)
 /* Absolute, without "..", so that it stays below any folder that it is put in. */
 static char *old_path(const Rebuild *rebuild, const json_t *input, const char *key)
 {
-    return g_canonicalize_filename(text_of(input, key), rebuild->origin);
+    return g_canonicalize_filename(json_text(input, key), rebuild->origin);
 }
 
 static bool put_file(Store *store, const json_t *input, const char *path, GError **error)
@@ -59,15 +52,15 @@ static bool put_file(Store *store, const json_t *input, const char *path, GError
     mode_t mode = (mode_t)json_integer_value(json_object_get(input, "mode")) & 07777;
     Digest blob;
 
-    if (!digest_parse(text_of(input, "blob"), &blob))
-        return fail(error, "what was kept of '%s' has a malformed digest", text_of(input, "name"));
+    if (!digest_parse(json_text(input, "blob"), &blob))
+        return fail(error, "what was kept of '%s' has a malformed digest", json_text(input, "name"));
     return store_blob_get(store, &blob, KEPT_FILE_MAX, &bytes, error) && file_make_dirs(folder, 0700, error) &&
            file_replace(AT_FDCWD, path, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), mode, FILE_SYNC_NO, error);
 }
 
 static bool restore_file(Store *store, const Rebuild *rebuild, const json_t *input, GError **error)
 {
-    const char *name = text_of(input, "name");
+    const char *name = json_text(input, "name");
     g_autofree char *old = old_path(rebuild, input, json_object_get(input, "path") ? "path" : "name"), *path = g_strconcat(rebuild->dir, old, NULL);
     g_autofree char *named = old_path(rebuild, input, "name"), *beside = g_strconcat(rebuild->dir, named, NULL);
     bool outside = json_object_get(input, "step") && g_path_is_absolute(name) && !tree_path_is_below(old, rebuild->origin);
@@ -131,7 +124,7 @@ static bool put_values(const json_t *given, const char *path, GError **error)
 
 static bool load_template(Store *store, Rebuild *rebuild, const json_t *given, const char *const *vars, GError **error)
 {
-    g_autofree char *values = g_build_filename(rebuild->dir, "kiln-values.json", NULL), *place = g_strconcat(rebuild->dir, text_of(given, "template"), NULL);
+    g_autofree char *values = g_build_filename(rebuild->dir, "kiln-values.json", NULL), *place = g_strconcat(rebuild->dir, json_text(given, "template"), NULL);
     const Digest *text = g_hash_table_lookup(rebuild->kept, KEPT_TEMPLATE);
     const char *files[] = {values, NULL};
     g_autoptr(GBytes) input = NULL;
@@ -152,9 +145,9 @@ static bool find_build(Rebuild *rebuild, const json_t *provenance, GError **erro
     GPtrArray *builds = template_builds(rebuild->template);
 
     for (guint i = 0; i < builds->len; i++)
-        if (strcmp(((TemplateBuild *)builds->pdata[i])->name, text_of(provenance, "build")) == 0)
+        if (strcmp(((TemplateBuild *)builds->pdata[i])->name, json_text(provenance, "build")) == 0)
             rebuild->build = builds->pdata[i];
-    return rebuild->build ? bake_check(rebuild->build, error) : fail(error, "its template has no build '%s'", text_of(provenance, "build"));
+    return rebuild->build ? bake_check(rebuild->build, error) : fail(error, "its template has no build '%s'", json_text(provenance, "build"));
 }
 
 /* --- the whole ----------------------------------------------------------------------------------- */
@@ -180,7 +173,7 @@ static bool read_records(Store *store, Rebuild *rebuild, json_t **ret_given, jso
         return false;
     if (!*ret_given)
         return fail(error, "it is not known what its template was given: it was imported, or baked before kiln kept that; verify its template instead");
-    rebuild->origin = g_canonicalize_filename(text_of(*ret_given, "dir"), "/");
+    rebuild->origin = g_canonicalize_filename(json_text(*ret_given, "dir"), "/");
     rebuild->recorded = (BakeRebuild){.dir = rebuild->origin, .source = json_incref(json_object_get(*ret_provenance, "source")),
                                       .epoch = json_integer_value(json_object_get(*ret_provenance, "source_date_epoch"))};
     return true;

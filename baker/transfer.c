@@ -20,13 +20,6 @@
 #define DOCUMENT_MAX (16u << 20)
 #define REFERRERS_MAX 64
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "";
-}
-
 /* --- referrers, out --- */
 
 /* One document as an artifact that points at @subject. */
@@ -241,7 +234,7 @@ static bool keep_document(Store *store, Belongings *b, const char *name, GBytes 
 
 static bool take_referrer(Store *store, Registry *registry, const json_t *item, Belongings *b, GError **error)
 {
-    const char *type = text_of(item, "artifactType");
+    const char *type = json_text(item, "artifactType");
     bool signature = strcmp(type, TRANSFER_SIGNATURE_TYPE) == 0, provenance = strcmp(type, TRANSFER_PROVENANCE_TYPE) == 0,
          sbom = strcmp(type, TRANSFER_SPDX_TYPE) == 0;
     g_autoptr(GBytes) bytes = NULL;
@@ -249,7 +242,7 @@ static bool take_referrer(Store *store, Registry *registry, const json_t *item, 
 
     if (!signature && !provenance && !sbom)
         return true;
-    if (!fetch_document(store, registry, text_of(item, "digest"), &bytes, error))
+    if (!fetch_document(store, registry, json_text(item, "digest"), &bytes, error))
         return false;
     if (!signature)
         return keep_document(store, b, provenance ? "pulled/provenance.json" : "pulled/sbom.spdx.json", bytes, error);

@@ -62,6 +62,13 @@ bool json_get_string(const json_t *object, const char *key, const char *otherwis
     return true;
 }
 
+const char *json_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text ? text : "";
+}
+
 bool json_get_int(const json_t *object, const char *key, int64_t otherwise, int64_t *ret, GError **error)
 {
     const json_t *value = json_object_get(object, key);

@@ -31,6 +31,9 @@ bool json_get_bool(const json_t *object, const char *key, bool otherwise, bool *
 /* List of strings (a lone string counts as a list of one) as a NULL-terminated vector. Absent: empty. */
 bool json_get_strings(const json_t *object, const char *key, char ***ret, GError **error);
 
+/* The text at @key, or "" where there is none; NULL is no object and has none. */
+const char *json_text(const json_t *object, const char *key);
+
 /* Appends @value, which it takes, unless @list has an equal one. */
 void json_array_add_new(json_t *list, json_t *value);
 

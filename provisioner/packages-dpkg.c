@@ -39,17 +39,10 @@ static const json_t *install_at(const Dpkg *dpkg, const json_t *number)
     return json_array_get(json_object_get(dpkg->transaction, "install"), (size_t)json_integer_value(number));
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "";
-}
-
 /* dpkg goes by the package's own words, but people read names. */
 static char *path_of(const Dpkg *dpkg, size_t number, const json_t *one)
 {
-    g_autofree char *name = g_strdelimit(g_strdup(text_of(one, "name")), "/:", '_');
+    g_autofree char *name = g_strdelimit(g_strdup(json_text(one, "name")), "/:", '_');
 
     return g_strdup_printf("%s/%zu-%s.deb", dpkg->folder, number, name);
 }
@@ -68,14 +61,14 @@ static bool put_packages(const Dpkg *dpkg, GError **error)
         int fd = -1;
         bool ok;
 
-        if (!digest_parse(text_of(one, "sha256"), &digest))
-            return fail(error, "package '%s' has no SHA-256", text_of(one, "name"));
+        if (!digest_parse(json_text(one, "sha256"), &digest))
+            return fail(error, "package '%s' has no SHA-256", json_text(one, "name"));
         if (!dpkg->host->open_blob(&digest, &fd, dpkg->host->arg, error))
-            return fail_prefix(error, "package '%s'", text_of(one, "name"));
+            return fail_prefix(error, "package '%s'", json_text(one, "name"));
         ok = dpkg->guest->ops->put(dpkg->guest, fd, path, &meta, error);
         (void)close(fd);
         if (!ok)
-            return fail_prefix(error, "package '%s'", text_of(one, "name"));
+            return fail_prefix(error, "package '%s'", json_text(one, "name"));
     }
     return true;
 }
@@ -142,7 +135,7 @@ static char **environment_of(const Dpkg *dpkg, bool keep)
 
 static bool run_dpkg(const Dpkg *dpkg, const char *verb, GPtrArray *what, GError **error)
 {
-    const bool keep = strcmp(text_of(dpkg->transaction, "conffiles"), "new") != 0;
+    const bool keep = strcmp(json_text(dpkg->transaction, "conffiles"), "new") != 0;
     const bool last = what->len == 1 && strcmp(what->pdata[0], "--pending") == 0;
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
     g_autofree char *option = g_strconcat("--", verb, NULL);
@@ -238,8 +231,8 @@ static unsigned new_kernels(const json_t *transaction)
     json_t *one;
 
     json_array_foreach (json_object_get(transaction, "install"), i, one)
-        count += !json_object_get(one, "from") && g_str_has_prefix(text_of(one, "name"), "linux-image-") &&
-                 g_ascii_isdigit(text_of(one, "name")[strlen("linux-image-")]);
+        count += !json_object_get(one, "from") && g_str_has_prefix(json_text(one, "name"), "linux-image-") &&
+                 g_ascii_isdigit(json_text(one, "name")[strlen("linux-image-")]);
     return count;
 }
 
@@ -359,15 +352,15 @@ static bool write_marks(const Dpkg *dpkg, GError **error)
     for (size_t l = 0; l < G_N_ELEMENTS(lists); l++)
         json_array_foreach (json_object_get(dpkg->transaction, lists[l]), i, one)
             if (l == 0 || !json_object_get(one, "from"))
-                g_hash_table_add(gone, g_strndup(text_of(one, "name"), strcspn(text_of(one, "name"), ":")));
+                g_hash_table_add(gone, g_strndup(json_text(one, "name"), strcspn(json_text(one, "name"), ":")));
     json_array_foreach (json_object_get(dpkg->transaction, "manual"), i, one)
         g_hash_table_add(gone, g_strdup(json_string_value(one)));
     drop_marks(text, gone);
     json_array_foreach (json_object_get(dpkg->transaction, "install"), i, one)
         if (json_is_true(json_object_get(one, "auto")))
             g_string_append_printf(text, "Package: %.*s\nArchitecture: %s\nAuto-Installed: 1\n\n",
-                                   (int)strcspn(text_of(one, "name"), ":"), text_of(one, "name"),
-                                   text_of(one, "architecture"));
+                                   (int)strcspn(json_text(one, "name"), ":"), json_text(one, "name"),
+                                   json_text(one, "architecture"));
     if (before ? strcmp(text->str, g_bytes_get_data(before, NULL)) == 0 : text->len == 0)
         return true;
     return dpkg->guest->ops->mkdir(dpkg->guest, "/var/lib/apt", NULL, error) &&

@@ -61,16 +61,9 @@ const char *oci_host_architecture(void)
 #endif
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "";
-}
-
 bool oci_read_descriptor(const json_t *descriptor, Digest *ret_digest, uint64_t *ret_size, GError **error)
 {
-    const char *text = text_of(descriptor, "digest");
+    const char *text = json_text(descriptor, "digest");
     const json_t *size = json_object_get(descriptor, "size");
 
     if (g_str_has_prefix(text, "sha512:"))
@@ -90,11 +83,11 @@ json_t *oci_choose_platform(const json_t *index, const char *architecture)
     json_array_foreach(json_object_get(index, "manifests"), i, item)
     {
         const json_t *platform = json_object_get(item, "platform");
-        const char *os = text_of(platform, "os");
+        const char *os = json_text(platform, "os");
 
-        if (!oci_type_is_manifest(text_of(item, "mediaType")) && !oci_type_is_index(text_of(item, "mediaType")))
+        if (!oci_type_is_manifest(json_text(item, "mediaType")) && !oci_type_is_index(json_text(item, "mediaType")))
             continue;
-        if (!platform || ((strcmp(os, "linux") == 0 || !*os) && strcmp(text_of(platform, "architecture"), architecture) == 0))
+        if (!platform || ((strcmp(os, "linux") == 0 || !*os) && strcmp(json_text(platform, "architecture"), architecture) == 0))
             return item;
     }
     return NULL;
@@ -193,7 +186,7 @@ static bool add_blob(Copying *c, const json_t *descriptor, GError **error)
 {
     g_autofree Blob *blob = g_new0(Blob, 1);
 
-    if (json_array_size(json_object_get(descriptor, "urls")) > 0 && strstr(text_of(descriptor, "mediaType"), "nondistributable"))
+    if (json_array_size(json_object_get(descriptor, "urls")) > 0 && strstr(json_text(descriptor, "mediaType"), "nondistributable"))
         return true; /* they are not in registries */
     if (!oci_read_descriptor(descriptor, &blob->digest, &blob->size, error))
         return false;
@@ -238,7 +231,7 @@ static bool gather_children(Copying *c, const json_t *index, int depth, GError *
             return false;
         if (g_hash_table_contains(c->known, &digest))
             continue;
-        if (!oci_type_is_index(text_of(item, "mediaType")) && !oci_type_is_manifest(text_of(item, "mediaType"))) {
+        if (!oci_type_is_index(json_text(item, "mediaType")) && !oci_type_is_manifest(json_text(item, "mediaType"))) {
             if (!add_blob(c, item, error))
                 return false;
             continue;
@@ -320,7 +313,7 @@ static bool gather_referrers(Copying *c, GError **error)
             uint64_t size;
             Manifest *m;
 
-            if (k >= REFERRERS_MAX || !oci_type_is_manifest(text_of(item, "mediaType")) || !oci_read_descriptor(item, &digest, &size, NULL) ||
+            if (k >= REFERRERS_MAX || !oci_type_is_manifest(json_text(item, "mediaType")) || !oci_read_descriptor(item, &digest, &size, NULL) ||
                 g_hash_table_contains(c->known, &digest))
                 continue;
             if (!gather(c, digest_to_oci(&digest, oci), 1, true, &got, error))

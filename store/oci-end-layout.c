@@ -97,13 +97,6 @@ static bool load_index(const LayoutEnd *e, json_t **ret, GError **error)
            (json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "index.json", ret, error) || fail_prefix(error, "'%s'", e->path));
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "";
-}
-
 /* With a tag the one that has it; without, the only one that is there for itself. */
 static bool find_top(const LayoutEnd *e, Digest *ret, GError **error)
 {
@@ -117,7 +110,7 @@ static bool find_top(const LayoutEnd *e, Digest *ret, GError **error)
         return false;
     json_array_foreach(json_object_get(index, "manifests"), i, item)
     {
-        const char *name = text_of(json_object_get(item, "annotations"), REF_NAME);
+        const char *name = json_text(json_object_get(item, "annotations"), REF_NAME);
 
         if (e->tag ? strcmp(name, e->tag) != 0 : json_object_get(item, "artifactType") != NULL && !*name)
             continue;
@@ -133,7 +126,7 @@ static bool find_top(const LayoutEnd *e, Digest *ret, GError **error)
 /* The index says types; so do most documents themselves. */
 static char *type_of(const json_t *document)
 {
-    const char *type = text_of(document, "mediaType");
+    const char *type = json_text(document, "mediaType");
 
     return g_strdup(*type ? type : json_object_get(document, "manifests") ? OCI_INDEX_TYPE : OCI_MANIFEST_TYPE);
 }
@@ -212,10 +205,10 @@ static bool referrers(void *end, const Digest *subject, json_t **ret, GError **e
         g_autofree char *type = NULL;
         Digest digest;
 
-        if (!json_object_get(item, "artifactType") || !get_manifest(e, text_of(item, "digest"), &bytes, &type, &digest, NULL) ||
+        if (!json_object_get(item, "artifactType") || !get_manifest(e, json_text(item, "digest"), &bytes, &type, &digest, NULL) ||
             !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "a manifest", &document, NULL))
             continue;
-        if (strcmp(text_of(json_object_get(document, "subject"), "digest"), digest_to_oci(subject, oci)) == 0)
+        if (strcmp(json_text(json_object_get(document, "subject"), "digest"), digest_to_oci(subject, oci)) == 0)
             json_array_append(list, item);
     }
     *ret = g_steal_pointer(&list);
@@ -293,11 +286,11 @@ static bool put_manifest(void *end, GBytes *manifest, const char *type, const Di
 
 static bool same_entry(const json_t *a, const json_t *b)
 {
-    const char *tag = text_of(json_object_get(a, "annotations"), REF_NAME);
+    const char *tag = json_text(json_object_get(a, "annotations"), REF_NAME);
 
     if (*tag)
-        return strcmp(tag, text_of(json_object_get(b, "annotations"), REF_NAME)) == 0;
-    return strcmp(text_of(a, "digest"), text_of(b, "digest")) == 0 && !*text_of(json_object_get(b, "annotations"), REF_NAME);
+        return strcmp(tag, json_text(json_object_get(b, "annotations"), REF_NAME)) == 0;
+    return strcmp(json_text(a, "digest"), json_text(b, "digest")) == 0 && !*json_text(json_object_get(b, "annotations"), REF_NAME);
 }
 
 static bool write_index(LayoutEnd *e, GError **error)

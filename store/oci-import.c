@@ -6,6 +6,7 @@
  * verified document named, never through a symbolic link. A layer that is a plain tar, or was compressed by our own encoder, becomes a recipe and
  * shares its blocks; others go into the store as they are.
  */
+#include "store/oci-end.h"
 #include "store/oci-private.h"
 
 #include "base/error.h"
@@ -200,49 +201,27 @@ static bool load_document(Store *store, const Layout *layout, const json_t *desc
 
 /* --- choosing the image ---------------------------------------------------------------- */
 
-static const char *host_architecture(void)
-{
-#if defined(__aarch64__)
-    return "arm64";
-#else
-    return "amd64";
-#endif
-}
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "";
-}
-
 static bool is_index(const json_t *descriptor)
 {
-    const char *type = text_of(descriptor, "mediaType");
-
-    return strcmp(type, "application/vnd.oci.image.index.v1+json") == 0 ||
-           strcmp(type, "application/vnd.docker.distribution.manifest.list.v2+json") == 0;
+    return oci_type_is_index(json_text(descriptor, "mediaType"));
 }
 
 static bool is_manifest(const json_t *descriptor)
 {
-    const char *type = text_of(descriptor, "mediaType");
-
-    return strcmp(type, "application/vnd.oci.image.manifest.v1+json") == 0 ||
-           strcmp(type, "application/vnd.docker.distribution.manifest.v2+json") == 0;
+    return oci_type_is_manifest(json_text(descriptor, "mediaType"));
 }
 
 static bool fits_platform(const json_t *descriptor)
 {
     const json_t *platform = json_object_get(descriptor, "platform");
 
-    return !platform || (strcmp(text_of(platform, "os"), "linux") == 0 &&
-                         strcmp(text_of(platform, "architecture"), host_architecture()) == 0);
+    return !platform || (strcmp(json_text(platform, "os"), "linux") == 0 &&
+                         strcmp(json_text(platform, "architecture"), oci_host_architecture()) == 0);
 }
 
 static bool fits_tag(const json_t *descriptor, const char *tag)
 {
-    return !tag || strcmp(text_of(json_object_get(descriptor, "annotations"), REF_NAME), tag) == 0;
+    return !tag || strcmp(json_text(json_object_get(descriptor, "annotations"), REF_NAME), tag) == 0;
 }
 
 /* The first that has the tag and suits this machine. */
@@ -264,7 +243,7 @@ static bool choose(const Layout *layout, const json_t *index, const char *tag, c
         }
     }
     if (tagged)
-        return fail(error, "'%s' has no image for linux/%s", layout->path, host_architecture());
+        return fail(error, "'%s' has no image for linux/%s", layout->path, oci_host_architecture());
     return tag ? fail(error, "'%s' has no image with the tag '%s'", layout->path, tag)
                : fail(error, "'%s' holds no image", layout->path);
 }
@@ -444,9 +423,9 @@ static bool check_layer_type(const Layout *layout, const json_t *layer, GError *
 {
     g_autofree char *type = NULL;
 
-    if (oci_layer_type_is_known(text_of(layer, "mediaType")))
+    if (oci_layer_type_is_known(json_text(layer, "mediaType")))
         return true;
-    type = log_printable(text_of(layer, "mediaType"));
+    type = log_printable(json_text(layer, "mediaType"));
     return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);
 }
 
@@ -556,7 +535,7 @@ static bool check_config(const Layout *layout, const json_t *config, const json_
 {
     const json_t *diff_ids = json_object_get(json_object_get(config, "rootfs"), "diff_ids"), *item;
     const json_t *layers = json_object_get(manifest, "layers");
-    const char *os = text_of(config, "os");
+    const char *os = json_text(config, "os");
     Digest digest;
     size_t i;
 

@@ -12,13 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "";
-}
-
 static int64_t int_of(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
@@ -26,7 +19,7 @@ static int64_t int_of(const json_t *object, const char *key)
 
 static char *short_id(const json_t *object, const char *key)
 {
-    const char *id = text_of(object, key);
+    const char *id = json_text(object, key);
 
     return g_strndup(g_str_has_prefix(id, "sha256:") ? id + 7 : id, 12);
 }
@@ -43,13 +36,13 @@ static char *age_of(const json_t *object, const char *key)
 static void print_group_line(const json_t *group)
 {
     g_autofree char *id = short_id(group, "image"), *age = age_of(group, "since");
-    const char *channel = text_of(group, "channel");
+    const char *channel = json_text(group, "channel");
     bool behind = json_is_true(json_object_get(group, "behind"));
 
-    printf("%-20s %4" G_GINT64_FORMAT "  %-8s r%-4" G_GINT64_FORMAT " %-14s %-24s %-7s %-10s %s\n", text_of(group, "group"), int_of(group, "size"), text_of(group, "phase"),
-           int_of(group, "revision"), *id ? id : "-", *channel ? channel : "-", *channel ? behind ? "behind" : "current" : "-", age, text_of(group, "outcome"));
-    if (behind && *text_of(group, "behind_why"))
-        printf("  the channel's image was rolled back here: %s\n", text_of(group, "behind_why"));
+    printf("%-20s %4" G_GINT64_FORMAT "  %-8s r%-4" G_GINT64_FORMAT " %-14s %-24s %-7s %-10s %s\n", json_text(group, "group"), int_of(group, "size"), json_text(group, "phase"),
+           int_of(group, "revision"), *id ? id : "-", *channel ? channel : "-", *channel ? behind ? "behind" : "current" : "-", age, json_text(group, "outcome"));
+    if (behind && *json_text(group, "behind_why"))
+        printf("  the channel's image was rolled back here: %s\n", json_text(group, "behind_why"));
 }
 
 static int status_all(CliContext *cli, Store *store)
@@ -94,9 +87,9 @@ static void print_row(GString *out, const json_t *row)
 {
     g_autofree char *proofs = proofs_text(row);
 
-    g_string_append_printf(out, "  %-28s %-9s %-8s %-4s %4" G_GINT64_FORMAT "  %-22s %-18s %s%s\n", text_of(row, "instance"), text_of(row, "life"),
-                           text_of(row, "route"), json_is_true(json_object_get(row, "up")) ? "up" : "down", int_of(row, "weight"), proofs, text_of(row, "address"),
-                           text_of(row, "host"), json_is_true(json_object_get(row, "serving")) ? "" : "  (not serving)");
+    g_string_append_printf(out, "  %-28s %-9s %-8s %-4s %4" G_GINT64_FORMAT "  %-22s %-18s %s%s\n", json_text(row, "instance"), json_text(row, "life"),
+                           json_text(row, "route"), json_is_true(json_object_get(row, "up")) ? "up" : "down", int_of(row, "weight"), proofs, json_text(row, "address"),
+                           json_text(row, "host"), json_is_true(json_object_get(row, "serving")) ? "" : "  (not serving)");
 }
 
 static void print_rows(GString *out, const json_t *status)
@@ -108,7 +101,7 @@ static void print_rows(GString *out, const json_t *status)
     json_array_foreach(json_object_get(status, "instances"), i, row)
         print_row(out, row);
     json_array_foreach(json_object_get(status, "findings"), i, finding)
-        g_string_append_printf(out, "  ! %s\n", text_of(finding, "text"));
+        g_string_append_printf(out, "  ! %s\n", json_text(finding, "text"));
 }
 
 static char *status_text(const json_t *status)
@@ -118,22 +111,22 @@ static char *status_text(const json_t *status)
     double back = json_number_value(json_object_get(status, "rollback_seconds"));
     int64_t target = int_of(status, "target");
 
-    g_string_append_printf(out, "group %s: %s %s\n", text_of(status, "group"), text_of(status, "name"), text_of(status, "image"));
-    g_string_append_printf(out, "  revision %" G_GINT64_FORMAT ", %s", int_of(status, "revision"), text_of(status, "phase"));
+    g_string_append_printf(out, "group %s: %s %s\n", json_text(status, "group"), json_text(status, "name"), json_text(status, "image"));
+    g_string_append_printf(out, "  revision %" G_GINT64_FORMAT ", %s", int_of(status, "revision"), json_text(status, "phase"));
     if (target)
         g_string_append_printf(out, " to revision %" G_GINT64_FORMAT, target);
     if (int_of(status, "steps"))
         g_string_append_printf(out, ", step %" G_GINT64_FORMAT " of %" G_GINT64_FORMAT, int_of(status, "step") + 1, int_of(status, "steps"));
     g_string_append_printf(out, "%s; for %s; last: %s\n", json_is_true(json_object_get(status, "paused")) ? ", paused" : "", age,
-                           *text_of(status, "outcome") ? text_of(status, "outcome") : "-");
+                           *json_text(status, "outcome") ? json_text(status, "outcome") : "-");
     g_string_append_printf(out, "  serving %" G_GINT64_FORMAT " of %" G_GINT64_FORMAT " (never fewer than %" G_GINT64_FORMAT "), existing %" G_GINT64_FORMAT " (never more than %" G_GINT64_FORMAT ")\n",
                            int_of(status, "serving"), int_of(status, "size"), int_of(status, "floor"), int_of(status, "existing"), int_of(status, "ceiling"));
-    if (*text_of(status, "channel"))
-        g_string_append_printf(out, "  %s%s\n", text_of(status, "channel"), json_is_true(json_object_get(status, "behind")) ? " has moved on: the group is behind it" : " points at this image");
-    if (json_is_true(json_object_get(status, "behind")) && *text_of(status, "behind_why"))
-        g_string_append_printf(out, "  its image was rolled back here: %s\n", text_of(status, "behind_why"));
-    if (*text_of(status, "waits_for"))
-        g_string_append_printf(out, "  waits for: %s\n", text_of(status, "waits_for"));
+    if (*json_text(status, "channel"))
+        g_string_append_printf(out, "  %s%s\n", json_text(status, "channel"), json_is_true(json_object_get(status, "behind")) ? " has moved on: the group is behind it" : " points at this image");
+    if (json_is_true(json_object_get(status, "behind")) && *json_text(status, "behind_why"))
+        g_string_append_printf(out, "  its image was rolled back here: %s\n", json_text(status, "behind_why"));
+    if (*json_text(status, "waits_for"))
+        g_string_append_printf(out, "  waits for: %s\n", json_text(status, "waits_for"));
     if (target && back > 0) {
         g_autofree char *text = units_format_duration(back);
 
@@ -192,21 +185,21 @@ int deploy_status(CliContext *cli, int argc, char **argv)
 
 static char *event_text(const json_t *event)
 {
-    const char *what = text_of(event, "do");
+    const char *what = json_text(event, "do");
     g_autofree char *image = short_id(event, "image");
 
     if (strcmp(what, "verb") == 0)
-        return g_strdup_printf("%s%s%s", text_of(event, "verb"), *text_of(event, "reason") ? ": " : "", text_of(event, "reason"));
+        return g_strdup_printf("%s%s%s", json_text(event, "verb"), *json_text(event, "reason") ? ": " : "", json_text(event, "reason"));
     if (strcmp(what, "revision") == 0)
-        return g_strdup_printf("revision %" G_GINT64_FORMAT " is %s %s", int_of(event, "revision"), text_of(event, "name"), image);
+        return g_strdup_printf("revision %" G_GINT64_FORMAT " is %s %s", int_of(event, "revision"), json_text(event, "name"), image);
     if (strcmp(what, "phase") == 0)
-        return g_strdup_printf("phase %s%s%s", text_of(event, "phase"), *text_of(event, "cause") ? ", " : "", text_of(event, "cause"));
+        return g_strdup_printf("phase %s%s%s", json_text(event, "phase"), *json_text(event, "cause") ? ", " : "", json_text(event, "cause"));
     if (strcmp(what, "begin") == 0)
-        return g_strdup_printf("begins revision %" G_GINT64_FORMAT "%s%s", int_of(event, "revision"), *text_of(event, "reason") ? ": " : "", text_of(event, "reason"));
+        return g_strdup_printf("begins revision %" G_GINT64_FORMAT "%s%s", int_of(event, "revision"), *json_text(event, "reason") ? ": " : "", json_text(event, "reason"));
     if (strcmp(what, "stable") == 0)
         return g_strdup_printf("revision %" G_GINT64_FORMAT " is stable%s", int_of(event, "revision"),
                                json_is_true(json_object_get(event, "as_planned")) ? ", every step as planned" : "");
-    return g_strdup_printf("%s revision %" G_GINT64_FORMAT "%s%s", what, int_of(event, "revision"), *text_of(event, "why") ? ": " : "", text_of(event, "why"));
+    return g_strdup_printf("%s revision %" G_GINT64_FORMAT "%s%s", what, int_of(event, "revision"), *json_text(event, "why") ? ": " : "", json_text(event, "why"));
 }
 
 static void print_history(const json_t *history)
@@ -217,12 +210,12 @@ static void print_history(const json_t *history)
     json_array_foreach(json_object_get(history, "events"), i, event) {
         g_autofree char *when = cli_time((int64_t)json_number_value(json_object_get(event, "at")));
         g_autofree char *text = event_text(event);
-        const char *asked = text_of(event, "asked_by");
+        const char *asked = json_text(event, "asked_by");
 
-        printf("%s  %-12s %s\n", when, *asked ? asked : text_of(event, "who"), text);
+        printf("%s  %-12s %s\n", when, *asked ? asked : json_text(event, "who"), text);
     }
     json_array_foreach(json_object_get(history, "existed"), i, event)
-        printf("existed: %s %s%s\n", text_of(event, "instance"), text_of(event, "image"), json_is_true(json_object_get(event, "served")) ? ", in service" : "");
+        printf("existed: %s %s%s\n", json_text(event, "instance"), json_text(event, "image"), json_is_true(json_object_get(event, "served")) ? ", in service" : "");
 }
 
 static bool parse_time(const char *text, int64_t *ret, GError **error)
@@ -277,7 +270,7 @@ int deploy_drift(CliContext *cli, int argc, char **argv)
         (void)cli_print_json(json_incref(drift));
     else {
         json_array_foreach(json_object_get(drift, "drift"), i, one)
-            printf("%-28s %-9s %s%s%s\n", text_of(one, "subject"), text_of(one, "kind"), text_of(one, "path"), *text_of(one, "path") ? " " : "", text_of(one, "text"));
+            printf("%-28s %-9s %s%s%s\n", json_text(one, "subject"), json_text(one, "kind"), json_text(one, "path"), *json_text(one, "path") ? " " : "", json_text(one, "text"));
         if (!found)
             printf("no drift\n");
     }
