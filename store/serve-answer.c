@@ -346,7 +346,17 @@ static void say_ready(ServeRequest *request, ServeReply *reply)
     plain(reply, ok ? 200 : 503, ok ? "ready\n" : "not ready\n", "text/plain");
 }
 
-static void metrics(ServeRequest *request, ServeReply *reply);
+static void metrics(ServeRequest *request, ServeReply *reply)
+{
+    ServeGauges gauges = {0};
+    g_autofree char *text = NULL;
+
+    serve_uploads_gauge(request->server->uploads, &gauges);
+    if (request->server->gauges)
+        request->server->gauges(request->server, &gauges);
+    text = serve_metrics_text(request->server->metrics, &gauges);
+    plain(reply, 200, text, "text/plain; version=0.0.4");
+}
 
 static void answer_get(ServeRequest *request, ServeReply *reply)
 {
@@ -385,18 +395,6 @@ static void answer_get(ServeRequest *request, ServeReply *reply)
         break;
     }
     serve_reply_error(reply, 404, "NAME_UNKNOWN", "there is nothing here");
-}
-
-static void metrics(ServeRequest *request, ServeReply *reply)
-{
-    ServeGauges gauges = {0};
-    g_autofree char *text = NULL;
-
-    serve_uploads_gauge(request->server->uploads, &gauges);
-    if (request->server->gauges)
-        request->server->gauges(request->server, &gauges);
-    text = serve_metrics_text(request->server->metrics, &gauges);
-    plain(reply, 200, text, "text/plain; version=0.0.4");
 }
 
 /* What can be answered or refused before a body comes. */

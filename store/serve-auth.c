@@ -274,10 +274,6 @@ ServeVerdict serve_auth_check(ServeAuth *auth, const char *authorization, bool w
         explicit_bzero(password, strlen(password));
     if (!proved)
         return SERVE_UNKNOWN;
-    if (write && !auth->all_write && !g_hash_table_contains(auth->writers, user)) {
-        *ret_user = g_steal_pointer(&user);
-        return SERVE_DENIED;
-    }
     *ret_user = g_steal_pointer(&user);
-    return SERVE_ALLOWED;
+    return !write || auth->all_write || g_hash_table_contains(auth->writers, *ret_user) ? SERVE_ALLOWED : SERVE_DENIED;
 }

@@ -5,12 +5,12 @@
 #include "store/serve-private.h"
 
 #include "base/error.h"
+#include "store/registry.h"
 
 #include <string.h>
 
 #define PAGE_MAX 10000
 #define REFERRERS_PAGE 100
-#define INDEX_TYPE "application/vnd.oci.image.index.v1+json"
 
 static int compare_texts(gconstpointer a, gconstpointer b)
 {
@@ -124,7 +124,7 @@ static json_t *describe(const Digest *digest, const json_t *manifest, size_t siz
     char oci[DIGEST_OCI_SIZE];
     json_t *descriptor;
 
-    if ((!artifact || !*artifact) && strcmp(type, INDEX_TYPE) != 0)
+    if ((!artifact || !*artifact) && strcmp(type, OCI_INDEX_TYPE) != 0)
         artifact = json_string_value(json_object_get(json_object_get(manifest, "config"), "mediaType"));
     if (wanted && g_strcmp0(artifact, wanted) != 0)
         return NULL;
@@ -174,7 +174,7 @@ static void link_next(const ServeRequest *request, const Digest *last, const cha
 
 void serve_list_referrers(ServeRequest *request, ServeReply *reply)
 {
-    g_autoptr(json_t) index = json_pack("{s:i, s:s, s:[]}", "schemaVersion", 2, "mediaType", INDEX_TYPE, "manifests");
+    g_autoptr(json_t) index = json_pack("{s:i, s:s, s:[]}", "schemaVersion", 2, "mediaType", OCI_INDEX_TYPE, "manifests");
     g_autofree char *wanted = wanted_type(request);
     g_autoptr(GArray) list = NULL;
     g_autoptr(GError) error = NULL;
@@ -197,5 +197,5 @@ void serve_list_referrers(ServeRequest *request, ServeReply *reply)
     }
     if (wanted)
         serve_reply_header(reply, "OCI-Filters-Applied", "artifactType");
-    serve_reply_json(reply, 200, g_steal_pointer(&index), INDEX_TYPE);
+    serve_reply_json(reply, 200, g_steal_pointer(&index), OCI_INDEX_TYPE);
 }

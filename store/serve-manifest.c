@@ -8,18 +8,15 @@
 #include "base/checksum.h"
 #include "base/error.h"
 #include "base/scope.h"
+#include "store/registry.h"
 
 #include <string.h>
 
-#define OCI_MANIFEST "application/vnd.oci.image.manifest.v1+json"
-#define OCI_INDEX "application/vnd.oci.image.index.v1+json"
-#define OCI_ARTIFACT "application/vnd.oci.artifact.manifest.v1+json"
-#define DOCKER_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
-#define DOCKER_LIST "application/vnd.docker.distribution.manifest.list.v2+json"
+#define OCI_ARTIFACT_TYPE "application/vnd.oci.artifact.manifest.v1+json"
 #define DESCRIPTORS_MAX 20000
 #define TAGS_MAX 100
 
-static const char *const types[] = {OCI_MANIFEST, OCI_INDEX, OCI_ARTIFACT, DOCKER_MANIFEST, DOCKER_LIST, NULL};
+static const char *const types[] = {OCI_MANIFEST_TYPE, OCI_INDEX_TYPE, OCI_ARTIFACT_TYPE, DOCKER_MANIFEST_TYPE, DOCKER_INDEX_TYPE, NULL};
 
 const char *serve_manifest_type(const json_t *manifest)
 {
@@ -28,12 +25,12 @@ const char *serve_manifest_type(const json_t *manifest)
     for (size_t i = 0; type && types[i]; i++)
         if (strcmp(types[i], type) == 0)
             return types[i];
-    return json_is_array(json_object_get(manifest, "manifests")) ? OCI_INDEX : OCI_MANIFEST;
+    return json_is_array(json_object_get(manifest, "manifests")) ? OCI_INDEX_TYPE : OCI_MANIFEST_TYPE;
 }
 
 static bool is_index(const char *type)
 {
-    return strcmp(type, OCI_INDEX) == 0 || strcmp(type, DOCKER_LIST) == 0;
+    return strcmp(type, OCI_INDEX_TYPE) == 0 || strcmp(type, DOCKER_INDEX_TYPE) == 0;
 }
 
 /* --- out ------------------------------------------------------------------------------- */
@@ -184,7 +181,7 @@ static bool check_type(Incoming *in)
         if (is_index(said) != is_index(in->type))
             return refuse(in, "MANIFEST_INVALID", "the manifest is not what its Content-Type says");
     }
-    if (strcmp(in->type, OCI_ARTIFACT) != 0 && json_integer_value(json_object_get(in->manifest, "schemaVersion")) != 2)
+    if (strcmp(in->type, OCI_ARTIFACT_TYPE) != 0 && json_integer_value(json_object_get(in->manifest, "schemaVersion")) != 2)
         return refuse(in, "MANIFEST_INVALID", "only manifests of schemaVersion 2 are taken");
     return true;
 }
@@ -373,7 +370,7 @@ static bool take_contents(Incoming *in)
     if (is_index(in->type))
         return (json_is_array(json_object_get(in->manifest, "manifests")) || refuse(in, "MANIFEST_INVALID", "an index has a list of manifests")) &&
                take_list(in, "manifests", take_child);
-    if (strcmp(in->type, OCI_ARTIFACT) == 0)
+    if (strcmp(in->type, OCI_ARTIFACT_TYPE) == 0)
         return take_list(in, "blobs", take_blob);
     return (json_is_object(config) || refuse(in, "MANIFEST_INVALID", "a manifest has a config and layers")) && take_blob(in, config) &&
            take_list(in, "layers", take_blob);

@@ -11,6 +11,7 @@
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/oci.h"
+#include "store/registry.h"
 
 #include <string.h>
 
@@ -34,7 +35,7 @@ static const char *text_at(const json_t *object, const char *key)
 
 static bool is_config_type(const char *type)
 {
-    return strcmp(type, "application/vnd.oci.image.config.v1+json") == 0 || strcmp(type, "application/vnd.docker.container.image.v1+json") == 0;
+    return strcmp(type, OCI_CONFIG_TYPE) == 0 || strcmp(type, "application/vnd.docker.container.image.v1+json") == 0;
 }
 
 static const ServeLink *find_link(const GArray *links, const char *digest)

@@ -84,22 +84,27 @@ static bool link_of_row(Store *store, bool is_recipe, const Digest *digest, Serv
     return true;
 }
 
+/* The first row of @query, which selects (is it a recipe?, digest); NULL: there was an error already. */
+static bool link_of_query(Store *store, Query *query, ServeLink *ret, bool *ret_found, GError **error)
+{
+    int rc = query ? query_step(query, error) : -1;
+    Digest digest;
+
+    *ret_found = rc > 0;
+    if (rc <= 0)
+        return rc == 0;
+    query_digest(query, 1, &digest);
+    return link_of_row(store, query_int(query, 0) != 0, &digest, ret, error);
+}
+
 static bool find_reference(Store *store, Database *db, const char *repository, const char *digest, ServeLink *ret, bool *ret_found, GError **error)
 {
     g_autoptr(Query) query = database_query(db, error,
                                             "SELECT r.role = 'pushed-recipe', r.digest FROM reference r WHERE " IN_REPOSITORY
                                             " AND r.role IN ('pushed', 'pushed-recipe') AND r.name = ?2 LIMIT 1",
                                             "tt", repository, digest);
-    int rc = query ? query_step(query, error) : -1;
-    bool is_recipe;
-    Digest found;
 
-    *ret_found = rc > 0;
-    if (rc <= 0)
-        return rc == 0;
-    is_recipe = query_int(query, 0) != 0;
-    query_digest(query, 1, &found);
-    return link_of_row(store, is_recipe, &found, ret, error);
+    return link_of_query(store, query, ret, ret_found, error);
 }
 
 bool serve_link_find(Store *store, const char *repository, const char *digest, ServeLink *ret, bool *ret_found, GError **error)
@@ -124,24 +129,17 @@ static bool find_any_memo(Database *db, const char *digest, ServeLink *ret, bool
 bool serve_link_find_anywhere(Store *store, const char *digest, ServeLink *ret, bool *ret_found, GError **error)
 {
     g_autoptr(Query) query = NULL;
-    bool is_recipe;
     Database *db;
-    Digest found;
-    int rc;
 
     *ret_found = false;
-    if (!store_catalog(store, &db, error) || !find_any_memo(db, digest, ret, ret_found, error) || *ret_found)
-        return *ret_found;
+    if (!store_catalog(store, &db, error) || !find_any_memo(db, digest, ret, ret_found, error))
+        return false;
+    if (*ret_found)
+        return true;
     query = database_query(db, error,
                            "SELECT role = 'pushed-recipe', digest FROM reference WHERE image = 0 AND role IN ('pushed', 'pushed-recipe')"
                            " AND name = ?1 LIMIT 1", "t", digest);
-    rc = query ? query_step(query, error) : -1;
-    *ret_found = rc > 0;
-    if (rc <= 0)
-        return rc == 0;
-    is_recipe = query_int(query, 0) != 0;
-    query_digest(query, 1, &found);
-    return link_of_row(store, is_recipe, &found, ret, error);
+    return link_of_query(store, query, ret, ret_found, error);
 }
 
 bool serve_link_put(Database *catalog, const char *repository, const char *digest, const ServeLink *link, GError **error)
@@ -333,14 +331,13 @@ static bool keep_links(Store *store, Database *db, const char *repository, int64
     return rc >= 0;
 }
 
-static bool remove_set(Store *store, Database *db, const char *repository, int64_t set, GError **error)
+static bool delete_set(Database *db, int64_t set, GError **error)
 {
-    return keep_links(store, db, repository, set, error) &&
-           database_run(db, error, "DELETE FROM reference WHERE bake = ?1", "i", set) &&
+    return database_run(db, error, "DELETE FROM reference WHERE bake = ?1", "i", set) &&
            database_run(db, error, "DELETE FROM bake WHERE number = ?1", "i", set);
 }
 
-static bool remove_tags_of(Store *store, Database *catalog, Database *state, const char *repository, const Digest *manifest, GError **error)
+static bool remove_tags_of(Database *catalog, Database *state, const char *repository, const Digest *manifest, GError **error)
 {
     return database_run(state, error, "DELETE FROM repository_tag WHERE repository = ?1 AND manifest = ?2", "td", repository, manifest) &&
            published_follow(catalog, state, error);
@@ -358,8 +355,8 @@ static bool remove_manifest(Store *store, const char *repository, const ServeDig
         database_rollback(state);
         return false;
     }
-    if (!find_set(catalog, repository, digest->text, &set, error) || (set && !remove_set(store, catalog, repository, set, error)) ||
-        !remove_tags_of(store, catalog, state, repository, manifest, error)) {
+    if (!find_set(catalog, repository, digest->text, &set, error) || (set && (!keep_links(store, catalog, repository, set, error) || !delete_set(catalog, set, error))) ||
+        !remove_tags_of(catalog, state, repository, manifest, error)) {
         database_rollback(catalog);
         database_rollback(state);
         return false;
@@ -392,8 +389,7 @@ bool serve_manifest_forget(Database *catalog, const char *repository, const Dige
             return false;
         if (!set)
             return true;
-        if (!database_run(catalog, error, "DELETE FROM reference WHERE bake = ?1", "i", set) ||
-            !database_run(catalog, error, "DELETE FROM bake WHERE number = ?1", "i", set))
+        if (!delete_set(catalog, set, error))
             return false;
     }
 }

@@ -118,12 +118,6 @@ bool serve_digest_parse(const char *text, ServeDigest *ret)
     return wide || digest_parse(text, &ret->narrow);
 }
 
-void serve_digest_from(const Digest *digest, ServeDigest *ret)
-{
-    *ret = (ServeDigest){.narrow = *digest};
-    (void)digest_to_oci(digest, ret->text);
-}
-
 /* --- paths --------------------------------------------------------------------------------- */
 
 static void refuse(ServeTarget *target, const char *code, const char *why)

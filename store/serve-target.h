@@ -54,7 +54,6 @@ typedef struct ServeDigest {
     Digest narrow; /* none when it is wide */
 } ServeDigest;
 bool serve_digest_parse(const char *text, ServeDigest *ret);
-void serve_digest_from(const Digest *digest, ServeDigest *ret);
 
 typedef enum ServeRangeKind { SERVE_RANGE_ALL, SERVE_RANGE_PART, SERVE_RANGE_BAD } ServeRangeKind;
 /*

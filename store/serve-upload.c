@@ -30,8 +30,15 @@
 #define SESSIONS_PER_USER 512
 #define AGE_MAX (24 * 3600)
 
+/* What goes on by one user, or by all who said no name. */
+typedef struct Usage {
+    unsigned sessions; /* also one that is just being made */
+    uint64_t bytes;
+} Usage;
+
 struct ServeUpload {
     ServeUploads *all;
+    Usage *usage; /* its user's */
     char id[33];
     char *repository, *user;
     ServeTaken file;
@@ -48,7 +55,8 @@ struct ServeUploads {
     Server *server;
     GMutex lock;
     GHashTable *sessions; /* id -> ServeUpload*: borrowed while it is held */
-    uint64_t bytes;
+    GHashTable *users;    /* user, "" for no name -> Usage*; they stay, there are no more than may write */
+    Usage total;
 };
 
 static int64_t now_seconds(void)
@@ -81,6 +89,7 @@ ServeUploads *serve_uploads_new(Server *server)
     all->server = server;
     g_mutex_init(&all->lock);
     all->sessions = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, upload_free);
+    all->users = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     return all;
 }
 
@@ -89,6 +98,7 @@ void serve_uploads_free(ServeUploads *all)
     if (!all)
         return;
     g_hash_table_unref(all->sessions);
+    g_hash_table_unref(all->users);
     g_mutex_clear(&all->lock);
     g_free(all);
 }
@@ -97,14 +107,46 @@ void serve_uploads_gauge(ServeUploads *all, ServeGauges *ret)
 {
     AUTO_LOCK(&all->lock);
     ret->uploads = g_hash_table_size(all->sessions);
-    ret->upload_bytes = all->bytes;
+    ret->upload_bytes = all->total.bytes;
 }
 
-/* Under the lock. */
+/* The rest is under the lock. Walks over all sessions would be made for each piece of a body. */
+static Usage *usage_of(ServeUploads *all, const char *user)
+{
+    const char *name = user ? user : "";
+    Usage *usage = g_hash_table_lookup(all->users, name);
+
+    if (!usage) {
+        usage = g_new0(Usage, 1);
+        g_hash_table_insert(all->users, g_strdup(name), usage);
+    }
+    return usage;
+}
+
+static void leave_place(ServeUploads *all, Usage *usage)
+{
+    all->total.sessions--;
+    usage->sessions--;
+}
+
+static void resize(ServeUpload *upload, uint64_t size)
+{
+    upload->all->total.bytes += size - upload->file.size;
+    upload->usage->bytes += size - upload->file.size;
+    upload->file.size = size;
+}
+
+/* Before it is removed from the sessions, which frees it. */
+static void uncount(ServeUpload *upload)
+{
+    resize(upload, 0);
+    leave_place(upload->all, upload->usage);
+}
+
 static void forget(ServeUpload *upload)
 {
-    upload->all->bytes -= upload->file.size;
-    (void)g_hash_table_remove(upload->all->sessions, upload->id); /* frees it */
+    uncount(upload);
+    (void)g_hash_table_remove(upload->all->sessions, upload->id);
 }
 
 static bool is_stale(const ServeUpload *upload, int64_t now, unsigned idle)
@@ -125,7 +167,7 @@ void serve_uploads_tidy(ServeUploads *all)
 
         if (!is_stale(upload, now, all->server->options->upload_idle))
             continue;
-        all->bytes -= upload->file.size;
+        uncount(upload);
         serve_metrics_count(all->server->metrics, SERVE_COUNT_UPLOADS_DROPPED);
         g_hash_table_iter_remove(&iter);
     }
@@ -133,23 +175,18 @@ void serve_uploads_tidy(ServeUploads *all)
 
 /* --- beginning --------------------------------------------------------------------------- */
 
-/* Of @user, or of all who said no name. Under the lock. */
-static void usage_of(ServeUploads *all, const char *user, unsigned *ret_sessions, uint64_t *ret_bytes)
+/* NULL: there are too many. Counted before it is made, so that no two take the last one's place. */
+static Usage *take_place(ServeUploads *all, const char *user)
 {
-    GHashTableIter iter;
-    gpointer value;
+    Usage *usage;
 
-    *ret_sessions = 0;
-    *ret_bytes = 0;
-    g_hash_table_iter_init(&iter, all->sessions);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const ServeUpload *upload = value;
-
-        if (g_strcmp0(upload->user, user) != 0)
-            continue;
-        *ret_sessions += 1;
-        *ret_bytes += upload->file.size;
-    }
+    AUTO_LOCK(&all->lock);
+    usage = usage_of(all, user);
+    if (usage->sessions >= SESSIONS_PER_USER || all->total.sessions >= SESSIONS_MAX)
+        return NULL;
+    all->total.sessions++;
+    usage->sessions++;
+    return usage;
 }
 
 static void new_id(char ret[33])
@@ -164,7 +201,7 @@ static void new_id(char ret[33])
         (void)g_snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
 }
 
-static ServeUpload *make(ServeRequest *request, GError **error)
+static ServeUpload *make(ServeRequest *request, Usage *usage, GError **error)
 {
     ServeUploads *all = request->server->uploads;
     ServeUpload *upload = g_new0(ServeUpload, 1);
@@ -174,6 +211,7 @@ static ServeUpload *make(ServeRequest *request, GError **error)
     bool wide = g_strcmp0(algorithm, "sha512") == 0 || (digest && g_str_has_prefix(digest, "sha512:"));
 
     upload->all = all;
+    upload->usage = usage;
     upload->file.fd = -1;
     upload->repository = g_strdup(request->target.name);
     upload->user = g_strdup(request->user);
@@ -201,27 +239,22 @@ void serve_upload_new(ServeRequest *request, ServeUpload **ret, ServeReply *repl
 {
     ServeUploads *all = request->server->uploads;
     g_autoptr(GError) error = NULL;
+    Usage *usage = take_place(all, request->user);
     ServeUpload *upload;
-    unsigned sessions;
-    uint64_t bytes;
 
-    g_mutex_lock(&all->lock);
-    usage_of(all, request->user, &sessions, &bytes);
-    if (sessions >= SESSIONS_PER_USER || g_hash_table_size(all->sessions) >= SESSIONS_MAX) {
-        g_mutex_unlock(&all->lock);
+    if (!usage) {
         serve_reply_header(reply, "Retry-After", "30");
         serve_reply_error(reply, 429, "TOOMANYREQUESTS", "too many uploads are going on");
         return;
     }
-    g_mutex_unlock(&all->lock);
-    upload = make(request, &error);
-    if (!upload) {
+    upload = make(request, usage, &error);
+    if (!upload)
         serve_reply_failure(reply, error);
-        return;
-    }
-    g_mutex_lock(&all->lock);
-    g_hash_table_insert(all->sessions, upload->id, upload);
-    g_mutex_unlock(&all->lock);
+    AUTO_LOCK(&all->lock);
+    if (upload)
+        g_hash_table_insert(all->sessions, upload->id, upload);
+    else
+        leave_place(all, usage);
     *ret = upload;
 }
 
@@ -252,22 +285,19 @@ static bool has_room(ServeUpload *upload, size_t size, ServeReply *reply)
 {
     ServeUploads *all = upload->all;
     const ServeOptions *options = all->server->options;
-    unsigned sessions;
-    uint64_t bytes;
 
     if (size > options->blob_max - MIN(upload->file.size, options->blob_max)) {
         serve_reply_error(reply, 413, "SIZE_INVALID", "a blob may have up to %" G_GUINT64_FORMAT " bytes here", options->blob_max);
         return false;
     }
     AUTO_LOCK(&all->lock);
-    usage_of(all, upload->user, &sessions, &bytes);
-    if (size > options->uploads_max - MIN(all->bytes, options->uploads_max) || size > options->uploads_per_user - MIN(bytes, options->uploads_per_user)) {
+    if (size > options->uploads_max - MIN(all->total.bytes, options->uploads_max) ||
+        size > options->uploads_per_user - MIN(upload->usage->bytes, options->uploads_per_user)) {
         serve_reply_header(reply, "Retry-After", "60");
         serve_reply_error(reply, 429, "TOOMANYREQUESTS", "too much is being uploaded at the moment");
         return false;
     }
-    all->bytes += size;
-    upload->file.size += size;
+    resize(upload, upload->file.size + size);
     return true;
 }
 
@@ -318,8 +348,7 @@ void serve_upload_rewind(ServeUpload *upload)
     if (upload->file.size == upload->before)
         return;
     g_mutex_lock(&all->lock);
-    all->bytes -= upload->file.size - upload->before;
-    upload->file.size = upload->before;
+    resize(upload, upload->before);
     g_mutex_unlock(&all->lock);
     upload->hashed = false; /* streams don't go back: it is hashed at its end */
     if (io_truncate(upload->file.fd, (off_t)upload->before) < 0)

@@ -174,8 +174,6 @@ static void write_log(const Call *call, const char *how)
     char when[64];
     ssize_t n;
 
-    if (call->run->log_fd < 0)
-        return;
     g_strdelimit(user, " ", '_');
     (void)gmtime_r(&now, &tm);
     (void)strftime(when, sizeof when, "%d/%b/%Y:%H:%M:%S +0000", &tm);
@@ -252,7 +250,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     if (call->begun) {
         uint64_t sent = call->request.head ? 0 : call->reply.length;
 
-        write_log(call, code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " cut");
+        if (call->run->log_fd >= 0)
+            write_log(call, code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " cut");
         serve_metrics_request(call->run->server.metrics, call->method, call->reply.status, (double)(g_get_monotonic_time() - call->began) / G_USEC_PER_SEC,
                               call->request.received, sent);
     }
@@ -639,7 +638,6 @@ static bool prepare(Run *run, Store *store, const ServeOptions *options, GError 
 
     g_mutex_init(&run->lock);
     g_mutex_init(&server->manifests);
-    run->log_fd = -1;
     run->connections = g_hash_table_new_full(NULL, NULL, g_free, NULL);
     run->daemons = g_ptr_array_new();
     server->store = store;

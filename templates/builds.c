@@ -181,15 +181,13 @@ static void count_names(GHashTable *counts, const Plan *plan)
     }
 }
 
-static char *unused_name(GHashTable *taken, const char *name)
+static const char *unused_name(Template *t, GHashTable *taken, const char *name)
 {
-    char *next = g_strdup(name);
+    char *next = arena_printf(t->arena, "%s", name);
 
-    for (unsigned i = 2; g_hash_table_contains(taken, next); i++) {
-        g_free(next);
-        next = g_strdup_printf("%s-%u", name, i);
-    }
-    g_hash_table_add(taken, g_strdup(next));
+    for (unsigned i = 2; g_hash_table_contains(taken, next); i++)
+        next = arena_printf(t->arena, "%s-%u", name, i);
+    g_hash_table_add(taken, next);
     return next;
 }
 
@@ -197,7 +195,7 @@ static char *unused_name(GHashTable *taken, const char *name)
 static void name_refs(Template *t, GPtrArray *plans)
 {
     g_autoptr(GHashTable) counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_autoptr(GHashTable) taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GHashTable) taken = g_hash_table_new(g_str_hash, g_str_equal);
 
     for (guint i = 0; i < plans->len; i++)
         count_names(counts, plans->pdata[i]);
@@ -208,10 +206,9 @@ static void name_refs(Template *t, GPtrArray *plans)
             Ref *ref = plan->refs->pdata[j];
             g_autofree char *brief = pair_name(plan, ref, false);
             bool shared = GPOINTER_TO_UINT(g_hash_table_lookup(counts, brief)) > 1;
-            g_autofree char *name = shared ? pair_name(plan, ref, true) : g_strdup(brief);
-            g_autofree char *unused = unused_name(taken, name);
+            g_autofree char *whole = shared ? pair_name(plan, ref, true) : NULL;
 
-            ref->image = arena_printf(t->arena, "%s", unused);
+            ref->image = unused_name(t, taken, shared ? whole : brief);
         }
     }
 }

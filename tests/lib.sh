@@ -126,6 +126,7 @@ require() {
     done
 }
 have() { command -v "$1" >/dev/null; }
+have_uefi() { [ -r /usr/share/ovmf/OVMF.fd ] || [ -r /usr/share/qemu/OVMF.fd ]; }
 
 finish() {
     echo "1..$count"

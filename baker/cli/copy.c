@@ -5,7 +5,6 @@
 #include "baker/cli/cli.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #define USAGE "copy SRC DST [--arch=ARCH] [--plain-http] [--no-referrers]"
 

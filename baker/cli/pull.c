@@ -8,7 +8,6 @@
 #include "base/units.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static int report_pull(CliContext *cli, const GPtrArray *images, const TransferReport *report)
 {

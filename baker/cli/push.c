@@ -12,9 +12,14 @@
 
 #define USAGE "push REF docker://HOST/REPOSITORY:TAG [--format=oci|docker|disk|raw.zst|qcow2] [--plain-http]"
 
-static const char *const format_names[] = {"oci", "docker", "disk", "raw.zst", "qcow2", NULL};
-static const char *const format_kinds[] = {"oci", "oci", "disk", "disk", "disk"};
-static const PushForm format_forms[] = {PUSH_KILN, PUSH_DOCKER, PUSH_KILN, PUSH_RAW_ZST, PUSH_QCOW2};
+static const struct {
+    const char *name, *kind;
+    PushForm form;
+} formats[] = {{"oci", "oci", PUSH_KILN},
+               {"docker", "oci", PUSH_DOCKER},
+               {"disk", "disk", PUSH_KILN},
+               {"raw.zst", "disk", PUSH_RAW_ZST},
+               {"qcow2", "disk", PUSH_QCOW2}};
 
 static bool find_format(const char *name, const char **ret_kind, PushForm *ret, GError **error)
 {
@@ -22,10 +27,10 @@ static bool find_format(const char *name, const char **ret_kind, PushForm *ret, 
     *ret = PUSH_KILN;
     if (!name)
         return true;
-    for (int i = 0; format_names[i]; i++)
-        if (strcmp(format_names[i], name) == 0) {
-            *ret_kind = format_kinds[i];
-            *ret = format_forms[i];
+    for (size_t i = 0; i < G_N_ELEMENTS(formats); i++)
+        if (strcmp(formats[i].name, name) == 0) {
+            *ret_kind = formats[i].kind;
+            *ret = formats[i].form;
             return true;
         }
     return fail_code(error, KILN_ERROR_USAGE, "unknown format '%s'; there are oci and docker for containers, disk, raw.zst and qcow2 for disks", name);

@@ -61,29 +61,45 @@ static int report_sets(CliContext *cli, const char *remote, json_t *sets /* take
     return 0;
 }
 
-/* Whole sets, oldest first, each once. */
+static bool add_set(Store *store, const char *ref, GHashTable *seen, GPtrArray *to, GError **error)
+{
+    g_autoptr(GPtrArray) set = NULL;
+    int64_t number;
+
+    if (!store_resolve_set(store, ref, &set, error))
+        return false;
+    number = ((StoreImage *)set->pdata[0])->set;
+    if (g_hash_table_add(seen, g_memdup2(&number, sizeof(number))))
+        g_ptr_array_add(to, g_steal_pointer(&set));
+    return true;
+}
+
+static bool add_all_sets(Store *store, GHashTable *seen, GPtrArray *to, GError **error)
+{
+    g_autoptr(GPtrArray) images = NULL;
+    char hex[DIGEST_HEX_SIZE];
+
+    if (!store_list_images(store, false, &images, error))
+        return false;
+    for (guint i = images->len; i > 0; i--) {
+        const StoreImage *image = images->pdata[i - 1];
+
+        if (!image->bytes_gone && !add_set(store, digest_to_hex(&image->id, hex), seen, to, error))
+            return false;
+    }
+    return true;
+}
+
+/* Whole sets, each once; all of them oldest first. */
 static bool collect_sets(Store *store, char **refs, bool all, GPtrArray *to, GError **error)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    g_autoptr(GPtrArray) images = NULL;
 
-    if (all && !store_list_images(store, false, &images, error))
-        return false;
-    for (guint i = 0; all ? i < images->len : refs[i] != NULL; i++) {
-        const StoreImage *image = all ? images->pdata[images->len - 1 - i] : NULL;
-        char hex[DIGEST_HEX_SIZE];
-        g_autofree char *ref = all ? g_strdup(digest_to_hex(&image->id, hex)) : g_strdup(refs[i]);
-        g_autoptr(GPtrArray) set = NULL;
-        int64_t number;
-
-        if (all && image->bytes_gone)
-            continue;
-        if (!store_resolve_set(store, ref, &set, error))
+    if (all)
+        return add_all_sets(store, seen, to, error);
+    for (; *refs; refs++)
+        if (!add_set(store, *refs, seen, to, error))
             return false;
-        number = ((StoreImage *)set->pdata[0])->set;
-        if (g_hash_table_add(seen, g_memdup2(&number, sizeof(number))))
-            g_ptr_array_add(to, g_steal_pointer(&set));
-    }
     return true;
 }
 

@@ -53,7 +53,7 @@ rm -f root.ext4
 
 port=$(free_port)
 ok 'the disk boots and serves the page' kiln boot "$disk" --forward "$port:80" --check "http://127.0.0.1:$port/" --timeout 240s
-if [ -r /usr/share/ovmf/OVMF.fd ] || [ -r /usr/share/qemu/OVMF.fd ]; then
+if have_uefi; then
     ok 'and under UEFI' kiln boot "$disk" --firmware uefi --forward "$port:80" --check "http://127.0.0.1:$port/" --timeout 400s
 else
     skip 'and under UEFI' 'ovmf is not installed'

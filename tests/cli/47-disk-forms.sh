@@ -83,7 +83,7 @@ boots() { # description, firmware, size, least MiB, most MiB
     is "$1: a root of ${mib:-no} MiB" "$((${mib:-0} >= $4 && ${mib:-0} <= $5))" 1
 }
 boots 'BIOS, a disk of 6 GiB' bios '--disk-size 6G' 5600 6100
-if [ -r /usr/share/ovmf/OVMF.fd ] || [ -r /usr/share/qemu/OVMF.fd ]; then
+if have_uefi; then
     boots 'UEFI, the disk as it is' uefi '' 1800 2000
 else
     skip 'UEFI' 'ovmf is not installed'

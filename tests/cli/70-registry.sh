@@ -71,7 +71,8 @@ cat >from.pkr.hcl <<END
 source "oci" "box" { from = "docker://$registry/team/many:1" }
 build { sources = ["source.oci.box"] }
 END
-matches 'a template starts from it' "$(kiln plan from.pkr.hcl 2>&1)" 'box'
+ok 'a template starts from it' kiln plan from.pkr.hcl
+matches 'and says so' "$(cat .out .err)" 'box'
 fails 1 'offline it is what was asked before' 'offline' kiln --store "$WORK/fifth" plan --offline from.pkr.hcl
 
 # --- as the base of Packer's docker source ---
@@ -149,11 +150,15 @@ kiln import s1.raw hush >/dev/null 2>&1
 kiln import s2.raw public >/dev/null 2>&1
 fake "$WORK/fake"
 ok 'a disk without the secret that its store still has' kiln push public docker://$fake/public:1
-found=0
-for blob in "$WORK"/fake/blobs/*; do
-    { cat "$blob"; zstd -dcq "$blob" 2>/dev/null; } | grep -aq 'sesame-4711' && found=1
-done
-is 'nothing of it was sent' $found 0
+sent() {
+    for blob in "$WORK"/fake/blobs/*; do
+        { cat "$blob"; zstd -dcq "$blob" 2>/dev/null; } | grep -aq 'sesame-4711' && return 0
+    done
+    return 1
+}
+not_ok 'nothing of it was sent' sent
+kiln push hush docker://$fake/hush:1 >/dev/null 2>&1
+ok 'and it would have been found' sent
 
 # --- who may ---
 echo '{"auth": {"user": "ann", "password": "pass:word", "requests": 5}}' >"$WORK/fake/faults.json"

@@ -99,13 +99,15 @@ one_bake() { # template number
     [ $status -eq 0 ] || return 1
     [ -s "$WORK/$1.lock" ] || cp lock "$WORK/$1.lock"
     name=$(awk 'NR == 1 { print $1 }' ids)
+    # To files: what a pipe gets of an export that fails has an equal sum in every folder.
+    around "$2" "$KILN" export "$name/disk" disk.raw 2>>log && around "$2" "$KILN" export "$name/disk" disk.qcow2 2>>log || return 1
     {
         cat ids
-        around "$2" "$KILN" export "$name/disk" - --format=raw 2>/dev/null | sha256sum
-        around "$2" "$KILN" export "$name/disk" disk.qcow2 2>/dev/null && sha256sum <disk.qcow2
+        sha256sum <disk.raw
+        sha256sum <disk.qcow2
         ! grep -q ' oci ' ids || around "$2" "$KILN" show "$name/oci" --json | jq -r .manifest
     } >result
-    rm -rf disk.qcow2 store cache tmp
+    rm -rf disk.raw disk.qcow2 store cache tmp
 }
 
 for template in $templates; do

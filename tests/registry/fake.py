@@ -161,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
                 if blob and not os.path.exists(folder + "/blobs/" + blob["digest"][7:]):
                     return self.error(400, "MANIFEST_BLOB_UNKNOWN")
             manifests[repository, name] = manifests[repository, digest] = (data, self.headers["Content-Type"])
-            subject = json.loads(data).get("subject", {}).get("digest")
+            subject = document.get("subject", {}).get("digest")
             return self.answer(201, b"", [("Docker-Content-Digest", digest)] + ([("OCI-Subject", subject)] if subject and with_referrers else []))
         if (repository, name) not in manifests:
             return self.error(404, "MANIFEST_UNKNOWN")

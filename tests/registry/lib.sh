@@ -33,7 +33,7 @@ registry() {
 version: 0.1
 log: {level: error, accesslog: {disabled: false}}
 storage: {filesystem: {rootdirectory: $1}, delete: {enabled: true}}
-http: {addr: $registry${2:-}}
+http: {addr: $registry}
 END
     docker-registry serve "$1.yml" >"$1.log" 2>&1 &
     servers="$servers $!"

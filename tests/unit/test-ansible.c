@@ -215,17 +215,16 @@ static void test_paths_know_go_templates(Bench *b, gconstpointer arg)
 /* Galaxy stands before the playbook, and is told apart from it. */
 static void test_galaxy_has_the_steps_limit(Bench *b, gconstpointer arg)
 {
-    g_autofree char *args = NULL, *galaxy = g_build_filename(b->folder, "galaxy", NULL);
+    g_autofree char *galaxy = g_build_filename(b->folder, "galaxy", NULL), *args = NULL;
+    g_autofree char *more = g_strdup_printf(", \"galaxy_file\": \"{{template_dir}}/r.yml\", \"galaxy_command\": \"%s\"", galaxy);
 
     lay_play(b);
     host_write(b, "galaxy", "#!/bin/sh\nsleep 60\n");
     host_write(b, "r.yml", "roles: []\n");
     g_assert_cmpint(chmod(galaxy, 0755), ==, 0);
-    args = g_strdup_printf(PLAY, b->folder, ", \"galaxy_file\": \"{{template_dir}}/r.yml\", \"galaxy_command\": \"{{galaxy}}\"");
-    g_auto(GStrv) parts = g_strsplit(args, "{{galaxy}}", 2);
-    g_autofree char *whole = g_strconcat(parts[0], galaxy, parts[1], NULL);
+    args = play_args(b, more);
     b->host.deadline = g_get_monotonic_time() + G_USEC_PER_SEC / 5;
-    fails(b, "ansible", whole, "galaxy of \"");
+    fails(b, "ansible", args, "galaxy of \"");
 }
 
 static void test_missing_files_are_told(Bench *b, gconstpointer arg)

@@ -391,10 +391,13 @@ static void test_s3_answers(void)
     g_assert_cmpstr(((RemoteEntry *)answer.entries->pdata[0])->key, ==, "a&b");
     g_assert_cmpuint(((RemoteEntry *)answer.entries->pdata[0])->size, ==, 12);
     g_assert_cmpint(((RemoteEntry *)answer.entries->pdata[0])->changed, ==, 1767323045);
-    for (int i = 0; i < 100; i++)
-        g_string_append(deep, "<a/><a>");
+    for (int i = 0; i < 100; i++) {
+        g_string_prepend(deep, "<a>");
+        g_string_append(deep, "</a>");
+    }
     for (int i = 0; i < 10000; i++)
         g_string_append(wide, "text ");
+    g_string_append(wide, "</Code></L>");
     check_answer("", false);
     check_answer("<a>", false);
     check_answer("<html><p>no", false);

@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 typedef struct Fixture {
     char *folder;
@@ -537,10 +538,12 @@ static void test_runner_walks(Fixture *f, gconstpointer open)
     if (!guest->ops->walk(guest, &walk, &error))
         g_error("%s", error->message);
     g_assert_true(guest->ops->shutdown(guest, NULL));
+    g_assert_cmpint(strstr(f->out->str, "\nd/s 100644 1048579 user.k=v") != NULL, ==, getxattr("w/d/s", "user.k", NULL, 0) == 1); /* not every file system has them */
     lines = g_strsplit(f->out->str, "\n", -1);
     g_assert_cmpuint(g_strv_length(lines), ==, 1 + 1 + 2 + 4); /* before the first; the root; d and l; what is in d */
     g_assert_true(g_str_has_prefix(f->out->str, "\n 40755"));
     g_assert_nonnull(strstr(f->out->str, "\nl 120777 -> nowhere"));
+    g_assert_nonnull(strstr(f->out->str, "\nd 40755"));
     g_assert_true(strstr(f->out->str, "\nd 40755") < strstr(f->out->str, "\nd/"));
     g_assert_nonnull(strstr(f->out->str, "\nd/p 10644"));
     g_assert_nonnull(strstr(f->out->str, "\nd/s 100644 1048579"));

@@ -492,7 +492,6 @@ static void test_bytes(void)
     g_assert_nonnull(strstr(error->message, "expression:1:3: this file is not UTF-8"));
 }
 
-/* Every prefix of a rich text must end in a value or a message, never in a crash. */
 /* Nothing but mistakes: reading ends soon after the last one that is shown. */
 static void test_mistakes_alone(void)
 {
@@ -507,6 +506,7 @@ static void test_mistakes_alone(void)
     diagnostics_clear(&diagnostics);
 }
 
+/* Every prefix of a rich text must end in a value or a message, never in a crash. */
 static void test_prefixes(void)
 {
     static const char text[] = "{ a = [for k, v in {x = 1, \"y${2}\" = 3} : upper(\"%{ if v > 1 ~} ${k} %{ else }b%{ endif }\") if v != null],"

@@ -53,7 +53,7 @@ static void test_yaml_bounds(void)
 {
     static const char bomb[] = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
                                "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
-    g_autofree char *deep = g_strnfill(500, '[');
+    g_autofree char *open = g_strnfill(500, '['), *closed = g_strnfill(500, ']'), *deep = g_strconcat(open, closed, NULL);
     g_autofree char *text = g_strnfill(1 << 20, 'x'), *key = g_strnfill(1000, 'k');
     g_autoptr(GString) copies = g_string_new(NULL), keys = g_string_new(NULL), nested = g_string_new("- &v0 x\n");
     json_t *value = NULL;

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Texts that `kiln serve` gets from strangers, and its file of users: what needs no connection. The rest is asked by tests/cli/79-serve.sh.
+ */
 #include "store/serve-auth.h"
 #include "store/serve-target.h"
 
