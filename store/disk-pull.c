@@ -26,7 +26,7 @@
 #include "store/recovery.h"
 #include "store/segment-index.h"
 #include "store/store-private.h"
-#include "store/tree.h"
+#include "store/tree-space.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -41,7 +41,6 @@
 #define PER_REQUEST (1u << 20)
 #define WHOLE ".whole"
 #define FRAMES ".frames"
-#define COPY_PIECE (1u << 20)
 
 /* Where a block is to be in the store. */
 typedef struct Home {
@@ -672,44 +671,6 @@ static void drop_downloads(Pull *p)
 
 /* --- 5. is it that? --- */
 
-static bool check_file(const TreeEntry *entry, StoreMap *files, uint8_t *buf, GError **error)
-{
-    g_autoptr(DigestStream) stream = digest_stream_new();
-    Digest have;
-
-    if (entry->size > store_map_size(files) || entry->data_offset > store_map_size(files) - entry->size)
-        return fail(error, "the list of files does not fit the disk");
-    for (uint64_t at = 0; at < entry->size; at += COPY_PIECE) {
-        size_t n = (size_t)MIN(COPY_PIECE, entry->size - at);
-
-        if (!interrupt_check(error) || !store_map_pread(files, buf, n, entry->data_offset + at, error))
-            return false;
-        digest_stream_update(stream, buf, n);
-    }
-    digest_stream_final(stream, &have);
-    return digest_equal(&have, &entry->sha256) || fail(error, "the file '%s' does not have the digest that the list of files says", entry->path);
-}
-
-static bool check_files(Store *store, const TreeStored *stored, GError **error)
-{
-    g_autoptr(Tree) tree = NULL;
-    g_autoptr(StoreMap) files = NULL;
-    g_autoptr(GHashTable) seen = g_hash_table_new(g_int64_hash, g_int64_equal);
-    g_autofree uint8_t *buf = g_malloc(COPY_PIECE);
-
-    if (!tree_load(store, stored, &tree, &files, error))
-        return false;
-    for (size_t i = 0; i < tree_count(tree); i++) {
-        const TreeEntry *entry = tree_nth(tree, i);
-
-        if (entry->type != 'f' || entry->size == 0 || !g_hash_table_add(seen, (gpointer)&entry->data_offset))
-            continue;
-        if (!check_file(entry, files, buf, error))
-            return false;
-    }
-    return true;
-}
-
 static bool check_disk(Pull *p, const Digest *map, const json_t *config, GError **error)
 {
     g_autoptr(StoreMap) opened = NULL;
@@ -793,7 +754,7 @@ static bool pull(Pull *p, const json_t *manifest, const Layers *layers, StoreIma
     image->map = maps[0];
     image->tree.files = maps[1];
     drop_downloads(p);
-    return check_disk(p, &image->map, config, error) && (!bodies[1] || check_files(p->store, &image->tree, error)) && block_index_refresh(p->store, error);
+    return check_disk(p, &image->map, config, error) && (!bodies[1] || tree_check_files(p->store, &image->tree, error)) && block_index_refresh(p->store, error);
 }
 
 static bool keep_indexes(Pull *p, GBytes *manifest, GArray *kept, GError **error)
