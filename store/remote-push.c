@@ -17,12 +17,10 @@
 #include "base/scope.h"
 #include "store/block-needs.h"
 #include "store/blob.h"
-#include "store/io.h"
 #include "store/segment-moved.h"
 #include "store/store-private.h"
 #include "store/writer.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -264,9 +262,7 @@ static bool needs_all(const SegmentNeeds *needs, const Segment *segment)
 static bool put_whole(RemotePush *p, const Digest *digest, GError **error)
 {
     g_autofree char *key = remote_segment_key(digest, p->cache);
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(p->store->segments_fd, digest, false, name);
-    auto_fd int fd = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
+    auto_fd int fd = segment_open_file(p->store, digest);
     struct stat st;
     bool added;
 

@@ -424,9 +424,7 @@ static bool copy_segment(Repair *r, int from, int to, const Digest *digest, bool
 /* *ret_done false: the other store does not have it, or not whole. */
 static bool take_whole(Rebuild *b, bool *ret_done, GError **error)
 {
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = b->other && !segment_is_moved(b->other) ? io_open_fanout(b->r->from->segments_fd, &b->d->digest, false, name) : -1;
-    auto_fd int from = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
+    auto_fd int from = b->other && !segment_is_moved(b->other) ? segment_open_file(b->r->from, &b->d->digest) : -1;
     g_autofree char *staged = NULL;
     auto_fd int to = -1;
     TakeOver t = {b->d, -1, &staged};
