@@ -565,18 +565,6 @@ static bool keep_here(Pull *p, Database *db, const Source *s, GError **error)
     return segment_keep(p->store, db, &s->digest, &there, error) && (there || fail(error, "a segment of the disk has gone meanwhile; try again"));
 }
 
-static bool place_own(Pull *p, Database *db, SegmentFile *file, GError **error)
-{
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(p->store->segments_fd, &file->digest, true, name);
-
-    if (dir < 0 || io_rename(file->dirfd, file->name, dir, name) < 0)
-        return store_fail_errno(p->store, error, "name a segment in");
-    g_clear_pointer(&file->name, g_free);
-    segment_forget(p->store, &file->digest);
-    return io_fsync(dir) == 0 ? catalog_add_segment_file(db, file, g_get_real_time(), error) : store_fail_errno(p->store, error, "sync");
-}
-
 /* The map as it is to be here. Where every segment has its name here, it is the very map that was pushed. */
 static bool localise(Pull *p, const MapBody *body, MapBody **ret, GError **error)
 {
@@ -613,7 +601,7 @@ static bool place_all(Pull *p, Database *db, StagedBlob staged[2], GError **erro
             return false;
     }
     for (guint i = 0; i < p->own->len; i++)
-        if (!place_own(p, db, p->own->pdata[i], error))
+        if (!segment_place_own(p->store, db, p->own->pdata[i], g_get_real_time(), error))
             return false;
     for (int i = 0; i < 2; i++)
         if (staged[i].name && (!blob_place(p->store, db, &staged[i], g_get_real_time(), error) || !store_catalog_map(p->store, db, &staged[i].digest, error)))
