@@ -50,7 +50,8 @@ typedef struct Home {
 
 typedef struct Source {
     Digest digest, index_digest;
-    uint64_t size, index_size;
+    uint64_t size;
+    const json_t *index_layer; /* of the manifest, where the index is to be had */
     uint32_t positions;    /* highest that is used + 1 */
     uint8_t *used;         /* a byte for each of them */
     bool here;             /* in the store, as it is; or it will be */
@@ -174,13 +175,15 @@ static bool add_sources(Pull *p, const Layers *layers, GError **error)
 {
     for (guint i = 0; i < layers->segments->len; i++) {
         Source *s = g_new0(Source, 1);
+        uint64_t index_size;
 
         s->fd = -1;
+        s->index_layer = layers->indexes->pdata[i];
         g_ptr_array_add(p->sources, s);
         if (!oci_read_descriptor(layers->segments->pdata[i], &s->digest, &s->size, error) ||
-            !oci_read_descriptor(layers->indexes->pdata[i], &s->index_digest, &s->index_size, error))
+            !oci_read_descriptor(s->index_layer, &s->index_digest, &index_size, error))
             return false;
-        if (s->size > SEGMENT_MAX_SIZE || s->index_size > SEGMENT_INDEX_MAX)
+        if (s->size > SEGMENT_MAX_SIZE || index_size > SEGMENT_INDEX_MAX)
             return refuse(p, "a segment is too large", error);
     }
     return true;
@@ -194,20 +197,28 @@ static Source *find_source(const Pull *p, const Digest *digest)
     return NULL;
 }
 
+/* By the map's numbers of its segments; NULL where there is none. A map has far more runs than segments. */
+static Source **sources_of(const Pull *p, const MapBody *body)
+{
+    Source **sources = g_new0(Source *, body->segments->len + 1);
+
+    for (guint i = 0; i < body->segments->len; i++)
+        sources[i] = find_source(p, &g_array_index(body->segments, Digest, i));
+    return sources;
+}
+
 /* --- 2. what is here --- */
 
 static bool mark_used(Pull *p, const MapBody *body, GError **error)
 {
-    g_autofree Source **by_number = g_new0(Source *, body->segments->len + 1);
+    g_autofree Source **sources = sources_of(p, body);
 
-    for (guint i = 0; i < body->segments->len; i++) {
-        by_number[i] = find_source(p, &g_array_index(body->segments, Digest, i));
-        if (!by_number[i])
+    for (guint i = 0; i < body->segments->len; i++)
+        if (!sources[i])
             return refuse(p, "its map names a segment that it does not have", error);
-    }
     for (guint i = 0; i < body->runs->len; i++) {
         const MapRun *run = &g_array_index(body->runs, MapRun, i);
-        Source *s = by_number[run->segment];
+        Source *s = sources[run->segment];
         uint32_t end = run->position + run->count;
 
         if (end > s->positions) {
@@ -284,12 +295,9 @@ static bool look_for_blocks(Pull *p, Source *s, uint64_t *ret_needed, GError **e
 
 static bool fetch_index(Pull *p, Source *s, GError **error)
 {
-    g_autoptr(json_t) descriptor = NULL;
     g_autoptr(GBytes) bytes = NULL;
-    char oci[DIGEST_OCI_SIZE];
 
-    descriptor = json_pack("{s:s, s:I}", "digest", digest_to_oci(&s->index_digest, oci), "size", (json_int_t)s->index_size);
-    if (!oci_fetch_bytes(p->store, p->registry, descriptor, SEGMENT_INDEX_MAX, &bytes, error) ||
+    if (!oci_fetch_bytes(p->store, p->registry, s->index_layer, SEGMENT_INDEX_MAX, &bytes, error) ||
         !segment_index_decode(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &s->index, error))
         return fail_prefix(error, "%s", registry_place(p->registry));
     return (digest_equal(&s->index->segment, &s->digest) && s->index->size == s->size) || refuse(p, "an index is another segment's", error);
@@ -570,11 +578,11 @@ static bool localise(Pull *p, const MapBody *body, MapBody **ret, GError **error
 {
     g_autoptr(MapBody) local = map_body_new(body->size, BLOCK_PUBLIC);
     g_autoptr(GHashTable) indexes = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
+    g_autofree Source **sources = sources_of(p, body);
 
     for (guint i = 0; i < body->runs->len; i++) {
         const MapRun *run = &g_array_index(body->runs, MapRun, i);
-        const Digest *name = &g_array_index(body->segments, Digest, run->segment);
-        const Source *s = find_source(p, name);
+        const Source *s = sources[run->segment];
 
         for (uint32_t k = 0; k < run->count; k++) {
             uint32_t position = run->position + k;
@@ -583,7 +591,7 @@ static bool localise(Pull *p, const MapBody *body, MapBody **ret, GError **error
             if (home && !home->target)
                 return refuse(p, "a block of it could not be found", error);
             map_body_append(local, run->block + k,
-                            map_body_segment(local, indexes, home ? &g_array_index(p->targets, Digest, home->target - 1) : name), home ? home->position : position);
+                            map_body_segment(local, indexes, home ? &g_array_index(p->targets, Digest, home->target - 1) : &s->digest), home ? home->position : position);
         }
     }
     *ret = g_steal_pointer(&local);
