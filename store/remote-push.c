@@ -115,10 +115,16 @@ static bool list_all(RemotePush *p, GError **error)
                           list_objects(p, "cache/blobs/", false, true, error)));
 }
 
+static void pack_empty(Pack *pack)
+{
+    g_clear_pointer(&pack->file, segment_file_free);
+    g_array_set_size(pack->moves, 0);
+    g_array_set_size(pack->loose, 0);
+}
+
 static void pack_clear(Pack *pack)
 {
-    segment_file_free(pack->file);
-    pack->file = NULL;
+    g_clear_pointer(&pack->file, segment_file_free);
     g_clear_pointer(&pack->moves, g_array_unref);
     g_clear_pointer(&pack->loose, g_array_unref);
     g_clear_pointer(&pack->blocks, g_free);
@@ -250,12 +256,20 @@ static bool subtract_tables(RemotePush *p, SegmentNeeds *needs, json_t *used, GE
 
 /* --- whole segments --- */
 
+/* Of a segment that is where its name says. */
+static bool needs_frame(const SegmentNeeds *needs, const Segment *segment, uint32_t frame)
+{
+    for (unsigned block = 0; block < segment_entry(segment, frame)->blocks; block++)
+        if (!segment_needs(needs, position_of(frame, block)))
+            return false;
+    return true;
+}
+
 static bool needs_all(const SegmentNeeds *needs, const Segment *segment)
 {
     for (uint32_t frame = 0; frame < segment_frames(segment); frame++)
-        for (unsigned block = 0; block < segment_entry(segment, frame)->blocks; block++)
-            if (!segment_needs(needs, position_of(frame, block)))
-                return false;
+        if (!needs_frame(needs, segment, frame))
+            return false;
     return true;
 }
 
@@ -396,9 +410,7 @@ static bool put_pack(RemotePush *p, BlockClass class, GError **error)
     p->report.bytes += added ? pack->file->size : 0;
     g_hash_table_add(p->keys, g_steal_pointer(&key));
     ok = put_tables(p, pack, class, error);
-    segment_file_free(pack->file);
-    pack->file = NULL;
-    g_array_set_size(pack->moves, 0);
+    pack_empty(pack);
     return ok;
 }
 
@@ -436,16 +448,6 @@ static bool take_block(RemotePush *p, const SegmentNeeds *needs, Segment *segmen
     return pack->loose->len < FRAME_MAX_BLOCKS || flush_loose(p, class, error);
 }
 
-static bool is_whole_frame(const SegmentNeeds *needs, const Segment *segment, uint32_t frame)
-{
-    if (segment_is_moved(segment))
-        return false;
-    for (unsigned i = 0; i < segment_entry(segment, frame)->blocks; i++)
-        if (!segment_needs(needs, position_of(frame, i)))
-            return false;
-    return true;
-}
-
 static bool pack_frame(RemotePush *p, const SegmentNeeds *needs, Segment *segment, uint32_t frame, BlockClass class, GError **error)
 {
     bool any = false;
@@ -455,7 +457,7 @@ static bool pack_frame(RemotePush *p, const SegmentNeeds *needs, Segment *segmen
     if (!any)
         return true;
     progress_add(p->progress, FRAME_MAX_BYTES / 3); /* as a guess: what it takes is not known before */
-    if (is_whole_frame(needs, segment, frame))
+    if (!segment_is_moved(segment) && needs_frame(needs, segment, frame))
         return take_frame(p, needs, segment, frame, class, error);
     for (unsigned i = 0; i < FRAME_MAX_BLOCKS; i++)
         if (segment_needs(needs, position_of(frame, i)) && !take_block(p, needs, segment, position_of(frame, i), class, error))
@@ -603,24 +605,14 @@ static bool push_unit(Unit *u, const GArray *blobs, const GArray *maps, GError *
     return true;
 }
 
-/* What a failed unit left in them is of no use to the next one. */
-static void empty_packs(RemotePush *p)
-{
-    for (int class = 0; class < 2; class++) {
-        segment_file_free(p->packs[class].file);
-        p->packs[class].file = NULL;
-        g_array_set_size(p->packs[class].moves, 0);
-        g_array_set_size(p->packs[class].loose, 0);
-    }
-}
-
 bool remote_push_unit(RemotePush *push, const GArray *blobs, const GArray *maps, json_t **ret, GError **error)
 {
     g_autoptr(GPtrArray) packed = g_ptr_array_new();
     g_autoptr(json_t) json = json_pack("{s:[], s:[], s:[]}", "blobs", "maps", "segments");
     Unit unit = {.p = push, .json = json, .packed = packed};
 
-    empty_packs(push);
+    for (int class = 0; class < 2; class++)
+        pack_empty(&push->packs[class]); /* what a failed unit left in them is of no use to this one */
     if (!push_unit(&unit, blobs, maps, error))
         return false;
     *ret = g_steal_pointer(&json);
