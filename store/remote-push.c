@@ -13,7 +13,6 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
-#include "base/log.h"
 #include "base/scope.h"
 #include "store/block-needs.h"
 #include "store/blob.h"
@@ -54,7 +53,6 @@ struct RemotePush {
     GHashTable *tables; /* Digest* of a segment -> GPtrArray of Table* */
     Pack packs[2];      /* by class */
     uint8_t *frame, *plain;
-    Progress *progress;
     RemoteReport report;
 };
 
@@ -286,7 +284,6 @@ static bool put_whole(RemotePush *p, const Digest *digest, GError **error)
         return false;
     p->report.segments += added;
     p->report.bytes += added ? (uint64_t)st.st_size : 0;
-    progress_add(p->progress, (uint64_t)st.st_size);
     g_hash_table_add(p->keys, g_steal_pointer(&key));
     return true;
 }
@@ -456,7 +453,6 @@ static bool pack_frame(RemotePush *p, const SegmentNeeds *needs, Segment *segmen
         any = any || segment_needs(needs, position_of(frame, i));
     if (!any)
         return true;
-    progress_add(p->progress, FRAME_MAX_BYTES / 3); /* as a guess: what it takes is not known before */
     if (!segment_is_moved(segment) && needs_frame(needs, segment, frame))
         return take_frame(p, needs, segment, frame, class, error);
     for (unsigned i = 0; i < FRAME_MAX_BLOCKS; i++)
@@ -487,6 +483,7 @@ typedef struct Unit {
 static bool push_segment(Unit *u, SegmentNeeds *needs, GError **error)
 {
     RemotePush *p = u->p;
+    g_autoptr(SegmentNeeds) all = NULL;
     g_autoptr(json_t) used = json_array();
     Segment *segment;
     bool whole;
@@ -503,6 +500,7 @@ static bool push_segment(Unit *u, SegmentNeeds *needs, GError **error)
     if (segment_class(segment) != BLOCK_PUBLIC && !p->cache)
         return fail(error, "an image refers to a private segment; run kiln fsck");
     whole = !segment_is_moved(segment) && needs_all(needs, segment);
+    all = segment_needs_copy(needs);
     if (!whole || g_hash_table_contains(p->tables, &needs->segment)) {
         if (!subtract_tables(p, needs, used, error))
             return false;
@@ -517,35 +515,32 @@ static bool push_segment(Unit *u, SegmentNeeds *needs, GError **error)
         say_tables(u->json, &needs->segment, g_steal_pointer(&used));
         return true;
     }
-    g_ptr_array_add(u->packed, needs);
+    g_ptr_array_add(u->packed, g_steal_pointer(&all));
     return pack_segment(p, needs, segment, error);
 }
 
 /* Now that the tables are there: which of them does the segment need? */
-static bool say_packed(Unit *u, const SegmentNeeds *all, GError **error)
+static bool say_packed(Unit *u, SegmentNeeds *needs, GError **error)
 {
     g_autoptr(json_t) used = json_array();
-    SegmentNeeds left = {.segment = all->segment, .positions = all->positions, .count = all->count,
-                         .bits = g_memdup2(all->bits, (all->positions + 7) / 8)};
-    bool ok = subtract_tables(u->p, &left, used, error);
 
-    g_free(left.bits);
-    if (ok && left.count > 0)
-        return fail(error, "%u blocks of a segment were not packed", left.count);
-    say_tables(u->json, &all->segment, g_steal_pointer(&used));
-    return ok;
+    if (!subtract_tables(u->p, needs, used, error))
+        return false;
+    if (needs->count > 0)
+        return fail(error, "%u blocks of a segment were not packed", needs->count);
+    say_tables(u->json, &needs->segment, g_steal_pointer(&used));
+    return true;
 }
 
 static bool push_blocks(Unit *u, const GArray *maps, GError **error)
 {
     RemotePush *p = u->p;
-    g_autoptr(BlockNeeds) needs = block_needs_new(), all = block_needs_new();
+    g_autoptr(BlockNeeds) needs = block_needs_new();
 
     for (guint i = 0; i < maps->len; i++) {
         g_autoptr(StoreMap) map = NULL;
 
-        if (!store_map_open(p->store, &g_array_index(maps, Digest, i), &map, error) || !block_needs_add(needs, store_map_body(map), error) ||
-            !block_needs_add(all, store_map_body(map), error))
+        if (!store_map_open(p->store, &g_array_index(maps, Digest, i), &map, error) || !block_needs_add(needs, store_map_body(map), error))
             return false;
         if (store_map_body(map)->class != BLOCK_PUBLIC && !p->cache)
             return fail(error, "an image has a private map; run kiln fsck");
@@ -556,7 +551,7 @@ static bool push_blocks(Unit *u, const GArray *maps, GError **error)
     if (!put_pack(p, BLOCK_PRIVATE, error) || !put_pack(p, BLOCK_PUBLIC, error))
         return false;
     for (guint i = 0; i < u->packed->len; i++)
-        if (!say_packed(u, g_hash_table_lookup(all->by, &((SegmentNeeds *)u->packed->pdata[i])->segment), error))
+        if (!say_packed(u, u->packed->pdata[i], error))
             return false;
     return true;
 }
@@ -607,7 +602,7 @@ static bool push_unit(Unit *u, const GArray *blobs, const GArray *maps, GError *
 
 bool remote_push_unit(RemotePush *push, const GArray *blobs, const GArray *maps, json_t **ret, GError **error)
 {
-    g_autoptr(GPtrArray) packed = g_ptr_array_new();
+    g_autoptr(GPtrArray) packed = g_ptr_array_new_with_free_func((GDestroyNotify)segment_needs_free);
     g_autoptr(json_t) json = json_pack("{s:[], s:[], s:[]}", "blobs", "maps", "segments");
     Unit unit = {.p = push, .json = json, .packed = packed};
 
