@@ -121,15 +121,22 @@ static bool is_pushed(RemotePush *push, Remote *remote, const char *key, const S
            remote_push_has_unit(push, unit);
 }
 
-bool remote_sync_put(RemotePush *push, const char *key, json_t *payload, const json_t *record, const SignatureKey *signer, GError **error)
+bool remote_sync_put_unit(RemotePush *push, const char *key, json_t *payload, const GArray *blobs, const GArray *maps, const SignatureKey *signer,
+                          GError **error)
 {
-    g_autoptr(GArray) blobs = g_array_new(FALSE, FALSE, sizeof(Digest)), maps = g_array_new(FALSE, FALSE, sizeof(Digest));
     g_autoptr(json_t) unit = NULL;
 
-    if (!collect_needs(record, blobs, maps, error) || !remote_push_unit(push, blobs, maps, &unit, error))
+    if (!remote_push_unit(push, blobs, maps, &unit, error))
         return false;
     json_object_set(payload, "unit", unit);
     return remote_index_put(remote_push_remote(push), key, payload, signer, error);
+}
+
+bool remote_sync_put(RemotePush *push, const char *key, json_t *payload, const json_t *record, const SignatureKey *signer, GError **error)
+{
+    g_autoptr(GArray) blobs = g_array_new(FALSE, FALSE, sizeof(Digest)), maps = g_array_new(FALSE, FALSE, sizeof(Digest));
+
+    return collect_needs(record, blobs, maps, error) && remote_sync_put_unit(push, key, payload, blobs, maps, signer, error);
 }
 
 bool remote_sync_push(RemotePush *push, const GPtrArray *images, const SignatureKey *signer, GError **error)
