@@ -5,7 +5,6 @@
 #include "store/arrival.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/scope.h"
 #include "store/io.h"
 #include "store/store-private.h"

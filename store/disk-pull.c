@@ -418,7 +418,7 @@ static bool fetch_whole(Pull *p, Source *s, GError **error)
     if (!downloads_take(p->downloads, &s->digest, WHOLE, &s->fd, &have, error) ||
         !registry_get_blob(p->registry, &s->digest, s->size, s->fd, have, p->progress, error))
         return false;
-    return segment_verify_file(s->fd, s->size, what, NULL, error);
+    return segment_verify_file(s->fd, s->size, what, error);
 }
 
 static bool fetch_range(gpointer item, void *arg, GError **error)

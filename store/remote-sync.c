@@ -5,7 +5,6 @@
 #include "store/remote-sync.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/scope.h"
 #include "store/channel.h"

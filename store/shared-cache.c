@@ -15,13 +15,10 @@
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/format.h"
-#include "store/ledger.h"
 #include "store/remote-fetch.h"
 #include "store/remote-sync.h"
 #include "store/shared-private.h"
 #include "store/store-private.h"
-
-#include <string.h>
 
 #define PROBLEMS_MAX 3 /* a remote that fails more often is not asked any more */
 #define CLOCK_SLACK 86400
