@@ -358,7 +358,7 @@ bool transfer_pull(Store *store, const char *from, const char *name, const PullO
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(json_t) manifest = NULL;
     g_autoptr(GArray) kept = NULL;
-    g_autofree char *version = NULL, *type = NULL, *own_name = NULL, *place = NULL;
+    g_autofree char *type = NULL, *own_name = NULL, *place = NULL;
     g_auto(Belongings) belongings;
     StoreImage *image = NULL;
     Registry *registry;
@@ -374,8 +374,7 @@ bool transfer_pull(Store *store, const char *from, const char *name, const PullO
     if (!store_name_check(own_name, error) || !oci_end_registry(store, &ref, &how, &end, error))
         return false;
     registry = oci_end_registry_session(end);
-    version = registry_ref_version(&ref);
-    if (!registry_get_manifest(registry, version, &bytes, &type, &digest, error) ||
+    if (!end->ops->get_manifest(end->data, NULL, &bytes, &type, &digest, error) ||
         !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "the manifest", &manifest, error))
         return false;
     if (disk_artifact_is(manifest) ? !pull_disk(store, registry, bytes, own_name, &image, &kept, ret, error)

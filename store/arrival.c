@@ -5,7 +5,6 @@
 #include "store/arrival.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/scope.h"
 #include "store/io.h"
 #include "store/store-private.h"
@@ -41,16 +40,31 @@ void segment_unstage(Store *store, StagedSegment *staged)
     g_clear_pointer(&staged->name, g_free);
 }
 
-bool segment_place_file(Store *store, Database *catalog, int dirfd, const char *file, const Digest *digest, GError **error)
+static bool give_name(Store *store, int dirfd, const char *file, const Digest *digest, GError **error)
 {
     char name[IO_NAME_SIZE];
     auto_fd int dir = io_open_fanout(store->segments_fd, digest, true, name);
-    Segment *segment;
 
     if (dir < 0 || io_rename(dirfd, file, dir, name) < 0 || io_fsync(dir) < 0)
         return store_fail_errno(store, error, "name a segment in");
     segment_forget(store, digest); /* it may have been the name of a repacked one */
-    return segment_get(store, digest, &segment, error) && catalog_add_segment(catalog, segment, g_get_real_time(), error);
+    return true;
+}
+
+bool segment_place_file(Store *store, Database *catalog, int dirfd, const char *file, const Digest *digest, GError **error)
+{
+    Segment *segment;
+
+    return give_name(store, dirfd, file, digest, error) && segment_get(store, digest, &segment, error) &&
+           catalog_add_segment(catalog, segment, g_get_real_time(), error);
+}
+
+bool segment_place_own(Store *store, Database *catalog, SegmentFile *file, int64_t created, GError **error)
+{
+    if (!give_name(store, file->dirfd, file->name, &file->digest, error))
+        return false;
+    g_clear_pointer(&file->name, g_free);
+    return catalog_add_segment_file(catalog, file, created, error);
 }
 
 bool segment_place(Store *store, Database *catalog, StagedSegment *staged, GError **error)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files that come from elsewhere under their names: from another store (sync.c), from a remote (remote-fetch.c), from a registry (disk-pull.c).
+ * Segments that are made here get theirs in the same way.
  *
  * They are staged in tmp, verified and synced there, and get their names in a catalog transaction. All but staging is for inside of one.
  */
@@ -23,6 +24,9 @@ void segment_unstage(Store *store, StagedSegment *staged);
 bool segment_place(Store *store, Database *catalog, StagedSegment *staged, GError **error);
 /* The same of a file that was not staged here: whole, verified and synced. */
 bool segment_place_file(Store *store, Database *catalog, int dirfd, const char *file, const Digest *digest, GError **error);
+
+/* One that this process wrote, finished and synced: nobody doubts it. */
+bool segment_place_own(Store *store, Database *catalog, SegmentFile *file, int64_t created, GError **error);
 
 /* Is the segment's file there? One that is becomes young again, so that no gc takes it before what needs it has come. */
 bool segment_keep(Store *store, Database *catalog, const Digest *digest, bool *ret_there, GError **error);

@@ -125,19 +125,18 @@ bool blob_place(Store *store, Database *db, StagedBlob *staged, int64_t created,
     return catalog_add_blob(db, &staged->digest, staged->size, staged->stored, created, error);
 }
 
-/* True in *ret_done when the blob is there already; it is young again then. */
-static bool touch(Store *store, Database *db, const Digest *digest, bool *ret_done, GError **error)
+bool blob_keep(Store *store, Database *db, const Digest *digest, bool *ret_there, GError **error)
 {
-    *ret_done = false;
+    *ret_there = false;
     if (!blob_file_exists(store, digest))
         return true;
     if (!database_run(db, error, "UPDATE blob SET created = ?1, dead = 0 WHERE digest = ?2", "id", g_get_real_time(), digest))
         return false;
-    *ret_done = database_changes(db) > 0;
+    *ret_there = database_changes(db) > 0;
     return true;
 }
 
-static bool touch_alone(Store *store, const Digest *digest, bool *ret_done, GError **error)
+static bool keep_alone(Store *store, const Digest *digest, bool *ret_done, GError **error)
 {
     Database *db;
 
@@ -146,7 +145,7 @@ static bool touch_alone(Store *store, const Digest *digest, bool *ret_done, GErr
         return true;
     if (!store_catalog(store, &db, error) || !database_begin(db, false, error))
         return false;
-    if (!touch(store, db, digest, ret_done, error)) {
+    if (!blob_keep(store, db, digest, ret_done, error)) {
         database_rollback(db);
         return false;
     }
@@ -173,7 +172,7 @@ bool store_blob_put(Store *store, const void *data, size_t size, Digest *ret, GE
     bool done, ok;
 
     digest_of(data, size, &digest);
-    if (!store_writable(store, error) || !store_hold_lease(store, error) || !touch_alone(store, &digest, &done, error))
+    if (!store_writable(store, error) || !store_hold_lease(store, error) || !keep_alone(store, &digest, &done, error))
         return false;
     if (!done) {
         ok = blob_stage(store, data, size, &staged, error) && place_alone(store, &staged, error);
@@ -223,7 +222,7 @@ bool store_blob_put_file(Store *store, int fd, Digest *ret, uint64_t *ret_size, 
     bool done = false, ok;
 
     ok = store_writable(store, error) && store_hold_lease(store, error) && stage_new(store, &staged, &to, error) &&
-         copy_in(store, fd, to, &staged, error) && touch_alone(store, &staged.digest, &done, error) &&
+         copy_in(store, fd, to, &staged, error) && keep_alone(store, &staged.digest, &done, error) &&
          (done || place_alone(store, &staged, error));
     blob_unstage(&staged);
     if (!ok)

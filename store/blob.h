@@ -29,6 +29,8 @@ void blob_unstage(StagedBlob *staged);
 int blob_file_open(Store *store, const Digest *digest, bool *ret_packed);
 /* What a file of @stored bytes unpacks to: that is in the first of them. False when it is not. */
 bool blob_file_plain_size(int fd, bool packed, uint64_t stored, uint64_t *ret);
+/* In a catalog transaction: is it there? It is young again then, so that no gc takes it before what needs it has come. */
+bool blob_keep(Store *store, Database *db, const Digest *digest, bool *ret_there, GError **error);
 /* A file, not a recipe. */
 bool blob_file_exists(Store *store, const Digest *digest);
 bool blob_file_remove(Store *store, const Digest *digest, GError **error);

@@ -6,17 +6,27 @@
 
 #include "base/error.h"
 
-static void segment_needs_free(gpointer data)
+SegmentNeeds *segment_needs_copy(const SegmentNeeds *needs)
 {
-    g_free(((SegmentNeeds *)data)->bits);
-    g_free(data);
+    SegmentNeeds *copy = g_memdup2(needs, sizeof(*needs));
+
+    copy->bits = g_memdup2(needs->bits, (needs->positions + 7) / 8);
+    return copy;
+}
+
+void segment_needs_free(SegmentNeeds *needs)
+{
+    if (!needs)
+        return;
+    g_free(needs->bits);
+    g_free(needs);
 }
 
 BlockNeeds *block_needs_new(void)
 {
     BlockNeeds *needs = g_new0(BlockNeeds, 1);
 
-    needs->list = g_ptr_array_new_with_free_func(segment_needs_free);
+    needs->list = g_ptr_array_new_with_free_func((GDestroyNotify)segment_needs_free);
     needs->by = g_hash_table_new(digest_hash, digest_equal_gfunc);
     return needs;
 }

@@ -14,6 +14,9 @@ typedef struct SegmentNeeds {
     uint32_t count;     /* how many are set */
     uint8_t *bits;
 } SegmentNeeds;
+SegmentNeeds *segment_needs_copy(const SegmentNeeds *needs);
+void segment_needs_free(SegmentNeeds *needs);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentNeeds, segment_needs_free)
 
 typedef struct BlockNeeds {
     GPtrArray *list; /* of SegmentNeeds*, in the order of the maps */

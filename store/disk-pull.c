@@ -26,7 +26,7 @@
 #include "store/recovery.h"
 #include "store/segment-index.h"
 #include "store/store-private.h"
-#include "store/tree.h"
+#include "store/tree-space.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -41,7 +41,6 @@
 #define PER_REQUEST (1u << 20)
 #define WHOLE ".whole"
 #define FRAMES ".frames"
-#define COPY_PIECE (1u << 20)
 
 /* Where a block is to be in the store. */
 typedef struct Home {
@@ -51,7 +50,8 @@ typedef struct Home {
 
 typedef struct Source {
     Digest digest, index_digest;
-    uint64_t size, index_size;
+    uint64_t size;
+    const json_t *index_layer; /* of the manifest, where the index is to be had */
     uint32_t positions;    /* highest that is used + 1 */
     uint8_t *used;         /* a byte for each of them */
     bool here;             /* in the store, as it is; or it will be */
@@ -175,13 +175,15 @@ static bool add_sources(Pull *p, const Layers *layers, GError **error)
 {
     for (guint i = 0; i < layers->segments->len; i++) {
         Source *s = g_new0(Source, 1);
+        uint64_t index_size;
 
         s->fd = -1;
+        s->index_layer = layers->indexes->pdata[i];
         g_ptr_array_add(p->sources, s);
         if (!oci_read_descriptor(layers->segments->pdata[i], &s->digest, &s->size, error) ||
-            !oci_read_descriptor(layers->indexes->pdata[i], &s->index_digest, &s->index_size, error))
+            !oci_read_descriptor(s->index_layer, &s->index_digest, &index_size, error))
             return false;
-        if (s->size > SEGMENT_MAX_SIZE || s->index_size > SEGMENT_INDEX_MAX)
+        if (s->size > SEGMENT_MAX_SIZE || index_size > SEGMENT_INDEX_MAX)
             return refuse(p, "a segment is too large", error);
     }
     return true;
@@ -195,20 +197,28 @@ static Source *find_source(const Pull *p, const Digest *digest)
     return NULL;
 }
 
+/* By the map's numbers of its segments; NULL where there is none. A map has far more runs than segments. */
+static Source **sources_of(const Pull *p, const MapBody *body)
+{
+    Source **sources = g_new0(Source *, body->segments->len + 1);
+
+    for (guint i = 0; i < body->segments->len; i++)
+        sources[i] = find_source(p, &g_array_index(body->segments, Digest, i));
+    return sources;
+}
+
 /* --- 2. what is here --- */
 
 static bool mark_used(Pull *p, const MapBody *body, GError **error)
 {
-    g_autofree Source **by_number = g_new0(Source *, body->segments->len + 1);
+    g_autofree Source **sources = sources_of(p, body);
 
-    for (guint i = 0; i < body->segments->len; i++) {
-        by_number[i] = find_source(p, &g_array_index(body->segments, Digest, i));
-        if (!by_number[i])
+    for (guint i = 0; i < body->segments->len; i++)
+        if (!sources[i])
             return refuse(p, "its map names a segment that it does not have", error);
-    }
     for (guint i = 0; i < body->runs->len; i++) {
         const MapRun *run = &g_array_index(body->runs, MapRun, i);
-        Source *s = by_number[run->segment];
+        Source *s = sources[run->segment];
         uint32_t end = run->position + run->count;
 
         if (end > s->positions) {
@@ -285,12 +295,9 @@ static bool look_for_blocks(Pull *p, Source *s, uint64_t *ret_needed, GError **e
 
 static bool fetch_index(Pull *p, Source *s, GError **error)
 {
-    g_autoptr(json_t) descriptor = NULL;
     g_autoptr(GBytes) bytes = NULL;
-    char oci[DIGEST_OCI_SIZE];
 
-    descriptor = json_pack("{s:s, s:I}", "digest", digest_to_oci(&s->index_digest, oci), "size", (json_int_t)s->index_size);
-    if (!oci_fetch_bytes(p->store, p->registry, descriptor, SEGMENT_INDEX_MAX, &bytes, error) ||
+    if (!oci_fetch_bytes(p->store, p->registry, s->index_layer, SEGMENT_INDEX_MAX, &bytes, error) ||
         !segment_index_decode(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &s->index, error))
         return fail_prefix(error, "%s", registry_place(p->registry));
     return (digest_equal(&s->index->segment, &s->digest) && s->index->size == s->size) || refuse(p, "an index is another segment's", error);
@@ -411,7 +418,7 @@ static bool fetch_whole(Pull *p, Source *s, GError **error)
     if (!downloads_take(p->downloads, &s->digest, WHOLE, &s->fd, &have, error) ||
         !registry_get_blob(p->registry, &s->digest, s->size, s->fd, have, p->progress, error))
         return false;
-    return segment_verify_file(s->fd, s->size, what, NULL, error);
+    return segment_verify_file(s->fd, s->size, what, error);
 }
 
 static bool fetch_range(gpointer item, void *arg, GError **error)
@@ -566,28 +573,16 @@ static bool keep_here(Pull *p, Database *db, const Source *s, GError **error)
     return segment_keep(p->store, db, &s->digest, &there, error) && (there || fail(error, "a segment of the disk has gone meanwhile; try again"));
 }
 
-static bool place_own(Pull *p, Database *db, SegmentFile *file, GError **error)
-{
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(p->store->segments_fd, &file->digest, true, name);
-
-    if (dir < 0 || io_rename(file->dirfd, file->name, dir, name) < 0)
-        return store_fail_errno(p->store, error, "name a segment in");
-    g_clear_pointer(&file->name, g_free);
-    segment_forget(p->store, &file->digest);
-    return io_fsync(dir) == 0 ? catalog_add_segment_file(db, file, g_get_real_time(), error) : store_fail_errno(p->store, error, "sync");
-}
-
 /* The map as it is to be here. Where every segment has its name here, it is the very map that was pushed. */
 static bool localise(Pull *p, const MapBody *body, MapBody **ret, GError **error)
 {
     g_autoptr(MapBody) local = map_body_new(body->size, BLOCK_PUBLIC);
     g_autoptr(GHashTable) indexes = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
+    g_autofree Source **sources = sources_of(p, body);
 
     for (guint i = 0; i < body->runs->len; i++) {
         const MapRun *run = &g_array_index(body->runs, MapRun, i);
-        const Digest *name = &g_array_index(body->segments, Digest, run->segment);
-        const Source *s = find_source(p, name);
+        const Source *s = sources[run->segment];
 
         for (uint32_t k = 0; k < run->count; k++) {
             uint32_t position = run->position + k;
@@ -596,7 +591,7 @@ static bool localise(Pull *p, const MapBody *body, MapBody **ret, GError **error
             if (home && !home->target)
                 return refuse(p, "a block of it could not be found", error);
             map_body_append(local, run->block + k,
-                            map_body_segment(local, indexes, home ? &g_array_index(p->targets, Digest, home->target - 1) : name), home ? home->position : position);
+                            map_body_segment(local, indexes, home ? &g_array_index(p->targets, Digest, home->target - 1) : &s->digest), home ? home->position : position);
         }
     }
     *ret = g_steal_pointer(&local);
@@ -614,7 +609,7 @@ static bool place_all(Pull *p, Database *db, StagedBlob staged[2], GError **erro
             return false;
     }
     for (guint i = 0; i < p->own->len; i++)
-        if (!place_own(p, db, p->own->pdata[i], error))
+        if (!segment_place_own(p->store, db, p->own->pdata[i], g_get_real_time(), error))
             return false;
     for (int i = 0; i < 2; i++)
         if (staged[i].name && (!blob_place(p->store, db, &staged[i], g_get_real_time(), error) || !store_catalog_map(p->store, db, &staged[i].digest, error)))
@@ -671,44 +666,6 @@ static void drop_downloads(Pull *p)
 }
 
 /* --- 5. is it that? --- */
-
-static bool check_file(const TreeEntry *entry, StoreMap *files, uint8_t *buf, GError **error)
-{
-    g_autoptr(DigestStream) stream = digest_stream_new();
-    Digest have;
-
-    if (entry->size > store_map_size(files) || entry->data_offset > store_map_size(files) - entry->size)
-        return fail(error, "the list of files does not fit the disk");
-    for (uint64_t at = 0; at < entry->size; at += COPY_PIECE) {
-        size_t n = (size_t)MIN(COPY_PIECE, entry->size - at);
-
-        if (!interrupt_check(error) || !store_map_pread(files, buf, n, entry->data_offset + at, error))
-            return false;
-        digest_stream_update(stream, buf, n);
-    }
-    digest_stream_final(stream, &have);
-    return digest_equal(&have, &entry->sha256) || fail(error, "the file '%s' does not have the digest that the list of files says", entry->path);
-}
-
-static bool check_files(Store *store, const TreeStored *stored, GError **error)
-{
-    g_autoptr(Tree) tree = NULL;
-    g_autoptr(StoreMap) files = NULL;
-    g_autoptr(GHashTable) seen = g_hash_table_new(g_int64_hash, g_int64_equal);
-    g_autofree uint8_t *buf = g_malloc(COPY_PIECE);
-
-    if (!tree_load(store, stored, &tree, &files, error))
-        return false;
-    for (size_t i = 0; i < tree_count(tree); i++) {
-        const TreeEntry *entry = tree_nth(tree, i);
-
-        if (entry->type != 'f' || entry->size == 0 || !g_hash_table_add(seen, (gpointer)&entry->data_offset))
-            continue;
-        if (!check_file(entry, files, buf, error))
-            return false;
-    }
-    return true;
-}
 
 static bool check_disk(Pull *p, const Digest *map, const json_t *config, GError **error)
 {
@@ -793,7 +750,7 @@ static bool pull(Pull *p, const json_t *manifest, const Layers *layers, StoreIma
     image->map = maps[0];
     image->tree.files = maps[1];
     drop_downloads(p);
-    return check_disk(p, &image->map, config, error) && (!bodies[1] || check_files(p->store, &image->tree, error)) && block_index_refresh(p->store, error);
+    return check_disk(p, &image->map, config, error) && (!bodies[1] || tree_check_files(p->store, &image->tree, error)) && block_index_refresh(p->store, error);
 }
 
 static bool keep_indexes(Pull *p, GBytes *manifest, GArray *kept, GError **error)

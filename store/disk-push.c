@@ -16,21 +16,17 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "store/blob.h"
-#include "store/io.h"
 #include "store/manifests.h"
 #include "store/map-private.h"
 #include "store/oci-end.h"
 #include "store/segment-index.h"
 #include "store/store-private.h"
 
-#include <fcntl.h>
-#include <unistd.h>
 
 #define BASES_MAX 4
 #define CONFIG_MAX 65536
 #define TREE_MAX (512u << 20)
 #define SEGMENTS_MAX 120 /* with their indexes and the maps well under the 500 layers that registries take */
-#define HASH_STEP 1024
 
 /* A segment as it is, or will be, in the repository. */
 typedef struct There {
@@ -591,26 +587,17 @@ static bool send_tree(Push *p, json_t *layers, GError **error)
     return send_bytes(p, DISK_TREE_TYPE, packed, layers, error);
 }
 
-static bool open_stored(Push *p, const Segment *segment, int *ret_fd, GError **error)
-{
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(p->store->segments_fd, segment_digest(segment), false, name);
-
-    *ret_fd = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
-    return *ret_fd >= 0 || store_fail_errno(p->store, error, "open a segment of");
-}
-
 static bool send_segment(gpointer item, void *arg, GError **error)
 {
     Push *p = arg;
     There *t = item;
-    auto_fd int stored = -1;
+    auto_fd int stored = t->stored ? segment_open_file(p->store, &t->index->segment) : -1;
     g_autoptr(GBytes) index = NULL;
     uint64_t sent;
     Digest digest;
 
-    if (t->stored && !open_stored(p, t->stored, &stored, error))
-        return false;
+    if (t->stored && stored < 0)
+        return store_fail_errno(p->store, error, "open a segment of");
     if (!registry_put_blob(p->registry, &t->index->segment, t->index->size, t->stored ? stored : t->own->fd, NULL, p->progress, &sent, error))
         return false;
     index = segment_index_encode(t->index);

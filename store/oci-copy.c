@@ -6,13 +6,11 @@
 #include "store/oci-end.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/scope.h"
 #include "store/downloads.h"
 
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define DEPTH_MAX 3

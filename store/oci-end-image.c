@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/scope.h"
 
 #include <fcntl.h>
 #include <string.h>

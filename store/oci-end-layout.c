@@ -34,48 +34,59 @@ typedef struct LayoutEnd {
 
 /* --- reading --- */
 
-static bool open_in(const LayoutEnd *e, const char *folder, const char *name, int *ret_fd, uint64_t *ret_offset, uint64_t *ret_size, GError **error)
+/* The last of a name counts, as for whoever unpacks the archive. */
+static const TarMember *find_member(const LayoutEnd *e, const char *name)
 {
-    g_autofree char *whole = folder ? g_build_filename(folder, name, NULL) : g_strdup(name);
-    auto_fd int at = -1, fd = -1;
-    struct stat st;
-
-    for (guint i = e->members ? e->members->len : 0; i-- > 0;) {
-        const TarMember *member = e->members->pdata[i];
-
-        if (strcmp(member->name, whole) != 0)
-            continue;
-        *ret_fd = fcntl(e->fd, F_DUPFD_CLOEXEC, 3);
-        *ret_offset = member->offset;
-        *ret_size = member->size;
-        return *ret_fd >= 0 || fail_errno(error, "read '%s'", e->path);
-    }
-    if (!e->members) {
-        at = folder ? openat(e->fd, "blobs", O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC) : fcntl(e->fd, F_DUPFD_CLOEXEC, 3);
-        if (folder && at >= 0) {
-            int next = openat(at, "sha256", O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
-
-            scope_close_fd(&at);
-            at = next;
-        }
-        fd = at < 0 ? -1 : openat(at, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-        if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
-            *ret_offset = 0;
-            *ret_size = (uint64_t)st.st_size;
-            *ret_fd = g_steal_fd(&fd);
-            return true;
-        }
-    }
-    return fail_code(error, KILN_ERROR_NOT_FOUND, "'%s' is no OCI image, or not whole: %s is missing", e->path, name);
+    for (guint i = e->members->len; i-- > 0;)
+        if (strcmp(((TarMember *)e->members->pdata[i])->name, name) == 0)
+            return e->members->pdata[i];
+    return NULL;
 }
 
-static bool load(const LayoutEnd *e, const char *folder, const char *name, GBytes **ret, GError **error)
+static int open_folder(const LayoutEnd *e, bool blobs)
+{
+    auto_fd int above = blobs ? openat(e->fd, "blobs", O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC) : -1;
+
+    return !blobs ? fcntl(e->fd, F_DUPFD_CLOEXEC, 3) : above < 0 ? -1 : openat(above, "sha256", O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+}
+
+static bool open_file(const LayoutEnd *e, bool blob, const char *name, int *ret_fd, uint64_t *ret_size)
+{
+    auto_fd int at = open_folder(e, blob);
+    auto_fd int fd = at < 0 ? -1 : openat(at, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return false;
+    *ret_size = (uint64_t)st.st_size;
+    *ret_fd = g_steal_fd(&fd);
+    return true;
+}
+
+/* A blob by its digest, or another file of the layout. */
+static bool open_in(const LayoutEnd *e, bool blob, const char *name, int *ret_fd, uint64_t *ret_offset, uint64_t *ret_size, GError **error)
+{
+    g_autofree char *whole = g_strconcat(blob ? "blobs/sha256/" : "", name, NULL);
+    const TarMember *member = e->members ? find_member(e, whole) : NULL;
+
+    if (member) {
+        *ret_offset = member->offset;
+        *ret_size = member->size;
+        *ret_fd = fcntl(e->fd, F_DUPFD_CLOEXEC, 3);
+        return *ret_fd >= 0 || fail_errno(error, "read '%s'", e->path);
+    }
+    *ret_offset = 0;
+    return (!e->members && open_file(e, blob, name, ret_fd, ret_size)) ||
+           fail_code(error, KILN_ERROR_NOT_FOUND, "'%s' is no OCI image, or not whole: %s is missing", e->path, name);
+}
+
+static bool load(const LayoutEnd *e, bool blob, const char *name, GBytes **ret, GError **error)
 {
     auto_fd int fd = -1;
     uint64_t offset, size;
     char *data;
 
-    if (!open_in(e, folder, name, &fd, &offset, &size, error))
+    if (!open_in(e, blob, name, &fd, &offset, &size, error))
         return false;
     if (size > REGISTRY_MANIFEST_MAX)
         return fail(error, "'%s' in '%s' is larger than 4 MiB", name, e->path);
@@ -93,7 +104,7 @@ static bool load_index(const LayoutEnd *e, json_t **ret, GError **error)
 {
     g_autoptr(GBytes) bytes = NULL;
 
-    return load(e, NULL, "index.json", &bytes, error) &&
+    return load(e, false, "index.json", &bytes, error) &&
            (json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "index.json", ret, error) || fail_prefix(error, "'%s'", e->path));
 }
 
@@ -141,7 +152,7 @@ static bool get_manifest(void *end, const char *version, GBytes **ret, char **re
 
     if (version ? !digest_parse(version, ret_digest) : !find_top(e, ret_digest, error))
         return version ? fail(error, "'%s' is no digest", version) : false;
-    if (!load(e, "blobs/sha256", digest_to_hex(ret_digest, hex), &bytes, error))
+    if (!load(e, true, digest_to_hex(ret_digest, hex), &bytes, error))
         return false;
     digest_of(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &have);
     if (!digest_equal(&have, ret_digest))
@@ -180,7 +191,7 @@ static bool get_blob(void *end, const Digest *digest, uint64_t size, int fd, uin
     uint64_t offset, there;
     auto_fd int from = -1;
 
-    if (!open_in(e, "blobs/sha256", digest_to_hex(digest, hex), &from, &offset, &there, error))
+    if (!open_in(e, true, digest_to_hex(digest, hex), &from, &offset, &there, error))
         return false;
     if (there != size)
         return fail(error, "'%s' is damaged: a blob is not as long as its manifest says", e->path);

@@ -15,13 +15,24 @@ typedef struct RegistryEnd {
     Store *store;
     Registry *registry;
     char *version, *host, *repository;
+    GBytes *top; /* what the end was opened for, when it was asked for */
+    char *top_type;
+    Digest top_digest;
 } RegistryEnd;
 
+/* A tag is looked up once: it may move, and two answers would not fit each other. */
 static bool get_manifest(void *end, const char *version, GBytes **ret, char **ret_type, Digest *ret_digest, GError **error)
 {
     RegistryEnd *e = end;
 
-    return registry_get_manifest(e->registry, version ? version : e->version, ret, ret_type, ret_digest, error);
+    if (version)
+        return registry_get_manifest(e->registry, version, ret, ret_type, ret_digest, error);
+    if (!e->top && !registry_get_manifest(e->registry, e->version, &e->top, &e->top_type, &e->top_digest, error))
+        return false;
+    *ret = g_bytes_ref(e->top);
+    *ret_type = g_strdup(e->top_type);
+    *ret_digest = e->top_digest;
+    return true;
 }
 
 static char *memo_key(const RegistryEnd *e, const Digest *digest)
@@ -101,6 +112,9 @@ static void close_end(void *end)
     g_free(e->version);
     g_free(e->host);
     g_free(e->repository);
+    if (e->top)
+        g_bytes_unref(e->top);
+    g_free(e->top_type);
     g_free(e);
 }
 

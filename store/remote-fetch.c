@@ -11,7 +11,6 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
-#include "base/log.h"
 #include "base/scope.h"
 #include "store/arrival.h"
 #include "store/block-needs.h"
@@ -21,7 +20,6 @@
 #include "store/store-private.h"
 
 #include <fcntl.h>
-#include <string.h>
 
 #define BLOB_MAX ((uint64_t)1 << 40)
 
@@ -107,9 +105,8 @@ static bool stage_blob(RemoteFetch *f, const RemoteUnit *unit, const Digest *dig
 
 static bool keep_blob(RemoteFetch *f, const Digest *digest, bool *ret_there, GError **error)
 {
-    if (!database_run(f->catalog, error, "UPDATE blob SET created = ?1, dead = 0 WHERE digest = ?2", "id", g_get_real_time(), digest))
+    if (!blob_keep(f->store, f->catalog, digest, ret_there, error))
         return false;
-    *ret_there = database_changes(f->catalog) > 0 && blob_file_exists(f->store, digest);
     f->report.present += *ret_there;
     return true;
 }

@@ -13,16 +13,13 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
-#include "base/log.h"
 #include "base/scope.h"
 #include "store/block-needs.h"
 #include "store/blob.h"
-#include "store/io.h"
 #include "store/segment-moved.h"
 #include "store/store-private.h"
 #include "store/writer.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -56,7 +53,6 @@ struct RemotePush {
     GHashTable *tables; /* Digest* of a segment -> GPtrArray of Table* */
     Pack packs[2];      /* by class */
     uint8_t *frame, *plain;
-    Progress *progress;
     RemoteReport report;
 };
 
@@ -117,10 +113,16 @@ static bool list_all(RemotePush *p, GError **error)
                           list_objects(p, "cache/blobs/", false, true, error)));
 }
 
+static void pack_empty(Pack *pack)
+{
+    g_clear_pointer(&pack->file, segment_file_free);
+    g_array_set_size(pack->moves, 0);
+    g_array_set_size(pack->loose, 0);
+}
+
 static void pack_clear(Pack *pack)
 {
-    segment_file_free(pack->file);
-    pack->file = NULL;
+    g_clear_pointer(&pack->file, segment_file_free);
     g_clear_pointer(&pack->moves, g_array_unref);
     g_clear_pointer(&pack->loose, g_array_unref);
     g_clear_pointer(&pack->blocks, g_free);
@@ -252,21 +254,27 @@ static bool subtract_tables(RemotePush *p, SegmentNeeds *needs, json_t *used, GE
 
 /* --- whole segments --- */
 
+/* Of a segment that is where its name says. */
+static bool needs_frame(const SegmentNeeds *needs, const Segment *segment, uint32_t frame)
+{
+    for (unsigned block = 0; block < segment_entry(segment, frame)->blocks; block++)
+        if (!segment_needs(needs, position_of(frame, block)))
+            return false;
+    return true;
+}
+
 static bool needs_all(const SegmentNeeds *needs, const Segment *segment)
 {
     for (uint32_t frame = 0; frame < segment_frames(segment); frame++)
-        for (unsigned block = 0; block < segment_entry(segment, frame)->blocks; block++)
-            if (!segment_needs(needs, position_of(frame, block)))
-                return false;
+        if (!needs_frame(needs, segment, frame))
+            return false;
     return true;
 }
 
 static bool put_whole(RemotePush *p, const Digest *digest, GError **error)
 {
     g_autofree char *key = remote_segment_key(digest, p->cache);
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(p->store->segments_fd, digest, false, name);
-    auto_fd int fd = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
+    auto_fd int fd = segment_open_file(p->store, digest);
     struct stat st;
     bool added;
 
@@ -276,7 +284,6 @@ static bool put_whole(RemotePush *p, const Digest *digest, GError **error)
         return false;
     p->report.segments += added;
     p->report.bytes += added ? (uint64_t)st.st_size : 0;
-    progress_add(p->progress, (uint64_t)st.st_size);
     g_hash_table_add(p->keys, g_steal_pointer(&key));
     return true;
 }
@@ -400,9 +407,7 @@ static bool put_pack(RemotePush *p, BlockClass class, GError **error)
     p->report.bytes += added ? pack->file->size : 0;
     g_hash_table_add(p->keys, g_steal_pointer(&key));
     ok = put_tables(p, pack, class, error);
-    segment_file_free(pack->file);
-    pack->file = NULL;
-    g_array_set_size(pack->moves, 0);
+    pack_empty(pack);
     return ok;
 }
 
@@ -440,16 +445,6 @@ static bool take_block(RemotePush *p, const SegmentNeeds *needs, Segment *segmen
     return pack->loose->len < FRAME_MAX_BLOCKS || flush_loose(p, class, error);
 }
 
-static bool is_whole_frame(const SegmentNeeds *needs, const Segment *segment, uint32_t frame)
-{
-    if (segment_is_moved(segment))
-        return false;
-    for (unsigned i = 0; i < segment_entry(segment, frame)->blocks; i++)
-        if (!segment_needs(needs, position_of(frame, i)))
-            return false;
-    return true;
-}
-
 static bool pack_frame(RemotePush *p, const SegmentNeeds *needs, Segment *segment, uint32_t frame, BlockClass class, GError **error)
 {
     bool any = false;
@@ -458,8 +453,7 @@ static bool pack_frame(RemotePush *p, const SegmentNeeds *needs, Segment *segmen
         any = any || segment_needs(needs, position_of(frame, i));
     if (!any)
         return true;
-    progress_add(p->progress, FRAME_MAX_BYTES / 3); /* as a guess: what it takes is not known before */
-    if (is_whole_frame(needs, segment, frame))
+    if (!segment_is_moved(segment) && needs_frame(needs, segment, frame))
         return take_frame(p, needs, segment, frame, class, error);
     for (unsigned i = 0; i < FRAME_MAX_BLOCKS; i++)
         if (segment_needs(needs, position_of(frame, i)) && !take_block(p, needs, segment, position_of(frame, i), class, error))
@@ -489,6 +483,7 @@ typedef struct Unit {
 static bool push_segment(Unit *u, SegmentNeeds *needs, GError **error)
 {
     RemotePush *p = u->p;
+    g_autoptr(SegmentNeeds) all = NULL;
     g_autoptr(json_t) used = json_array();
     Segment *segment;
     bool whole;
@@ -505,6 +500,7 @@ static bool push_segment(Unit *u, SegmentNeeds *needs, GError **error)
     if (segment_class(segment) != BLOCK_PUBLIC && !p->cache)
         return fail(error, "an image refers to a private segment; run kiln fsck");
     whole = !segment_is_moved(segment) && needs_all(needs, segment);
+    all = segment_needs_copy(needs);
     if (!whole || g_hash_table_contains(p->tables, &needs->segment)) {
         if (!subtract_tables(p, needs, used, error))
             return false;
@@ -519,35 +515,32 @@ static bool push_segment(Unit *u, SegmentNeeds *needs, GError **error)
         say_tables(u->json, &needs->segment, g_steal_pointer(&used));
         return true;
     }
-    g_ptr_array_add(u->packed, needs);
+    g_ptr_array_add(u->packed, g_steal_pointer(&all));
     return pack_segment(p, needs, segment, error);
 }
 
 /* Now that the tables are there: which of them does the segment need? */
-static bool say_packed(Unit *u, const SegmentNeeds *all, GError **error)
+static bool say_packed(Unit *u, SegmentNeeds *needs, GError **error)
 {
     g_autoptr(json_t) used = json_array();
-    SegmentNeeds left = {.segment = all->segment, .positions = all->positions, .count = all->count,
-                         .bits = g_memdup2(all->bits, (all->positions + 7) / 8)};
-    bool ok = subtract_tables(u->p, &left, used, error);
 
-    g_free(left.bits);
-    if (ok && left.count > 0)
-        return fail(error, "%u blocks of a segment were not packed", left.count);
-    say_tables(u->json, &all->segment, g_steal_pointer(&used));
-    return ok;
+    if (!subtract_tables(u->p, needs, used, error))
+        return false;
+    if (needs->count > 0)
+        return fail(error, "%u blocks of a segment were not packed", needs->count);
+    say_tables(u->json, &needs->segment, g_steal_pointer(&used));
+    return true;
 }
 
 static bool push_blocks(Unit *u, const GArray *maps, GError **error)
 {
     RemotePush *p = u->p;
-    g_autoptr(BlockNeeds) needs = block_needs_new(), all = block_needs_new();
+    g_autoptr(BlockNeeds) needs = block_needs_new();
 
     for (guint i = 0; i < maps->len; i++) {
         g_autoptr(StoreMap) map = NULL;
 
-        if (!store_map_open(p->store, &g_array_index(maps, Digest, i), &map, error) || !block_needs_add(needs, store_map_body(map), error) ||
-            !block_needs_add(all, store_map_body(map), error))
+        if (!store_map_open(p->store, &g_array_index(maps, Digest, i), &map, error) || !block_needs_add(needs, store_map_body(map), error))
             return false;
         if (store_map_body(map)->class != BLOCK_PUBLIC && !p->cache)
             return fail(error, "an image has a private map; run kiln fsck");
@@ -558,7 +551,7 @@ static bool push_blocks(Unit *u, const GArray *maps, GError **error)
     if (!put_pack(p, BLOCK_PRIVATE, error) || !put_pack(p, BLOCK_PUBLIC, error))
         return false;
     for (guint i = 0; i < u->packed->len; i++)
-        if (!say_packed(u, g_hash_table_lookup(all->by, &((SegmentNeeds *)u->packed->pdata[i])->segment), error))
+        if (!say_packed(u, u->packed->pdata[i], error))
             return false;
     return true;
 }
@@ -607,24 +600,14 @@ static bool push_unit(Unit *u, const GArray *blobs, const GArray *maps, GError *
     return true;
 }
 
-/* What a failed unit left in them is of no use to the next one. */
-static void empty_packs(RemotePush *p)
-{
-    for (int class = 0; class < 2; class++) {
-        segment_file_free(p->packs[class].file);
-        p->packs[class].file = NULL;
-        g_array_set_size(p->packs[class].moves, 0);
-        g_array_set_size(p->packs[class].loose, 0);
-    }
-}
-
 bool remote_push_unit(RemotePush *push, const GArray *blobs, const GArray *maps, json_t **ret, GError **error)
 {
-    g_autoptr(GPtrArray) packed = g_ptr_array_new();
+    g_autoptr(GPtrArray) packed = g_ptr_array_new_with_free_func((GDestroyNotify)segment_needs_free);
     g_autoptr(json_t) json = json_pack("{s:[], s:[], s:[]}", "blobs", "maps", "segments");
     Unit unit = {.p = push, .json = json, .packed = packed};
 
-    empty_packs(push);
+    for (int class = 0; class < 2; class++)
+        pack_empty(&push->packs[class]); /* what a failed unit left in them is of no use to this one */
     if (!push_unit(&unit, blobs, maps, error))
         return false;
     *ret = g_steal_pointer(&json);

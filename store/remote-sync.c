@@ -5,7 +5,6 @@
 #include "store/remote-sync.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/scope.h"
 #include "store/channel.h"
@@ -14,6 +13,7 @@
 #include "store/map.h"
 #include "store/remote-fetch.h"
 #include "store/store-private.h"
+#include "store/tree-space.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -21,7 +21,6 @@
 #define SETS_MAX 100000
 #define CONFIG_MAX (16u << 20)
 #define PROVENANCE_MAX (64u << 20)
-#define PIECE (1u << 20)
 
 void remote_set_free(RemoteSet *set)
 {
@@ -121,15 +120,22 @@ static bool is_pushed(RemotePush *push, Remote *remote, const char *key, const S
            remote_push_has_unit(push, unit);
 }
 
-bool remote_sync_put(RemotePush *push, const char *key, json_t *payload, const json_t *record, const SignatureKey *signer, GError **error)
+bool remote_sync_put_unit(RemotePush *push, const char *key, json_t *payload, const GArray *blobs, const GArray *maps, const SignatureKey *signer,
+                          GError **error)
 {
-    g_autoptr(GArray) blobs = g_array_new(FALSE, FALSE, sizeof(Digest)), maps = g_array_new(FALSE, FALSE, sizeof(Digest));
     g_autoptr(json_t) unit = NULL;
 
-    if (!collect_needs(record, blobs, maps, error) || !remote_push_unit(push, blobs, maps, &unit, error))
+    if (!remote_push_unit(push, blobs, maps, &unit, error))
         return false;
     json_object_set(payload, "unit", unit);
     return remote_index_put(remote_push_remote(push), key, payload, signer, error);
+}
+
+bool remote_sync_put(RemotePush *push, const char *key, json_t *payload, const json_t *record, const SignatureKey *signer, GError **error)
+{
+    g_autoptr(GArray) blobs = g_array_new(FALSE, FALSE, sizeof(Digest)), maps = g_array_new(FALSE, FALSE, sizeof(Digest));
+
+    return collect_needs(record, blobs, maps, error) && remote_sync_put_unit(push, key, payload, blobs, maps, signer, error);
 }
 
 bool remote_sync_push(RemotePush *push, const GPtrArray *images, const SignatureKey *signer, GError **error)
@@ -352,39 +358,9 @@ static bool check_oci(Store *store, const StoreImage *image, const json_t *confi
     return true;
 }
 
-static bool check_file(StoreMap *files, const TreeEntry *entry, uint8_t *buf, GError **error)
+static bool check_tree(Store *store, const TreeStored *tree, GError **error)
 {
-    g_autoptr(DigestStream) stream = digest_stream_new();
-    Digest have;
-
-    for (uint64_t at = 0; at < entry->size; at += PIECE) {
-        size_t n = (size_t)MIN(PIECE, entry->size - at);
-
-        if (!store_map_pread_once(files, buf, n, entry->data_offset + at, error))
-            return false;
-        digest_stream_update(stream, buf, n);
-    }
-    digest_stream_final(stream, &have);
-    return digest_equal(&have, &entry->sha256) || fail(error, "file '%s' has other bytes than its tree says", entry->path);
-}
-
-static bool check_tree(Store *store, const StoreImage *image, GError **error)
-{
-    g_autofree uint8_t *buf = g_malloc(PIECE);
-    g_autoptr(Tree) tree = NULL;
-    g_autoptr(StoreMap) files = NULL;
-
-    if (digest_is_none(&image->tree.tree) || digest_is_none(&image->tree.files))
-        return true;
-    if (!tree_load(store, &image->tree, &tree, &files, error))
-        return false;
-    for (size_t i = 0; i < tree_count(tree); i++) {
-        const TreeEntry *entry = tree_nth(tree, i);
-
-        if (entry->type == 'f' && entry->size > 0 && !check_file(files, entry, buf, error))
-            return false;
-    }
-    return true;
+    return digest_is_none(&tree->tree) || digest_is_none(&tree->files) || tree_check_files(store, tree, error);
 }
 
 static bool check_image(Store *store, const StoreImage *image, GError **error)
@@ -393,7 +369,7 @@ static bool check_image(Store *store, const StoreImage *image, GError **error)
 
     return (store_image_config(store, &image->id, CONFIG_MAX, NULL, &config, error) &&
             (strcmp(image->kind, "disk") == 0 ? check_disk(store, image, config, error) : check_oci(store, image, config, error)) &&
-            check_tree(store, image, error)) ||
+            check_tree(store, &image->tree, error)) ||
            fail_prefix(error, "%s/%s was not taken over", image->name, image->kind);
 }
 

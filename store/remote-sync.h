@@ -27,7 +27,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RemoteSet, remote_set_free)
 /* @images: a whole set (store_resolve_set()). @signer may be NULL. Refused: sets whose bytes are gone, and revoked images. */
 bool remote_sync_push(RemotePush *push, const GPtrArray *images, const SignatureKey *signer, GError **error);
 
-/* A set as an index's record, and such an index of any kind: for shared-cache.c. @payload gets its unit. */
+/* An index of any kind, for shared-cache.c: first the bytes that it names, then @payload, which gets its unit. */
+bool remote_sync_put_unit(RemotePush *push, const char *key, json_t *payload, const GArray *blobs, const GArray *maps, const SignatureKey *signer,
+                          GError **error);
+/* The same with all that a set needs, by its record. */
 bool remote_sync_record(Store *store, int64_t set, json_t **ret, GError **error);
 bool remote_sync_put(RemotePush *push, const char *key, json_t *payload, const json_t *record, const SignatureKey *signer, GError **error);
 

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/scope.h"
+#include "store/arrival.h"
 #include "store/blob.h"
 #include "store/bytes.h"
 #include "store/io.h"
@@ -372,18 +373,13 @@ static bool take_segment(Repair *r, void *arg, GError **error)
     TakeOver *t = arg;
     char name[IO_NAME_SIZE];
     auto_fd int dir = io_open_fanout(r->store->segments_fd, &t->d->digest, true, name);
-    Segment *segment;
 
     if (dir < 0)
         return store_fail_errno(r->store, error, "open a folder of");
-    if (!keep_damaged(r->store, dir, name, error))
+    if (!keep_damaged(r->store, dir, name, error) || !segment_place_file(r->store, r->db, t->dirfd, *t->name, &t->d->digest, error))
         return false;
-    if (io_rename(t->dirfd, *t->name, dir, name) < 0 || io_fsync(dir) < 0)
-        return store_fail_errno(r->store, error, "name a repaired segment in");
     g_clear_pointer(t->name, g_free);
-    segment_forget(r->store, &t->d->digest);
-    return segment_get(r->store, &t->d->digest, &segment, error) && catalog_add_segment(r->db, segment, g_get_real_time(), error) &&
-           database_run(r->db, error, "UPDATE segment SET verified = ?1 WHERE digest = ?2", "id", g_get_real_time(), &t->d->digest);
+    return database_run(r->db, error, "UPDATE segment SET verified = ?1 WHERE digest = ?2", "id", g_get_real_time(), &t->d->digest);
 }
 
 static bool take_as_it_was(Rebuild *b, GError **error)
@@ -424,9 +420,7 @@ static bool copy_segment(Repair *r, int from, int to, const Digest *digest, bool
 /* *ret_done false: the other store does not have it, or not whole. */
 static bool take_whole(Rebuild *b, bool *ret_done, GError **error)
 {
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = b->other && !segment_is_moved(b->other) ? io_open_fanout(b->r->from->segments_fd, &b->d->digest, false, name) : -1;
-    auto_fd int from = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
+    auto_fd int from = b->other && !segment_is_moved(b->other) ? segment_open_file(b->r->from, &b->d->digest) : -1;
     g_autofree char *staged = NULL;
     auto_fd int to = -1;
     TakeOver t = {b->d, -1, &staged};
@@ -493,15 +487,9 @@ static bool list_names(Rebuild *b, GArray **ret, GError **error)
 static bool place_new(Repair *r, void *arg, GError **error)
 {
     Rebuild *b = arg;
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(r->store->segments_fd, &b->file->digest, true, name);
     g_autoptr(GArray) names = NULL;
 
-    if (dir < 0 || io_rename(b->file->dirfd, b->file->name, dir, name) < 0 || io_fsync(dir) < 0)
-        return store_fail_errno(r->store, error, "name a segment in");
-    g_clear_pointer(&b->file->name, g_free);
-    segment_forget(r->store, &b->file->digest);
-    if (!catalog_add_segment_file(r->db, b->file, g_get_real_time(), error) || !hold_new(r, &b->d->digest, &b->file->digest, error) ||
+    if (!segment_place_own(r->store, r->db, b->file, g_get_real_time(), error) || !hold_new(r, &b->d->digest, &b->file->digest, error) ||
         !list_names(b, &names, error))
         return false;
     for (guint i = 0; i < names->len; i++)

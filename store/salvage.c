@@ -55,8 +55,6 @@ static bool entries_of_catalog(Salvage *s, Database *db, GError **error)
 bool salvage_open(Store *store, const Digest *digest, Salvage **ret, GError **error)
 {
     g_autoptr(Salvage) s = g_new0(Salvage, 1);
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(store->segments_fd, digest, false, name);
     Database *db;
     struct stat st;
 
@@ -64,7 +62,7 @@ bool salvage_open(Store *store, const Digest *digest, Salvage **ret, GError **er
     s->digest = *digest;
     s->entries = g_array_new(FALSE, TRUE, sizeof(SegmentEntry));
     s->stored = g_malloc(FRAME_MAX_STORED);
-    s->fd = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
+    s->fd = segment_open_file(store, digest);
     s->size = s->fd >= 0 && fstat(s->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
     take_entries(s);
     if (!s->opens && (!store_catalog(store, &db, error) || !entries_of_catalog(s, db, error)))

@@ -228,9 +228,7 @@ static void say_missing(Scrub *s, const Item *item, int saved)
 
 static bool read_segment(Scrub *s, Item *item, uint8_t *buffer, GError **error)
 {
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(s->store->segments_fd, &item->digest, false, name);
-    auto_fd int fd = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
+    auto_fd int fd = segment_open_file(s->store, &item->digest);
     g_autofree char *why = NULL;
     Digest have = digest_none;
 

@@ -224,7 +224,7 @@ static bool verify(const Verify *v, SegmentIndex *index, GError **error)
     }
 }
 
-bool segment_verify_file(int fd, uint64_t size, const char *what, SegmentIndex **ret, GError **error)
+bool segment_verify_file(int fd, uint64_t size, const char *what, GError **error)
 {
     g_autoptr(SegmentIndex) index = segment_index_new();
     Verify v = {fd, size, what, g_malloc(FRAME_MAX_STORED), g_malloc(FRAME_MAX_BYTES)};
@@ -232,9 +232,5 @@ bool segment_verify_file(int fd, uint64_t size, const char *what, SegmentIndex *
 
     g_free(v.stored);
     g_free(v.plain);
-    if (ok && ret) {
-        index->size = size;
-        *ret = g_steal_pointer(&index);
-    }
     return ok;
 }

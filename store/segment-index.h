@@ -38,8 +38,7 @@ const Digest *segment_index_hash(const SegmentIndex *index, uint32_t position);
 
 /*
  * Reads a whole public segment from end to end: every frame is unpacked, every block compared with its hash, the footer with the frames.
- * *ret may be NULL.
  */
-bool segment_verify_file(int fd, uint64_t size, const char *what, SegmentIndex **ret, GError **error);
+bool segment_verify_file(int fd, uint64_t size, const char *what, GError **error);
 
 #endif

@@ -46,7 +46,7 @@ static bool damaged(const Digest *digest, const char *what, GError **error)
     return fail(error, "segment %s is damaged: %s; run kiln fsck", digest_to_hex(digest, hex), what);
 }
 
-static int open_file(Store *store, const Digest *digest)
+int segment_open_file(Store *store, const Digest *digest)
 {
     char name[IO_NAME_SIZE];
     auto_fd int dir = io_open_fanout(store->segments_fd, digest, false, name);
@@ -156,7 +156,7 @@ static bool segment_load(Store *store, const Digest *digest, Segment **ret, GErr
     s->digest = *digest;
     s->stale = g_ptr_array_new_with_free_func((GDestroyNotify)segment_moved_free);
     s->serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
-    s->fd = open_file(store, digest);
+    s->fd = segment_open_file(store, digest);
     if (s->fd < 0 && errno == ENOENT) {
         if (!segment_moved_load(store, digest, &s->moved, error))
             return false;
@@ -234,7 +234,7 @@ static int file_take(Segment *s, GError **error)
 {
     AUTO_LOCK(&s->store->lock);
     if (s->fd < 0) {
-        s->fd = open_file(s->store, &s->digest);
+        s->fd = segment_open_file(s->store, &s->digest);
         if (s->fd < 0) {
             (void)store_fail_errno(s->store, error, "open a segment of");
             return -1;
@@ -408,7 +408,7 @@ bool segment_is_moved(const Segment *segment)
 /* True when there is another table than @seen now (NULL: none so far), and the segment's own file is gone. */
 static bool follow(Segment *s, const SegmentMoved *seen)
 {
-    auto_fd int fd = open_file(s->store, &s->digest);
+    auto_fd int fd = segment_open_file(s->store, &s->digest);
     SegmentMoved *moved = NULL;
 
     if (fd >= 0 || errno != ENOENT || !segment_moved_load(s->store, &s->digest, &moved, NULL) || !moved)

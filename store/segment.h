@@ -37,6 +37,8 @@ GPtrArray *segment_list_new(void);
 bool segment_get(Store *store, const Digest *digest, Segment **ret, GError **error);
 /* Forgets an open segment whose file gc has removed; users that still hold it can go on reading. */
 void segment_forget(Store *store, const Digest *digest);
+/* The file by its own name as it stands, for who copies it; -1 with errno, ENOENT where it was repacked. */
+int segment_open_file(Store *store, const Digest *digest);
 const Digest *segment_digest(const Segment *segment);
 BlockClass segment_class(const Segment *segment);
 uint32_t segment_frames(const Segment *segment);

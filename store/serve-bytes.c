@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "store/blob.h"
-#include "store/io.h"
 #include "store/layer-cache.h"
 #include "store/layer.h"
 #include "store/store-private.h"
@@ -297,14 +296,6 @@ void serve_shelf_tidy(ServeShelf *shelf)
 
 /* --- reading ------------------------------------------------------------------------------ */
 
-static int open_segment(Store *store, const Digest *digest)
-{
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(store->segments_fd, digest, false, name);
-
-    return dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
-}
-
 /* -1: it has to be made. */
 static int open_file(Store *store, const ServeLink *link)
 {
@@ -312,7 +303,7 @@ static int open_file(Store *store, const ServeLink *link)
     int fd;
 
     if (link->segment)
-        return open_segment(store, &link->blob);
+        return segment_open_file(store, &link->blob);
     if (!digest_is_none(&link->recipe))
         return -1;
     fd = blob_file_open(store, &link->blob, &packed);

@@ -51,13 +51,9 @@ static bool find_stored(Store *store, Database *db, const ServeTaken *taken, Ser
     int rc;
 
     *ret = (ServeLink){.blob = taken->blob, .size = taken->size};
-    *ret_done = blob_file_exists(store, &taken->blob);
-    if (*ret_done) {
-        if (!database_run(db, error, "UPDATE blob SET created = ?1, dead = 0 WHERE digest = ?2", "id", g_get_real_time(), &taken->blob))
-            return false;
-        *ret_done = database_changes(db) > 0;
-        return true;
-    }
+    *ret_done = false;
+    if (blob_file_exists(store, &taken->blob))
+        return blob_keep(store, db, &taken->blob, ret_done, error);
     query = database_query(db, error, "SELECT recipe FROM recipe WHERE layer = ?1", "d", &taken->blob);
     rc = query ? query_step(query, error) : -1;
     if (rc > 0)

@@ -15,13 +15,10 @@
 #include "base/scope.h"
 #include "store/blob.h"
 #include "store/format.h"
-#include "store/ledger.h"
 #include "store/remote-fetch.h"
 #include "store/remote-sync.h"
 #include "store/shared-private.h"
 #include "store/store-private.h"
-
-#include <string.h>
 
 #define PROBLEMS_MAX 3 /* a remote that fails more often is not asked any more */
 #define CLOCK_SLACK 86400
@@ -504,16 +501,6 @@ static bool is_pushed(SharedCache *c, RemotePush *push, const char *key, const c
     return remote_push_has_unit(push, unit);
 }
 
-static bool put_entry(SharedCache *c, RemotePush *push, const char *key, json_t *payload, const GArray *blobs, const GArray *maps, GError **error)
-{
-    g_autoptr(json_t) unit = NULL;
-
-    if (!remote_push_unit(push, blobs, maps, &unit, error))
-        return false;
-    json_object_set(payload, "unit", unit);
-    return remote_index_put(c->to, key, payload, c->signer, error);
-}
-
 static bool push_state(SharedCache *c, RemotePush *push, Store *store, const Digest *key, GError **error)
 {
     g_autoptr(GArray) blobs = g_array_new(FALSE, FALSE, sizeof(Digest)), maps = g_array_new(FALSE, FALSE, sizeof(Digest));
@@ -537,7 +524,7 @@ static bool push_state(SharedCache *c, RemotePush *push, Store *store, const Dig
     add_digest(blobs, &state->map);
     add_digest(blobs, &state->tree.files);
     add_digest(blobs, &state->tree.tree);
-    return put_entry(c, push, name, payload, blobs, maps, error);
+    return remote_sync_put_unit(push, name, payload, blobs, maps, c->signer, error);
 }
 
 static bool push_memo(SharedCache *c, RemotePush *push, Store *store, const char *key, GError **error)
@@ -559,7 +546,7 @@ static bool push_memo(SharedCache *c, RemotePush *push, Store *store, const char
     add_digest(maps, &map);
     add_digest(blobs, &map);
     add_digest(blobs, &blob);
-    return put_entry(c, push, name, payload, blobs, maps, error);
+    return remote_sync_put_unit(push, name, payload, blobs, maps, c->signer, error);
 }
 
 static bool push_result(SharedCache *c, Store *store, const GPtrArray *images, GError **error)

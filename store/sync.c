@@ -287,9 +287,7 @@ static bool copy_verified(Sync *s, int from, int to, const Digest *digest, GErro
 /* ret->name stays NULL when the file has gone since: its map will not be named. */
 static bool stage_segment(Sync *s, const Digest *digest, StagedSegment *ret, GError **error)
 {
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(s->from->segments_fd, digest, false, name);
-    auto_fd int from = dir < 0 ? -1 : io_open(dir, name, O_RDONLY, 0);
+    auto_fd int from = segment_open_file(s->from, digest);
 
     if (from < 0)
         return errno == ENOENT || store_fail_errno(s->from, error, "open a segment of");

@@ -13,10 +13,12 @@
 #include "store/tree-space.h"
 
 #include "base/error.h"
+#include "base/interrupt.h"
 
 #include <string.h>
 
 #define TREE_TEXT_MAX ((size_t)1 << 30)
+#define CHECK_PIECE (1u << 20)
 
 bool tree_space_lay_out(Tree *tree, GArray **ret_files, GError **error)
 {
@@ -127,6 +129,43 @@ bool tree_load(Store *store, const TreeStored *stored, Tree **ret_tree, StoreMap
         return false;
     *ret_tree = g_steal_pointer(&tree);
     *ret_files = g_steal_pointer(&files);
+    return true;
+}
+
+static bool check_file(StoreMap *files, const TreeEntry *entry, uint8_t *buf, GError **error)
+{
+    g_autoptr(DigestStream) stream = digest_stream_new();
+    Digest have;
+
+    if (entry->size > store_map_size(files) || entry->data_offset > store_map_size(files) - entry->size)
+        return fail(error, "file '%s' lies beyond the end of its tree's file space", entry->path);
+    for (uint64_t at = 0; at < entry->size; at += CHECK_PIECE) {
+        size_t n = (size_t)MIN(CHECK_PIECE, entry->size - at);
+
+        if (!interrupt_check(error) || !store_map_pread_once(files, buf, n, entry->data_offset + at, error))
+            return false;
+        digest_stream_update(stream, buf, n);
+    }
+    digest_stream_final(stream, &have);
+    return digest_equal(&have, &entry->sha256) || fail(error, "file '%s' has other bytes than its tree says", entry->path);
+}
+
+/* A tree that was loaded is laid out anew, so only files of equal size and SHA-256 start at the same place. */
+bool tree_check_files(Store *store, const TreeStored *stored, GError **error)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_int64_hash, g_int64_equal);
+    g_autofree uint8_t *buf = g_malloc(CHECK_PIECE);
+    g_autoptr(Tree) tree = NULL;
+    g_autoptr(StoreMap) files = NULL;
+
+    if (!tree_load(store, stored, &tree, &files, error))
+        return false;
+    for (size_t i = 0; i < tree_count(tree); i++) {
+        const TreeEntry *entry = tree_nth(tree, i);
+
+        if (entry->type == 'f' && entry->size > 0 && g_hash_table_add(seen, (gpointer)&entry->data_offset) && !check_file(files, entry, buf, error))
+            return false;
+    }
     return true;
 }
 

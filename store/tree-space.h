@@ -29,4 +29,7 @@ typedef struct TreeSpaceFile {
 bool tree_space_lay_out(Tree *tree, GArray **ret_files, GError **error);
 uint64_t tree_space_size(const GArray *files);
 
+/* Reads the content of every file, equal ones once: is it what the tree says? For trees that come from elsewhere; both parts are there. */
+bool tree_check_files(Store *store, const TreeStored *stored, GError **error);
+
 #endif

@@ -18,8 +18,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/scope.h"
+#include "store/arrival.h"
 #include "store/block-index.h"
-#include "store/io.h"
 #include "store/ordered.h"
 #include "store/store-private.h"
 
@@ -460,26 +460,12 @@ static bool finish_files(StoreWriter *w, GError **error)
     return true;
 }
 
-static bool place_file(StoreWriter *w, Database *db, SegmentFile *file, int64_t created, GError **error)
-{
-    char name[IO_NAME_SIZE];
-    auto_fd int dir = io_open_fanout(w->store->segments_fd, &file->digest, true, name);
-
-    if (dir < 0 || io_rename(file->dirfd, file->name, dir, name) < 0)
-        return store_fail_errno(w->store, error, "publish a segment in");
-    g_clear_pointer(&file->name, g_free);
-    segment_forget(w->store, &file->digest); /* it may have been the name of a repacked one */
-    if (io_fsync(dir) < 0)
-        return store_fail_errno(w->store, error, "sync");
-    return catalog_add_segment_file(db, file, created, error);
-}
-
 static bool place_all(StoreWriter *w, Database *db, GError **error)
 {
     int64_t created = g_get_real_time();
 
     for (guint i = 0; i < w->files->len; i++)
-        if (!place_file(w, db, w->files->pdata[i], created, error))
+        if (!segment_place_own(w->store, db, w->files->pdata[i], created, error))
             return false;
     for (guint i = 0; i < w->hooks->len; i++) {
         const WriterHook *hook = &g_array_index(w->hooks, WriterHook, i);

@@ -64,7 +64,7 @@ mutant 'blobs are not synced' blob 's/ && io_fdatasync(fd) == 0)$/)/'
 mutant 'segments are synced after the commit' writer \
     's/if (!segment_file_sync(file, error))/if (false)/; s/^    w->committed = true;/&\n    for (guint i = 0; i < w->files->len; i++)\n        (void)segment_file_sync(w->files->pdata[i], NULL);/'
 mutant 'the folder of a new blob is not synced' blob 's/if (io_fsync(dir) < 0)/if (false)/'
-mutant 'the folder of a new segment is not synced' writer 's/if (io_fsync(dir) < 0)/if (false)/'
+mutant 'the folder of a new segment is not synced' arrival 's/ || io_fsync(dir) < 0)/)/'
 mutant 'the folder of a new folder is not synced' io '/own name must survive/,+2s/io_fsync(dirfd) < 0/false/'
 mutant 'an empty folder is taken for synced' io 's/folder_is_empty(fd) \&\& io_fsync/false \&\& io_fsync/'
 mutant 'adopted files are not synced' recovery 's/return (io_fsync(dirfd) == 0 \&\& io_fsync(topfd) == 0)/return true/'
