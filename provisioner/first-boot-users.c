@@ -257,14 +257,10 @@ static json_t *default_user(const FirstBoot *boot)
     const json_t *own = json_object_get(json_object_get(boot->config, "system_info"), "default_user"), *said = json_object_get(boot->config, "user");
     json_t *user = json_is_object(own) ? json_deep_copy(own) : json_object();
 
-    if (json_is_string(said)) {
+    if (json_is_string(said))
         json_object_set(user, "name", (json_t *)said);
-    } else if (json_is_object(said)) {
-        json_t *merged = seed_merge(user, said);
-
-        json_decref(user);
-        user = merged;
-    }
+    else if (json_is_object(said))
+        seed_merge(user, said);
     if (json_is_string(json_object_get(user, "name")))
         return user;
     json_decref(user);
@@ -296,7 +292,7 @@ static json_t *list_users(FirstBoot *boot)
         json_array_append(list, base);
     json_array_foreach (users, i, one) {
         if (is_default(one) && base)
-            json_array_append_new(list, seed_merge(base, json_is_object(one) ? json_object_get(one, "") : NULL));
+            json_array_append(list, base);
         else if (json_is_string(one) && !is_default(one))
             json_array_append_new(list, json_pack("{s:O}", "name", one));
         else if (json_is_object(one) && !is_default(one))
