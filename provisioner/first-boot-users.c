@@ -360,7 +360,7 @@ bool first_boot_users(FirstBoot *boot, GError **error)
 {
     g_autoptr(json_t) users = list_users(boot);
     g_auto(GStrv) keys = seed_texts(first_boot_said(boot, "ssh_authorized_keys"), "\n");
-    g_auto(GStrv) meta_keys = seed_texts(json_is_object(json_object_get(boot->seed->meta, "public-keys")) ? NULL : json_object_get(boot->seed->meta, "public-keys"), "\n");
+    g_auto(GStrv) meta_keys = seed_texts(json_object_get(boot->seed->meta, "public-keys"), "\n");
     g_autofree char *main = main_user(boot);
     json_t *one;
     size_t i;
@@ -418,7 +418,7 @@ static bool user_entry(FirstBoot *boot, const json_t *entry, bool expire, GError
         return true;
     if (g_strcmp0(type, "RANDOM") == 0 || !password)
         return seed_ignore(boot->seed, "a random password for %s", name), true;
-    return change_password(boot, name, password, g_strcmp0(type, "text") != 0 && (!type || strcmp(type, "hash") == 0), expire, error);
+    return change_password(boot, name, password, !type || strcmp(type, "hash") == 0, expire, error);
 }
 
 static bool set_pwauth(FirstBoot *boot, GError **error)

@@ -76,11 +76,6 @@ bool first_boot_write(const FirstBoot *boot, const char *path, const char *text,
 
 /* --- write_files --- */
 
-static bool is_any(const char *word, const char *const *words)
-{
-    return g_strv_contains(words, word);
-}
-
 /* Octal as text, a number as it is. */
 static uint16_t permissions(const json_t *value)
 {
@@ -105,9 +100,9 @@ static bool put_content(const FirstBoot *boot, const json_t *file, const char *p
     g_autofree guchar *decoded = NULL;
     const char *const args[] = {path, NULL};
 
-    if (encoding && is_any(encoding, b64))
+    if (encoding && g_strv_contains(b64, encoding))
         data = decoded = g_base64_decode(data, &size);
-    if (!encoding || !is_any(encoding, gz))
+    if (!encoding || !g_strv_contains(gz, encoding))
         return guest_put_bytes(boot->guest, path, data, size, &meta, error);
     return guest_put_bytes(boot->guest, "/run/kiln-seed.gz", data, size, &meta, error) &&
            first_boot_sh(boot, "write_files", "gzip -dc /run/kiln-seed.gz >\"$1\" && rm /run/kiln-seed.gz", args, error);
