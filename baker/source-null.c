@@ -60,8 +60,7 @@ const SourceOps source_null_ops = {
     .packers = true,
 };
 
-static const char *const file_arguments[] = {"content", "source", "target", "packer_build_name", "packer_builder_type", "packer_core_version", "packer_debug", "packer_force",
-                                             "packer_on_error", "packer_user_variables", "packer_sensitive_variables", NULL};
+static const char *const file_arguments[] = {"content", "source", "target", PACKER_CORE(PACKER_NAME_) NULL};
 static const PackerArgument file_types[] = {{"content", PACKER_TEXT, true}, {"source", PACKER_TEXT, true}, {"target", PACKER_TEXT, true}, {0}};
 
 static bool file_check(const json_t *args, const char **ret_argument, GError **error)

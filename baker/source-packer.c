@@ -55,6 +55,11 @@ static bool is_texts(const json_t *value)
     return is_list(value, is_scalar);
 }
 
+static bool is_lists(const json_t *value)
+{
+    return is_list(value, is_texts);
+}
+
 static bool is_map(const json_t *value)
 {
     const char *key;
@@ -66,6 +71,11 @@ static bool is_map(const json_t *value)
     return json_is_object(value);
 }
 
+static bool is_block(const json_t *value)
+{
+    return json_is_array(value) || json_is_object(value);
+}
+
 static const struct {
     bool (*fits)(const json_t *value);
     const char *name;
@@ -75,25 +85,19 @@ static const struct {
     [PACKER_BOOL] = {is_bool, "true or false"},
     [PACKER_TEXTS] = {is_texts, "a list of texts"},
     [PACKER_MAP] = {is_map, "an object of texts"},
+    [PACKER_LISTS] = {is_lists, "a list of lists of texts"},
+    [PACKER_BLOCK] = {is_block, "a block"},
 };
-
-static bool fits(const PackerArgument *argument, const json_t *value)
-{
-    if (argument->type == PACKER_LISTS)
-        return is_list(value, is_texts);
-    return argument->type == PACKER_BLOCK ? json_is_array(value) || json_is_object(value) : types[argument->type].fits(value);
-}
 
 bool packer_check(const json_t *args, const PackerArgument *arguments, const char **ret_argument, GError **error)
 {
     for (; arguments->name; arguments++) {
         const json_t *value = json_object_get(args, arguments->name);
 
-        if (!value || json_is_null(value) || fits(arguments, value))
+        if (!value || json_is_null(value) || types[arguments->type].fits(value))
             continue;
         *ret_argument = arguments->name;
-        return fail_code(error, KILN_ERROR_USAGE, "'%s' is %s", arguments->name,
-                         arguments->type == PACKER_LISTS ? "a list of lists of texts" : arguments->type == PACKER_BLOCK ? "a block" : types[arguments->type].name);
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' is %s", arguments->name, types[arguments->type].name);
     }
     return true;
 }
