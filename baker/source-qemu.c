@@ -25,6 +25,7 @@
 #define SUMS_MAX ((size_t)16 << 20)
 #define SIZE_DEFAULT "40960M"
 #define MEBI ((uint64_t)1 << 20)
+#define DISK_MAX ((uint64_t)16 << 40)
 
 #define QEMU_SCHEMA(X)                                                                                       \
     PACKER_CORE(X) PACKER_COMMUNICATOR(X)                                                                    \
@@ -50,16 +51,16 @@ PACKER_SCHEMA(QEMU_SCHEMA);
 /* --- check --- */
 
 typedef struct Words {
-    const char *argument, *otherwise, *words; /* with a blank on both sides */
+    const char *argument, *words; /* with a blank on both sides */
 } Words;
 
 static const Words words[] = {
-    {"format", "qcow2", " qcow2 raw "},
-    {"accelerator", "kvm", " none kvm tcg xen hax hvf whpx "},
-    {"disk_interface", "virtio", " ide sata scsi virtio virtio-scsi "},
-    {"disk_cache", "writeback", " writethrough writeback none unsafe directsync "},
-    {"disk_discard", "ignore", " unmap ignore "},
-    {"disk_detect_zeroes", "off", " unmap on off "},
+    {"format", " qcow2 raw "},
+    {"accelerator", " none kvm tcg xen hax hvf whpx "},
+    {"disk_interface", " ide sata scsi virtio virtio-scsi "},
+    {"disk_cache", " writethrough writeback none unsafe directsync "},
+    {"disk_discard", " unmap ignore "},
+    {"disk_detect_zeroes", " unmap on off "},
 };
 
 static bool check_words(const json_t *args, const char **ret_argument, GError **error)
@@ -81,31 +82,18 @@ static bool check_words(const json_t *args, const char **ret_argument, GError **
 static bool parse_disk_size(const json_t *args, uint64_t *ret, bool *ret_given, GError **error)
 {
     g_autofree char *text = packer_raw(args, "disk_size"), *whole = NULL;
-    guint64 number;
+    uint64_t bytes;
 
     *ret_given = text && *text && strcmp(text, "0") != 0;
     if (!*ret_given)
         return units_parse_size(SIZE_DEFAULT, ret, error);
     if (!g_regex_match_simple("^[0-9]{1,15}[bkmgt]?$", text, G_REGEX_CASELESS | G_REGEX_DOLLAR_ENDONLY, 0))
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no disk size; write \"20G\", or a number of megabytes", text);
-    number = g_ascii_strtoull(text, NULL, 10);
-    switch (g_ascii_tolower(text[strlen(text) - 1])) {
-    case 'b':
-        break;
-    case 'k':
-        number <<= 10;
-        break;
-    case 'g':
-        number = MIN(number, G_MAXINT32) << 30;
-        break;
-    case 't':
-        number = MIN(number, G_MAXINT16) << 40;
-        break;
-    default:
-        number = MIN(number, G_MAXINT32) << 20;
-    }
-    *ret = (number + MEBI - 1) / MEBI * MEBI;
-    return *ret <= (uint64_t)16 << 40 || fail_code(error, KILN_ERROR_USAGE, "a disk has at most 16T, not %s", text);
+    whole = g_strconcat(text, g_ascii_isdigit(text[strlen(text) - 1]) ? "M" : "", NULL);
+    if (!units_parse_size(whole, &bytes, NULL) || bytes > DISK_MAX)
+        return fail_code(error, KILN_ERROR_USAGE, "a disk has at most 16T, not %s", text);
+    *ret = (bytes + MEBI - 1) / MEBI * MEBI;
+    return true;
 }
 
 static bool check_iso(const json_t *args, const char **ret_argument, GError **error)
