@@ -65,14 +65,12 @@ static const PackerArgument file_types[] = {{"content", PACKER_TEXT, true}, {"so
 
 static bool file_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *content = packer_raw(args, "content"), *source = packer_raw(args, "source"), *target = packer_raw(args, "target");
-
     if (!packer_check(args, file_types, ret_argument, error))
         return false;
-    if (!target || !*target)
+    if (!packer_given(args, "target"))
         return fail_code(error, KILN_ERROR_USAGE, "'target' must be given");
     *ret_argument = "content";
-    return !(content && *content && source && *source) || fail_code(error, KILN_ERROR_USAGE, "'content' and 'source' cannot both stand here");
+    return !packer_given(args, "content") || !packer_given(args, "source") || fail_code(error, KILN_ERROR_USAGE, "'content' and 'source' cannot both stand here");
 }
 
 static bool write_bytes(const char *path, void *arg, GError **error)

@@ -102,7 +102,7 @@ bool packer_check(const json_t *args, const PackerArgument *arguments, const cha
     return true;
 }
 
-static bool is_given(const json_t *args, const char *name)
+bool packer_given(const json_t *args, const char *name)
 {
     const json_t *value = json_object_get(args, name);
 
@@ -119,7 +119,7 @@ bool packer_check_communicator(const json_t *args, const char *otherwise, const 
     if (!g_strv_contains(known, type))
         return fail_code(error, KILN_ERROR_USAGE, "there is no communicator \"%s\"; there are ssh, winrm and none", type);
     needed = strcmp(type, "ssh") == 0 ? "ssh_username" : strcmp(type, "winrm") == 0 ? "winrm_username" : NULL;
-    if (needed && !is_given(args, needed)) {
+    if (needed && !packer_given(args, needed)) {
         *ret_argument = NULL;
         return fail_code(error, KILN_ERROR_USAGE, "an %s must be specified, or communicator = \"none\"", needed);
     }
@@ -132,7 +132,7 @@ void packer_tell_unused(const SourceContext *context, const json_t *args, const 
     g_autoptr(GString) list = g_string_new(NULL);
 
     for (; arguments->name; arguments++)
-        if (!arguments->used && is_given(args, arguments->name))
+        if (!arguments->used && packer_given(args, arguments->name))
             g_string_append_printf(list, "%s%s", list->len ? ", " : "", arguments->name);
     if (list->len)
         log_info("    %s: without meaning here, as %s: %s", context->name, why, list->str);

@@ -47,6 +47,8 @@ bool packer_check_communicator(const json_t *args, const char *otherwise, const 
 /* One line in the log: the given arguments that mean nothing here, and why (@why). */
 void packer_tell_unused(const SourceContext *context, const json_t *args, const PackerArgument *arguments, const char *why);
 
+/* Is it there, and no empty text? After packer_check(). */
+bool packer_given(const json_t *args, const char *name);
 /* A text as it stands (numbers and booleans as HCL writes them), or NULL. Free with g_free. */
 char *packer_raw(const json_t *args, const char *name);
 bool packer_bool(const json_t *args, const char *name);

@@ -98,8 +98,8 @@ static bool parse_disk_size(const json_t *args, uint64_t *ret, bool *ret_given, 
 
 static bool check_iso(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *url = packer_raw(args, "iso_url"), *sum = packer_raw(args, "iso_checksum");
-    bool one = url && *url, several = json_array_size(json_object_get(args, "iso_urls")) > 0;
+    g_autofree char *sum = packer_raw(args, "iso_checksum");
+    bool one = packer_given(args, "iso_url"), several = json_array_size(json_object_get(args, "iso_urls")) > 0;
     SourceChecksum checksum;
 
     *ret_argument = one ? "iso_url" : NULL;
@@ -110,17 +110,15 @@ static bool check_iso(const json_t *args, const char **ret_argument, GError **er
     *ret_argument = NULL;
     if (packer_bool(args, "iso_skip_cache"))
         return true;
-    if (!sum || !*sum)
+    if (!packer_given(args, "iso_checksum"))
         return fail_code(error, KILN_ERROR_USAGE, "'iso_checksum' must be given; \"none\" trusts whoever answers");
     *ret_argument = "iso_checksum";
     return g_str_has_prefix(sum, "file:") || strstr(sum, "{{") || source_checksum_parse(sum, &checksum, error);
 }
 
-static bool check_cd(const json_t *args, const char **ret_argument, GError **error)
+static bool check_http(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *file = packer_raw(args, "http_directory");
-
-    if (file && *file && json_object_size(json_object_get(args, "http_content")) > 0) {
+    if (packer_given(args, "http_directory") && json_object_size(json_object_get(args, "http_content")) > 0) {
         *ret_argument = "http_content";
         return fail_code(error, KILN_ERROR_USAGE, "'http_content' and 'http_directory' cannot both stand here");
     }
@@ -152,7 +150,7 @@ static bool check_disk(const json_t *args, const char **ret_argument, GError **e
 static bool qemu_check(const json_t *args, const char **ret_argument, GError **error)
 {
     return packer_check(args, arguments, ret_argument, error) && check_iso(args, ret_argument, error) && check_words(args, ret_argument, error) &&
-           check_cd(args, ret_argument, error) && packer_check_communicator(args, "ssh", ret_argument, error) && check_disk(args, ret_argument, error);
+           check_http(args, ret_argument, error) && packer_check_communicator(args, "ssh", ret_argument, error) && check_disk(args, ret_argument, error);
 }
 
 /* --- identify --- */
