@@ -96,7 +96,7 @@ static bool read_tags(const json_t *args, const char **ret_repository, PostArtif
 
 static bool needs_image(const PostArtifact *in, const StoreImage **ret, GError **error)
 {
-    *ret = post_artifact_image(in, "oci");
+    *ret = store_images_find(in->images, "oci");
     return *ret || fail(error, "there is no container image: give the build an output \"oci\" {}");
 }
 
@@ -450,7 +450,7 @@ static bool import_run(const PostContext *context, const json_t *args, const Pos
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(free_image);
     g_autoptr(PostArtifact) out = post_artifact_new(images);
     g_autofree char *name = NULL;
-    const StoreImage *from = post_artifact_image(in, "oci");
+    const StoreImage *from = store_images_find(in->images, "oci");
     StoreImage *image = NULL;
     const char *repository;
 

@@ -44,7 +44,7 @@ static void say(const char *line, bool is_stderr, void *arg)
 
 static char **set_image(char **env, const PostArtifact *in, const char *kind, const char *variable)
 {
-    const StoreImage *image = post_artifact_image(in, kind);
+    const StoreImage *image = store_images_find(in->images, kind);
     char id[DIGEST_OCI_SIZE];
 
     return image ? g_environ_setenv(env, variable, digest_to_oci(&image->id, id), TRUE) : env;

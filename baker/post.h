@@ -30,8 +30,6 @@ PostArtifact *post_artifact_new(GPtrArray *images /* shared */);
 PostArtifact *post_artifact_copy(const PostArtifact *artifact);
 void post_artifact_free(PostArtifact *artifact);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PostArtifact, post_artifact_free)
-/* Its image of @kind, borrowed; NULL when there is none. */
-const StoreImage *post_artifact_image(const PostArtifact *artifact, const char *kind);
 void post_artifact_add_file(PostArtifact *artifact, const char *path);
 
 typedef struct PostContext {

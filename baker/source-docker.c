@@ -267,7 +267,7 @@ static bool write_tar(const char *path, void *arg, GError **error)
 
 static bool docker_deliver(const SourceContext *context, const json_t *args, const GPtrArray *images, GPtrArray *files, GError **error)
 {
-    Delivery delivery = {context->store, packer_image(images, "oci")};
+    Delivery delivery = {context->store, store_images_find(images, "oci")};
     g_autofree char *path = NULL, *what = NULL;
     char id[DIGEST_OCI_SIZE];
 

@@ -194,14 +194,6 @@ bool packer_text(const SourceContext *context, const json_t *args, const char *n
 
 /* --- files --- */
 
-const StoreImage *packer_image(const GPtrArray *images, const char *kind)
-{
-    for (guint i = 0; i < images->len; i++)
-        if (strcmp(((const StoreImage *)images->pdata[i])->kind, kind) == 0)
-            return images->pdata[i];
-    return NULL;
-}
-
 bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, bool (*write)(const char *path, void *arg, GError **error), void *arg,
                     GError **error)
 {

@@ -56,8 +56,6 @@ bool packer_bool(const json_t *args, const char *name);
 bool packer_text(const SourceContext *context, const json_t *args, const char *name, const char *otherwise, char **ret, GError **error);
 bool packer_expand(const SourceContext *context, const char *text, char **ret, GError **error);
 
-/* The set's image of @kind, or NULL. */
-const StoreImage *packer_image(const GPtrArray *images, const char *kind);
 /* output_make() of @path, which is appended to @files. @what: an image and a form. Relative: to the working directory. */
 bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, bool (*write)(const char *path, void *arg, GError **error), void *arg, GError **error);
 

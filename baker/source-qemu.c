@@ -331,7 +331,7 @@ static bool qemu_deliver(const SourceContext *context, const json_t *args, const
 {
     g_autofree char *folder_name = g_strconcat("output-", context->build_name, NULL), *file_name = g_strconcat("packer-", context->build_name, NULL);
     g_autofree char *folder = NULL, *name = NULL, *format = NULL, *path = NULL;
-    OutputFile file = {.image = packer_image(images, "disk")};
+    OutputFile file = {.image = store_images_find(images, "disk")};
 
     if (!file.image)
         return true;
