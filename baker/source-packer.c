@@ -5,8 +5,6 @@
  */
 #include "baker/source-packer.h"
 
-#include "baker/output-files.h"
-
 #include "base/error.h"
 #include "base/gotemplate.h"
 #include "base/log.h"
@@ -194,12 +192,11 @@ bool packer_text(const SourceContext *context, const json_t *args, const char *n
 
 /* --- files --- */
 
-bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, bool (*write)(const char *path, void *arg, GError **error), void *arg,
-                    GError **error)
+bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, OutputMakeFn *make, void *arg, GError **error)
 {
     bool written;
 
-    if (!output_make(store, path, what, write, arg, &written, error))
+    if (!output_make(store, path, what, make, arg, &written, error))
         return false;
     if (written)
         log_info("    wrote %s", path);

@@ -5,6 +5,7 @@
 #ifndef KILN_BAKER_SOURCE_PACKER_H
 #define KILN_BAKER_SOURCE_PACKER_H
 
+#include "baker/output-files.h"
 #include "baker/source.h"
 
 typedef enum PackerType { PACKER_TEXT, PACKER_NUMBER, PACKER_BOOL, PACKER_TEXTS, PACKER_MAP, PACKER_LISTS, PACKER_BLOCK } PackerType;
@@ -57,6 +58,6 @@ bool packer_text(const SourceContext *context, const json_t *args, const char *n
 bool packer_expand(const SourceContext *context, const char *text, char **ret, GError **error);
 
 /* output_make() of @path, which is appended to @files. @what: an image and a form. Relative: to the working directory. */
-bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, bool (*write)(const char *path, void *arg, GError **error), void *arg, GError **error);
+bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, OutputMakeFn *make, void *arg, GError **error);
 
 #endif

@@ -7,7 +7,6 @@
  *
  * An installer's ISO would have to boot, so disk_image = false is refused.
  */
-#include "baker/output-files.h"
 #include "baker/source-common.h"
 #include "baker/source-packer.h"
 #include "baker/source-seed.h"
