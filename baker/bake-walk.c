@@ -109,6 +109,8 @@ bool bake_changes_remember(BakeChain *chain, const char *key, const json_t *chan
     char oci[DIGEST_OCI_SIZE];
     Digest digest;
 
+    if (strlen(text) > CHANGES_MAX)
+        return true; /* bake_changes_recall() would not read it */
     return store_blob_put(chain->store, text, strlen(text), &digest, error) &&
            store_memo_put(chain->store, key, digest_to_oci(&digest, oci), &digest, NULL, error);
 }

@@ -197,14 +197,6 @@ void bake_boot_tests(const BakeChain *chain, json_t **ret)
     }
 }
 
-static const StoreImage *find_disk(const BakeResult *result)
-{
-    for (guint i = 0; i < result->images->len; i++)
-        if (strcmp(((StoreImage *)result->images->pdata[i])->kind, "disk") == 0)
-            return result->images->pdata[i];
-    return NULL;
-}
-
 /*
  * What the set's provenance says was tested: test steps that ran, or whose result is in the cache, which takes in only what was
  * passed; and what earlier provenance says of the same images.
@@ -234,7 +226,7 @@ static json_t *passed_tests(GPtrArray *chains, const json_t *earlier, const json
 static bool run_boot_tests(Store *store, const TemplateBuild *build, const BakeOptions *options, GPtrArray *chains, const BakeResult *result,
                            json_t *passed, GError **error)
 {
-    const StoreImage *disk = find_disk(result);
+    const StoreImage *disk = store_images_find(result->images, "disk");
     unsigned count = 0;
     const char *critical;
 

@@ -39,14 +39,12 @@ static char *memo_key(const BakeChain *chain, const BakeStep *step)
 
 static bool read_outputs(const BakeChain *chain, const BakeStep *step, char **ret, GError **error)
 {
-    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
     g_auto(GStrv) outputs = outputs_of(step);
     ProvisionerHost host = bake_host(chain, step);
     g_autoptr(json_t) list = NULL;
 
-    if (!provisioner_declared_inputs((const char *const *)outputs, &host, files, error))
+    if (!provisioner_declared_json((const char *const *)outputs, &host, &list, error))
         return false;
-    list = provisioner_inputs_json(files);
     *ret = json_canonical(list);
     return true;
 }

@@ -18,17 +18,17 @@ static const char *const arguments[] = {"output", "format", "compression_level",
 /* Packer's words are suffixes, too: ".gz", "tgz". */
 static const char *format_by_word(const char *word)
 {
-    g_autofree char *name = g_strconcat("x.", *word == '.' ? word + 1 : word, NULL);
-    const char *format = archive_format_of(name);
+    g_autofree char *name = g_strconcat(*word == '.' ? "" : ".", word, NULL);
 
-    return format && strchr(name, '.') == name + 1 ? format : NULL;
+    return archive_format_of(name);
 }
 
 static const char *format_of(const char *format, const char *output)
 {
     if (format)
         return format_by_word(format);
-    return archive_format_of(output) ? archive_format_of(output) : "tar.gz";
+    format = archive_format_of(output);
+    return format ? format : "tar.gz";
 }
 
 static bool read_format(const json_t *args, const char *output, const char **ret, GError **error)
@@ -46,13 +46,14 @@ static bool read_format(const json_t *args, const char *output, const char **ret
 
 static bool read_level(const json_t *args, const char *format, int *ret, GError **error)
 {
+    int max = archive_level_max(format);
     int64_t level;
 
     if (!json_get_int(args, "compression_level", 0, &level, error))
         return false;
-    if (json_object_get(args, "compression_level") && archive_level_max(format) > 0 && (level < 1 || level > archive_level_max(format)))
-        return fail_code(error, KILN_ERROR_USAGE, "'compression_level' of %s is a number from 1 to %d", format, archive_level_max(format));
-    *ret = archive_level_max(format) > 0 ? (int)level : 0;
+    if (json_object_get(args, "compression_level") && max > 0 && (level < 1 || level > max))
+        return fail_code(error, KILN_ERROR_USAGE, "'compression_level' of %s is a number from 1 to %d", format, max);
+    *ret = max > 0 ? (int)level : 0;
     return true;
 }
 

@@ -70,13 +70,13 @@ static bool check_tags(const json_t *args, const char *argument, const char **re
     return true;
 }
 
-static bool add_tags(const json_t *args, const char *argument, const char *repository, GPtrArray *tags, unsigned *count, GError **error)
+static bool add_tags(const json_t *args, const char *argument, const char *repository, GPtrArray *tags, GError **error)
 {
     g_auto(GStrv) texts = NULL;
 
     if (!json_get_strings(args, argument, &texts, error))
         return false;
-    for (char **text = texts; *text; text++, ++*count)
+    for (char **text = texts; *text; text++)
         g_ptr_array_add(tags, g_strconcat(repository, ":", *text, NULL));
     return true;
 }
@@ -84,19 +84,19 @@ static bool add_tags(const json_t *args, const char *argument, const char *repos
 /* `tag` may be a list, too; without any it is "latest", as for Docker. */
 static bool read_tags(const json_t *args, const char **ret_repository, PostArtifact *out, GError **error)
 {
-    unsigned count = 0;
+    guint before = out->tags->len;
 
-    if (!json_get_string(args, "repository", "", ret_repository, error) || !add_tags(args, "tags", *ret_repository, out->tags, &count, error) ||
-        !add_tags(args, "tag", *ret_repository, out->tags, &count, error))
+    if (!json_get_string(args, "repository", "", ret_repository, error) || !add_tags(args, "tags", *ret_repository, out->tags, error) ||
+        !add_tags(args, "tag", *ret_repository, out->tags, error))
         return false;
-    if (count == 0)
+    if (out->tags->len == before)
         g_ptr_array_add(out->tags, g_strconcat(*ret_repository, ":latest", NULL));
     return true;
 }
 
 static bool needs_image(const PostArtifact *in, const StoreImage **ret, GError **error)
 {
-    *ret = post_artifact_image(in, "oci");
+    *ret = store_images_find(in->images, "oci");
     return *ret || fail(error, "there is no container image: give the build an output \"oci\" {}");
 }
 
@@ -446,7 +446,7 @@ static bool import_run(const PostContext *context, const json_t *args, const Pos
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(free_image);
     g_autoptr(PostArtifact) out = post_artifact_new(images);
     g_autofree char *name = NULL;
-    const StoreImage *from = post_artifact_image(in, "oci");
+    const StoreImage *from = store_images_find(in->images, "oci");
     StoreImage *image = NULL;
     const char *repository;
 

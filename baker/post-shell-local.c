@@ -44,7 +44,7 @@ static void say(const char *line, bool is_stderr, void *arg)
 
 static char **set_image(char **env, const PostArtifact *in, const char *kind, const char *variable)
 {
-    const StoreImage *image = post_artifact_image(in, kind);
+    const StoreImage *image = store_images_find(in->images, kind);
     char id[DIGEST_OCI_SIZE];
 
     return image ? g_environ_setenv(env, variable, digest_to_oci(&image->id, id), TRUE) : env;
@@ -68,13 +68,9 @@ static char **environment(const PostContext *context, const PostArtifact *in)
 
 static bool add_files(const char *const *globs, const ProvisionerHost *host, json_t *list, GError **error)
 {
-    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
     g_autoptr(json_t) found = NULL;
 
-    if (!provisioner_declared_inputs(globs, host, files, error))
-        return false;
-    found = provisioner_inputs_json(files);
-    return json_array_extend(list, found) == 0;
+    return provisioner_declared_json(globs, host, &found, error) && json_array_extend(list, found) == 0;
 }
 
 /* Scripts are inputs whether they are declared or not. */
@@ -127,9 +123,9 @@ static bool memo_key(const PostContext *context, const json_t *args, const PostA
 
 static bool outputs_text(const char *const *outputs, const ProvisionerHost *host, char **ret, GError **error)
 {
-    g_autoptr(json_t) list = json_array();
+    g_autoptr(json_t) list = NULL;
 
-    if (!add_files(outputs, host, list, error))
+    if (!provisioner_declared_json(outputs, host, &list, error))
         return false;
     *ret = json_canonical(list);
     return true;

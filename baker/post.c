@@ -49,14 +49,6 @@ void post_artifact_free(PostArtifact *artifact)
     g_free(artifact);
 }
 
-const StoreImage *post_artifact_image(const PostArtifact *artifact, const char *kind)
-{
-    for (guint i = 0; i < artifact->images->len; i++)
-        if (strcmp(((StoreImage *)artifact->images->pdata[i])->kind, kind) == 0)
-            return artifact->images->pdata[i];
-    return NULL;
-}
-
 static bool has_file(const PostArtifact *artifact, const char *path)
 {
     return g_ptr_array_find_with_equal_func(artifact->files, path, g_str_equal, NULL);
@@ -174,7 +166,7 @@ static bool wants_files(const TemplateBuild *build)
 /* A source of ours leaves nothing on the host: its disk is written, or the container image of a set without disk. */
 static bool write_image(const PostContext *context, PostArtifact *artifact, GError **error)
 {
-    const StoreImage *disk = post_artifact_image(artifact, "disk"), *oci = post_artifact_image(artifact, "oci");
+    const StoreImage *disk = store_images_find(artifact->images, "disk"), *oci = store_images_find(artifact->images, "oci");
     const char *name = context->build->name;
     g_autofree char *path = g_strdup_printf("output-%s/%s.%s", name, name, disk ? "qcow2" : "tar");
     OutputFile file = {.image = disk ? disk : oci, .form = disk ? OUTPUT_QCOW2 : OUTPUT_OCI_ARCHIVE, .path = path};

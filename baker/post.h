@@ -4,8 +4,8 @@
  *
  * They run after every bake, cached or not, in chains. Each gets an artifact and hands one on; every chain of a build starts from the
  * build's own. Images stay in the store whatever happens; keeping the input is about files: those that one post-processor of a chain made are
- * removed when a later one has made others of them and does not keep its input. Files of the build itself always stay: the next bake would only
- * have to write them again.
+ * removed when a later one has made others of them and does not keep its input. Files of the build itself stay, for the next bake would only have to
+ * write them again, unless every chain says keep_input_artifact = false.
  *
  * check (arguments only, at plan time) -> run
  */
@@ -30,8 +30,6 @@ PostArtifact *post_artifact_new(GPtrArray *images /* shared */);
 PostArtifact *post_artifact_copy(const PostArtifact *artifact);
 void post_artifact_free(PostArtifact *artifact);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PostArtifact, post_artifact_free)
-/* Its image of @kind, borrowed; NULL when there is none. */
-const StoreImage *post_artifact_image(const PostArtifact *artifact, const char *kind);
 void post_artifact_add_file(PostArtifact *artifact, const char *path);
 
 typedef struct PostContext {

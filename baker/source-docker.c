@@ -103,7 +103,7 @@ static bool check_changes(const json_t *args, const char **ret_argument, GError 
 static bool check_result(const json_t *args, const char **ret_argument, GError **error)
 {
     g_autofree char *path = packer_raw(args, "export_path");
-    int ways = packer_bool(args, "commit") + packer_bool(args, "discard") + (path && *path);
+    int ways = packer_bool(args, "commit") + packer_bool(args, "discard") + packer_given(args, "export_path");
 
     *ret_argument = NULL;
     if (ways == 0)
@@ -111,20 +111,19 @@ static bool check_result(const json_t *args, const char **ret_argument, GError *
     if (ways > 1)
         return fail_code(error, KILN_ERROR_USAGE, "only one of 'commit', 'discard' and 'export_path' can stand here");
     *ret_argument = "export_path";
-    return !path || !*path || !g_file_test(path, G_FILE_TEST_IS_DIR) || fail_code(error, KILN_ERROR_USAGE, "'export_path' is a file, and '%s' is a folder", path);
+    return !path || !g_file_test(path, G_FILE_TEST_IS_DIR) || fail_code(error, KILN_ERROR_USAGE, "'export_path' is a file, and '%s' is a folder", path);
 }
 
 static bool docker_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *image = packer_raw(args, "image");
     bool build = json_object_get(args, "build") != NULL;
 
     if (!packer_check(args, arguments, ret_argument, error) || !packer_check_communicator(args, "docker", ret_argument, error))
         return false;
-    if (!build && (!image || !*image))
+    if (!build && !packer_given(args, "image"))
         return fail_code(error, KILN_ERROR_USAGE, "'image' must be given");
     *ret_argument = build ? "build" : "windows_container";
-    if (build && image && *image)
+    if (build && packer_given(args, "image"))
         return fail_code(error, KILN_ERROR_USAGE, "'image' and 'build' cannot both stand here");
     if (build)
         return fail_code(error, KILN_ERROR_USAGE, "'build' makes the base from a Dockerfile, which needs a builder of those: build it before, and name it by 'image'");
@@ -268,7 +267,7 @@ static bool write_tar(const char *path, void *arg, GError **error)
 
 static bool docker_deliver(const SourceContext *context, const json_t *args, const GPtrArray *images, GPtrArray *files, GError **error)
 {
-    Delivery delivery = {context->store, packer_image(images, "oci")};
+    Delivery delivery = {context->store, store_images_find(images, "oci")};
     g_autofree char *path = NULL, *what = NULL;
     char id[DIGEST_OCI_SIZE];
 

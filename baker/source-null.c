@@ -60,20 +60,17 @@ const SourceOps source_null_ops = {
     .packers = true,
 };
 
-static const char *const file_arguments[] = {"content", "source", "target", "packer_build_name", "packer_builder_type", "packer_core_version", "packer_debug", "packer_force",
-                                             "packer_on_error", "packer_user_variables", "packer_sensitive_variables", NULL};
+static const char *const file_arguments[] = {"content", "source", "target", PACKER_CORE(PACKER_NAME_) NULL};
 static const PackerArgument file_types[] = {{"content", PACKER_TEXT, true}, {"source", PACKER_TEXT, true}, {"target", PACKER_TEXT, true}, {0}};
 
 static bool file_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *content = packer_raw(args, "content"), *source = packer_raw(args, "source"), *target = packer_raw(args, "target");
-
     if (!packer_check(args, file_types, ret_argument, error))
         return false;
-    if (!target || !*target)
+    if (!packer_given(args, "target"))
         return fail_code(error, KILN_ERROR_USAGE, "'target' must be given");
     *ret_argument = "content";
-    return !(content && *content && source && *source) || fail_code(error, KILN_ERROR_USAGE, "'content' and 'source' cannot both stand here");
+    return !packer_given(args, "content") || !packer_given(args, "source") || fail_code(error, KILN_ERROR_USAGE, "'content' and 'source' cannot both stand here");
 }
 
 static bool write_bytes(const char *path, void *arg, GError **error)

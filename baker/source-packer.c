@@ -5,8 +5,6 @@
  */
 #include "baker/source-packer.h"
 
-#include "baker/output-files.h"
-
 #include "base/error.h"
 #include "base/gotemplate.h"
 #include "base/log.h"
@@ -55,6 +53,11 @@ static bool is_texts(const json_t *value)
     return is_list(value, is_scalar);
 }
 
+static bool is_lists(const json_t *value)
+{
+    return is_list(value, is_texts);
+}
+
 static bool is_map(const json_t *value)
 {
     const char *key;
@@ -66,6 +69,11 @@ static bool is_map(const json_t *value)
     return json_is_object(value);
 }
 
+static bool is_block(const json_t *value)
+{
+    return json_is_array(value) || json_is_object(value);
+}
+
 static const struct {
     bool (*fits)(const json_t *value);
     const char *name;
@@ -75,30 +83,24 @@ static const struct {
     [PACKER_BOOL] = {is_bool, "true or false"},
     [PACKER_TEXTS] = {is_texts, "a list of texts"},
     [PACKER_MAP] = {is_map, "an object of texts"},
+    [PACKER_LISTS] = {is_lists, "a list of lists of texts"},
+    [PACKER_BLOCK] = {is_block, "a block"},
 };
-
-static bool fits(const PackerArgument *argument, const json_t *value)
-{
-    if (argument->type == PACKER_LISTS)
-        return is_list(value, is_texts);
-    return argument->type == PACKER_BLOCK ? json_is_array(value) || json_is_object(value) : types[argument->type].fits(value);
-}
 
 bool packer_check(const json_t *args, const PackerArgument *arguments, const char **ret_argument, GError **error)
 {
     for (; arguments->name; arguments++) {
         const json_t *value = json_object_get(args, arguments->name);
 
-        if (!value || json_is_null(value) || fits(arguments, value))
+        if (!value || json_is_null(value) || types[arguments->type].fits(value))
             continue;
         *ret_argument = arguments->name;
-        return fail_code(error, KILN_ERROR_USAGE, "'%s' is %s", arguments->name,
-                         arguments->type == PACKER_LISTS ? "a list of lists of texts" : arguments->type == PACKER_BLOCK ? "a block" : types[arguments->type].name);
+        return fail_code(error, KILN_ERROR_USAGE, "'%s' is %s", arguments->name, types[arguments->type].name);
     }
     return true;
 }
 
-static bool is_given(const json_t *args, const char *name)
+bool packer_given(const json_t *args, const char *name)
 {
     const json_t *value = json_object_get(args, name);
 
@@ -115,7 +117,7 @@ bool packer_check_communicator(const json_t *args, const char *otherwise, const 
     if (!g_strv_contains(known, type))
         return fail_code(error, KILN_ERROR_USAGE, "there is no communicator \"%s\"; there are ssh, winrm and none", type);
     needed = strcmp(type, "ssh") == 0 ? "ssh_username" : strcmp(type, "winrm") == 0 ? "winrm_username" : NULL;
-    if (needed && !is_given(args, needed)) {
+    if (needed && !packer_given(args, needed)) {
         *ret_argument = NULL;
         return fail_code(error, KILN_ERROR_USAGE, "an %s must be specified, or communicator = \"none\"", needed);
     }
@@ -128,7 +130,7 @@ void packer_tell_unused(const SourceContext *context, const json_t *args, const 
     g_autoptr(GString) list = g_string_new(NULL);
 
     for (; arguments->name; arguments++)
-        if (!arguments->used && is_given(args, arguments->name))
+        if (!arguments->used && packer_given(args, arguments->name))
             g_string_append_printf(list, "%s%s", list->len ? ", " : "", arguments->name);
     if (list->len)
         log_info("    %s: without meaning here, as %s: %s", context->name, why, list->str);
@@ -190,20 +192,11 @@ bool packer_text(const SourceContext *context, const json_t *args, const char *n
 
 /* --- files --- */
 
-const StoreImage *packer_image(const GPtrArray *images, const char *kind)
-{
-    for (guint i = 0; i < images->len; i++)
-        if (strcmp(((const StoreImage *)images->pdata[i])->kind, kind) == 0)
-            return images->pdata[i];
-    return NULL;
-}
-
-bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, bool (*write)(const char *path, void *arg, GError **error), void *arg,
-                    GError **error)
+bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, OutputMakeFn *make, void *arg, GError **error)
 {
     bool written;
 
-    if (!output_make(store, path, what, write, arg, &written, error))
+    if (!output_make(store, path, what, make, arg, &written, error))
         return false;
     if (written)
         log_info("    wrote %s", path);

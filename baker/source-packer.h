@@ -5,6 +5,7 @@
 #ifndef KILN_BAKER_SOURCE_PACKER_H
 #define KILN_BAKER_SOURCE_PACKER_H
 
+#include "baker/output-files.h"
 #include "baker/source.h"
 
 typedef enum PackerType { PACKER_TEXT, PACKER_NUMBER, PACKER_BOOL, PACKER_TEXTS, PACKER_MAP, PACKER_LISTS, PACKER_BLOCK } PackerType;
@@ -47,6 +48,8 @@ bool packer_check_communicator(const json_t *args, const char *otherwise, const 
 /* One line in the log: the given arguments that mean nothing here, and why (@why). */
 void packer_tell_unused(const SourceContext *context, const json_t *args, const PackerArgument *arguments, const char *why);
 
+/* Is it there, and no empty text? After packer_check(). */
+bool packer_given(const json_t *args, const char *name);
 /* A text as it stands (numbers and booleans as HCL writes them), or NULL. Free with g_free. */
 char *packer_raw(const json_t *args, const char *name);
 bool packer_bool(const json_t *args, const char *name);
@@ -54,9 +57,7 @@ bool packer_bool(const json_t *args, const char *name);
 bool packer_text(const SourceContext *context, const json_t *args, const char *name, const char *otherwise, char **ret, GError **error);
 bool packer_expand(const SourceContext *context, const char *text, char **ret, GError **error);
 
-/* The set's image of @kind, or NULL. */
-const StoreImage *packer_image(const GPtrArray *images, const char *kind);
 /* output_make() of @path, which is appended to @files. @what: an image and a form. Relative: to the working directory. */
-bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, bool (*write)(const char *path, void *arg, GError **error), void *arg, GError **error);
+bool packer_deliver(Store *store, GPtrArray *files, const char *path, const char *what, OutputMakeFn *make, void *arg, GError **error);
 
 #endif

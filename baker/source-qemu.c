@@ -7,7 +7,6 @@
  *
  * An installer's ISO would have to boot, so disk_image = false is refused.
  */
-#include "baker/output-files.h"
 #include "baker/source-common.h"
 #include "baker/source-packer.h"
 #include "baker/source-seed.h"
@@ -25,6 +24,7 @@
 #define SUMS_MAX ((size_t)16 << 20)
 #define SIZE_DEFAULT "40960M"
 #define MEBI ((uint64_t)1 << 20)
+#define DISK_MAX ((uint64_t)16 << 40)
 
 #define QEMU_SCHEMA(X)                                                                                       \
     PACKER_CORE(X) PACKER_COMMUNICATOR(X)                                                                    \
@@ -50,16 +50,16 @@ PACKER_SCHEMA(QEMU_SCHEMA);
 /* --- check --- */
 
 typedef struct Words {
-    const char *argument, *otherwise, *words; /* with a blank on both sides */
+    const char *argument, *words; /* with a blank on both sides */
 } Words;
 
 static const Words words[] = {
-    {"format", "qcow2", " qcow2 raw "},
-    {"accelerator", "kvm", " none kvm tcg xen hax hvf whpx "},
-    {"disk_interface", "virtio", " ide sata scsi virtio virtio-scsi "},
-    {"disk_cache", "writeback", " writethrough writeback none unsafe directsync "},
-    {"disk_discard", "ignore", " unmap ignore "},
-    {"disk_detect_zeroes", "off", " unmap on off "},
+    {"format", " qcow2 raw "},
+    {"accelerator", " none kvm tcg xen hax hvf whpx "},
+    {"disk_interface", " ide sata scsi virtio virtio-scsi "},
+    {"disk_cache", " writethrough writeback none unsafe directsync "},
+    {"disk_discard", " unmap ignore "},
+    {"disk_detect_zeroes", " unmap on off "},
 };
 
 static bool check_words(const json_t *args, const char **ret_argument, GError **error)
@@ -81,37 +81,24 @@ static bool check_words(const json_t *args, const char **ret_argument, GError **
 static bool parse_disk_size(const json_t *args, uint64_t *ret, bool *ret_given, GError **error)
 {
     g_autofree char *text = packer_raw(args, "disk_size"), *whole = NULL;
-    guint64 number;
+    uint64_t bytes;
 
     *ret_given = text && *text && strcmp(text, "0") != 0;
     if (!*ret_given)
         return units_parse_size(SIZE_DEFAULT, ret, error);
     if (!g_regex_match_simple("^[0-9]{1,15}[bkmgt]?$", text, G_REGEX_CASELESS | G_REGEX_DOLLAR_ENDONLY, 0))
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no disk size; write \"20G\", or a number of megabytes", text);
-    number = g_ascii_strtoull(text, NULL, 10);
-    switch (g_ascii_tolower(text[strlen(text) - 1])) {
-    case 'b':
-        break;
-    case 'k':
-        number <<= 10;
-        break;
-    case 'g':
-        number = MIN(number, G_MAXINT32) << 30;
-        break;
-    case 't':
-        number = MIN(number, G_MAXINT16) << 40;
-        break;
-    default:
-        number = MIN(number, G_MAXINT32) << 20;
-    }
-    *ret = (number + MEBI - 1) / MEBI * MEBI;
-    return *ret <= (uint64_t)16 << 40 || fail_code(error, KILN_ERROR_USAGE, "a disk has at most 16T, not %s", text);
+    whole = g_strconcat(text, g_ascii_isdigit(text[strlen(text) - 1]) ? "M" : "", NULL);
+    if (!units_parse_size(whole, &bytes, NULL) || bytes > DISK_MAX)
+        return fail_code(error, KILN_ERROR_USAGE, "a disk has at most 16T, not %s", text);
+    *ret = (bytes + MEBI - 1) / MEBI * MEBI;
+    return true;
 }
 
 static bool check_iso(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *url = packer_raw(args, "iso_url"), *sum = packer_raw(args, "iso_checksum");
-    bool one = url && *url, several = json_array_size(json_object_get(args, "iso_urls")) > 0;
+    g_autofree char *sum = packer_raw(args, "iso_checksum");
+    bool one = packer_given(args, "iso_url"), several = json_array_size(json_object_get(args, "iso_urls")) > 0;
     SourceChecksum checksum;
 
     *ret_argument = one ? "iso_url" : NULL;
@@ -122,17 +109,15 @@ static bool check_iso(const json_t *args, const char **ret_argument, GError **er
     *ret_argument = NULL;
     if (packer_bool(args, "iso_skip_cache"))
         return true;
-    if (!sum || !*sum)
+    if (!packer_given(args, "iso_checksum"))
         return fail_code(error, KILN_ERROR_USAGE, "'iso_checksum' must be given; \"none\" trusts whoever answers");
     *ret_argument = "iso_checksum";
     return g_str_has_prefix(sum, "file:") || strstr(sum, "{{") || source_checksum_parse(sum, &checksum, error);
 }
 
-static bool check_cd(const json_t *args, const char **ret_argument, GError **error)
+static bool check_http(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autofree char *file = packer_raw(args, "http_directory");
-
-    if (file && *file && json_object_size(json_object_get(args, "http_content")) > 0) {
+    if (packer_given(args, "http_directory") && json_object_size(json_object_get(args, "http_content")) > 0) {
         *ret_argument = "http_content";
         return fail_code(error, KILN_ERROR_USAGE, "'http_content' and 'http_directory' cannot both stand here");
     }
@@ -164,7 +149,7 @@ static bool check_disk(const json_t *args, const char **ret_argument, GError **e
 static bool qemu_check(const json_t *args, const char **ret_argument, GError **error)
 {
     return packer_check(args, arguments, ret_argument, error) && check_iso(args, ret_argument, error) && check_words(args, ret_argument, error) &&
-           check_cd(args, ret_argument, error) && packer_check_communicator(args, "ssh", ret_argument, error) && check_disk(args, ret_argument, error);
+           check_http(args, ret_argument, error) && packer_check_communicator(args, "ssh", ret_argument, error) && check_disk(args, ret_argument, error);
 }
 
 /* --- identify --- */
@@ -345,7 +330,7 @@ static bool qemu_deliver(const SourceContext *context, const json_t *args, const
 {
     g_autofree char *folder_name = g_strconcat("output-", context->build_name, NULL), *file_name = g_strconcat("packer-", context->build_name, NULL);
     g_autofree char *folder = NULL, *name = NULL, *format = NULL, *path = NULL;
-    OutputFile file = {.image = packer_image(images, "disk")};
+    OutputFile file = {.image = store_images_find(images, "disk")};
 
     if (!file.image)
         return true;

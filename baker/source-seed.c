@@ -128,7 +128,7 @@ static bool take_entries(Finding *finding, const char *argument, GError **error)
     return true;
 }
 
-static bool take_content(Finding *finding, const char *argument, const char *below, GError **error)
+static void take_content(Finding *finding, const char *argument, const char *below)
 {
     const char *key;
     json_t *text;
@@ -145,7 +145,6 @@ static bool take_content(Finding *finding, const char *argument, const char *bel
         g_free(finding->texts[index]);
         finding->texts[index] = g_strdup(json_string_value(text));
     }
-    return true;
 }
 
 /* --- places --- */
@@ -154,9 +153,9 @@ static bool look_on_cd(Finding *finding, GError **error)
 {
     g_autofree char *label = NULL;
 
-    if (!packer_text(finding->context, finding->args, "cd_label", "cidata", &label, error) || !take_entries(finding, "cd_files", error) ||
-        !take_content(finding, "cd_content", "", error))
+    if (!packer_text(finding->context, finding->args, "cd_label", "cidata", &label, error) || !take_entries(finding, "cd_files", error))
         return false;
+    take_content(finding, "cd_content", "");
     if (is_found(finding) && g_ascii_strcasecmp(label, "cidata") != 0) {
         log_info("    %s: the CD's label is '%s', and cloud-init reads one called cidata: it is no seed", finding->context->name, label);
         forget(finding);
@@ -257,7 +256,8 @@ static bool look_at_served(Finding *finding, GError **error)
 {
     g_autofree char *below = served_path(finding), *folder = NULL, *base = NULL, *path = NULL;
 
-    if (!take_content(finding, "http_content", below, error) || !packer_text(finding->context, finding->args, "http_directory", NULL, &folder, error))
+    take_content(finding, "http_content", below);
+    if (!packer_text(finding->context, finding->args, "http_directory", NULL, &folder, error))
         return false;
     if (!folder)
         return true;
@@ -278,7 +278,10 @@ static bool look_on_floppy(Finding *finding, GError **error)
         return false;
     if (g_ascii_strcasecmp(label, "cidata") != 0)
         return true;
-    return take_entries(finding, "floppy_files", error) && take_entries(finding, "floppy_dirs", error) && take_content(finding, "floppy_content", "", error);
+    if (!take_entries(finding, "floppy_files", error) || !take_entries(finding, "floppy_dirs", error))
+        return false;
+    take_content(finding, "floppy_content", "");
+    return true;
 }
 
 static json_t *step_arguments(const Finding *finding)

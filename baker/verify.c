@@ -311,18 +311,10 @@ static bool judge(Pair *pair, GError **error)
     return true;
 }
 
-static const StoreImage *image_of_kind(const BakeResult *result, const char *kind)
-{
-    for (guint i = 0; i < result->images->len; i++)
-        if (strcmp(((StoreImage *)result->images->pdata[i])->kind, kind) == 0)
-            return result->images->pdata[i];
-    return NULL;
-}
-
 static bool compare(Store *store, const Bake *a, const Bake *b, GPtrArray *verdicts, GError **error)
 {
     for (guint i = 0; i < a->result.images->len; i++) {
-        const StoreImage *image = a->result.images->pdata[i], *other = image_of_kind(&b->result, image->kind);
+        const StoreImage *image = a->result.images->pdata[i], *other = store_images_find(b->result.images, image->kind);
         VerifyImage *verdict = g_new0(VerifyImage, 1);
         Pair pair = {store, a, b, image, other, verdict};
 

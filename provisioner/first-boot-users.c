@@ -24,16 +24,21 @@ static bool is_name(const char *name)
 
 typedef struct Account {
     guint32 uid, gid;
-    char *home;
+    char *home; /* NULL: there is no such account */
 } Account;
 
-/* Of the line "name:x:1000:1000:gecos:/home/name:/bin/sh"; *ret_found is false where there is none. */
-static bool find_account(const FirstBoot *boot, const char *name, Account *ret, bool *ret_found, GError **error)
+static void account_clear(Account *account)
+{
+    g_free(account->home);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Account, account_clear)
+
+/* Of the line "name:x:1000:1000:gecos:/home/name:/bin/sh". */
+static bool find_account(const FirstBoot *boot, const char *name, Account *ret, GError **error)
 {
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
 
-    *ret_found = false;
     if (!first_boot_read(boot, "/etc/passwd", &text, error))
         return false;
     lines = g_strsplit(text ? text : "", "\n", -1);
@@ -45,8 +50,7 @@ static bool find_account(const FirstBoot *boot, const char *name, Account *ret, 
             !g_ascii_string_to_unsigned(fields[3], 10, 0, G_MAXUINT32, &gid, NULL))
             continue;
         *ret = (Account){(guint32)uid, (guint32)gid, g_strdup(fields[5])};
-        *ret_found = true;
-        return true;
+        break;
     }
     return true;
 }
@@ -177,22 +181,20 @@ static bool user_password(FirstBoot *boot, const json_t *user, const char *name,
 /* Each key once; the folder and the file are the user's. */
 static bool add_keys(FirstBoot *boot, const char *name, char **keys, GError **error)
 {
-    Account account = {0};
-    g_autofree char *home = NULL, *folder = NULL, *path = NULL, *before = NULL;
+    g_auto(Account) account = {0};
+    g_autofree char *folder = NULL, *path = NULL, *before = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
     GuestFile meta = {.mode = 0600, .mtime = boot->host->epoch}, folder_meta = {.mode = 0700, .mtime = boot->host->epoch};
-    bool found;
 
     if (!*keys)
         return true;
-    if (!find_account(boot, name, &account, &found, error))
+    if (!find_account(boot, name, &account, error))
         return false;
-    home = account.home;
-    if (!found || !home || *home != '/')
+    if (!account.home || *account.home != '/')
         return fail(error, "the seed gives keys to '%s', who has no home in /etc/passwd", name);
     meta.uid = folder_meta.uid = account.uid;
     meta.gid = folder_meta.gid = account.gid;
-    folder = g_build_filename(home, ".ssh", NULL);
+    folder = g_build_filename(account.home, ".ssh", NULL);
     path = g_build_filename(folder, "authorized_keys", NULL);
     if (!boot->guest->ops->mkdir(boot->guest, folder, &folder_meta, error) || !first_boot_read(boot, path, &before, error))
         return false;
@@ -228,8 +230,8 @@ static bool add_user(FirstBoot *boot, const json_t *user, GError **error)
 {
     g_autofree char *name = seed_text(json_object_get(user, "name"));
     g_auto(GStrv) keys = seed_texts(json_object_get(user, "ssh_authorized_keys"), "\n");
-    Account account = {0};
-    bool found;
+    g_auto(Account) account = {0};
+    bool is_new;
 
     if (!is_name(name))
         return fail(error, "the seed: '%s' is no name of a user", name ? name : "");
@@ -239,10 +241,10 @@ static bool add_user(FirstBoot *boot, const json_t *user, GError **error)
         seed_ignore(boot->seed, "ssh_redirect_user of %s", name);
     if (json_object_get(user, "snapuser"))
         return seed_ignore(boot->seed, "the snap user %s", name), true;
-    if (!find_account(boot, name, &account, &found, error))
+    if (!find_account(boot, name, &account, error))
         return false;
-    g_free(account.home);
-    if ((!found && !make_user(boot, user, name, error)) || !user_password(boot, user, name, !found, error) || !add_keys(boot, name, keys, error) ||
+    is_new = !account.home;
+    if ((is_new && !make_user(boot, user, name, error)) || !user_password(boot, user, name, is_new, error) || !add_keys(boot, name, keys, error) ||
         !add_sudo(boot, user, name, error))
         return false;
     g_ptr_array_add(boot->done, g_strdup_printf("user %s", name));
@@ -257,14 +259,10 @@ static json_t *default_user(const FirstBoot *boot)
     const json_t *own = json_object_get(json_object_get(boot->config, "system_info"), "default_user"), *said = json_object_get(boot->config, "user");
     json_t *user = json_is_object(own) ? json_deep_copy(own) : json_object();
 
-    if (json_is_string(said)) {
+    if (json_is_string(said))
         json_object_set(user, "name", (json_t *)said);
-    } else if (json_is_object(said)) {
-        json_t *merged = seed_merge(user, said);
-
-        json_decref(user);
-        user = merged;
-    }
+    else if (json_is_object(said))
+        seed_merge(user, said);
     if (json_is_string(json_object_get(user, "name")))
         return user;
     json_decref(user);
@@ -296,7 +294,7 @@ static json_t *list_users(FirstBoot *boot)
         json_array_append(list, base);
     json_array_foreach (users, i, one) {
         if (is_default(one) && base)
-            json_array_append_new(list, seed_merge(base, json_is_object(one) ? json_object_get(one, "") : NULL));
+            json_array_append(list, base);
         else if (json_is_string(one) && !is_default(one))
             json_array_append_new(list, json_pack("{s:O}", "name", one));
         else if (json_is_object(one) && !is_default(one))
@@ -362,7 +360,7 @@ bool first_boot_users(FirstBoot *boot, GError **error)
 {
     g_autoptr(json_t) users = list_users(boot);
     g_auto(GStrv) keys = seed_texts(first_boot_said(boot, "ssh_authorized_keys"), "\n");
-    g_auto(GStrv) meta_keys = seed_texts(json_is_object(json_object_get(boot->seed->meta, "public-keys")) ? NULL : json_object_get(boot->seed->meta, "public-keys"), "\n");
+    g_auto(GStrv) meta_keys = seed_texts(json_object_get(boot->seed->meta, "public-keys"), "\n");
     g_autofree char *main = main_user(boot);
     json_t *one;
     size_t i;
@@ -385,13 +383,13 @@ bool first_boot_users(FirstBoot *boot, GError **error)
 
 static bool change_password(FirstBoot *boot, const char *name, const char *password, bool hashed, bool expire, GError **error)
 {
-    Account account = {0};
-    bool found;
+    g_auto(Account) account = {0};
 
-    if (!is_name(name) || !find_account(boot, name, &account, &found, error))
-        return is_name(name) ? false : fail(error, "the seed: chpasswd names no user");
-    g_free(account.home);
-    if (!found)
+    if (!is_name(name))
+        return fail(error, "the seed: chpasswd names no user");
+    if (!find_account(boot, name, &account, error))
+        return false;
+    if (!account.home)
         return fail(error, "the seed: chpasswd names the user '%s', whom the guest does not have", name);
     if (!(hashed ? set_hash(boot, name, password, error) : set_password(boot, name, password, error)))
         return false;
@@ -420,7 +418,7 @@ static bool user_entry(FirstBoot *boot, const json_t *entry, bool expire, GError
         return true;
     if (g_strcmp0(type, "RANDOM") == 0 || !password)
         return seed_ignore(boot->seed, "a random password for %s", name), true;
-    return change_password(boot, name, password, g_strcmp0(type, "text") != 0 && (!type || strcmp(type, "hash") == 0), expire, error);
+    return change_password(boot, name, password, !type || strcmp(type, "hash") == 0, expire, error);
 }
 
 static bool set_pwauth(FirstBoot *boot, GError **error)

@@ -76,11 +76,6 @@ bool first_boot_write(const FirstBoot *boot, const char *path, const char *text,
 
 /* --- write_files --- */
 
-static bool is_any(const char *word, const char *const *words)
-{
-    return g_strv_contains(words, word);
-}
-
 /* Octal as text, a number as it is. */
 static uint16_t permissions(const json_t *value)
 {
@@ -105,9 +100,9 @@ static bool put_content(const FirstBoot *boot, const json_t *file, const char *p
     g_autofree guchar *decoded = NULL;
     const char *const args[] = {path, NULL};
 
-    if (encoding && is_any(encoding, b64))
+    if (encoding && g_strv_contains(b64, encoding))
         data = decoded = g_base64_decode(data, &size);
-    if (!encoding || !is_any(encoding, gz))
+    if (!encoding || !g_strv_contains(gz, encoding))
         return guest_put_bytes(boot->guest, path, data, size, &meta, error);
     return guest_put_bytes(boot->guest, "/run/kiln-seed.gz", data, size, &meta, error) &&
            first_boot_sh(boot, "write_files", "gzip -dc /run/kiln-seed.gz >\"$1\" && rm /run/kiln-seed.gz", args, error);
@@ -238,40 +233,36 @@ static bool install_packages(FirstBoot *boot, GError **error)
 
 /* --- the whole --- */
 
-static bool add_guest_config(FirstBoot *boot, const char *path, json_t **config, GError **error)
+static bool add_guest_config(FirstBoot *boot, const char *path, GError **error)
 {
     g_autofree char *text = NULL;
     g_autoptr(json_t) own = NULL;
     g_autoptr(GError) problem = NULL;
-    json_t *merged;
 
     if (!first_boot_read(boot, path, &text, error))
         return false;
     if (!text || !yaml_parse(text, strlen(text), path, &own, &problem) || !json_is_object(own))
         return true; /* cloud-init goes on without one that it cannot read, too */
-    merged = seed_merge(*config, own);
-    json_decref(*config);
-    *config = merged;
+    seed_merge(boot->config, own);
     return true;
 }
 
 /* The guest's own settings: its default user is one of them. */
 static bool read_guest_config(FirstBoot *boot, GError **error)
 {
-    g_autoptr(json_t) own = json_object();
     g_auto(GStrv) names = NULL;
     char type = 0;
 
-    if (!add_guest_config(boot, CLOUD_CFG, &own, error) || !guest_type(boot->guest, CLOUD_CFG ".d", &type, error) ||
+    if (!add_guest_config(boot, CLOUD_CFG, error) || !guest_type(boot->guest, CLOUD_CFG ".d", &type, error) ||
         (type == 'd' && !boot->guest->ops->list(boot->guest, CLOUD_CFG ".d", &names, error)))
         return false;
     for (char **name = names; name && *name; name++) {
         g_autofree char *path = g_build_filename(CLOUD_CFG ".d", *name, NULL);
 
-        if (g_str_has_suffix(*name, ".cfg") && !add_guest_config(boot, path, &own, error))
+        if (g_str_has_suffix(*name, ".cfg") && !add_guest_config(boot, path, error))
             return false;
     }
-    boot->config = seed_merge(own, boot->seed->config);
+    seed_merge(boot->config, boot->seed->config);
     return true;
 }
 
@@ -320,6 +311,7 @@ static bool apply_seed(const json_t *args, const ProvisionerHost *host, Guest *g
     if (!type)
         return fail(error, "the seed cannot be applied: the guest has no /bin/sh");
     boot.seed = seed;
+    boot.config = json_object();
     ok = read_guest_config(&boot, error) && apply(&boot, error);
     json_decref(boot.config);
     if (!ok)

@@ -77,3 +77,13 @@ json_t *provisioner_inputs_json(const GPtrArray *inputs)
     }
     return list;
 }
+
+bool provisioner_declared_json(const char *const *globs, const ProvisionerHost *host, json_t **ret, GError **error)
+{
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func((GDestroyNotify)provisioner_input_free);
+
+    if (!provisioner_declared_inputs(globs, host, files, error))
+        return false;
+    *ret = provisioner_inputs_json(files);
+    return true;
+}

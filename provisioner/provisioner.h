@@ -71,6 +71,8 @@ bool provisioner_declared_inputs(const char *const *globs, const ProvisionerHost
 
 /* [[name, mode, SHA-256], ...] of ProvisionerInput*, to be remembered and compared. New reference. */
 json_t *provisioner_inputs_json(const GPtrArray *inputs);
+/* The same of what provisioner_declared_inputs() finds. */
+bool provisioner_declared_json(const char *const *globs, const ProvisionerHost *host, json_t **ret, GError **error);
 
 /* The step must run even if its result is known: always_runs, or has_effects() of @args. */
 bool provisioner_always_runs(const ProvisionerOps *ops, const json_t *args);

@@ -53,17 +53,11 @@ void seed_ignore(Seed *seed, const char *format, ...)
         g_ptr_array_add(seed->ignored, text);
 }
 
-json_t *seed_merge(const json_t *under, const json_t *over)
+void seed_merge(json_t *under, const json_t *over)
 {
-    const char *key;
-    json_t *result, *value;
+    g_autoptr(json_t) own = json_deep_copy(over); /* a later merge writes into what this one took */
 
-    if (!json_is_object(under) || !json_is_object(over))
-        return json_deep_copy(over ? over : under);
-    result = json_deep_copy(under);
-    json_object_foreach ((json_t *)over, key, value)
-        json_object_set_new(result, key, seed_merge(json_object_get(under, key), value));
-    return result;
+    (void)json_object_update_recursive(under, own);
 }
 
 /* --- parts --- */
@@ -79,7 +73,6 @@ static bool read_part(Part *part, const char *text, const char *type, GError **e
 static bool read_config(Part *part, const char *text, GError **error)
 {
     g_autoptr(json_t) config = NULL;
-    json_t *merged;
 
     if (!yaml_parse(text, strlen(text), part->what, &config, error))
         return false;
@@ -87,9 +80,7 @@ static bool read_config(Part *part, const char *text, GError **error)
         return true;
     if (!json_is_object(config))
         return fail_code(error, KILN_ERROR_USAGE, "%s: a cloud-config is a mapping, and this is none", part->what);
-    merged = seed_merge(part->seed->config, config);
-    json_decref(part->seed->config);
-    part->seed->config = merged;
+    seed_merge(part->seed->config, config);
     return true;
 }
 

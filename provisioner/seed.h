@@ -28,8 +28,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Seed, seed_free)
 
 void seed_ignore(Seed *seed, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-/* @over's values over @under's: objects are merged, everything else is replaced. New reference. */
-json_t *seed_merge(const json_t *under, const json_t *over);
+/* @over's values into @under, both objects: objects in them are merged, everything else is replaced. */
+void seed_merge(json_t *under, const json_t *over);
 
 /* Does something of it run programs that may want the network: packages, runcmd, scripts? */
 bool seed_wants_network(const Seed *seed);

@@ -44,6 +44,14 @@ void store_image_add_layer(StoreImage *image, const Digest *blob, const Digest *
     g_ptr_array_add(image->layers, ref);
 }
 
+const StoreImage *store_images_find(const GPtrArray *images, const char *kind)
+{
+    for (guint i = 0; i < images->len; i++)
+        if (strcmp(((const StoreImage *)images->pdata[i])->kind, kind) == 0)
+            return images->pdata[i];
+    return NULL;
+}
+
 /* --- names --- */
 
 static bool looks_like_id(const char *name)

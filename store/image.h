@@ -37,6 +37,8 @@ StoreImage *store_image_new(const char *kind, const char *name);
 void store_image_free(StoreImage *image);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreImage, store_image_free)
 void store_image_add_layer(StoreImage *image, const Digest *blob, const Digest *recipe);
+/* That of @kind in a set, borrowed; NULL when there is none. */
+const StoreImage *store_images_find(const GPtrArray *images, const char *kind);
 
 typedef struct StoreSet {
     const char *name;

@@ -73,7 +73,7 @@ static void place_keep(Step *step, Place *place)
     step->n_places++;
 }
 
-static int make_dir(Step *step, const char *path)
+int place_folder(Step *step, const char *path)
 {
     struct stat st;
     Place *place;
@@ -103,7 +103,7 @@ static int make_file_now(const char *path, const char *text, mode_t mode)
     return err;
 }
 
-static int make_file(Step *step, const char *path, const char *text, mode_t mode)
+int place_file(Step *step, const char *path, const char *text, mode_t mode)
 {
     Place *place = place_new(step, path, false);
     struct stat st;
@@ -147,7 +147,7 @@ static int make_policy(Step *step)
         }
         return 0;
     }
-    return lstat(policy_path, &st) == 0 ? 0 : make_file(step, policy_path, policy_text, 0755);
+    return lstat(policy_path, &st) == 0 ? 0 : place_file(step, policy_path, policy_text, 0755);
 }
 
 /* Removes "", "." and ".." from an absolute path without looking at the disk. */
@@ -208,19 +208,9 @@ static int make_resolv_conf(Step *step)
         return 0; /* on the step's tmpfs, whatever is below it on the disk */
     if (stat(path, &st) == 0)
         return 0;
-    if (make_file(step, path, "", 0644) != 0)
+    if (place_file(step, path, "", 0644) != 0)
         path[0] = '\0'; /* a link to nowhere: the guest never had DNS; an address still works */
     return 0;
-}
-
-int place_folder(Step *step, const char *path)
-{
-    return make_dir(step, path);
-}
-
-int place_file(Step *step, const char *path, const char *text, mode_t mode)
-{
-    return make_file(step, path, text, mode);
 }
 
 int place_instead(Step *step, const char *path, const char *aside, const char *text)
@@ -251,7 +241,7 @@ int place_make_all(Step *step, const char **ret_what)
     step->n_places = 0;
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs && !err; i++) {
         *ret_what = dirs[i];
-        err = make_dir(step, dirs[i]);
+        err = place_folder(step, dirs[i]);
     }
     if (!err) {
         *ret_what = policy_path;

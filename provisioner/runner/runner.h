@@ -92,7 +92,7 @@ int place_make_all(Step *step, const char **ret_what);
 /* Takes back what place_make_all() made, unless the step changed it. */
 void place_undo_all(Step *step);
 
-/* booted.c: what lies on the disk for the step's time, with place_file() and place_aside(); and what is on its tmpfs. Return an errno. */
+/* booted.c: what lies on the disk for the step's time, with place_file() and place_instead(); and what is on its tmpfs. Return an errno. */
 int booted_place(Step *step);
 int booted_prepare(void);
 
