@@ -6,6 +6,7 @@
 
 #include "baker/stanza.h"
 #include "base/error.h"
+#include "base/printable.h"
 
 #include <string.h>
 
@@ -50,14 +51,12 @@ static PackageList *package_list_new(void)
 
 static bool is_plain(const char *text, size_t max)
 {
-    size_t length = text ? strlen(text) : 0;
+    g_autofree char *shown = NULL;
 
-    if (length == 0 || length > max || !g_utf8_validate(text, (gssize)length, NULL))
+    if (!text || !*text || strlen(text) > max)
         return false;
-    for (const char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return false;
-    return true;
+    shown = printable_line(text);
+    return strcmp(shown, text) == 0 && !strchr(text, '\t');
 }
 
 static char *plain_or_null(char *text)
@@ -407,6 +406,8 @@ bool package_list_from_json(const json_t *object, PackageList **ret, GError **er
             if (members[k].needed && !*member_of(package, k))
                 return fail(error, "entry %zu of the list of packages has no %s", i, members[k].key);
         }
+        if (!is_plain(package->name, 1024) || !is_plain(package->version, 1024)) /* a list from before they were looked at, or another's */
+            g_ptr_array_set_size(list->all, (gint)list->all->len - 1);
     }
     *ret = g_steal_pointer(&list);
     return true;

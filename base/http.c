@@ -21,6 +21,7 @@
 #include "base/http-request.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 
 #include <fcntl.h>
@@ -163,7 +164,7 @@ static char *url_for_people(const char *url)
     g_autofree char *shown =
         at ? g_strdup_printf("%.*s%s", (int)(start + 3 - url), url, at + 1) : g_strdup(url);
 
-    return log_printable(shown);
+    return printable_line(shown);
 }
 
 /* --- a download --- */

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "store/tar-header.h"
 
@@ -425,7 +426,7 @@ static bool check_layer_type(const Layout *layout, const json_t *layer, GError *
 
     if (oci_layer_type_is_known(json_text(layer, "mediaType")))
         return true;
-    type = log_printable(json_text(layer, "mediaType"));
+    type = printable_line(json_text(layer, "mediaType"));
     return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);
 }
 

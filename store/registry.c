@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "store/registry-auth.h"
 #include "store/registry-hosts.h"
@@ -183,7 +184,7 @@ static char *words_of(const HttpAnswer *answer)
     text = g_strdup_printf("%s%s%s", code ? code : "", code && message ? ": " : "", message ? message : "");
     if (strlen(text) > WORDS_MAX)
         text[WORDS_MAX] = '\0';
-    return log_printable(text);
+    return printable_line(text);
 }
 
 bool registry_fail(const Registry *r, const HttpAnswer *answer, const char *what, GError **error)
@@ -799,7 +800,7 @@ static bool add_tags(const Registry *r, const HttpAnswer *answer, GPtrArray *to,
         return fail_prefix(error, "%s", r->place);
     json_array_foreach(json_object_get(document, "tags"), i, tag)
         if (json_is_string(tag))
-            g_ptr_array_add(to, log_printable(json_string_value(tag)));
+            g_ptr_array_add(to, printable_line(json_string_value(tag)));
     return true;
 }
 

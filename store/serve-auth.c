@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "store/serve-target.h"
 
@@ -61,7 +62,7 @@ static bool take_line(const char *line, unsigned number, const char *what, GHash
     if (!colon || colon == line || strchr(colon + 1, ':') || !g_utf8_validate(line, -1, NULL))
         return fail(error, "line %u of '%s' is no USER:HASH", number, what);
     if (!hash_is_good(colon + 1)) {
-        shown = log_printable(line);
+        shown = printable_line(line);
         return fail(error, "line %u of '%s': the hash of '%.*s' is of a kind that is not taken; make it with htpasswd -B", number, what,
                     (int)MIN(colon - line, 64), shown);
     }

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "store/serve-listen.h"
 
@@ -158,7 +159,7 @@ static bool is_ready(Server *server)
 /* Nothing that could end a line or drive a terminal; quotes would end a field. */
 static char *clean(const char *text)
 {
-    char *printable = text && *text ? log_printable(text) : g_strdup("-");
+    char *printable = text && *text ? printable_line(text) : g_strdup("-");
 
     g_strdelimit(printable, "\"", '\'');
     if (strlen(printable) > 1024)

@@ -9,6 +9,7 @@
 #include "baker/batch.h"
 #include "baker/outdated.h"
 #include "base/mask.h"
+#include "base/printable.h"
 #include "base/terminal.h"
 #include "base/units.h"
 
@@ -176,7 +177,7 @@ static bool check_stops(BakeCall *call, GPtrArray *jobs, unsigned *parallel, GEr
 /* What a script's shell prints is a result; the document of --json has standard output for itself. */
 static void print_shell_line(const char *line, bool is_stderr, void *arg)
 {
-    g_autofree char *clean = isatty(is_stderr ? STDERR_FILENO : STDOUT_FILENO) ? log_printable(line) : g_strdup(line);
+    g_autofree char *clean = isatty(is_stderr ? STDERR_FILENO : STDOUT_FILENO) ? printable_line(line) : g_strdup(line);
     g_autofree char *text = mask_text(clean);
     FILE *out = is_stderr ? stderr : stdout;
 

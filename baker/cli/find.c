@@ -7,6 +7,7 @@
 #include "baker/origins.h"
 #include "base/debian-version.h"
 #include "base/error.h"
+#include "base/printable.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -68,6 +69,7 @@ static bool fits(const FindCall *call, const char *version)
 static bool take_hit(const PackageHit *hit, void *arg)
 {
     FindCall *call = arg;
+    g_autofree char *version = printable_name(hit->version); /* what a guest or another store wrote */
     char id[DIGEST_OCI_SIZE];
 
     if (!fits(call, hit->version) || (!call->all && (!hit->newest || hit->bytes_gone)))
@@ -79,7 +81,7 @@ static bool take_hit(const PackageHit *hit, void *arg)
                                                      hit->bytes_gone, "package", "type", hit->type, "name", hit->package, "version", hit->version,
                                                      "architecture", hit->architecture ? hit->architecture : ""));
     else
-        printf("%-24s %-5s %s  %s %s\n", hit->name, hit->kind, id, hit->package, hit->version);
+        printf("%-24s %-5s %s  %s %s\n", hit->name, hit->kind, id, call->package, version);
     return true;
 }
 

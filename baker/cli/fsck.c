@@ -4,6 +4,7 @@
  */
 #include "baker/cli/cli.h"
 
+#include "base/printable.h"
 #include "base/units.h"
 
 #include <stdio.h>
@@ -151,6 +152,14 @@ static void tell_read(const StoreFsckReport *report)
         log_info("the store is open for reading only: that they were verified is not noted");
 }
 
+/* It may name files of guests, and quote what somebody wrote into a database. */
+static void print_sentence(const char *before, const char *sentence)
+{
+    g_autofree char *shown = printable_line(sentence);
+
+    printf("%s%s\n", before, shown);
+}
+
 static int report(CliContext *cli, const FsckCall *call)
 {
     const StoreFsckReport *r = &call->report;
@@ -167,9 +176,9 @@ static int report(CliContext *cli, const FsckCall *call)
     if (call->options.read_data)
         tell_read(r);
     for (guint i = 0; i < r->repairs->len; i++)
-        printf("repaired: %s\n", (char *)r->repairs->pdata[i]);
+        print_sentence("repaired: ", r->repairs->pdata[i]);
     for (guint i = 0; i < r->problems->len; i++)
-        printf("%s\n", (char *)r->problems->pdata[i]);
+        print_sentence("", r->problems->pdata[i]);
     if (r->problems->len == 0)
         printf("%s: clean\n", store_path(call->store));
     else

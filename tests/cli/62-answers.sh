@@ -206,6 +206,51 @@ take hostile hostile
 ok 'random databases end in a bill of what can be read' kiln sbom hostile
 ok 'and in a comparison' kiln diff hostile old
 
+# ---- names with bytes that drive a terminal or are no text ----
+
+python3 - <<'END'
+import os
+for root, text in (b"odd", "one\n"), (b"odd-too", "two\n"):
+    os.makedirs(root + b"/dir\x1b[31m\xff")
+    os.makedirs(root + b"/var/lib/dpkg/info")
+    for name in b"new\nline", b"esc\x1b[2J", b"bad\xff", b"c1\xc2\x9b0m", b"quote\"'", b"back\\slash", b"tab\t", b"sp ace", b"e\xcc\x81t\xc3\xa9", b"x" * 255:
+        open(root + b"/" + name, "w").write(text)
+    os.link(root + b"/esc\x1b[2J", root + b"/zz\x1b\xff")
+    os.symlink(b"to\x1b\xff", root + b"/link\x1b")
+    open(root + b"/var/lib/dpkg/info/pk\x1b\xff.list", "w").write("/.\n/sp ace\n")
+END
+take odd odd
+take odd-too odd-too
+kiln files odd >odd.files
+{ kiln diff odd odd-too; kiln blame odd "$(printf '/zz\033\377')" '/sp ace'; kiln cat odd "$(printf '/no\033\377')"; kiln cat odd "$(printf '/dir\033[31m\377')"; kiln files "$(printf 'no\033\377')"; } >odd.out 2>&1
+is 'no control character and no byte that is no text is printed' "$(cat odd.files odd.out | python3 -c 'import sys; print(sum(c < " " and c != "\n" or "\x7f" <= c < "\xa0" for c in sys.stdin.buffer.read().decode()))')" 0
+is 'each file has its line' "$(wc -l <odd.files)" "$(tar -tf odd.tar | wc -l)"
+matches 'they are written out' "$(cat odd.files)" '/zz\\x1b\\xff same as /esc\\x1b\[2J$'
+matches 'so that they can be read back' "$(cat odd.files)" '/back\\\\slash$'
+matches 'in a comparison' "$(cat odd.out)" '~ /bad\\xff  content'
+matches 'also the package, which is named by a file' "$(cat odd.out)" 'package  pk\\x1b\\xff'
+matches 'in an error' "$(cat odd.out)" "^kiln: there is no '/no\\\\x1b\\\\xff' in 'odd'\$"
+kiln files --json odd >odd.json
+kiln diff --json odd odd-too >odd-diff.json
+kiln blame --json odd "$(printf '/zz\033\377')" >odd-blame.json
+kiln cat --json odd "$(printf '/no\033\377\n-')" >odd-error.json 2>/dev/null
+kiln export --json --format=tar odd "$(printf 'odd\377.out')" >odd-export.json 2>/dev/null
+is 'JSON is lossless' "$(python3 - <<'END'
+import json, os, urllib.parse
+def raw(entry, key):
+    return urllib.parse.unquote_to_bytes(entry[key + "_encoded"]) if key + "_encoded" in entry else entry[key].encode()
+listed = [json.load(open(n, encoding="utf-8")) for n in ("odd.json", "odd-diff.json", "odd-blame.json", "odd-error.json", "odd-export.json")]
+files = listed[0]["files"]
+there = {b"/"} | {os.path.join(at, n)[3:] for at, folders, names in os.walk(b"odd") for n in folders + names}
+print({raw(f, "path") for f in files} == there, [raw(f, "target") for f in files if "target" in f] == [b"to\x1b\xff"],
+      [raw(f, "same_as") for f in files if "same_as" in f], len(listed[1]["files"]) == 11, {raw(f, "path") for f in listed[1]["files"]} <= there,
+      raw(listed[2]["files"][0], "path"), listed[3]["error"], listed[4]["file"])
+END
+)" "True True [b'/esc\\x1b[2J'] True True b'/zz\\x1b\\xff' there is no '/no\\x1b\\xff\\x0a-' in 'odd' odd\\xff.out"
+is 'a tar has the names as they are' "$(tar -tf "$(printf 'odd\377.out')" | LC_ALL=C sed 's,^[.]/,,' | LC_ALL=C sort)" "$(tar -tf odd.tar | LC_ALL=C sed 's,^[.]/,,' | LC_ALL=C sort)"
+kiln diff --patch odd odd-too >odd.patch
+ok 'a patch is one for patch(1)' sh -c 'cp -a odd odd-patched && cd odd-patched && rm x* && sed "/^--- a.xxx/,/^+two/d" ../odd.patch | patch -s -p1 && cp ../odd-too/x* . && diff -r --no-dereference . ../odd-too'
+
 # ---- when the bytes are gone ----
 
 take new old
