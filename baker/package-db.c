@@ -413,24 +413,53 @@ bool package_list_from_json(const json_t *object, PackageList **ret, GError **er
     return true;
 }
 
+/* What a type's names have in common is written in one way: purl-spec's rules for each. */
+static char *url_name(const Package *package)
+{
+    char *name = g_strdup(package->name);
+
+    if (strcmp(package->type, "npm") != 0 && strcmp(package->type, "rpm") != 0)
+        for (char *c = name; *c; c++)
+            *c = *c == '_' && strcmp(package->type, "pypi") == 0 ? '-' : g_ascii_tolower(*c);
+    return name;
+}
+
+static void add_qualifier(GString *url, const char *key, const char *value)
+{
+    g_autofree char *escaped = g_uri_escape_string(value, ":", false);
+
+    g_string_append_printf(url, "%s%s=%s", strchr(url->str, '?') ? "&" : "?", key, escaped);
+}
+
+/* rpm's epoch is no part of the version there. */
+static const char *split_epoch(const Package *package, char **ret_epoch)
+{
+    size_t digits = strspn(package->version, "0123456789");
+
+    *ret_epoch = NULL;
+    if (strcmp(package->type, "rpm") != 0 || digits == 0 || package->version[digits] != ':' || !package->version[digits + 1])
+        return package->version;
+    *ret_epoch = g_strndup(package->version, digits);
+    return package->version + digits + 1;
+}
+
 char *package_url(const Package *package, const char *system)
 {
     GString *url = g_string_new("pkg:");
     bool plain = strcmp(package->type, "deb") == 0 || strcmp(package->type, "apk") == 0 || strcmp(package->type, "rpm") == 0;
-    g_autofree char *name = g_uri_escape_string(package->name, strcmp(package->type, "deb") == 0 ? "+" : "/", false);
-    g_autofree char *version = g_uri_escape_string(package->version, "+:~", false);
+    g_autofree char *plain_name = url_name(package), *name = g_uri_escape_string(plain_name, plain ? NULL : "/", false), *epoch = NULL;
+    g_autofree char *version = g_uri_escape_string(split_epoch(package, &epoch), ":", false);
 
     g_string_append_printf(url, "%s/", package->type);
     if (plain && system) {
-        g_autofree char *from = g_uri_escape_string(system, NULL, false);
+        g_autofree char *lower = g_ascii_strdown(system, -1), *from = g_uri_escape_string(lower, NULL, false);
 
         g_string_append_printf(url, "%s/", from);
     }
     g_string_append_printf(url, "%s@%s", name, version);
-    if (plain && package->architecture) {
-        g_autofree char *architecture = g_uri_escape_string(package->architecture, NULL, false);
-
-        g_string_append_printf(url, "?arch=%s", architecture);
-    }
+    if (plain && package->architecture)
+        add_qualifier(url, "arch", package->architecture);
+    if (epoch)
+        add_qualifier(url, "epoch", epoch);
     return g_string_free(url, FALSE);
 }

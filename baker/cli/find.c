@@ -5,7 +5,7 @@
 #include "baker/cli/cli.h"
 
 #include "baker/origins.h"
-#include "base/debian-version.h"
+#include "baker/package-version.h"
 #include "base/error.h"
 #include "base/printable.h"
 
@@ -46,9 +46,9 @@ static bool parse_query(FindCall *call, const char *text, GError **error)
     return true;
 }
 
-static bool fits(const FindCall *call, const char *version)
+static bool fits(const FindCall *call, const char *type, const char *version)
 {
-    int order = call->comparison == ANY ? 0 : debian_version_compare_whole(version, call->version);
+    int order = call->comparison == ANY ? 0 : package_version_compare(type, version, call->version);
 
     switch (call->comparison) {
     case LESS:
@@ -72,7 +72,7 @@ static bool take_hit(const PackageHit *hit, void *arg)
     g_autofree char *version = printable_name(hit->version); /* what a guest or another store wrote */
     char id[DIGEST_OCI_SIZE];
 
-    if (!fits(call, hit->version) || (!call->all && (!hit->newest || hit->bytes_gone)))
+    if (!fits(call, hit->type, hit->version) || (!call->all && (!hit->newest || hit->bytes_gone)))
         return true;
     (void)digest_to_oci(&hit->image, id);
     if (call->found)

@@ -102,12 +102,24 @@ is 'SPDX: every package, and not the half installed one' "$(jq -r '[.packages[1:
     "$(dpkg-query --admindir=old/var/lib/dpkg -W -f '${Status} ${Package}=${Version}\n' 2>/dev/null | sed -n 's/^install ok installed //p' | sort | tr '\n' ' ')@scope/right=4.0.0 left=1.2.3 snake=2.0"
 is 'SPDX: what the specification wants' "$(jq -r '[.spdxVersion, .dataLicense, .SPDXID, (.relationships | length), (.packages | length)] | join(" ")' spdx.json)" 'SPDX-2.3 CC0-1.0 SPDXRef-DOCUMENT 7 7'
 is 'SPDX: package URLs' "$(jq -r '.packages[1].externalRefs[0].referenceLocator' spdx.json)" 'pkg:deb/debian/app@3.0.15-1?arch=amd64'
+is 'SPDX: what the image is, in the words of its schema' "$(jq -r '.packages[0].primaryPackagePurpose' spdx.json)" CONTAINER
 is 'SPDX: IDs are unique' "$(jq -r '.packages[].SPDXID' spdx.json | sort | uniq -d)" ''
 kiln sbom --format=cyclonedx old >cyclonedx.json
 is 'CycloneDX: the same packages' "$(jq -r '.components[] | .name + "=" + .version' cyclonedx.json | sort)" "$(jq -r '.packages[1:][] | .name + "=" + .versionInfo' spdx.json | sort)"
 is 'CycloneDX: what the specification wants' "$(jq -r '[.bomFormat, .specVersion, .version, (.metadata.component."bom-ref"), (.dependencies[0].dependsOn | length)] | join(" ")' cyclonedx.json)" 'CycloneDX 1.5 1 image 6'
 is 'equal bytes when asked again' "$(kiln sbom old | sha256sum)" "$(sha256sum <spdx.json | sed 's/$//')"
 fails 2 'an unknown format' 'spdx' kiln sbom --format=xml old
+
+mkdir -p urls/etc urls/opt/Snake_Case-2.0.dist-info urls/opt/node_modules/@scope/right
+echo 'ID=debian' >urls/etc/os-release
+deb urls lib++ 1:1+b1
+sed -i 's,^Description.*,Homepage: https://example.org/a b,' urls/var/lib/dpkg/status
+printf 'Name: Snake_Case\nVersion: 2.0\nHome-page: https://example.org/ok?a=[1]\n' >urls/opt/Snake_Case-2.0.dist-info/METADATA
+echo '{"name": "@scope/right", "version": "4.0.0", "homepage": "see http://example.org"}' >urls/opt/node_modules/@scope/right/package.json
+take urls urls
+is 'package URLs are written as their specification has it' "$(kiln sbom urls | jq -r '[.packages[1:][].externalRefs[0].referenceLocator] | join(" ")')" \
+    'pkg:deb/debian/lib%2B%2B@1:1%2Bb1?arch=amd64 pkg:npm/%40scope/right@4.0.0 pkg:pypi/snake-case@2.0'
+is 'a home page is a URL' "$(kiln sbom urls | jq -r '[.packages[].homepage // empty] | join(" ")')" 'https://example.org/ok?a=[1]'
 
 # ---- find ----
 
@@ -145,12 +157,15 @@ printf 'ID=alpine\nVERSION_ID=3.18.4\n' >alpine/etc/os-release
 echo x >alpine/lib/libc.so
 take alpine alpine
 is 'apk' "$(kiln sbom alpine | jq -r '[.packages[1:][].externalRefs[0].referenceLocator] | join(" ")')" 'pkg:apk/alpine/busybox@1.36.1-r5?arch=x86_64 pkg:apk/alpine/musl@1.2.4-r2?arch=x86_64'
+is "apk's order of versions" "$(found --package 'busybox<1.36.1-r6'; found --package 'busybox>1.36.1_rc1-r9'; found --package 'musl=1.2.4'; found --package 'musl>1.2.4_p0')" "alpine=1.36.1-r5
+alpine=1.36.1-r5
+alpine=1.2.4-r2"
 matches 'apk: who owns a file' "$(kiln blame alpine /lib/libc.so)" 'package  musl 1.2.4-r2'
 
 # ---- rpm ----
 
 if have rpm rpmbuild; then
-    printf 'Name: hello\nVersion: 2.12\nRelease: 3\nSummary: s\nLicense: GPL-3.0-or-later\nVendor: Some\n%%description\nx\n%%install\nmkdir -p %%{buildroot}/usr/bin\necho hi >%%{buildroot}/usr/bin/hello\n%%files\n/usr/bin/hello\n' >hello.spec
+    printf 'Name: hello\nEpoch: 1\nVersion: 2.12\nRelease: 3\nSummary: s\nLicense: GPL-3.0-or-later\nVendor: Some\n%%description\nx\n%%install\nmkdir -p %%{buildroot}/usr/bin\necho hi >%%{buildroot}/usr/bin/hello\n%%files\n/usr/bin/hello\n' >hello.spec
     rpmbuild -bb --target noarch --define "_topdir $WORK/rpmbuild" hello.spec >.rpmbuild 2>&1
     mkdir -p fedora/etc fedora/usr/lib/sysimage/rpm
     printf 'ID=fedora\nVERSION_ID=40\n' >fedora/etc/os-release
@@ -158,8 +173,35 @@ if have rpm rpmbuild; then
     mkdir -p fedora/usr/bin
     echo hi >fedora/usr/bin/hello
     take fedora fedora
-    is 'rpm' "$(kiln sbom fedora | jq -r '[.packages[1:][] | .name + "=" + .versionInfo + " " + .licenseComments] | join(" ")')" 'hello=2.12-3 The package says: GPL-3.0-or-later'
-    matches 'rpm: who owns a file' "$(kiln blame fedora /usr/bin/hello)" 'package  hello 2.12-3'
+    is 'rpm' "$(kiln sbom fedora | jq -r '[.packages[1:][] | .name + "=" + .versionInfo + " " + .licenseComments] | join(" ")')" 'hello=1:2.12-3 The package says: GPL-3.0-or-later'
+    is 'rpm: the epoch is no part of the version in a package URL' "$(kiln sbom fedora | jq -r '.packages[1].externalRefs[0].referenceLocator')" 'pkg:rpm/fedora/hello@2.12-3?arch=noarch&epoch=1'
+    matches 'rpm: who owns a file' "$(kiln blame fedora /usr/bin/hello)" 'package  hello 1:2.12-3'
+    is "rpm's order of versions" "$(found --package 'hello=1:2.12'; found --package 'hello<1:2.12^1'; found --package 'hello>2.13'; found --package 'hello<1:2.12~rc1')" "fedora=1:2.12-3
+fedora=1:2.12-3
+fedora=1:2.12-3"
+    # The same packages in SUSE's format, which Debian's rpm does not read.
+    mkdir -p suse/etc suse/usr/lib/sysimage/rpm
+    printf 'ID=sles\nVERSION_ID=15\n' >suse/etc/os-release
+    rpmdb --dbpath "$WORK/fedora/usr/lib/sysimage/rpm" --exportdb >headers 2>.rpm
+    python3 - <<'END'
+import struct
+headers, slots, blobs = open("headers", "rb").read(), b"", b""
+while headers:
+    entries, size = struct.unpack(">II", headers[8:16])
+    length = 8 + 16 * entries + size
+    slots += struct.pack("<4sIII", b"Slot", len(slots) // 16 + 1, 256 + len(blobs) // 16, -(-(length + 28) // 16))
+    blob = struct.pack("<4sIII", b"BlbS", len(slots) // 16, 1, length) + headers[8 : 8 + length] + bytes(12)
+    blobs += blob + bytes(-len(blob) % 16)
+    headers = headers[8 + length :]
+slots += (254 - len(slots) // 16) * struct.pack("<4sIII", b"Slot", 0, 0, 0)
+open("suse/usr/lib/sysimage/rpm/Packages.db", "wb").write(struct.pack("<4sIIIIIII", b"RpmP", 0, 1, 1, 2, 0, 0, 0) + slots + blobs)
+END
+    take suse suse
+    is "SUSE's rpm" "$(kiln sbom suse | jq -r '.packages[1].externalRefs[0].referenceLocator')" 'pkg:rpm/sles/hello@2.12-3?arch=noarch&epoch=1'
+    head -c 4200 suse/usr/lib/sysimage/rpm/Packages.db >cut && mv cut suse/usr/lib/sysimage/rpm/Packages.db
+    rm -rf suse-layout && take suse suse-cut && kiln sbom suse-cut >.out 2>.err
+    cat .import-error >>.err
+    matches 'one that is cut short is told' "$(cat .err)" "rpm database '/usr/lib/sysimage/rpm/Packages.db' is damaged"
 else
     skip 'rpm' 'no rpm and rpmbuild here'
 fi
