@@ -293,6 +293,34 @@ is 'a tar has the names as they are' "$(tar -tf "$(printf 'odd\377.out')" | LC_A
 kiln diff --patch odd odd-too >odd.patch
 ok 'a patch is one for patch(1)' sh -c 'cp -a odd odd-patched && cd odd-patched && rm x* && sed "/^--- a.xxx/,/^+two/d" ../odd.patch | patch -s -p1 && cp ../odd-too/x* . && diff -r --no-dereference . ../odd-too'
 
+# ---- which file system of an imported disk is its root ----
+
+if have mke2fs sfdisk debugfs; then
+    mkdir -p disk-root/etc disk-data disk-boot
+    echo root >disk-root/etc/hostname
+    echo data >disk-data/data
+    two_parts() { # image, first part, second part
+        truncate -s 64M "$1"
+        printf 'label: gpt\nstart=2048, size=16384\nstart=20480, size=65536\n' | sfdisk -q "$1"
+        dd if="$2" of="$1" bs=1M seek=1 conv=notrunc status=none
+        dd if="$3" of="$1" bs=1M seek=10 conv=notrunc status=none
+    }
+    mke2fs -q -t ext4 -d disk-root root.fs 8M >.out
+    mke2fs -q -t ext4 -d disk-data data.fs 32M >.out
+    two_parts both.raw root.fs data.fs
+    ok 'a small root beside a large file system' kiln import both.raw both
+    is 'the one with an /etc is the root' "$(kiln cat both /etc/hostname)" root
+    mke2fs -q -t ext4 -d disk-boot boot.fs 8M >.out
+    mke2fs -q -t ext4 -d disk-root live.fs 32M >.out
+    debugfs -w -R 'feature needs_recovery' live.fs >/dev/null 2>&1
+    two_parts live.raw boot.fs live.fs
+    ok 'a root that was in use' kiln import live.raw live
+    matches 'is not read, and it is told' "$(cat .err)" 'partition 2 was not unmounted cleanly'
+    fails 1 'nor is the file system beside it taken for it' 'no list of the files' kiln files live
+else
+    skip 'the root of a disk' 'no mke2fs, sfdisk and debugfs here'
+fi
+
 # ---- when the bytes are gone ----
 
 take new old
