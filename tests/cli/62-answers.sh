@@ -293,6 +293,52 @@ is 'a tar has the names as they are' "$(tar -tf "$(printf 'odd\377.out')" | LC_A
 kiln diff --patch odd odd-too >odd.patch
 ok 'a patch is one for patch(1)' sh -c 'cp -a odd odd-patched && cd odd-patched && rm x* && sed "/^--- a.xxx/,/^+two/d" ../odd.patch | patch -s -p1 && cp ../odd-too/x* . && diff -r --no-dereference . ../odd-too'
 
+# ---- layers over layers ----
+
+python3 - <<'END'
+import gzip, hashlib, io, json, os, tarfile
+def layer(*entries):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, what in entries:
+            info = tarfile.TarInfo(name)
+            info.mtime = 1600000000
+            info.mode = 0o755
+            if what is None: info.type = tarfile.DIRTYPE
+            elif what[0] == "l": info.type, info.linkname = tarfile.SYMTYPE, what[1:]
+            elif what[0] == "h": info.type, info.linkname = tarfile.LNKTYPE, what[1:]
+            else: info.size = len(what)
+            tar.addfile(info, io.BytesIO(what.encode()) if info.isreg() else None)
+    return out.getvalue()
+layers = [
+    layer(("usr", None), ("usr/bin", None), ("usr/bin/sh", "shell"), ("usr/bin/old", "old"), ("bin", "lusr/bin"), ("lib", "l/usr/lib"), ("round", "lround"), ("up", "l../../usr/bin"),
+          ("usr/lib", None), ("usr/lib/opaque", None), ("usr/lib/opaque/a", "a"), ("replaced", "lusr/bin"), ("usr/bin/one", "1"), ("same", "husr/bin/one")),
+    layer(("bin/new", "new"), ("bin/.wh.old", "-"), ("lib/deep/er/file", "deep"), ("lib/opaque/.wh..wh..opq", "-"), ("lib/opaque/b", "b"), ("replaced", None), ("replaced/own", "own"),
+          ("up/ward", "up"), ("usr/bin/two", "hbin/one"), ("lib/three", "hbin/one")),
+    layer(("bin/one", "changed"), ("bin/.wh.two", "-"), ("bin/new", "newer")),
+]
+os.makedirs("over/blobs/sha256")
+def blob(kind, data):
+    name = hashlib.sha256(data).hexdigest()
+    open("over/blobs/sha256/" + name, "wb").write(data)
+    return {"mediaType": "application/vnd.oci.image." + kind, "digest": "sha256:" + name, "size": len(data)}
+config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(x).hexdigest() for x in layers]}}
+manifest = blob("manifest.v1+json", json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "config": blob("config.v1+json", json.dumps(config).encode()), "layers": [blob("layer.v1.tar+gzip", gzip.compress(x, mtime=0)) for x in layers]}).encode())
+manifest["annotations"] = {"org.opencontainers.image.ref.name": "v1"}
+json.dump({"schemaVersion": 2, "manifests": [manifest]}, open("over/index.json", "w"))
+json.dump({"imageLayoutVersion": "1.0.0"}, open("over/oci-layout", "w"))
+END
+ok 'layers that lead through links of lower ones' kiln import over over
+is 'a file in a folder that is a link is where the link leads' "$(kiln files --json over | jq -r '.files[] | select(.type != "folder") | .path' | tr '\n' ' ')" \
+    '/bin /lib /replaced/own /round /same /up /usr/bin/new /usr/bin/one /usr/bin/sh /usr/bin/ward /usr/lib/deep/er/file /usr/lib/opaque/b /usr/lib/three '
+is 'so is the file that a hard link names' "$(kiln cat over /usr/lib/three)$(kiln cat over /bin/one)" 1changed
+is 'a file is no other one for it' "$(kiln cat over /bin/sh)" shell
+if have umoci && [ "$(id -u)" = 0 ] && umoci unpack --image over:v1 over-bundle >/dev/null 2>.umoci; then
+    is 'as it is unpacked' "$(kiln files --json over | jq -r '.files[].path' | LC_ALL=C sort)" "$(cd over-bundle/rootfs && find . | sed 's,^\.,,; s,^$,/,' | LC_ALL=C sort)"
+    is 'with its bytes' "$(for f in /usr/bin/new /usr/bin/ward /usr/lib/opaque/b /same; do kiln cat over $f; done)" "$(cd over-bundle/rootfs && cat usr/bin/new usr/bin/ward usr/lib/opaque/b same)"
+fi
+
 # ---- which file system of an imported disk is its root ----
 
 if have mke2fs sfdisk debugfs; then
