@@ -41,7 +41,7 @@ static bool parse_query(FindCall *call, const char *text, GError **error)
             call->version += strspn(call->version, " ");
             break;
         }
-    if (!*call->package || (call->comparison != ANY && (!*call->version || strpbrk(call->version, "<>= "))))
+    if (!*call->package || strpbrk(call->package, "!~ ") || (call->comparison != ANY && (!*call->version || strpbrk(call->version, "<>= "))))
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no package: it is NAME, or NAME with <, <=, =, >= or > and a version", text);
     return true;
 }

@@ -147,6 +147,7 @@ END
 sqlite3 "$KILN_STORE/catalog.db" 'UPDATE image SET indexed = 0; DELETE FROM image_package; DELETE FROM package'
 is 'images that are in no index are entered first' "$(found --package 'app>=3')" 'new=3.0.16-1 old=3.0.15-1'
 is 'nothing' "$(found --package nothing)" ''
+fails 2 'an operator that there is not' "'app!=1' is no package" kiln find --package 'app!=1'
 fails 2 'no version' "'app<' is no package" kiln find --package 'app<'
 
 # ---- apk ----
