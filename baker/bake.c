@@ -85,7 +85,8 @@ GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild
 
 json_t *bake_output_args(const BakeChain *chain, const TemplateBlock *block)
 {
-    json_t *args = chain->source->output ? chain->source->output(chain->base.args) : json_object();
+    const SourceOps *own = source_find(chain->build->source->type); /* another base in its place changes nothing of what it says of the result */
+    json_t *args = own && own->output ? own->output(chain->build->source->args) : json_object();
 
     if (block)
         (void)json_object_update(args, block->args);

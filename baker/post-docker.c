@@ -224,7 +224,6 @@ const PostOps post_docker_save_ops = {
 
 static bool import_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autoptr(json_t) config = json_object();
     g_auto(GStrv) changes = NULL;
     const char *platform;
 
@@ -232,7 +231,7 @@ static bool import_check(const json_t *args, const char **ret_argument, GError *
         !post_check_text(args, "platform", false, ret_argument, error) || !post_check_texts(args, "changes", false, ret_argument, error))
         return false;
     *ret_argument = "changes";
-    if (!json_get_strings(args, "changes", &changes, error) || !docker_changes_apply((const char *const *)changes, config, error))
+    if (!json_get_strings(args, "changes", &changes, error) || !docker_changes_check((const char *const *)changes, error))
         return false;
     *ret_argument = "platform";
     return json_get_string(args, "platform", "linux", &platform, error) &&

@@ -52,6 +52,8 @@ typedef struct SourceOps {
      * nothing of that.
      */
     bool (*first_boot)(const SourceContext *context, const json_t *args, json_t **ret, GError **error);
+    /* The steps end with this shell script, without network: what the template does as it switches the machine off. The slot may be NULL, and *ret: nothing. */
+    bool (*last_script)(const SourceContext *context, const json_t *args, char **ret, GError **error);
     /* Arguments of `output "oci"` that the source stands for; new reference. The slot may be NULL. */
     json_t *(*output)(const json_t *args);
     /*
