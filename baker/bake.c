@@ -499,7 +499,7 @@ static bool deliver(const BakeChain *chain, const BakeResult *result, GPtrArray 
 static bool finish_on_host(GPtrArray *chains, const BakeResult *result, GError **error)
 {
     const BakeChain *first = chains->pdata[0];
-    PostContext context = {first->store, first->template, first->build};
+    PostContext context = {first->store, first->template, first->build, first->options->offline};
     g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
 
     return deliver(first, result, files, error) && post_run(&context, result->images, files, error);

@@ -36,6 +36,7 @@ typedef struct PostContext {
     Store *store;
     Template *template;
     const TemplateBuild *build;
+    bool offline; /* nothing goes over the network */
 } PostContext;
 
 /* Go template of argument @name, with {{.BuildName}} and {{.BuilderType}}, and {{.ChecksumType}} where @checksum_type is not NULL. */

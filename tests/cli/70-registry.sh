@@ -38,6 +38,31 @@ is 'tags' "$(kiln tags docker://$registry/team/box | grep -v sha256 | tr '\n' ' 
 fails 1 'a tag that is not there' 'not there' kiln pull docker://$registry/team/box:nothing
 fails 2 'no such place' 'names nothing in a registry' kiln pull docker://$registry/Team/box
 
+# --- Packer's docker-push ---
+cat >push.pkr.hcl <<END
+source "oci" "base" { from = "image:box" }
+build {
+  name    = "pushed"
+  sources = ["source.oci.base"]
+  post-processors {
+    post-processor "docker-tag" {
+      repository = "$registry/packer/app"
+      tags       = ["1.0", "new"]
+    }
+    post-processor "docker-push" {}
+  }
+  post-processor "docker-push" { only = ["oci.nobody"] }
+}
+END
+ok 'a bake that may not' kiln bake --offline push.pkr.hcl
+matches 'says so' "$(cat .err)" 'nothing is pushed'
+fails 1 'and does not' 'not there' kiln tags docker://$registry/packer/app
+ok 'one that may' kiln bake push.pkr.hcl
+is 'pushes each of its tags' "$(kiln tags docker://$registry/packer/app | grep -v sha256 | tr '\n' ' ')" '1.0 new '
+is 'to the same manifest' "sha256:$(raw_digest docker://$registry/packer/app:new)" "$manifest"
+sed -i '/docker-tag/,/}/d' push.pkr.hcl
+fails 1 'where to must be said' 'nothing says where to' kiln bake push.pkr.hcl
+
 # --- copies ---
 ok 'a copy to a folder' kiln copy docker://$registry/team/box:1 oci:copied:x
 is 'has the manifest' "$(jq -r '.manifests[0].digest' copied/index.json)" "$manifest"

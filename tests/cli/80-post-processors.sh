@@ -285,7 +285,11 @@ mistake() { # description, fragment, lines
     fails 2 "$1" "$2" kiln validate wrong.pkr.hcl
 }
 mistake 'a type that is near' 'did you mean "checksum"' '  post-processor "checksums" {}'
-mistake 'a type that is refused' 'kiln push' '  post-processor "docker-push" {}'
+mistake 'a type that is refused' 'no Vagrant boxes' '  post-processor "vagrant" {}'
+mistake 'a login that is not ours' 'aws ecr get-login-password' '  post-processor "docker-push" {
+    ecr_login    = true
+    login_server = "1.dkr.ecr.x.amazonaws.com"
+  }'
 mistake 'an argument that is near' "did you mean 'output'" '  post-processor "compress" { outputs = "x" }'
 mistake 'a checksum type that there is not' '"sha3" is no checksum type' '  post-processor "checksum" { checksum_types = ["sha3"] }'
 mistake 'a format that there is not' 'no format that kiln writes' '  post-processor "compress" { format = "rar" }'

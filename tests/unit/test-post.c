@@ -314,8 +314,8 @@ static void test_family(void)
         g_assert_null(post_refusal(*type));
         g_assert_true(post_find(*type)->check && post_find(*type)->run && post_find(*type)->arguments);
     }
-    g_assert_nonnull(strstr(post_refusal("docker-push"), "kiln push"));
-    g_assert_null(post_find("docker-push"));
+    g_assert_nonnull(strstr(post_refusal("vagrant"), "compress"));
+    g_assert_null(post_find("vagrant"));
 }
 
 #define ADD(path, fn) g_test_add(path, Bench, NULL, bench_init, fn, bench_clear)
