@@ -141,6 +141,17 @@ static bool add_jobs(BakeCall *call, Batch *batch, GPtrArray *jobs, GError **err
     return true;
 }
 
+static bool has_no_guest(const TemplateBuild *build)
+{
+    return !build->rebase && (strcmp(build->source->type, "null") == 0 || strcmp(build->source->type, "file") == 0);
+}
+
+/* Packer's templates make on the host, in a build of their own, what others read (a seed's ISO): beside the others, and in time as those boot first. */
+static bool prepares(const BakeJob *first, const BakeJob *job)
+{
+    return first->template == job->template && has_no_guest(first->build) && !has_no_guest(job->build);
+}
+
 static void add_needs(Batch *batch)
 {
     GPtrArray *jobs = batch_jobs(batch);
@@ -152,6 +163,9 @@ static void add_needs(Batch *batch)
 
         if (needed)
             batch_need(job, needed);
+        for (guint j = 0; j < jobs->len; j++)
+            if (prepares(((BatchJob *)jobs->pdata[j])->arg, job->arg))
+                batch_follow(job, jobs->pdata[j]);
     }
 }
 

@@ -227,6 +227,17 @@ is 'is that image' "$(kiln cat base/disk /etc/baked | head -n 1)" 'Cloud_Image a
 
 tar -C $root --sort=name --owner=0 --group=0 --numeric-owner -cf layer.tar .
 oci_layout mirror layer.tar >/dev/null
+cat >made.pkr.hcl <<'END'
+source "oci" "made" { from = "oci:made" }
+source "null" "host" { communicator = "none" }
+build { sources = ["source.oci.made"] }
+build {
+  name    = "deps"
+  sources = ["source.null.host"]
+  provisioner "shell-local" { inline = ["sleep 0.3", "cp -r mirror made"] }
+}
+END
+ok 'a build waits for what another one makes on the host' kiln bake made.pkr.hcl
 cat >container.pkr.hcl <<'END'
 source "docker" "app" {
   image   = "example/base:v1"
