@@ -51,6 +51,9 @@ bool post_check_text(const json_t *args, const char *name, bool needed, const ch
 bool post_check_texts(const json_t *args, const char *name, bool needed, const char **ret_argument, GError **error);
 bool post_check_bool(const json_t *args, const char *name, const char **ret_argument, GError **error);
 
+/* Values of @args (an object) in the types that the arguments have, as HCL converts them: "true" to true, 1.2 to "1.2". Before PostOps.check. */
+void post_convert(json_t *args);
+
 typedef struct PostOps {
     const char *type;
     const char *const *arguments; /* besides keep_input_artifact, which all take */
