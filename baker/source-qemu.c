@@ -358,12 +358,7 @@ static bool qemu_last_script(const SourceContext *context, const json_t *args, c
         return false;
     *ret = !command || only_shuts_down(command)
                ? NULL
-               : g_strdup_printf("mkdir /run/kiln-off\n"
-                                 "for name in shutdown poweroff halt reboot; do\n"
-                                 "    echo '#!/bin/sh' >/run/kiln-off/$name && chmod 755 /run/kiln-off/$name\n"
-                                 "done\n"
-                                 "PATH=/run/kiln-off:$PATH\n"
-                                 "( %s\n"
+               : g_strdup_printf("( %s\n"
                                  ") || echo 'it ended with an error; Packer would not know'",
                                  command);
     return true;

@@ -143,7 +143,9 @@ fails 2 'but cannot be baked' 'needs a guest' kiln bake guestless.pkr.hcl
 root=root
 mkdir -p $root/bin $root/usr/bin $root/sbin $root/etc $root/root $root/proc $root/sys $root/dev $root/tmp $root/run $root/var/lib/cloud
 cp "$(command -v busybox)" $root/bin/busybox
-for applet in sh ls cat rm mkdir chmod chown touch echo env grep sed gzip sleep id df; do ln -s busybox "$root/bin/$applet"; done
+for applet in mount sh ls cat rm mkdir chmod chown touch echo env grep sed gzip sleep id df; do ln -s busybox "$root/bin/$applet"; done
+ln -s ../bin/busybox $root/sbin/reboot # which would take the step's first process away
+ln -s ../bin/busybox $root/sbin/shutdown
 printf 'ID=small\nNAME=Small\n' >$root/etc/os-release
 echo 'root:x:0:0:root:/root:/bin/sh' >$root/etc/passwd
 echo 'root:x:0:' >$root/etc/group
@@ -178,8 +180,8 @@ qemu disk 'disk_size        = "160M"
   cd_files         = ["./seed/*"]
   cd_label         = "cidata"
   disk_additional_size = ["1G"]
-  shutdown_command = "echo pass | sudo -S rm /etc/ran && sudo shutdown -P now && echo off >/etc/off"'
-sed -i 's/inline = \["true"\]/inline = ["cloud-init status --wait", "test -f \/var\/lib\/cloud\/instance\/boot-finished", "test -f \/run\/cloud-init\/result.json", "echo pass | sudo -S -u root env A=1 sh -c \x27echo $A > \/etc\/sudo\x27", "df -h \/ > \/etc\/size", "test -f \/etc\/ran"]/' disk.pkr.hcl
+  shutdown_command = "echo pass | sudo -S rm /etc/ran && sudo /sbin/shutdown -P now && echo off >/etc/off"'
+sed -i 's/inline = \["true"\]/inline = ["cloud-init status --wait", "test -f \/var\/lib\/cloud\/instance\/boot-finished", "test -f \/run\/cloud-init\/result.json", "echo pass | sudo -S -u root env A=1 sh -c \x27echo $A > \/etc\/sudo\x27", "df -h \/ > \/etc\/size", "test -f \/etc\/ran", "cat \/proc\/sys\/kernel\/random\/boot_id >\/tmp\/id", "sudo \/sbin\/reboot", "! grep -f \/tmp\/id \/proc\/sys\/kernel\/random\/boot_id"]/' disk.pkr.hcl
 ok 'a disk with a seed bakes' kiln --url-map "$map" bake disk.pkr.hcl || finish
 cp .err bake.err
 matches 'what has no meaning is one line' "$(grep -c 'without meaning here, as nothing boots' bake.err)" '^1$'
@@ -198,6 +200,7 @@ is 'and as large as the partition' "$(tune2fs -l root.ext4 | awk '/^Block count/
 is 'the seed is applied' "$(kiln cat base/disk /etc/deep/seeded) $(kiln cat base/disk /etc/hostname) $(kiln cat base/disk /etc/sudo)" 'seeded small 1'
 kiln files base/disk >list 2>/dev/null
 is 'the machine that went off had done what it should' "$(grep -cE 'etc/(ran|off)' list) $(kiln cat base/disk /etc/off)" '1 off'
+is 'what reboots is the guest'"'"'s own' "$(grep -cE 'sbin/(reboot|shutdown) .*busybox' list)" 2
 is 'of sudo, cloud-init and their marks nothing is left' "$(grep -cE 'usr/bin/(sudo|cloud-init|\.kiln)|boot-finished' list)" 0
 before=$(stat -c '%i %Y' out/base/small.img)
 ok 'again' kiln --url-map "$map" bake disk.pkr.hcl
