@@ -45,9 +45,10 @@ bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateB
 bool bake_is_parent(const BakeChain *chain)
 {
     const json_t *size = json_object_get(chain->identity, "size");
+    g_autoptr(json_t) said = bake_output_args(chain, NULL);
 
     return bake_parent_images(chain) && chain->build->outputs->len == 0 && json_integer_value(size) == 0 &&
-           !chain->build->volatile_paths &&
+           !chain->build->volatile_paths && json_object_size(said) == 0 &&
            digest_equal(bake_content_before(chain, chain->steps->len), &chain->state.content);
 }
 

@@ -3,12 +3,15 @@
  * Packer's docker source: a container image as the base, what `changes` says of the result, and the tar that export_path asks for. No daemon is asked.
  *
  *   image -> docker://HOST/REPOSITORY:TAG -> what the --url-map list has for it, or else its registry -> the oci source's own way (source-oci.c)
+ *         -> with pull = false the image that docker-tag or docker-import called so in the store       -> that of images (source-image.h)
  *
  * In Packer the entrypoint of the container it works in becomes that of the image; here the image's own stays unless `changes` says otherwise.
  */
 #include "baker/docker-changes.h"
+#include "baker/docker-names.h"
 #include "baker/layers.h"
 #include "baker/source-common.h"
+#include "baker/source-image.h"
 #include "baker/source-packer.h"
 
 #include "base/error.h"
@@ -226,10 +229,33 @@ static bool find_base(const SourceContext *context, const json_t *args, char **r
     return log_in(context, args, error);
 }
 
+/* With pull = false: what the store has under the image's name, which knows no tags but the newest. *ret NULL: nothing. */
+static bool find_stored(const SourceContext *context, const json_t *args, json_t **ret, GError **error)
+{
+    g_autofree char *pull = packer_raw(args, "pull"), *image = NULL, *name = NULL;
+    g_autoptr(StoreImage) stored = NULL;
+
+    *ret = NULL;
+    if (g_strcmp0(pull, "false") != 0 || !packer_text(context, args, "image", "", &image, error))
+        return g_strcmp0(pull, "false") != 0;
+    if (g_str_has_suffix(image, ":latest"))
+        image[strlen(image) - strlen(":latest")] = '\0';
+    name = docker_name_in_store(image);
+    if (!store_name_check(name, NULL) || !store_resolve(context->store, name, "oci", &stored, NULL))
+        return true; /* the registry is asked, or what it said before */
+    *ret = json_pack("{s:s+}", "from", "image:", name);
+    return true;
+}
+
 static bool docker_identify(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error)
 {
     g_autofree char *from = NULL, *pull = packer_raw(args, "pull");
+    g_autoptr(json_t) stored = NULL;
 
+    if (!find_stored(context, args, &stored, error))
+        return false;
+    if (stored)
+        return source_image_identify(context, stored, ret_identity, error);
     if (!find_base(context, args, &from, error))
         return false;
     if (source_oci_identify(context, from, 0, g_strcmp0(pull, "false") == 0, ret_identity, error))
@@ -242,6 +268,8 @@ static bool docker_prepare(const SourceContext *context, const json_t *args, con
     g_autofree char *from = NULL;
 
     packer_tell_unused(context, args, arguments, "no container is started (steps are root in a virtual machine)", reasons);
+    if (g_strcmp0(json_string_value(json_object_get(identity, "type")), "image") == 0)
+        return source_image_prepare(context, identity, ret, error);
     return find_base(context, args, &from, error) && source_oci_prepare(context, from, identity, ret, error);
 }
 

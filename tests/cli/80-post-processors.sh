@@ -258,6 +258,22 @@ ok 'it bakes again' kiln bake shop.pkr.hcl
 is 'no file is touched' "$(stat -c '%n %i %Y %Z' shop.docker.tar plain.docker.tar)" "$(cat before)"
 is 'no image is published' "$(kiln images --all 2>.err)" "$(cat images.before)"
 
+# --- what was tagged is a base, as with Docker's daemon ---
+
+cat >again.pkr.hcl <<'END'
+source "docker" "again" {
+  image   = "team/shop"
+  pull    = false
+  commit  = true
+  changes = ["ENV PATH=/opt:$PATH AGAIN=1"]
+}
+build { sources = ["source.docker.again"] }
+END
+ok 'an image that was only tagged is a base' kiln bake --offline again.pkr.hcl
+matches 'it has what changes say' "$(kiln --json show again | tr -d ' \n')" 'AGAIN=1'
+sed 's|"team/shop"|"team/shop:1.2"|' again.pkr.hcl >tagged.pkr.hcl
+fails 1 'the store knows no tags' 'team/shop:1.2' kiln bake --offline tagged.pkr.hcl
+
 disk_template root '
   post-processors {
     post-processor "artifice" {
