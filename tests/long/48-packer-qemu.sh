@@ -4,7 +4,7 @@
 # by --url-map. They bake without an edit; the second run starts no machine; the booted image shows the change.
 . "$(dirname "$0")/../lib.sh"
 require mmdebstrap qemu-system-x86_64 curl genisoimage sgdisk e2fsck qemu-img
-KILN_STORE=${KILN_TEST_STORE:-$KILN_TEST_DIR/store-48}
+KILN_STORE=$WORK/store
 
 cat >cloud.pkr.hcl <<'END'
 source "bootstrap" "cloudbase" {
