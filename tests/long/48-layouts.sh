@@ -147,7 +147,7 @@ is 'cat: of a nested subvolume' "$(kiln cat l-btrfs/disk /srv/nested/in-it)" nes
 is 'cat: of /var' "$(kiln cat l-lvm/disk /var/lib/one)" one
 matches 'files: of the ESP' "$(kiln files l-lvm/disk /boot/efi)" 'hello.txt'
 matches 'blame: the step' "$(kiln blame l-lvm/disk /srv/www/two)" 'step +3 shell'
-matches 'blame: another one' "$(kiln blame l-btrfs/disk /var/lib/one)" 'step +2 shell'
+matches 'blame: another one' "$(kiln blame l-btrfs/disk /boot/from-step)" 'step +2 shell'
 is 'blame: labels are no work of the seal' "$(kiln blame l-xfs/disk /srv/www/two | grep -c "seal's")" 0
 matches 'blame: the package' "$(kiln blame l-lvm/disk /usr/bin/env)" 'package +coreutils'
 matches 'sbom: the packages in /var' "$(kiln sbom l-lvm/disk)" '"coreutils"'
