@@ -74,6 +74,6 @@ echo '# more' >>play/roles/site/handlers/main.yml
 kiln plan --offline site.pkr.hcl >plan 2>&1
 matches 'a changed file of a role misses its step' "$(cat plan)" 'miss +2 +ansible-local +\(file .*handlers/main.yml: content\)'
 matches 'and no other' "$(cat plan)" 'hit +1 '
-echo '- { name: no, ansible.builtin.command: "false" }' >>play/roles/site/tasks/main.yml
-fails 1 'a task that fails is named' 'task "no"' kiln bake --offline site.pkr.hcl
+echo '- { name: breaks, ansible.builtin.command: "false" }' >>play/roles/site/tasks/main.yml
+fails 1 'a task that fails is named' 'task "site : breaks"' kiln bake --offline site.pkr.hcl
 finish

@@ -4,7 +4,7 @@
 # by --url-map. They bake without an edit; the second run starts no machine; the booted image shows the change.
 . "$(dirname "$0")/../lib.sh"
 require mmdebstrap qemu-system-x86_64 curl genisoimage sgdisk e2fsck qemu-img
-KILN_STORE=${KILN_TEST_STORE:-$KILN_TEST_DIR/store-48}
+KILN_STORE=$WORK/store
 
 cat >cloud.pkr.hcl <<'END'
 source "bootstrap" "cloudbase" {
@@ -167,13 +167,13 @@ printf 'instance-id: two\nlocal-hostname: two\n' >http/seed/meta-data
 cat >http/seed/user-data <<'END'
 #cloud-config
 user:
-  name: operator
+  name: builder
   sudo: ["ALL=(ALL) NOPASSWD:ALL"]
   shell: /bin/bash
-password: operator
+password: builder
 chpasswd: { expire: false }
 ssh_authorized_keys:
-  - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA operator
+  - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA builder
 package_update: true
 packages:
   - tree
@@ -188,8 +188,8 @@ source "qemu" "two" {
   iso_checksum     = "$sum"
   iso_urls         = ["https://cloud.debian.org/images/gone.qcow2", "https://cloud.debian.org/images/cloud/bookworm/latest/$image"]
   qemuargs         = [["-smbios", "type=1,serial=ds=nocloud-net;instance-id=packer;seedfrom=http://{{ .HTTPIP }}:{{ .HTTPPort }}/seed/"]]
-  ssh_username     = "operator"
-  ssh_password     = "operator"
+  ssh_username     = "builder"
+  ssh_password     = "builder"
 }
 build {
   sources = ["source.qemu.two"]
@@ -201,8 +201,8 @@ END
 ok 'a template with a seed over HTTP bakes' kiln --url-map "$map" bake two.pkr.hcl || finish
 matches 'the next URL was tried' "$(cat .err)" 'the next of iso_urls is tried'
 ok 'its file is raw and of the size of the image' test "$(stat -c %s output-two/packer-two)" -eq $((1536 * 1024 * 1024))
-matches 'the main user has the key' "$(kiln cat two/disk /home/operator/.ssh/authorized_keys)" ' operator$'
-matches 'and the password' "$(kiln cat two/disk /etc/shadow)" '^operator:\$6\$'
+matches 'the main user has the key' "$(kiln cat two/disk /home/builder/.ssh/authorized_keys)" ' builder$'
+matches 'and the password' "$(kiln cat two/disk /etc/shadow)" '^builder:\$6\$'
 is 'a reinstalled cloud-init is its own' "$(kiln cat two/disk /usr/bin/cloud-init | head -n 1)" '#!/usr/bin/python3'
 is 'and alone' "$(kiln files two/disk | grep -c '/\.kiln')" 0
 
