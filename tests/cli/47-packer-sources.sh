@@ -158,6 +158,11 @@ cp base.raw images/
 (cd images && sha512sum base.raw >SUMS)
 map="https://images.example/=$WORK/images"
 
+qemu urls ''
+sed -i 's|iso_url .*|iso_urls = ["https://images.example/gone.raw", "https://images.example/base.raw"]|; s|"file:.*SUMS"|"none"|' urls.pkr.hcl
+ok 'one of several URLs will do' kiln --url-map "$map" plan urls.pkr.hcl
+matches 'the next one was tried' "$(cat .err)" 'gone.raw.*the next of iso_urls is tried'
+
 mkdir -p seed
 echo 'instance-id: one' >seed/meta-data
 cat >seed/user-data <<'END'
