@@ -125,6 +125,7 @@ SourceContext bake_source_context(const BakeChain *chain)
                            .output = chain->output,
                            .epoch = build->source_date_epoch >= 0 ? build->source_date_epoch : environment_epoch(),
                            .offline = chain->options->offline,
+                           .pull = chain->options->pull,
                            .anew = chain->options->unpublished,
                            .other_order = chain->options->around.other_order};
 }

@@ -103,7 +103,16 @@ static void download_forget(const char *path)
     (void)unlink(validator);
 }
 
-static bool download(const SourceContext *context, const char *url, const SourceChecksum *wanted, char **ret_path,
+/* What is known of an unpinned URL, and what its server says to that. */
+typedef struct Last {
+    Digest digest;
+    const char *etag; /* NULL: fetch it in any case */
+    bool unchanged;
+    char *new_etag;
+} Last;
+
+/* @last may be NULL. *ret_path stays NULL when nothing is new. */
+static bool download(const SourceContext *context, const char *url, const SourceChecksum *wanted, Last *last, char **ret_path,
                      Digest *ret_digest, GError **error)
 {
     g_autofree char *folder = NULL, *name = NULL, *path = NULL;
@@ -122,7 +131,18 @@ static bool download(const SourceContext *context, const char *url, const Source
     /* Without a checksum an old partial file may be the start of other bytes than today's. */
     if (!wanted->given)
         download_forget(path);
-    if (!http_download(&request, dirfd, name, error) || !digest_of_file(dirfd, name, ret_digest, &size, error))
+    if (last) {
+        request.etag = last->etag;
+        request.ret_unchanged = &last->unchanged;
+        request.ret_etag = &last->new_etag;
+    }
+    if (!http_download(&request, dirfd, name, error))
+        return false;
+    if (last && last->unchanged) {
+        *ret_digest = last->digest;
+        return true;
+    }
+    if (!digest_of_file(dirfd, name, ret_digest, &size, error))
         return false;
     if (!source_checksum_matches(wanted, url, path, ret_digest, error)) {
         download_forget(path); /* going on with it could never succeed */
@@ -196,7 +216,7 @@ static bool remember_sum(const SourceContext *context, const SourceChecksum *wan
 }
 
 /* A URL: the digest of what it gives, imported at once so that no second copy stays. */
-static bool identify_url(const SourceContext *context, const char *url, const SourceChecksum *wanted, Digest *ret, GError **error)
+static bool identify_url(const SourceContext *context, const char *url, const SourceChecksum *wanted, Last *last, Digest *ret, GError **error)
 {
     g_autofree char *path = NULL;
     bool known = false, ok;
@@ -206,37 +226,61 @@ static bool identify_url(const SourceContext *context, const char *url, const So
         return false;
     if (known)
         return true;
-    if (!download(context, url, wanted, &path, ret, error))
+    if (!download(context, url, wanted, last, &path, ret, error))
         return false;
+    if (!path)
+        return true;
     ok = imported(context, ret, &map, &known, error) && (known || import_file(context, path, url, ret, &map, error)) &&
          remember_sum(context, wanted, ret, error);
     download_forget(path); /* imported, or no disk image: in neither case worth its space */
     return ok;
 }
 
-/* The last word on an unpinned URL, for --offline. */
+/* What is known of the URL, as far as the store still has what it gave. */
+static bool find_last(const SourceContext *context, const json_t *memo, Last *ret, GError **error)
+{
+    const char *etag = memo ? text_of(memo, "etag") : NULL;
+    bool known = false;
+    Digest map;
+
+    if (memo && context->pull != PULL_ALWAYS && digest_parse(json_text(memo, "sha256"), &ret->digest) && !imported(context, &ret->digest, &map, &known, error))
+        return false;
+    ret->etag = known && etag && !g_str_has_prefix(etag, "W/") ? etag : NULL; /* a weak one lets bytes differ */
+    return true;
+}
+
+static bool ask_unpinned(const SourceContext *context, const char *url, const char *key, const json_t *memo, Digest *ret, GError **error)
+{
+    g_autoptr(json_t) now = NULL;
+    g_autofree char *etag = NULL;
+    char hex[DIGEST_HEX_SIZE];
+    Last last = {.etag = NULL};
+    bool ok = find_last(context, memo, &last, error) && identify_url(context, url, &(SourceChecksum){0}, &last, ret, error);
+
+    etag = last.new_etag;
+    if (!ok)
+        return false;
+    if (last.unchanged)
+        log_verbose("'%s' has not changed", url);
+    now = json_pack("{ss sI ss*}", "sha256", digest_to_hex(ret, hex), "fetched", (json_int_t)(g_get_real_time() / G_USEC_PER_SEC), "etag",
+                    etag ? etag : last.unchanged ? last.etag : NULL);
+    return source_memo_put(context->store, key, now, NULL, error);
+}
+
+/* The URL is asked whether it has changed, unless nothing is to be asked: then the last word on it counts. */
 static bool identify_unpinned(const SourceContext *context, const char *url, Digest *ret, GError **error)
 {
     g_autofree char *key = g_strconcat("url:", url, NULL), *age = NULL;
     g_autoptr(json_t) memo = NULL;
-    char hex[DIGEST_HEX_SIZE];
-    const char *text = NULL;
 
-    if (!context->offline) {
-        if (!identify_url(context, url, &(SourceChecksum){0}, ret, error))
-            return false;
-        memo = json_pack("{ss sI}", "sha256", digest_to_hex(ret, hex), "fetched",
-                         (json_int_t)(g_get_real_time() / G_USEC_PER_SEC));
-        return source_memo_put(context->store, key, memo, NULL, error);
-    }
     if (!source_memo_get(context->store, key, &memo, error))
         return false;
-    if (memo)
-        text = text_of(memo, "sha256");
-    if (!text || !digest_parse(text, ret))
-        return fail(error, "'%s' is not in the store yet, and --offline forbids to fetch it", url);
+    if (!source_keeps_still(context))
+        return ask_unpinned(context, url, key, memo, ret, error);
+    if (!memo || !digest_parse(json_text(memo, "sha256"), ret))
+        return fail(error, "'%s' is not in the store yet, and %s forbids to fetch it", url, source_keeps_still(context));
     age = units_format_duration((double)g_get_real_time() / 1e6 - (double)json_integer_value(json_object_get(memo, "fetched")));
-    log_info("offline: '%s' was fetched %s ago", url, age);
+    log_info("%s: '%s' was fetched %s ago", context->offline ? "offline" : "not asked for", url, age);
     return true;
 }
 
@@ -245,7 +289,7 @@ bool source_disk_identify(const SourceContext *context, const char *from, const 
     g_autofree char *path = NULL;
 
     if (is_url(from))
-        return wanted->given ? identify_url(context, from, wanted, ret, error) : identify_unpinned(context, from, ret, error);
+        return wanted->given ? identify_url(context, from, wanted, NULL, ret, error) : identify_unpinned(context, from, ret, error);
     path = source_find_file(context, from);
     return source_file_digest(context, path, ret, error) && source_checksum_matches(wanted, from, path, ret, error);
 }
@@ -274,7 +318,7 @@ static bool import_again(const SourceContext *context, const char *from, const D
     Digest now;
 
     if (is_url(from))
-        return identify_url(context, from, &(SourceChecksum){.given = true, .is_sha256 = true, .digest = *file, .type = "sha256"}, &now, error) && imported(context, file, ret_map, &known, error) &&
+        return identify_url(context, from, &(SourceChecksum){.given = true, .is_sha256 = true, .digest = *file, .type = "sha256"}, NULL, &now, error) && imported(context, file, ret_map, &known, error) &&
                (known || fail(error, "'%s' could not be kept in the store", from));
     path = source_find_file(context, from);
     if (!source_file_digest(context, path, &now, error))

@@ -154,7 +154,7 @@ static bool qemu_check(const json_t *args, const char **ret_argument, GError **e
 
 /* --- identify --- */
 
-/* The file of sums: at a URL (asked every time; --offline takes the last answer), or beside the template. */
+/* The file of sums: at a URL (asked every time; --offline and -pull=never take the last answer), or beside the template. */
 static bool load_sums(const SourceContext *context, const char *url, GBytes **ret, GError **error)
 {
     g_autofree char *key = g_strconcat("sums:", url, NULL), *known = NULL, *folder = NULL, *path = NULL, *text = NULL;
@@ -166,11 +166,11 @@ static bool load_sums(const SourceContext *context, const char *url, GBytes **re
         path = source_find_file(context, url);
         return file_load(AT_FDCWD, path, SUMS_MAX, ret, error);
     }
-    if (context->offline) {
+    if (source_keeps_still(context)) {
         if (!store_memo_get(context->store, key, &known, error))
             return false;
         if (!known)
-            return fail(error, "'%s' was not read yet, and --offline forbids to fetch it", url);
+            return fail(error, "'%s' was not read yet, and %s forbids to fetch it", url, source_keeps_still(context));
         *ret = g_bytes_new(known, strlen(known));
         return true;
     }

@@ -90,6 +90,13 @@ ok 'it asks each time' kiln --store "$WORK/seventh" plan packer.pkr.hcl
 is 'whether the tag has moved' $(($(asked) - before)) 1
 ok 'without pull' kiln --store "$WORK/seventh" plan kept.pkr.hcl
 is 'what is known will do' $(($(asked) - before)) 1
+ok 'with -pull=never' kiln --store "$WORK/seventh" plan -pull=never packer.pkr.hcl
+is 'nothing is asked' $(($(asked) - before)) 1
+ok 'with -pull=always' kiln --store "$WORK/seventh" plan -pull=always kept.pkr.hcl
+is 'even what says that it need not be' $(($(asked) - before)) 2
+fails 1 'never is never' '-pull=never forbids' kiln --store "$WORK/fifth" plan -pull=never from.pkr.hcl
+fails 2 'always is not offline' '--offline forbids' kiln plan --offline -pull=always from.pkr.hcl
+fails 2 'no other word' 'always, changed and never' kiln plan -pull=sometimes from.pkr.hcl
 
 # --- disks ---
 mkdir tree
@@ -120,6 +127,30 @@ pulled=$(other --json pull docker://$registry/team/disk:2 2>/dev/null)
 ok 'and it alone is fetched' test "$(echo "$pulled" | jq .bytes)" -lt "$limit"
 ok 'byte for byte' sh -c "KILN_STORE='$WORK/other' '$KILN' export disk out.raw && cmp out.raw two.raw"
 ok 'the store is whole' other fsck --read-data
+
+# --- a disk by its URL ---
+mkdir web
+cp one.raw web/disk.raw
+touch -d '2 days ago' web/disk.raw
+port=$(free_port)
+python3 -m http.server --bind 127.0.0.1 --directory web "$port" >/dev/null 2>web.log &
+servers="$servers $!"
+wait_for "http://127.0.0.1:$port/"
+printf 'source "disk" "d" {\n  from     = "http://127.0.0.1:%s/disk.raw"\n  checksum = "none"\n}\nbuild { sources = ["source.disk.d"] }\n' "$port" >url.pkr.hcl
+answers() { grep -o '/disk.raw HTTP/1.1" [0-9]*' web.log | tail -n "$1" | cut -d' ' -f3 | tr '\n' ' '; }
+ok 'a template by a URL' other plan url.pkr.hcl
+ok 'again' other plan url.pkr.hcl
+is 'it is fetched once' "$(answers 9)" '200 304 '
+ok 'with -pull=always' other plan -pull=always url.pkr.hcl
+is 'whatever its server says' "$(answers 9)" '200 304 200 '
+cp two.raw web/disk.raw
+touch -d yesterday web/disk.raw
+ok 'with -pull=never' other plan -pull=never url.pkr.hcl
+is 'it is not asked' "$(answers 9)" '200 304 200 '
+matches 'and that is said' "$(cat .err)" "not asked for: 'http.*disk.raw' was fetched"
+ok 'when it changes' other plan url.pkr.hcl
+is 'it is fetched anew' "$(answers 1)" '200 '
+
 kiln --store "$WORK/sixth" import one.raw base >/dev/null 2>&1
 pulled=$(kiln --store "$WORK/sixth" --json pull docker://$registry/team/disk:2 2>/dev/null)
 ok 'who has the blocks from elsewhere fetches no more' test "$(echo "$pulled" | jq .bytes)" -lt "$limit"
