@@ -78,6 +78,8 @@ static bool read_tree(Store *store, const Digest *map, SourceBytes *bytes, const
 /* Nothing is wrong with a name that has no disk yet. */
 static bool find_parent(Store *store, const ImportFrom *from, const char *name, StoreImage **ret, StoreMap **ret_map, GError **error)
 {
+    if (from->alone)
+        return true;
     if (from->parent) {
         if (!store_resolve(store, from->parent, "disk", ret, error))
             return false;
@@ -108,7 +110,7 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
     MapResult map;
 
     if (!find_parent(store, from, name, &parent, &parent_map, error) || !store_writer_open(store, BLOCK_PUBLIC, &writer, error) ||
-        !disk_import_over(store, writer, from->path, from->path, parent_map, from->base, &written, error) ||
+        !disk_import_over(store, writer, from->path, from->what ? from->what : from->path, parent_map, from->base, &written, error) ||
         !store_writer_commit(writer, error))
         return false;
     map_writer_result(written, &map);
@@ -124,6 +126,11 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
         return false;
     *ret = g_steal_pointer(&image);
     return true;
+}
+
+bool import_pulled_disk(Store *store, const char *path, const char *what, const char *name, StoreImage **ret, Tree **ret_tree, GError **error)
+{
+    return import_disk(store, &(ImportFrom){.path = path, .what = what, .alone = true}, name, ret, ret_tree, error);
 }
 
 /* --- container images --- */

@@ -44,4 +44,17 @@ bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, cons
 /* The whole disk as one layer for others than kiln: raw in a zstd frame, or qcow2. The manifest is kept in the store. */
 bool disk_plain_push(Store *store, const StoreImage *image, Registry *registry, const char *version, bool qcow2, Digest *ret_manifest, GError **error);
 
+/*
+ * The other way, whoever made it: an artifact (its config is no container's) of which one layer is a whole disk by its media type (qcow2, raw or disk in
+ * it) or its title (*.qcow2, *.raw, *.img, also .zst). *ret_layer: its descriptor, borrowed; NULL when the manifest is a container's. Anything
+ * else, and several disks, is an error.
+ */
+bool disk_plain_find(const json_t *manifest, const json_t **ret_layer, GError **error);
+/*
+ * Fetches that layer into the store's downloads, verified, and unpacked where it is zstd. @fn gets the path of a raw or qcow2 file that nobody has
+ * judged yet, and that is gone afterwards; only what an interrupt or a broken line left is gone on with by the next call.
+ */
+typedef bool DiskPlainFn(const char *path, void *arg, GError **error);
+bool disk_plain_fetch(Store *store, Registry *registry, const json_t *layer, DiskPlainFn *fn, void *arg, GError **error);
+
 #endif

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Images to registries and back: containers byte for byte, disks as their changes, with all that belongs to them.
 . "$(dirname "$0")/../lib.sh"
-require docker-registry skopeo jq python3 mke2fs debugfs curl
+require docker-registry skopeo jq python3 mke2fs debugfs curl qemu-img zstd
 . "$TREE/tests/registry/lib.sh"
 KILN_STORE=$WORK/store
 other() { KILN_STORE=$WORK/other "$KILN" "$@"; }
@@ -120,6 +120,7 @@ head -c 700000 /dev/urandom >more
 debugfs -w -R 'write more more' two.raw 2>/dev/null >/dev/null
 before=$(du -sb "$KILN_STORE/segments" | cut -f1)
 ok 'the next night' kiln import two.raw disk
+id2=$(kiln --json images disk | jq -r '.images[0].id')
 limit=$(($(du -sb "$KILN_STORE/segments" | cut -f1) - before + 200000))
 sent=$(kiln --json push disk docker://$registry/team/disk:2 2>/dev/null | jq .bytes)
 ok "sends what changed: $sent of at most $limit" test "$sent" -gt 700000 -a "$sent" -lt "$limit"
@@ -159,6 +160,47 @@ matches 'that is one layer' "$(skopeo inspect --raw --tls-verify=false docker://
 ok 'as raw.zst' kiln push disk docker://$registry/team/plain:2 --format=raw.zst
 layer=$(skopeo inspect --raw --tls-verify=false docker://$registry/team/plain:2 | jq -r '.layers[0].digest')
 ok 'which is the disk' sh -c "curl -s --noproxy '*' http://$registry/v2/team/plain/blobs/$layer | zstd -dc | cmp - two.raw"
+
+plain() { kiln --store "$WORK/plain" "$@"; }
+before=$(log | grep -c "blobs/$layer")
+for form in 1 2; do
+    ok "the plain form $form comes back as a disk" plain pull docker://$registry/team/plain:$form disk$form
+    ok 'byte for byte' sh -c "'$KILN' --store '$WORK/plain' export disk$form out.raw && cmp out.raw two.raw"
+    is 'as the image that it was' "$(plain --json images disk$form | jq -r '.images[0].id')" "$id2"
+done
+is 'its blob is fetched once' $(($(log | grep -c "blobs/$layer") - before)) 1
+ok 'with its files' sh -c "'$KILN' --store '$WORK/plain' cat disk1 /numbers | cmp - tree/numbers"
+matches 'known by its manifest' "$(plain show "disk1@sha256:$(raw_digest docker://$registry/team/plain:1)")" disk
+# artifact TAG TITLE FILE [MEDIA-TYPE [CONFIG-TYPE]]: as oras or a hand pushes one
+artifact() { python3 "$TREE/tests/registry/artifact.py" "http://$registry" team/artifact "$@"; }
+zstd -q one.raw -o one.raw.zst
+qemu-img convert -O qcow2 -c one.raw compressed.qcow2
+artifact img disk.img one.raw
+artifact zst 'cloud.amd64.IMG.zst' one.raw.zst
+artifact type '' compressed.qcow2 application/x-qcow2
+for tag in img zst type; do
+    ok "what others push as a disk: $tag" plain pull docker://$registry/team/artifact:$tag other
+    ok 'byte for byte' sh -c "'$KILN' --store '$WORK/plain' export other out.raw && cmp out.raw one.raw"
+done
+qemu-img create -q -f qcow2 -F raw -b "$PWD/one.raw" over.qcow2
+artifact over x.qcow2 over.qcow2
+fails 1 'a backing file is refused, also where an overlay could be meant' 'backing file' plain pull docker://$registry/team/artifact:over other
+qemu-img create -q -f qcow2 -o data_file="$PWD/ext.raw" ext.qcow2 1M
+artifact ext x.qcow2 ext.qcow2
+fails 1 'so are data elsewhere' 'keeps its data in another file' plain pull docker://$registry/team/artifact:ext other
+head -c 100000 /dev/urandom >noise
+artifact noise x.raw noise
+fails 1 'what is no disk' 'no disk image' plain pull docker://$registry/team/artifact:noise other
+head -c 1000000 one.raw.zst >cut.zst
+artifact cut x.raw.zst cut.zst
+fails 1 'what is cut off' 'cut off' plain pull docker://$registry/team/artifact:cut other
+gzip -c one.raw >one.gz
+artifact gz x.raw.gz one.gz
+fails 1 'what is packed otherwise' 'gzip' plain pull docker://$registry/team/artifact:gz other
+artifact chart chart.tgz noise application/vnd.cncf.helm.chart.content.v1.tar+gzip
+fails 1 'what says nothing of a disk is not even fetched' 'no layer of it says' plain pull docker://$registry/team/artifact:chart other
+is 'nothing of all that was published' "$(plain --json images --all other | jq '.images | length')" 1
+ok 'nor is it left' test -z "$(ls "$WORK/plain/cache/downloads")" -a -z "$(ls "$WORK/plain/tmp")"
 
 # --- what was deleted stays at home ---
 mkdir secret
