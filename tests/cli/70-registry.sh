@@ -202,6 +202,17 @@ fails 1 'what says nothing of a disk is not even fetched' 'no layer of it says' 
 is 'nothing of all that was published' "$(plain --json images --all other | jq '.images | length')" 1
 ok 'nor is it left' test -z "$(ls "$WORK/plain/cache/downloads")" -a -z "$(ls "$WORK/plain/tmp")"
 
+# --- repairs ---
+segment=$(find "$WORK/other/segments" -type f -size +1M | head -n 1)
+python3 -c 'import sys; f = open(sys.argv[1], "r+b"); f.seek(500000); b = f.read(1); f.seek(500000); f.write(bytes([b[0] ^ 1]))' "$segment"
+rm "$(find "$WORK/other/segments" -type f ! -path "$segment" | head -n 1)"
+fails 1 'a damaged store' 'problem' other fsck --read-data
+fails 1 'is not made good by an image that is not there' 'not there' other fsck --read-data --repair --from docker://$registry/team/disk:nothing
+other fsck --read-data --repair --from docker://$registry/team/disk:2 >.repaired 2>&1 # the container's blocks are not in the disk
+ok 'it is by images that are' other fsck --read-data --repair --from docker://$registry/team/box:1
+matches 'which is said' "$(cat .repaired .out)" '^repaired: segments/'
+ok 'byte for byte' sh -c "KILN_STORE='$WORK/other' '$KILN' export disk out.raw && cmp out.raw two.raw"
+
 # --- what was deleted stays at home ---
 mkdir secret
 echo "the secret is $(printf sesame)-$(printf 4711)" >secret/key
