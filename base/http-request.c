@@ -114,7 +114,7 @@ static void give_back(HttpClient *client, CURL *curl, const HttpAnswer *answer)
 {
     curl_easy_reset(curl); /* keeps connections */
     AUTO_LOCK(&client->lock);
-    client->answered = client->answered || (answer->status > 0 && !http_status_passes(answer->status));
+    client->answered = client->answered || (answer->status > 0 && answer->status != 400 && !http_status_passes(answer->status));
     if (g_queue_get_length(&client->idle) < IDLE_MAX)
         g_queue_push_head(&client->idle, curl);
     else
@@ -423,6 +423,12 @@ HttpFate http_fate_of(CURLcode code)
     }
 }
 
+/* In TLS 1.3 a server that does not like our certificate, or misses it, says so when we believe to be connected. */
+static bool is_alert(CURLcode code, const char *message)
+{
+    return (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR) && strstr(message, " alert ");
+}
+
 static bool judge(Transfer *t, CURLcode code, const char *message, GError **error)
 {
     HttpAnswer *answer = t->answer;
@@ -450,9 +456,10 @@ static bool judge(Transfer *t, CURLcode code, const char *message, GError **erro
     /* A server may refuse before it has read the body, and close: its refusal is the better sentence. */
     if ((code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR) && status >= 400)
         return true;
-    answer->trouble = g_strdup(*message ? message : curl_easy_strerror(code));
+    answer->trouble = g_strconcat(*message ? message : curl_easy_strerror(code),
+                                  is_alert(code, message) && strstr(message, "certificate") ? "; does it want a client certificate, or another one?" : NULL, NULL);
     answer->early = http_fate_of(code) == HTTP_PASSES_EARLY;
-    answer->hopeless = http_fate_of(code) == HTTP_HOPELESS;
+    answer->hopeless = http_fate_of(code) == HTTP_HOPELESS || is_alert(code, message);
     return true;
 }
 

@@ -247,6 +247,7 @@ static bool find_base(Registry *r, Place *place, GError **error)
         }
         if (answer.hopeless || !answer.trouble)
             return registry_fail(r, &answer, "cannot speak to it", error);
+        answer.known = false; /* the other dialect may have been answered, this one was not */
         if (!http_patience_wait(&patience, false, &answer, r->place, error))
             return false;
     }
