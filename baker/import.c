@@ -176,11 +176,11 @@ static bool import_oci(Store *store, OciForm form, const char *path, const char 
     return oci_import(store, form, path, NULL, &parent, error) && image_of_parent(store, parent, name, ret, error);
 }
 
-bool import_pulled(Store *store, const char *folder, const char *name, StoreImage **ret, GError **error)
+bool import_pulled(Store *store, const char *folder, const char *what, const char *name, StoreImage **ret, GError **error)
 {
     g_autoptr(OciParent) parent = NULL;
 
-    return oci_import_over(store, folder, &parent, error) && image_of_parent(store, parent, name, ret, error);
+    return oci_import_over(store, folder, what, &parent, error) && image_of_parent(store, parent, name, ret, error);
 }
 
 /* A tar file has "ustar" at 257; everything else is left to the disk reader, which knows what it knows. */

@@ -21,8 +21,8 @@ typedef struct ImportFrom {
  */
 bool import_file(Store *store, const ImportFrom *from, const char *name, GPtrArray **ret, GError **error);
 
-/* An image that was fetched into a layout's folder, which may lack what the store has: laid down, and not published. */
-bool import_pulled(Store *store, const char *folder, const char *name, StoreImage **ret, GError **error);
+/* An image that was fetched from @what into a layout's folder, which may lack what the store has: laid down, and not published. */
+bool import_pulled(Store *store, const char *folder, const char *what, const char *name, StoreImage **ret, GError **error);
 
 /* A raw or qcow2 file, the same way; *ret_tree (may stay NULL) is the list of its files. */
 bool import_pulled_disk(Store *store, const char *path, const char *what, const char *name, StoreImage **ret, Tree **ret_tree, GError **error);

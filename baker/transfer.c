@@ -301,11 +301,11 @@ static bool fetch_container(Store *store, OciEnd *from, const char *architecture
            oci_copy(store, from, to, &(OciCopy){.architecture = architecture}, ret, error);
 }
 
-static bool pull_container(Store *store, OciEnd *from, const char *name, const char *architecture, StoreImage **ret, TransferReport *report, GError **error)
+static bool pull_container(Store *store, OciEnd *from, const char *what, const char *name, const char *architecture, StoreImage **ret, TransferReport *report, GError **error)
 {
     g_autofree char *folder = NULL;
     OciCopyReport copied;
-    bool ok = fetch_container(store, from, architecture, &folder, &copied, error) && import_pulled(store, folder, name, ret, error);
+    bool ok = fetch_container(store, from, architecture, &folder, &copied, error) && import_pulled(store, folder, what, name, ret, error);
 
     if (folder)
         (void)file_remove_tree(AT_FDCWD, folder, NULL);
@@ -438,7 +438,7 @@ bool transfer_pull(Store *store, const char *from, const char *name, const PullO
         return fail_prefix(error, "pull: %s", from);
     if (layer ? !pull_plain(store, registry, bytes, layer, from, own_name, &image, &tree, ret, error)
         : disk_artifact_is(manifest) ? !pull_disk(store, registry, bytes, own_name, &image, &kept, ret, error)
-                                     : !pull_container(store, end, own_name, options->architecture, &image, ret, error))
+                                     : !pull_container(store, end, from, own_name, options->architecture, &image, ret, error))
         return fail_prefix(error, "pull");
     place = registry_ref_place(&ref);
     if (!take_referrers(store, registry, &ret->manifest, &belongings, ret, error)) {
@@ -490,7 +490,7 @@ bool transfer_fetch_parent(Store *store, const char *from, const Digest *manifes
         return false;
     ref.digest = *manifest;
     ok = oci_end_registry(store, &ref, &(OciEndOptions){0}, &end, error) && fetch_container(store, end, NULL, &folder, &copied, error) &&
-         oci_import_over(store, folder, ret, error);
+         oci_import_over(store, folder, from, ret, error);
     if (folder)
         (void)file_remove_tree(AT_FDCWD, folder, NULL);
     return ok;

@@ -184,7 +184,7 @@ static bool add_blob(Copying *c, const json_t *descriptor, GError **error)
 {
     g_autofree Blob *blob = g_new0(Blob, 1);
 
-    if (json_array_size(json_object_get(descriptor, "urls")) > 0 && strstr(json_text(descriptor, "mediaType"), "nondistributable"))
+    if (json_array_size(json_object_get(descriptor, "urls")) > 0 && oci_layer_type_is_foreign(json_text(descriptor, "mediaType")))
         return true; /* they are not in registries */
     if (!oci_read_descriptor(descriptor, &blob->digest, &blob->size, error))
         return false;

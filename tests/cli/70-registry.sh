@@ -3,6 +3,7 @@
 # Images to registries and back: containers byte for byte, disks as their changes, with all that belongs to them.
 . "$(dirname "$0")/../lib.sh"
 require docker-registry skopeo jq python3 mke2fs debugfs curl qemu-img zstd
+in_memory 700
 . "$TREE/tests/registry/lib.sh"
 KILN_STORE=$WORK/store
 other() { KILN_STORE=$WORK/other "$KILN" "$@"; }
@@ -243,6 +244,18 @@ sent() {
 not_ok 'nothing of it was sent' sent
 kiln push hush docker://$fake/hush:1 >/dev/null 2>&1
 ok 'and it would have been found' sent
+
+# --- layers that are kept out of registries ---
+foreign() { # tag, more of the layer
+    jq -c "(.layers[0].mediaType = \"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip\") | .layers[0] += $2" "layout/blobs/sha256/${manifest#sha256:}" >foreign.json
+    curl -sf --noproxy '*' -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @foreign.json "http://$fake/v2/box/manifests/$1"
+}
+kiln push box docker://$fake/box:1 >/dev/null 2>&1
+foreign here '{}'
+ok 'one that is there all the same' sh -c "'$KILN' --store '$WORK/sixth' pull docker://$fake/box:here && '$KILN' --store '$WORK/sixth' cat box /hello | grep -qx hello"
+foreign away '{"urls": ["https://example.invalid/layer"]}'
+fails 1 'one that is elsewhere' "'docker://$fake/box:away' has a layer that its maker keeps out" kiln --store "$WORK/eighth" pull docker://$fake/box:away
+ok 'a copy leaves it where it is' kiln copy docker://$fake/box:away oci:away:x
 
 # --- who may ---
 echo '{"auth": {"user": "ann", "password": "pass:word", "requests": 5}}' >"$WORK/fake/faults.json"
