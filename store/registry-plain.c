@@ -20,7 +20,7 @@
 
 #define PIECE (1u << 20)
 #define DISK_SIZE_MAX (1ull << 44)
-#define PLAIN "plain" /* kind of download */
+#define PLAIN ".plain" /* kind of download */
 
 /* --- containers --- */
 
