@@ -6,12 +6,13 @@
  *
  * A download goes on where an earlier run stopped. Once imported the file is not kept a second time: the store answers
  * for the digest from then on. A URL with a checksum is looked up in the store first and needs no network at all when
- * it is there; one with checksum "none" is fetched at every bake, for only the bytes tell what it is today.
+ * it is there; one with checksum "none" is asked at every bake whether it has changed. In a registry the disk is a layer, and its digest the file's.
  */
 #include "baker/disk-grow.h"
 #include "baker/source-checksum.h"
 #include "baker/source-common.h"
 #include "baker/source-image.h"
+#include "baker/transfer.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -40,11 +41,18 @@ static bool is_url(const char *from)
     return strstr(from, "://") != NULL;
 }
 
+static bool is_registry(const char *from)
+{
+    return g_str_has_prefix(from, REGISTRY_SCHEME);
+}
+
 static bool parse_checksum(const json_t *args, SourceChecksum *ret, GError **error)
 {
     const char *from = text_of(args, "from"), *checksum = text_of(args, "checksum");
 
     *ret = (SourceChecksum){0};
+    if (from && is_registry(from))
+        return !checksum || fail_code(error, KILN_ERROR_USAGE, "a disk in a registry is pinned by its digest, as in docker://HOST/REPOSITORY@sha256:..., and has no checksum");
     if (!checksum && from && is_url(from))
         return fail_code(error, KILN_ERROR_USAGE, "a download needs a checksum: \"sha256:...\", or \"none\" to trust the server");
     if (!checksum || strcmp(checksum, "none") == 0)
@@ -56,6 +64,7 @@ static bool parse_checksum(const json_t *args, SourceChecksum *ret, GError **err
 
 static bool disk_check(const json_t *args, const char **ret_argument, GError **error)
 {
+    g_auto(RegistryRef) ref = {0};
     const char *from;
     SourceChecksum checksum;
     uint64_t size;
@@ -65,13 +74,13 @@ static bool disk_check(const json_t *args, const char **ret_argument, GError **e
         return false;
     from = text_of(args, "from");
     if (!from || !*from)
-        return fail_code(error, KILN_ERROR_USAGE, "a disk source needs from, a path or URL of a disk image");
+        return fail_code(error, KILN_ERROR_USAGE, "a disk source needs from, a path or URL of a disk image, or docker://HOST/REPOSITORY:TAG");
     if (source_image_ref(args))
         return source_image_check(args, ret_argument, error);
     *ret_argument = "from";
-    if (g_str_has_prefix(from, "docker://"))
-        return fail_code(error, KILN_ERROR_USAGE, "from = \"%s\" is not in this version; use a path or a URL", from);
-    if (is_url(from) && !g_str_has_prefix(from, "http://") && !g_str_has_prefix(from, "https://") &&
+    if (is_registry(from) && !registry_ref_parse(from, &ref, error))
+        return false;
+    if (is_url(from) && !is_registry(from) && !g_str_has_prefix(from, "http://") && !g_str_has_prefix(from, "https://") &&
         !g_str_has_prefix(from, "file://"))
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no http, https or file URL", from);
     *ret_argument = "checksum";
@@ -284,10 +293,29 @@ static bool identify_unpinned(const SourceContext *context, const char *url, Dig
     return true;
 }
 
+/* What a tag stands for is asked like a URL; what a digest stands for is remembered. */
+static bool identify_in_registry(const SourceContext *context, const char *from, Digest *ret, GError **error)
+{
+    g_autofree char *key = g_strconcat("disk-registry:", from, NULL), *known = NULL;
+    bool pinned = strchr(from, '@') != NULL;
+    const char *still = source_keeps_still(context);
+    char hex[DIGEST_HEX_SIZE];
+
+    if (!store_memo_get(context->store, key, &known, error))
+        return false;
+    if (known && (still || pinned) && digest_parse(known, ret))
+        return true;
+    if (context->offline || (still && !pinned))
+        return fail(error, "'%s' is not in the store yet, and %s forbids to fetch it", from, still);
+    return transfer_resolve_disk(from, ret, error) && store_memo_put(context->store, key, digest_to_hex(ret, hex), NULL, NULL, error);
+}
+
 bool source_disk_identify(const SourceContext *context, const char *from, const SourceChecksum *wanted, Digest *ret, GError **error)
 {
     g_autofree char *path = NULL;
 
+    if (is_registry(from))
+        return identify_in_registry(context, from, ret, error);
     if (is_url(from))
         return wanted->given ? identify_url(context, from, wanted, NULL, ret, error) : identify_unpinned(context, from, ret, error);
     path = source_find_file(context, from);
@@ -310,6 +338,29 @@ static bool disk_identify(const SourceContext *context, const json_t *args, json
     return true;
 }
 
+typedef struct LayerImport {
+    const SourceContext *context;
+    const char *from;
+    const Digest *layer;
+    Digest *map;
+} LayerImport;
+
+static bool import_layer(const char *path, void *arg, GError **error)
+{
+    LayerImport *import = arg;
+
+    return import_file(import->context, path, import->from, import->layer, import->map, error);
+}
+
+static bool import_from_registry(const SourceContext *context, const char *from, const Digest *layer, Digest *ret_map, GError **error)
+{
+    LayerImport import = {context, from, layer, ret_map};
+
+    if (context->offline)
+        return fail(error, "'%s' is not in the store yet, and --offline forbids to fetch it", from);
+    return transfer_fetch_disk(context->store, from, layer, import_layer, &import, error);
+}
+
 /* The file again, for a store that forgot it; it must still be the identity's. */
 static bool import_again(const SourceContext *context, const char *from, const Digest *file, Digest *ret_map, GError **error)
 {
@@ -317,6 +368,8 @@ static bool import_again(const SourceContext *context, const char *from, const D
     bool known = false;
     Digest now;
 
+    if (is_registry(from))
+        return import_from_registry(context, from, file, ret_map, error);
     if (is_url(from))
         return identify_url(context, from, &(SourceChecksum){.given = true, .is_sha256 = true, .digest = *file, .type = "sha256"}, NULL, &now, error) && imported(context, file, ret_map, &known, error) &&
                (known || fail(error, "'%s' could not be kept in the store", from));

@@ -495,3 +495,56 @@ bool transfer_fetch_parent(Store *store, const char *from, const Digest *manifes
         (void)file_remove_tree(AT_FDCWD, folder, NULL);
     return ok;
 }
+
+/* --- disks to bake from --- */
+
+/* @ret_manifest holds *ret_layer. */
+static bool find_disk(const char *from, Registry **ret_registry, json_t **ret_manifest, const json_t **ret_layer, GError **error)
+{
+    g_auto(RegistryRef) ref = {0};
+    g_autoptr(Registry) registry = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+    g_autofree char *type = NULL, *version = NULL;
+    Digest digest;
+
+    if (!registry_ref_parse(from, &ref, error) || !registry_open(&ref, &(RegistryOptions){0}, &registry, error))
+        return false;
+    version = registry_ref_version(&ref);
+    if (!registry_get_manifest(registry, version, &bytes, &type, &digest, error) ||
+        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "the manifest", ret_manifest, error) ||
+        !look_inside(registry, NULL, &bytes, ret_manifest, type, error))
+        return false;
+    if (disk_artifact_is(*ret_manifest))
+        return fail(error, "'%s' is a disk as kiln pushes it: kiln pull it, and start from image:NAME", from);
+    if (!disk_plain_find(*ret_manifest, ret_layer, error))
+        return fail_prefix(error, "'%s'", from);
+    if (!*ret_layer)
+        return fail(error, "'%s' is a container image, which an oci source starts from", from);
+    *ret_registry = g_steal_pointer(&registry);
+    return true;
+}
+
+bool transfer_resolve_disk(const char *from, Digest *ret, GError **error)
+{
+    g_autoptr(Registry) registry = NULL;
+    g_autoptr(json_t) manifest = NULL;
+    const json_t *layer;
+    uint64_t size;
+
+    return find_disk(from, &registry, &manifest, &layer, error) && oci_read_descriptor(layer, ret, &size, error);
+}
+
+bool transfer_fetch_disk(Store *store, const char *from, const Digest *wanted, DiskPlainFn *fn, void *arg, GError **error)
+{
+    g_autoptr(Registry) registry = NULL;
+    g_autoptr(json_t) manifest = NULL;
+    const json_t *layer;
+    uint64_t size;
+    Digest digest;
+
+    if (!find_disk(from, &registry, &manifest, &layer, error) || !oci_read_descriptor(layer, &digest, &size, error))
+        return false;
+    if (!digest_equal(&digest, wanted))
+        return fail(error, "'%s' is another disk than it was: its tag has moved", from);
+    return disk_plain_fetch(store, registry, layer, fn, arg, error);
+}

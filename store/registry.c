@@ -460,6 +460,7 @@ bool registry_ask(Registry *r, const HttpRequest *request, const char *also, Htt
             return false;
         if (!http_answer_is_transient(ret))
             return true;
+        ret->known = ret->known && (r->settled || r->current + 1 >= r->places->len); /* else another one may have it */
         if (!http_patience_wait(&patience, false, ret, r->place, error))
             return false;
     }

@@ -183,6 +183,16 @@ for tag in img zst type; do
     ok "what others push as a disk: $tag" plain pull docker://$registry/team/artifact:$tag other
     ok 'byte for byte' sh -c "'$KILN' --store '$WORK/plain' export other out.raw && cmp out.raw one.raw"
 done
+source() { printf 'source "disk" "d" {\n  from = "docker://%s"\n}\nbuild { sources = ["source.disk.d"] }\n' "$2" >"$1.pkr.hcl"; }
+source artifact "$registry/team/artifact:zst"
+ok 'a bake starts from it' plain plan artifact.pkr.hcl
+ok 'offline from what is known' plain plan --offline artifact.pkr.hcl
+source pinned "$registry/team/artifact@sha256:$(raw_digest docker://$registry/team/artifact:zst)"
+ok 'or from its digest' plain plan -pull=never pinned.pkr.hcl
+source chest "$registry/team/box:1"
+fails 1 'not from a container' 'an oci source' plain plan chest.pkr.hcl
+source kilns "$registry/team/disk:1"
+fails 1 'a disk of kiln'"'"'s is an image' 'image:NAME' plain plan kilns.pkr.hcl
 qemu-img create -q -f qcow2 -F raw -b "$PWD/one.raw" over.qcow2
 artifact over x.qcow2 over.qcow2
 fails 1 'a backing file is refused, also where an overlay could be meant' 'backing file' plain pull docker://$registry/team/artifact:over other
