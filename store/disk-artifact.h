@@ -30,6 +30,28 @@ typedef struct DiskTransfer {
     uint64_t bytes, blocks;     /* bytes of blobs that were moved; blocks of the disk that were */
 } DiskTransfer;
 
+/*
+ * Where the pieces of an artifact go. Segments and their indexes may come from several threads; the manifest comes last.
+ */
+typedef struct DiskDonor {
+    GArray *maps; /* of Digest */
+    bool used;    /* a segment may be sent as it stands because of its blocks */
+} DiskDonor;
+
+typedef struct DiskSink {
+    void *arg;
+    const char *title;   /* of the progress; NULL: none is shown */
+    const GArray *bases; /* of Digest: blobs of the store, the indexes of segments that are there and may be referred to */
+    GPtrArray *donors;   /* of DiskDonor*: others whose blocks may be in a segment that is sent as it stands; NULL: nobody's */
+    bool (*put_bytes)(void *arg, GBytes *bytes, Digest *ret, GError **error);
+    /* @stored: it is a segment of the store's, under its own name. */
+    bool (*put_segment)(void *arg, const Digest *digest, uint64_t size, int fd, bool stored, Progress *progress, GError **error);
+    bool (*put_manifest)(void *arg, GBytes *bytes, const Digest *digest, GError **error);
+} DiskSink;
+
+/* *ret_kept: of Digest, the indexes of its segments, which are blobs of the store then; as is the manifest. */
+bool disk_artifact_make(Store *store, const StoreImage *image, const DiskSink *sink, GArray **ret_kept, DiskTransfer *ret, GError **error);
+
 /* Puts the image there under @version (a tag, or NULL: its digest) and records that. */
 bool disk_artifact_push(Store *store, const StoreImage *image, Registry *registry, const char *version, DiskTransfer *ret, GError **error);
 

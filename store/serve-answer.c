@@ -496,7 +496,7 @@ void serve_request_end(ServeRequest *request, ServeReply *reply)
  * Each request that writes has a lease of its own. The one that the store takes for its process with the first writer would keep gc from
  * removing anything for as long as we run, so it goes with each request.
  */
-static void drop_process_lease(Store *store)
+void serve_drop_process_lease(Store *store)
 {
     StoreLease *lease;
 
@@ -514,7 +514,7 @@ void serve_request_settle(ServeRequest *request)
         serve_upload_release(g_steal_pointer(&request->upload));
     }
     if (request->lease) {
-        drop_process_lease(request->server->store);
+        serve_drop_process_lease(request->server->store);
         store_lease_release(g_steal_pointer(&request->lease));
     }
 }

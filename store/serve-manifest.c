@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/scope.h"
 #include "store/registry.h"
+#include "store/segment.h"
 
 #include <string.h>
 
@@ -83,12 +84,13 @@ void serve_manifest_get(ServeRequest *request, ServeReply *reply)
 /* What a tag of the store's own means can't be taken from it here. */
 static bool own_tag(ServeRequest *request, bool *ret, GError **error)
 {
+    g_autoptr(StoreImage) own = NULL;
     bool channel;
-    ServeTag own;
+    int64_t at;
 
-    if (!serve_view_tag(request->server->store, request->target.name, request->target.reference, &own, &channel, error))
+    if (!serve_view_tag(request->server->store, request->target.name, request->target.reference, &own, &at, &channel, error))
         return false;
-    *ret = !digest_is_none(&own.manifest);
+    *ret = own != NULL;
     return true;
 }
 
@@ -234,12 +236,13 @@ static bool check_digest(Incoming *in)
 static bool take_tag(Incoming *in, const char *tag)
 {
     g_autoptr(GError) error = NULL;
+    g_autoptr(StoreImage) own = NULL;
     bool channel;
-    ServeTag own;
+    int64_t at;
 
     if (!serve_tag_is_valid(tag) || in->tags->len >= TAGS_MAX)
         return refuse(in, "MANIFEST_INVALID", "a tag is malformed, or there are too many");
-    if (!serve_view_tag(in->request->server->store, in->request->target.name, tag, &own, &channel, &error)) {
+    if (!serve_view_tag(in->request->server->store, in->request->target.name, tag, &own, &at, &channel, &error)) {
         serve_reply_failure(in->reply, error);
         return false;
     }
@@ -295,6 +298,24 @@ static bool missing(Incoming *in, const char *digest)
     return false;
 }
 
+/* gc may pack a segment of the store anew, and must not for a manifest that names it: what was pushed keeps a file of its own. */
+static bool copy_segment(Incoming *in, ServeLink *link)
+{
+    Store *store = in->request->server->store;
+    auto_fd int fd = segment_open_file(store, &link->blob);
+    g_autoptr(GError) error = NULL;
+    Digest same;
+
+    if (fd >= 0 && store_blob_put_file(store, fd, &same, &link->size, &error) && digest_equal(&same, &link->blob)) {
+        link->segment = false;
+        return true;
+    }
+    if (!error)
+        (void)fail(&error, "a segment of store '%s' went while it was pushed again", store_path(store));
+    serve_reply_failure(in->reply, error);
+    return false;
+}
+
 static bool take_blob(Incoming *in, const json_t *descriptor)
 {
     ServeNamedLink named = {.digest = ""};
@@ -311,6 +332,8 @@ static bool take_blob(Incoming *in, const json_t *descriptor)
     }
     if (!found)
         return is_nondistributable(descriptor) || missing(in, digest.text);
+    if (named.link.segment && !copy_segment(in, &named.link))
+        return false;
     if (named.link.size != size)
         return refuse(in, "MANIFEST_INVALID", "a descriptor has another size than its blob");
     (void)g_strlcpy(named.digest, digest.text, sizeof named.digest);

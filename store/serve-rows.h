@@ -24,6 +24,10 @@
 #define SERVE_LINK_PREFIX "repository:"
 #define SERVE_LINK_END "repository;"
 #define SERVE_LINK_AGE (24 * 3600)
+/* The store's own disks, as they were made to be served (serve-disk.c): how long, and how many bytes of them, gc leaves. */
+#define SERVE_DISK_PREFIX "served-disk:"
+#define SERVE_DISK_AGE (30 * 86400)
+#define SERVE_DISK_QUOTA (20ull << 30)
 
 /* Where the bytes of a blob are. */
 typedef struct ServeLink {
