@@ -319,5 +319,11 @@ server=$!
 for _ in $(seq 100); do [ -s urls ] && break; sleep 0.05; done
 is 'systemd hands over a socket' "$(code "$url/v2/")" 200
 unserve
+if have systemd-analyze; then
+    ok 'its unit is confined' systemd-analyze security --no-pager --offline=true --threshold=20 "$TREE/packaging/systemd/kiln-serve.service"
+    matches 'and runs as a user of its own' "$(cat "$TREE/packaging/systemd/kiln-serve.service")" '^User=kiln$'
+else
+    skip 'its unit' 'systemd-analyze is not installed'
+fi
 matches 'each request is a line' "$(cat access)" '^127\.0\.0\.1 - writer \[.*\] "PUT /v2/box/manifests/1\.0 HTTP/1\.1" 201 .* digest=sha256:[0-9a-f]{64}$'
 finish
