@@ -274,7 +274,7 @@ static bool check_usage(char **arguments, const SyncOptions *o, GError **error)
     if (!known && !o->all)
         return fail_code(error, KILN_ERROR_USAGE, "sync copies a whole store: give --all");
     if (known && !arguments[1])
-        return fail_code(error, KILN_ERROR_USAGE, "sync %s wants a remote: file:DIR or s3://BUCKET/PREFIX", what);
+        return fail_code(error, KILN_ERROR_USAGE, "sync %s wants a remote: file:DIR, s3://BUCKET/PREFIX or docker://HOST/REPOSITORY", what);
     if (known && !list && o->all == (arguments[2] != NULL))
         return fail_code(error, KILN_ERROR_USAGE, "sync %s wants images or names, or --all", what);
     return true;
