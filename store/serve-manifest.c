@@ -76,8 +76,9 @@ void serve_manifest_get(ServeRequest *request, ServeReply *reply)
     }
     named = request->by_digest ? request->digest.text : *tag.wide ? tag.wide : digest_to_oci(&tag.manifest, oci);
     serve_reply_header(reply, "Docker-Content-Digest", "%s", named);
-    serve_reply_header(reply, "ETag", "\"%s\"", named);
     (void)g_strlcpy(reply->digest, named, sizeof reply->digest);
+    if (serve_reply_known(reply, request, named))
+        return;
     serve_reply_bytes(reply, 200, g_steal_pointer(&bytes), serve_manifest_type(manifest));
 }
 

@@ -72,7 +72,7 @@ typedef struct ServeRequest {
     ServeDigest digest; /* of @target's reference, where that is one */
     bool by_digest;
     char *user; /* proved; or NULL */
-    const char *range, *content_range, *content_type;
+    const char *range, *content_range, *content_type, *if_range, *if_none_match;
     int64_t length; /* Content-Length; -1: not said */
 
     /* the body, as it comes */
@@ -98,6 +98,8 @@ void serve_reply_error(ServeReply *reply, unsigned status, const char *code, con
 void serve_reply_failure(ServeReply *reply, const GError *error);
 void serve_reply_json(ServeReply *reply, unsigned status, json_t *document /* taken */, const char *type);
 void serve_reply_bytes(ServeReply *reply, unsigned status, GBytes *body /* taken */, const char *type);
+/* ETag; true: the client has it already, and is told so. */
+bool serve_reply_known(ServeReply *reply, const ServeRequest *request, const char *digest);
 
 /* --- one request: serve-answer.c --- */
 
