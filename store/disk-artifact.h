@@ -38,14 +38,20 @@ typedef struct DiskDonor {
     bool used;    /* a segment may be sent as it stands because of its blocks */
 } DiskDonor;
 
+/* Bytes of a new segment from @at on that are those of a segment of the store from @from on. */
+typedef struct DiskPiece {
+    Digest segment;
+    uint64_t at, from, size;
+} DiskPiece;
+
 typedef struct DiskSink {
     void *arg;
     const char *title;   /* of the progress; NULL: none is shown */
     const GArray *bases; /* of Digest: blobs of the store, the indexes of segments that are there and may be referred to */
     GPtrArray *donors;   /* of DiskDonor*: others whose blocks may be in a segment that is sent as it stands; NULL: nobody's */
     bool (*put_bytes)(void *arg, GBytes *bytes, Digest *ret, GError **error);
-    /* @stored: it is a segment of the store's, under its own name. */
-    bool (*put_segment)(void *arg, const Digest *digest, uint64_t size, int fd, bool stored, Progress *progress, GError **error);
+    /* @pieces: of DiskPiece, in their order; NULL: it is a segment of the store's, under its own name. */
+    bool (*put_segment)(void *arg, const Digest *digest, uint64_t size, int fd, const GArray *pieces, Progress *progress, GError **error);
     bool (*put_manifest)(void *arg, GBytes *bytes, const Digest *digest, GError **error);
 } DiskSink;
 

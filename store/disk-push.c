@@ -37,6 +37,7 @@ typedef struct There {
     bool base;        /* it is there already */
     Segment *stored;  /* of the store, to be sent as it stands */
     SegmentFile *own; /* made here */
+    GArray *pieces;   /* of DiskPiece: of it, from the store */
     uint64_t used;    /* blocks of the image in it */
     bool shunned;
 } There;
@@ -69,6 +70,8 @@ static void there_free(gpointer data)
 
     segment_index_free(t->index);
     segment_file_free(t->own);
+    if (t->pieces)
+        g_array_unref(t->pieces);
     g_free(t);
 }
 
@@ -423,6 +426,7 @@ static bool open_own(Push *p, GError **error)
         return false;
     t = g_new0(There, 1);
     t->index = segment_index_new();
+    t->pieces = g_array_new(FALSE, FALSE, sizeof(DiskPiece));
     g_ptr_array_add(p->there, t);
     if (!segment_file_new(dirfd, store_fresh_name(p->store, "segment"), BLOCK_PUBLIC, &t->own, error))
         return false;
@@ -462,6 +466,19 @@ static bool flush(Push *p, GError **error)
     return append_frame(p, p->encoded, size, encoding, p->hashes, blocks, error);
 }
 
+/* The last @size bytes of the new segment are a frame of the store; frames that lie behind each other there too are one piece. */
+static void note_piece(Push *p, Segment *segment, uint32_t frame, uint32_t size)
+{
+    GArray *pieces = p->own->pieces;
+    DiskPiece piece = {*segment_digest(segment), p->own->own->size - size, segment_entry(segment, frame)->offset, size};
+    DiskPiece *last = pieces->len ? &g_array_index(pieces, DiskPiece, pieces->len - 1) : NULL;
+
+    if (last && digest_equal(&last->segment, &piece.segment) && last->at + last->size == piece.at && last->from + last->size == piece.from)
+        last->size += size;
+    else
+        g_array_append_val(pieces, piece);
+}
+
 /* A frame of the store as it stands. What is gathered comes before it, so that places that were given stay right. */
 static bool take_frame(Push *p, StoreMap *map, const MapRun *part, const Digest *hashes, bool *ret_done, GError **error)
 {
@@ -478,6 +495,7 @@ static bool take_frame(Push *p, StoreMap *map, const MapRun *part, const Digest 
         return true; /* it moved just now */
     if (!append_frame(p, p->encoded, frame_head_size(head.blocks) + head.payload, head.encoding, hashes, FRAME_MAX_BLOCKS, error))
         return false;
+    note_piece(p, segment, frame, frame_head_size(head.blocks) + head.payload);
     for (unsigned i = 0; i < FRAME_MAX_BLOCKS; i++)
         note(p, &hashes[i], own_number(p), position_of(p->own->index->entries->len - 1, i));
     *ret_done = true;
@@ -552,10 +570,32 @@ static bool make_map(Push *p, StoreMap *map, MapBody **ret, GError **error)
     return true;
 }
 
+/* How many frames can be taken as they stand. A rendered disk has its files' blocks in another order than they were stored in. */
+static uint64_t whole_frames(StoreMap *map)
+{
+    const MapBody *body = map ? store_map_body(map) : NULL;
+    uint64_t count = 0;
+
+    for (guint i = 0; body && i < body->runs->len; i++) {
+        const MapRun *run = &g_array_index(body->runs, MapRun, i);
+        uint32_t skip = (FRAME_MAX_BLOCKS - position_block(run->position)) % FRAME_MAX_BLOCKS;
+
+        for (uint32_t at = skip; run->count >= FRAME_MAX_BLOCKS && at <= run->count - FRAME_MAX_BLOCKS; at += FRAME_MAX_BLOCKS) {
+            Segment *segment;
+            uint32_t frame;
+
+            count += store_map_whole_frame(map, run->block + at, &segment, &frame);
+        }
+    }
+    return count;
+}
+
 static bool make_maps(Push *p, StoreMap *const maps[2], MapBody *ret[2], GError **error)
 {
+    int first = whole_frames(maps[1]) > whole_frames(maps[0]);
+
     for (int i = 0; i < 2; i++)
-        if (maps[i] && !make_map(p, maps[i], &ret[i], error))
+        if (maps[i ^ first] && !make_map(p, maps[i ^ first], &ret[i ^ first], error))
             return false;
     if (!flush(p, error) || !finish_own(p, error))
         return false;
@@ -610,7 +650,7 @@ static bool send_segment(gpointer item, void *arg, GError **error)
 
     if (t->stored && stored < 0)
         return store_fail_errno(p->store, error, "open a segment of");
-    if (!p->sink->put_segment(p->sink->arg, &t->index->segment, t->index->size, t->stored ? stored : t->own->fd, t->stored != NULL, p->progress, error))
+    if (!p->sink->put_segment(p->sink->arg, &t->index->segment, t->index->size, t->stored ? stored : t->own->fd, t->stored ? NULL : t->pieces, p->progress, error))
         return false;
     index = segment_index_encode(t->index);
     t->index_size = g_bytes_get_size(index);
@@ -763,12 +803,12 @@ static bool put_bytes(void *arg, GBytes *bytes, Digest *ret, GError **error)
     return registry_put_blob_bytes(to->registry, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), ret, error);
 }
 
-static bool put_segment(void *arg, const Digest *digest, uint64_t size, int fd, bool stored, Progress *progress, GError **error)
+static bool put_segment(void *arg, const Digest *digest, uint64_t size, int fd, const GArray *pieces, Progress *progress, GError **error)
 {
     ToRegistry *to = arg;
     uint64_t sent;
 
-    (void)stored;
+    (void)pieces;
     return registry_put_blob(to->registry, digest, size, fd, NULL, progress, &sent, error);
 }
 

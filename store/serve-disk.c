@@ -9,7 +9,7 @@
  * What was made is memos, which gc lets go like any others that nobody asks for, and which are made again:
  *
  *     served-disk:NAME@IMAGE         {"donors","manifest","own","rows","segments"}
- *     served-disk:NAME@IMAGE@BLOB    {"manifest","segment","size"}, keeps the blob; a segment is the store's
+ *     served-disk:NAME@IMAGE@BLOB    {"manifest","pieces","segment","size"}, keeps the blob; a segment is the store's; with pieces, what it consists of
  *
  * It is good as long as every image whose blocks it has is one of the NAME's, and every segment is in its place: an image that was taken away takes its
  * blocks out of what is served, and gc may pack a segment anew.
@@ -35,9 +35,9 @@ static GMutex making;
 
 /* --- records ------------------------------------------------------------------------------- */
 
-/* A segment that was made here, its index, and the image whose blocks are in it. */
+/* A segment that was made here, its index, the image whose blocks are in it, and the blob that keeps it: itself, or its pieces. */
 typedef struct OwnSegment {
-    Digest segment, index, image;
+    Digest segment, index, image, keeper;
 } OwnSegment;
 
 typedef struct Record {
@@ -95,14 +95,14 @@ static bool read_digests(const json_t *list, GArray *to)
     return json_is_array(list);
 }
 
-/* The own ones as one list of threes. */
+/* The own ones as one list of fours. */
 static char *record_text(const Record *record)
 {
     g_autoptr(json_t) object = json_pack("{s:I}", "rows", (json_int_t)record->rows);
     g_autoptr(GArray) own = g_array_new(FALSE, FALSE, sizeof(Digest));
 
     for (guint i = 0; i < record->own->len; i++)
-        g_array_append_vals(own, &g_array_index(record->own, OwnSegment, i), 3);
+        g_array_append_vals(own, &g_array_index(record->own, OwnSegment, i), 4);
     json_set_digest(object, "manifest", &record->manifest);
     json_object_set_new(object, "donors", digests_text(record->donors));
     json_object_set_new(object, "segments", digests_text(record->segments));
@@ -121,10 +121,10 @@ static bool record_parse(const char *text, Record *ret)
     manifest = json_string_value(json_object_get(object, "manifest"));
     ret->rows = json_integer_value(json_object_get(object, "rows"));
     if (!manifest || !digest_parse(manifest, &ret->manifest) || !read_digests(json_object_get(object, "donors"), ret->donors) ||
-        !read_digests(json_object_get(object, "segments"), ret->segments) || !read_digests(json_object_get(object, "own"), own) || own->len % 3)
+        !read_digests(json_object_get(object, "segments"), ret->segments) || !read_digests(json_object_get(object, "own"), own) || own->len % 4)
         return false;
-    G_STATIC_ASSERT(sizeof(OwnSegment) == 3 * sizeof(Digest));
-    g_array_append_vals(ret->own, own->data, own->len / 3);
+    G_STATIC_ASSERT(sizeof(OwnSegment) == 4 * sizeof(Digest));
+    g_array_append_vals(ret->own, own->data, own->len / 4);
     return true;
 }
 
@@ -228,6 +228,7 @@ typedef struct Make {
     GHashTable *base_images; /* Digest* of an index -> Digest* of the image whose blocks are in its segment */
     GMutex lock;
     GHashTable *stored;     /* Digest* of segments of the store that are served */
+    GHashTable *keepers;    /* Digest* of an own segment, an old one too -> Digest* of the blob that keeps it */
     json_t *manifest;
 } Make;
 
@@ -238,20 +239,33 @@ static bool put_bytes(void *arg, GBytes *bytes, Digest *ret, GError **error)
     return store_blob_put(m->store, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), ret, error);
 }
 
-static bool put_segment(void *arg, const Digest *digest, uint64_t size, int fd, bool stored, Progress *progress, GError **error)
+static bool keep_segment(Make *m, const Digest *digest, uint64_t size, int fd, const GArray *pieces, Digest *ret_keeper, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    uint64_t theirs = 0, written;
+
+    for (guint i = 0; i < pieces->len; i++)
+        theirs += g_array_index(pieces, DiskPiece, i).size;
+    if (theirs >= size / 2)
+        return serve_pieces_encode(fd, size, pieces, &bytes, error) && put_bytes(m, bytes, ret_keeper, error);
+    return store_blob_put_file(m->store, fd, ret_keeper, &written, error) &&
+           ((digest_equal(ret_keeper, digest) && written == size) || fail(error, "a segment came out with another digest"));
+}
+
+static bool put_segment(void *arg, const Digest *digest, uint64_t size, int fd, const GArray *pieces, Progress *progress, GError **error)
 {
     Make *m = arg;
-    uint64_t written;
-    Digest same;
+    Digest keeper = digest_none;
 
     (void)progress;
-    if (stored) {
-        AUTO_LOCK(&m->lock);
+    if (pieces && !keep_segment(m, digest, size, fd, pieces, &keeper, error))
+        return false;
+    AUTO_LOCK(&m->lock);
+    if (pieces)
+        g_hash_table_replace(m->keepers, g_memdup2(digest, sizeof *digest), g_memdup2(&keeper, sizeof keeper));
+    else
         g_hash_table_add(m->stored, g_memdup2(digest, sizeof *digest));
-        return true;
-    }
-    return store_blob_put_file(m->store, fd, &same, &written, error) &&
-           ((digest_equal(&same, digest) && written == size) || fail(error, "a segment came out with another digest"));
+    return true;
 }
 
 static bool put_manifest(void *arg, GBytes *bytes, const Digest *digest, GError **error)
@@ -312,17 +326,30 @@ static bool find_donors(Make *m, Database *catalog, GError **error)
     return true;
 }
 
+static bool pieces_are_there(Make *m, const OwnSegment *own, bool *ret, GError **error)
+{
+    g_auto(Record) record;
+    Database *catalog;
+
+    record_init(&record);
+    return digest_equal(&own->keeper, &own->segment) || (store_catalog(m->store, &catalog, error) &&
+           serve_pieces_sources(m->store, &own->keeper, record.segments, error) && segments_are_there(catalog, &record, ret, error));
+}
+
 static bool add_own(Make *m, const Record *record, GError **error)
 {
     for (guint i = 0; i < record->own->len; i++) {
         const OwnSegment *own = &g_array_index(record->own, OwnSegment, i);
-        bool there = store_blob_has(m->store, &own->segment) && store_blob_has(m->store, &own->index);
+        bool there = store_blob_has(m->store, &own->keeper) && store_blob_has(m->store, &own->index);
 
+        if (there && !pieces_are_there(m, own, &there, error))
+            return false;
         if (there && !serve_view_has_image(m->store, m->name, &own->image, &there, error))
             return false;
         if (!there || g_hash_table_contains(m->base_images, &own->index))
             continue;
         g_array_append_val(m->bases, own->index);
+        g_hash_table_replace(m->keepers, g_memdup2(&own->segment, sizeof(Digest)), g_memdup2(&own->keeper, sizeof(Digest)));
         g_hash_table_insert(m->base_images, g_memdup2(&own->index, sizeof(Digest)), g_memdup2(&own->image, sizeof(Digest)));
     }
     return true;
@@ -388,13 +415,18 @@ static bool describe_segments(const Make *m, Record *record, GError **error)
             g_array_append_val(list, digest);
     }
     for (guint s = 0; s < segments->len && s < indexes->len; s++) {
-        OwnSegment own = {g_array_index(segments, Digest, s), g_array_index(indexes, Digest, s), m->image->id};
-        const Digest *base = g_hash_table_lookup(m->base_images, &own.index);
+        OwnSegment own = {g_array_index(segments, Digest, s), g_array_index(indexes, Digest, s), m->image->id, digest_none};
+        const Digest *base = g_hash_table_lookup(m->base_images, &own.index), *keeper = g_hash_table_lookup(m->keepers, &own.segment);
 
         if (g_hash_table_contains(m->stored, &own.segment)) {
             g_array_append_val(record->segments, own.segment);
             continue;
         }
+        if (!keeper)
+            return fail(error, "a manifest that was made here names a segment that was not");
+        own.keeper = *keeper;
+        if (!digest_equal(keeper, &own.segment) && !serve_pieces_sources(m->store, keeper, record->segments, error))
+            return false;
         if (base)
             own.image = *base;
         add_donor(m, record, &own.image);
@@ -409,11 +441,16 @@ static bool describe_segments(const Make *m, Record *record, GError **error)
 static bool put_row(Database *catalog, const Make *m, Record *record, const Digest *digest, int64_t size, bool manifest, GError **error)
 {
     bool segment = !manifest && g_hash_table_contains(m->stored, digest);
+    const Digest *keeper = g_hash_table_lookup(m->keepers, digest);
+    bool pieces = keeper && !digest_equal(keeper, digest);
     g_autofree char *image = key_of(m->name, &m->image->id), *key = NULL, *value = NULL;
     char hex[DIGEST_HEX_SIZE];
 
     key = g_strdup_printf("%s@%s", image, digest_to_hex(digest, hex));
-    value = g_strdup_printf("{\"manifest\":%s,\"segment\":%s,\"size\":%" G_GINT64_FORMAT "}", manifest ? "true" : "false", segment ? "true" : "false", size);
+    value = g_strdup_printf("{\"manifest\":%s,\"pieces\":%s,\"segment\":%s,\"size\":%" G_GINT64_FORMAT "}", manifest ? "true" : "false",
+                            pieces ? "true" : "false", segment || pieces ? "true" : "false", size);
+    if (pieces)
+        digest = keeper;
     if (!database_run(catalog, error, "INSERT OR IGNORE INTO memo VALUES (?1,?2,?3,?4,?5)", "ttddi", key, value, segment ? &digest_none : digest, &digest_none,
                       g_get_real_time() / G_USEC_PER_SEC))
         return false;
@@ -487,12 +524,14 @@ static bool make_disk(Store *store, const char *name, const StoreImage *image, D
     m.bases = g_array_new(FALSE, FALSE, sizeof(Digest));
     m.base_images = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, g_free);
     m.stored = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, NULL);
+    m.keepers = g_hash_table_new_full(digest_hash, digest_equal_gfunc, g_free, g_free);
     ok = make(&m, ret_manifest, error);
     g_ptr_array_unref(m.donors);
     g_ptr_array_unref(m.donor_ids);
     g_array_unref(m.bases);
     g_hash_table_unref(m.base_images);
     g_hash_table_unref(m.stored);
+    g_hash_table_unref(m.keepers);
     json_decref(m.manifest);
     g_mutex_clear(&m.lock);
     serve_drop_process_lease(store);
@@ -528,15 +567,15 @@ static bool may_be_had(Store *store, Database *catalog, const char *name, const 
     if (!hex || !digest_parse(hex, &image))
         return true;
     return serve_view_has_image(store, name, &image, ret, error) && (!*ret || load_record(catalog, name, &image, &record, ret, error)) &&
-           (!*ret || donors_are_there(store, name, &record, ret, error));
+           (!*ret || donors_are_there(store, name, &record, ret, error)) && (!*ret || segments_are_there(catalog, &record, ret, error));
 }
 
 static bool is_in_place(Store *store, const ServeLink *link)
 {
     int fd;
 
-    if (!link->segment)
-        return store_blob_has(store, &link->blob);
+    if (!link->segment || !digest_is_none(&link->pieces))
+        return store_blob_has(store, link->segment ? &link->pieces : &link->blob);
     fd = segment_open_file(store, &link->blob);
     if (fd >= 0)
         (void)close(fd);
@@ -551,6 +590,8 @@ static bool link_of_row(Store *store, Query *query, const Digest *digest, bool m
     if (!text || !json_parse(text, strlen(text), RECORD_MAX, "a row", &value, NULL))
         return false;
     *ret = (ServeLink){.blob = *digest, .segment = json_is_true(json_object_get(value, "segment")), .size = (uint64_t)json_integer_value(json_object_get(value, "size"))};
+    if (json_is_true(json_object_get(value, "pieces")))
+        query_digest(query, 2, &ret->pieces);
     return json_is_true(json_object_get(value, "manifest")) == manifest && is_in_place(store, ret);
 }
 
@@ -566,7 +607,7 @@ bool serve_disk_find(Store *store, const char *name, const Digest *digest, bool 
     digest_to_hex(digest, hex);
     if (!store_catalog(store, &catalog, error) ||
         !(query = database_query(catalog, error,
-                                 "SELECT key, value FROM memo WHERE key >= ?1 AND key < ?2 AND length(key) = length(?1) + 129 AND substr(key, -64) = ?3", "ttt",
+                                 "SELECT key, value, blob FROM memo WHERE key >= ?1 AND key < ?2 AND length(key) = length(?1) + 129 AND substr(key, -64) = ?3", "ttt",
                                  from, end, hex)))
         return false;
     while (!*ret_found && (rc = query_step(query, error)) != 0) {

@@ -303,12 +303,14 @@ static bool missing(Incoming *in, const char *digest)
 static bool copy_segment(Incoming *in, ServeLink *link)
 {
     Store *store = in->request->server->store;
-    auto_fd int fd = segment_open_file(store, &link->blob);
+    auto_fd int fd = digest_is_none(&link->pieces) ? segment_open_file(store, &link->blob) : -1;
     g_autoptr(GError) error = NULL;
     Digest same;
+    bool ok = digest_is_none(&link->pieces) || (store_open_unnamed(store, &fd, &error) && serve_pieces_write(store, &link->pieces, fd, &error));
 
-    if (fd >= 0 && store_blob_put_file(store, fd, &same, &link->size, &error) && digest_equal(&same, &link->blob)) {
+    if (ok && fd >= 0 && store_blob_put_file(store, fd, &same, &link->size, &error) && digest_equal(&same, &link->blob)) {
         link->segment = false;
+        link->pieces = digest_none;
         return true;
     }
     if (!error)

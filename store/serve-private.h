@@ -4,7 +4,7 @@
  *
  *   serve-target    texts of strangers               serve-auth     who may do what
  *   serve-rows      repositories as rows             serve-view     the store's own names as repositories
- *   serve-disk      the store's own disks            serve-take     uploaded bytes to be stored
+ *   serve-disk, serve-pieces: the store's own disks   serve-take     uploaded bytes to be stored
  *   serve-upload    uploads that go on               serve-manifest manifests that come in
  *   serve-list      tags, repositories, referrers    serve-answer   one request to one reply
  *   serve-bytes     stored bytes to be sent
@@ -175,6 +175,11 @@ bool serve_view_repositories(Store *store, GHashTable *to, GError **error);
 
 /* The manifest of the disk as it is served under the name, made if need be. *ret none: it can't be had, because the store is read-only. */
 bool serve_disk_manifest(Store *store, const char *name, const StoreImage *image, Digest *ret, GError **error);
+/* A segment that is served and mostly consists of the store's: what it consists of, and writing it. */
+bool serve_pieces_encode(int fd, uint64_t size, const GArray *pieces /* of DiskPiece */, GBytes **ret, GError **error);
+bool serve_pieces_sources(Store *store, const Digest *pieces, GArray *to /* of Digest */, GError **error);
+bool serve_pieces_write(Store *store, const Digest *pieces, int fd, GError **error);
+
 /* A blob of a disk that is served under the name, or (@manifest) a manifest. */
 bool serve_disk_find(Store *store, const char *name, const Digest *digest, bool manifest, ServeLink *ret, bool *ret_found, GError **error);
 

@@ -34,7 +34,8 @@ typedef struct ServeLink {
     Digest blob;   /* SHA-256 of the bytes that are served */
     Digest recipe; /* none: stored as they are */
     Digest map;    /* the recipe's payload; none: it has none */
-    bool segment;  /* a file in segments/ */
+    bool segment;  /* a file in segments/, or made of such */
+    Digest pieces; /* says of which; none: it is one (serve-pieces.c) */
     uint64_t size;
 } ServeLink;
 
