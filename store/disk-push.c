@@ -4,7 +4,7 @@
  *
  *   1. what the repository has: the indexes of the segments of manifests that were recorded as pushed or pulled there, and still are there
  *   2. segments of the store of which every block is the image's, and none is there: sent as they stand
- *   3. blocks that are in neither: into new segments, frames as they stand where they are whole
+ *   3. blocks that are in neither: into new segments, frames of the store as they stand where all that is in one is the image's
  *   4. maps over all of these, then the manifest
  *
  * So nothing is sent but blocks of this very image, whatever else shares its segments in the store. Who serves its own disks (serve-disk.c) has
@@ -59,6 +59,8 @@ typedef struct Push {
     Digest hashes[FRAME_MAX_BLOCKS];
     unsigned gather_count;
     uint8_t *encoded;
+
+    GHashTable *all; /* Segment* -> Stored*: where the image's blocks are in the store */
 
     Progress *progress;
     uint64_t new_blocks;
@@ -219,7 +221,7 @@ static bool each_part(Push *p, StoreMap *map, PartFn *fn, void *arg, GError **er
 
 typedef struct Stored {
     Segment *segment;
-    GByteArray *seen; /* a byte for each position */
+    GByteArray *seen; /* a byte for each position: 1 it is the image's, 2 a donor's */
     uint64_t count;
     bool known; /* a block of it is in the repository */
 } Stored;
@@ -232,32 +234,41 @@ static void stored_free(gpointer data)
     g_free(s);
 }
 
+static Stored *stored_of(GHashTable *all, Segment *segment)
+{
+    Stored *s = g_hash_table_lookup(all, segment);
+
+    if (s)
+        return s;
+    s = g_new0(Stored, 1);
+    s->segment = segment;
+    s->seen = g_byte_array_new();
+    g_byte_array_set_size(s->seen, segment_frames(segment) * FRAME_MAX_BLOCKS);
+    memset(s->seen->data, 0, s->seen->len);
+    g_hash_table_insert(all, segment, s);
+    return s;
+}
+
 static bool count_part(Push *p, StoreMap *map, const MapRun *part, const Digest *hashes, void *arg, GError **error)
 {
     GHashTable *all = arg;
     Segment *segment;
-    Stored *s;
 
     if (!store_map_segment(map, part->segment, &segment, error))
         return false;
-    if (segment_is_moved(segment))
-        return true;
-    s = g_hash_table_lookup(all, segment);
-    if (!s) {
-        s = g_new0(Stored, 1);
-        s->segment = segment;
-        s->seen = g_byte_array_new();
-        g_byte_array_set_size(s->seen, segment_frames(segment) * FRAME_MAX_BLOCKS);
-        memset(s->seen->data, 0, s->seen->len);
-        g_hash_table_insert(all, segment, s);
-    }
     for (uint32_t i = 0; i < part->count; i++) {
+        Segment *at;
+        uint32_t position;
         Place place;
+        Stored *s;
 
-        if (part->position + i >= s->seen->len)
+        if (!segment_locate(segment, part->position + i, &at, &position, error))
+            return false;
+        s = stored_of(all, at);
+        if (position >= s->seen->len)
             return fail(error, "a map names blocks that its segment has not; run kiln fsck");
-        s->count += !s->seen->data[part->position + i];
-        s->seen->data[part->position + i] = 1;
+        s->count += !s->seen->data[position];
+        s->seen->data[position] = 1;
         s->known = s->known || find(p, &hashes[i], &place);
     }
     return true;
@@ -275,15 +286,18 @@ static bool count_donor_map(StoreMap *map, GHashTable *all, bool *ret, GError **
 
         if (!store_map_segment(map, run->segment, &segment, error))
             return false;
-        s = g_hash_table_lookup(all, segment);
-        if (!s || (uint64_t)run->position + run->count > s->seen->len)
-            continue;
         for (uint32_t block = 0; block < run->count; block++) {
-            uint8_t *seen = &s->seen->data[run->position + block];
+            Segment *at;
+            uint32_t position;
 
-            *ret = *ret || !*seen;
-            s->count += !*seen;
-            *seen = 1;
+            if (!segment_locate(segment, run->position + block, &at, &position, error))
+                return false;
+            s = g_hash_table_lookup(all, at);
+            if (!s || position >= s->seen->len || s->seen->data[position])
+                continue;
+            *ret = true;
+            s->count++;
+            s->seen->data[position] = 2;
         }
     }
     return true;
@@ -325,7 +339,7 @@ static int compare_stored(gconstpointer a, gconstpointer b)
 
 static bool choose_stored(Push *p, StoreMap *const maps[2], GError **error)
 {
-    g_autoptr(GHashTable) all = g_hash_table_new_full(NULL, NULL, NULL, stored_free);
+    GHashTable *all = p->all = g_hash_table_new_full(NULL, NULL, NULL, stored_free);
     g_autoptr(GPtrArray) list = g_ptr_array_new();
     GHashTableIter iter;
     gpointer value;
@@ -479,6 +493,64 @@ static void note_piece(Push *p, Segment *segment, uint32_t frame, uint32_t size)
         g_array_append_val(pieces, piece);
 }
 
+/* All of it may be sent, half of it at least is the image's, and nothing of it is there. */
+static bool frame_is_ours(const Push *p, const Stored *s, uint32_t frame, const Digest *hashes, unsigned blocks)
+{
+    unsigned ours = 0;
+    Place place;
+
+    for (unsigned i = 0; i < blocks; i++) {
+        uint8_t seen = s->seen->data[position_of(frame, i)];
+
+        if (!seen || find(p, &hashes[i], &place))
+            return false;
+        ours += seen == 1;
+    }
+    return ours > 0 && ours >= blocks / 2;
+}
+
+static bool take_frames_of(Push *p, const Stored *s, GError **error)
+{
+    for (uint32_t frame = 0; frame < segment_frames(s->segment); frame++) {
+        Digest hashes[FRAME_MAX_BLOCKS];
+        FrameHead head;
+        unsigned blocks;
+        uint32_t size;
+
+        if (!interrupt_check(error) || !segment_hashes(s->segment, frame, hashes, &blocks, error))
+            return false;
+        if (!frame_is_ours(p, s, frame, hashes, blocks))
+            continue;
+        if (!segment_stored(s->segment, frame, p->encoded, &head, p->gathered, NULL))
+            return true; /* it moved just now */
+        size = frame_head_size(head.blocks) + head.payload;
+        if (!open_own(p, error) || !append_frame(p, p->encoded, size, head.encoding, hashes, blocks, error))
+            return false;
+        note_piece(p, s->segment, frame, size);
+        for (unsigned i = 0; i < blocks; i++)
+            note(p, &hashes[i], own_number(p), position_of(p->own->index->entries->len - 1, i));
+    }
+    return true;
+}
+
+/* In the order of the store, since few frames come whole in a disk's: it was laid out after its files were stored. */
+static bool take_frames(Push *p, GError **error)
+{
+    g_autoptr(GPtrArray) list = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, p->all);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (segment_class(((Stored *)value)->segment) == BLOCK_PUBLIC && !segment_is_moved(((Stored *)value)->segment))
+            g_ptr_array_add(list, value);
+    g_ptr_array_sort(list, compare_stored);
+    for (guint i = 0; i < list->len; i++)
+        if (!take_frames_of(p, list->pdata[i], error))
+            return false;
+    return true;
+}
+
 /* A frame of the store as it stands. What is gathered comes before it, so that places that were given stay right. */
 static bool take_frame(Push *p, StoreMap *map, const MapRun *part, const Digest *hashes, bool *ret_done, GError **error)
 {
@@ -570,32 +642,12 @@ static bool make_map(Push *p, StoreMap *map, MapBody **ret, GError **error)
     return true;
 }
 
-/* How many frames can be taken as they stand. A rendered disk has its files' blocks in another order than they were stored in. */
-static uint64_t whole_frames(StoreMap *map)
-{
-    const MapBody *body = map ? store_map_body(map) : NULL;
-    uint64_t count = 0;
-
-    for (guint i = 0; body && i < body->runs->len; i++) {
-        const MapRun *run = &g_array_index(body->runs, MapRun, i);
-        uint32_t skip = (FRAME_MAX_BLOCKS - position_block(run->position)) % FRAME_MAX_BLOCKS;
-
-        for (uint32_t at = skip; run->count >= FRAME_MAX_BLOCKS && at <= run->count - FRAME_MAX_BLOCKS; at += FRAME_MAX_BLOCKS) {
-            Segment *segment;
-            uint32_t frame;
-
-            count += store_map_whole_frame(map, run->block + at, &segment, &frame);
-        }
-    }
-    return count;
-}
-
 static bool make_maps(Push *p, StoreMap *const maps[2], MapBody *ret[2], GError **error)
 {
-    int first = whole_frames(maps[1]) > whole_frames(maps[0]);
-
+    if (!take_frames(p, error))
+        return false;
     for (int i = 0; i < 2; i++)
-        if (maps[i ^ first] && !make_map(p, maps[i ^ first], &ret[i ^ first], error))
+        if (maps[i] && !make_map(p, maps[i], &ret[i], error))
             return false;
     if (!flush(p, error) || !finish_own(p, error))
         return false;
@@ -780,6 +832,8 @@ bool disk_artifact_make(Store *store, const StoreImage *image, const DiskSink *s
         store_map_unref(maps[i]);
         map_body_free(bodies[i]);
     }
+    if (p.all)
+        g_hash_table_unref(p.all);
     g_ptr_array_unref(p.there);
     g_free(p.slots);
     g_free(p.gathered);

@@ -196,7 +196,9 @@ if have mke2fs debugfs; then
             done
         done
     }
+    kept=$(du -sb "$KILN_STORE/blobs" | cut -f1)
     ok 'a disk is pulled' fetch pull "docker://127.0.0.1:$port/web/disk:$last" web
+    ok 'for which the store keeps no copy of it' test $(($(du -sb "$KILN_STORE/blobs" | cut -f1) - kept)) -lt 1000000
     is 'the same image' "$(fetch --json images web | jq -r '.images[0].id')" "$(echo "sha256:$last")"
     fetch export web back.raw >/dev/null 2>&1
     is 'the same bytes' "$(kiln export "sha256:$last" - --format=raw 2>/dev/null | cmp - back.raw && echo same)" same
