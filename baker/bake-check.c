@@ -133,6 +133,8 @@ static bool check_post_processor(const TemplateBlock *block, GError **error)
 {
     const PostOps *ops = post_find(block->type);
     g_autofree const char **known = NULL;
+    g_autoptr(GError) problem = NULL;
+    const char *argument = NULL;
     size_t n = 0;
 
     if (!ops && post_refusal(block->type))
@@ -143,6 +145,9 @@ static bool check_post_processor(const TemplateBlock *block, GError **error)
     for (; ops->arguments[n]; n++)
         known[n] = ops->arguments[n];
     known[n] = "keep_input_artifact";
+    post_convert(block->args);
+    if (!block->unknown && !post_check_bool(block->args, "keep_input_artifact", &argument, &problem))
+        return template_complain(block, argument, error, "%s", problem->message);
     return check_arguments(block, "post-processor", known, ops->check, error);
 }
 

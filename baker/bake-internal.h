@@ -46,7 +46,8 @@ typedef struct BakeChain {
     SourceBase base;
     const SourceOps *source; /* the base's */
     TemplateBlock *first_boot; /* the step before the template's own; NULL: none */
-    GError *problem;         /* why that one cannot be made; told when the chain is planned */
+    TemplateBlock *last_step;  /* and the one behind them; NULL: none */
+    GError *problem;         /* why one of these cannot be made; told when the chain is planned */
     json_t *identity;
     Digest source_key;
     SourceState state;       /* the source's first state */

@@ -125,6 +125,7 @@ SourceContext bake_source_context(const BakeChain *chain)
                            .output = chain->output,
                            .epoch = build->source_date_epoch >= 0 ? build->source_date_epoch : environment_epoch(),
                            .offline = chain->options->offline,
+                           .pull = chain->options->pull,
                            .anew = chain->options->unpublished,
                            .other_order = chain->options->around.other_order};
 }
@@ -156,11 +157,28 @@ static void add_first_boot(BakeChain *chain)
     g_ptr_array_add(chain->steps, step_new(chain, chain->first_boot, ops, chain->build->provisioners->len + 1));
 }
 
-static void first_boot_free(TemplateBlock *block)
+/* Whoever takes the place of the source, what its machine does last is the template's. */
+static void add_last_step(BakeChain *chain)
+{
+    SourceContext context = bake_source_context(chain);
+    const SourceOps *own = source_find(chain->build->source->type);
+    g_autofree char *script = NULL;
+
+    if (!own || !own->last_script || chain->problem || !own->last_script(&context, chain->build->source->args, &script, &chain->problem) || !script)
+        return;
+    chain->last_step = g_new0(TemplateBlock, 1);
+    chain->last_step->type = g_strdup("shell");
+    chain->last_step->name = g_strdup("shutdown_command");
+    chain->last_step->args = json_pack("{s:[s]}", "inline", script);
+    g_ptr_array_add(chain->steps, step_new(chain, chain->last_step, provisioner_find("shell"), chain->build->provisioners->len + 2));
+}
+
+static void own_step_free(TemplateBlock *block)
 {
     if (!block)
         return;
     g_free(block->type);
+    g_free(block->name);
     json_decref(block->args);
     g_free(block);
 }
@@ -190,6 +208,7 @@ BakeChain *bake_chain_new(Store *store, Template *template, const TemplateBuild 
     chain->shell_at = SIZE_MAX;
     add_first_boot(chain);
     add_steps(chain);
+    add_last_step(chain);
     if (build->error_cleanup)
         chain->cleanup = step_new(chain, build->error_cleanup, provisioner_find(build->error_cleanup->type), 0);
     return chain;
@@ -208,7 +227,8 @@ void bake_chain_free(BakeChain *chain)
     g_ptr_array_unref(chain->steps);
     if (chain->cleanup)
         step_free(chain->cleanup);
-    first_boot_free(chain->first_boot);
+    own_step_free(chain->first_boot);
+    own_step_free(chain->last_step);
     source_base_clear(&chain->base);
     g_clear_error(&chain->problem);
     g_free(chain);

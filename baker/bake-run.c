@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "base/units.h"
 
@@ -27,7 +28,7 @@
 static void say(const char *line, bool is_stderr, void *arg)
 {
     BakeSession *session = arg;
-    g_autofree char *clean = log_printable(line);
+    g_autofree char *clean = printable_line(line);
 
     log_info("    %s: %s", session->step->label, clean);
 }

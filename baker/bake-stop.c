@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/terminal.h"
 
 #include <string.h>
@@ -45,7 +46,7 @@ static void window(unsigned *ret_rows, unsigned *ret_columns, void *arg)
 static void shell_line(const char *line, bool is_stderr, void *arg)
 {
     const BakeOptions *options = ((BakeSession *)arg)->chain->options;
-    g_autofree char *clean = log_printable(line);
+    g_autofree char *clean = printable_line(line);
 
     if (options->shell_line)
         options->shell_line(line, is_stderr, NULL);

@@ -45,9 +45,10 @@ bool bake_wants_output(const BakeChain *chain, const char *kind, const TemplateB
 bool bake_is_parent(const BakeChain *chain)
 {
     const json_t *size = json_object_get(chain->identity, "size");
+    g_autoptr(json_t) said = bake_output_args(chain, NULL);
 
     return bake_parent_images(chain) && chain->build->outputs->len == 0 && json_integer_value(size) == 0 &&
-           !chain->build->volatile_paths &&
+           !chain->build->volatile_paths && json_object_size(said) == 0 &&
            digest_equal(bake_content_before(chain, chain->steps->len), &chain->state.content);
 }
 
@@ -85,7 +86,8 @@ GPtrArray *bake_chains_new(Store *store, Template *template, const TemplateBuild
 
 json_t *bake_output_args(const BakeChain *chain, const TemplateBlock *block)
 {
-    json_t *args = chain->source->output ? chain->source->output(chain->base.args) : json_object();
+    const SourceOps *own = source_find(chain->build->source->type); /* another base in its place changes nothing of what it says of the result */
+    json_t *args = own && own->output ? own->output(chain->build->source->args) : json_object();
 
     if (block)
         (void)json_object_update(args, block->args);
@@ -498,7 +500,7 @@ static bool deliver(const BakeChain *chain, const BakeResult *result, GPtrArray 
 static bool finish_on_host(GPtrArray *chains, const BakeResult *result, GError **error)
 {
     const BakeChain *first = chains->pdata[0];
-    PostContext context = {first->store, first->template, first->build};
+    PostContext context = {first->store, first->template, first->build, first->options->offline};
     g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
 
     return deliver(first, result, files, error) && post_run(&context, result->images, files, error);

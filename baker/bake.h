@@ -17,6 +17,7 @@
 #include "base/json.h"
 #include "provisioner/guest.h"
 #include "store/store.h"
+#include "baker/source.h"
 #include "templates/templates.h"
 
 /* What differs between two bakes and must not show in their results: verify.h gives the second one others than the first. */
@@ -34,6 +35,7 @@ typedef struct BakeRebuild {
 
 typedef struct BakeOptions {
     bool offline;  /* nothing is asked from the network by kiln itself */
+    PullPolicy pull;
     bool refresh;  /* volatile results are made again */
     bool no_cache; /* every step runs; results still enter the cache */
     bool skip_known_tests;   /* test steps on an unchanged image: source do not run */

@@ -28,6 +28,7 @@ static void job_free(gpointer data)
     g_free(job->name);
     g_clear_error(&job->error);
     g_ptr_array_unref(job->needs);
+    g_ptr_array_unref(job->follows);
     g_free(job);
 }
 
@@ -58,6 +59,7 @@ BatchJob *batch_add(Batch *batch, const char *name, void *arg)
     job->arg = arg;
     job->batch = batch;
     job->needs = g_ptr_array_new();
+    job->follows = g_ptr_array_new();
     g_ptr_array_add(batch->jobs, job);
     return job;
 }
@@ -65,6 +67,11 @@ BatchJob *batch_add(Batch *batch, const char *name, void *arg)
 void batch_need(BatchJob *job, BatchJob *needed)
 {
     g_ptr_array_add(job->needs, needed);
+}
+
+void batch_follow(BatchJob *job, BatchJob *first)
+{
+    g_ptr_array_add(job->follows, first);
 }
 
 GPtrArray *batch_jobs(Batch *batch)
@@ -117,6 +124,12 @@ static bool is_ready(BatchJob *job)
 {
     GError *why = NULL;
 
+    for (guint i = 0; i < job->follows->len; i++) {
+        const BatchJob *first = job->follows->pdata[i];
+
+        if (first->state == BATCH_WAITING || first->state == BATCH_RUNNING)
+            return false;
+    }
     for (guint i = 0; i < job->needs->len; i++) {
         const BatchJob *need = job->needs->pdata[i];
 
@@ -174,6 +187,9 @@ static bool check_order(BatchJob *job, GHashTable *marks, GError **error)
     g_hash_table_insert(marks, job, GINT_TO_POINTER(1));
     for (guint i = 0; i < job->needs->len; i++)
         if (!check_order(job->needs->pdata[i], marks, error))
+            return false;
+    for (guint i = 0; i < job->follows->len; i++)
+        if (!check_order(job->follows->pdata[i], marks, error))
             return false;
     g_hash_table_insert(marks, job, GINT_TO_POINTER(2));
     return true;

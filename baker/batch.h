@@ -2,7 +2,7 @@
 /*
  * Batches: several jobs over one store, each in a thread of its own, in the order their needs allow.
  *
- *   batch_new -> batch_add, batch_need -> batch_run -> read the jobs -> batch_free
+ *   batch_new -> batch_add, batch_need, batch_follow -> batch_run -> read the jobs -> batch_free
  *
  * One job's failure never stops another; jobs that need the failed one are skipped. What is running when the user interrupts
  * ends by itself, what waits is skipped. A killed batch needs no journal of its own: every finished bake is published and every
@@ -26,6 +26,7 @@ typedef struct BatchJob {
     Batch *batch;
     GThread *thread;
     GPtrArray *needs;  /* of BatchJob*, borrowed */
+    GPtrArray *follows; /* the same; it only waits for their end */
 } BatchJob;
 
 /* @run works in a thread of its own with a store handle of its own; @done is told of each job, in the caller's thread. */
@@ -38,6 +39,8 @@ typedef struct BatchOps {
 Batch *batch_new(const BatchOps *ops);
 BatchJob *batch_add(Batch *batch, const char *name, void *arg);
 void batch_need(BatchJob *job, BatchJob *needed);
+/* @job starts when @first has ended, well or not. */
+void batch_follow(BatchJob *job, BatchJob *first);
 GPtrArray *batch_jobs(Batch *batch); /* of BatchJob*, borrowed, in the order they were added */
 
 /*

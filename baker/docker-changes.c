@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One line, one instruction. Words are split as a Dockerfile's: by blanks, with quotes and backslashes.
+ * One line, one instruction. Words are split as a Dockerfile's: by blanks, with quotes and backslashes; $NAME in them is what Env has when the line begins.
  */
 #include "baker/docker-changes.h"
 
@@ -11,10 +11,13 @@
 
 #define LINE_MAX_BYTES 65536u
 #define HEALTH_SECONDS_MAX 1e9 /* in nanoseconds it fits */
+#define WORD_MAX_BYTES (1u << 20) /* of one word whose variables stand for something */
+#define DEPTH_MAX 16u             /* ${A:-${B:-...}} */
 
 typedef struct Changing {
     json_t *document, *config;
     bool cmd_given;
+    bool checking; /* the image is not known, and so nobody can say what a variable stands for */
 } Changing;
 
 /* --- texts --- */
@@ -41,61 +44,141 @@ static bool parse_list(const char *text, json_t **ret, GError **error)
     return true;
 }
 
-/* One word with its quotes taken off; moves *text behind it. */
-static bool take_word(const char **text, char **ret, GError **error)
-{
-    g_autoptr(GString) word = g_string_new(NULL);
-    const char *at = *text;
-    char quote = '\0';
+/* --- variables --- */
 
-    for (; *at && (quote || !g_ascii_isspace(*at)); at++) {
-        if (quote && *at == quote)
-            quote = '\0';
-        else if (!quote && (*at == '"' || *at == '\''))
-            quote = *at;
-        else if (*at == '\\' && quote != '\'' && at[1])
-            g_string_append_c(word, *++at);
-        else
-            g_string_append_c(word, *at);
+static const char *variable(const Changing *c, const char *name, size_t length)
+{
+    json_t *one;
+    size_t i;
+
+    json_array_foreach (json_object_get(c->config, "Env"), i, one) {
+        const char *pair = json_string_value(one);
+
+        if (pair && strncmp(pair, name, length) == 0 && pair[length] == '=')
+            return pair + length + 1;
     }
-    if (quote)
-        return fail_code(error, KILN_ERROR_USAGE, "a quote has no end");
-    while (g_ascii_isspace(*at))
-        at++;
-    *text = at;
-    *ret = g_string_free(g_steal_pointer(&word), FALSE);
+    return NULL;
+}
+
+static bool unquote(const Changing *c, const char **text, const char *ends, unsigned depth, GString *word, GError **error);
+
+/* "${NAME}", "${NAME:-otherwise}" or "${NAME:+instead}", behind its "${". */
+static bool expand_braces(const Changing *c, const char **text, unsigned depth, GString *word, GError **error)
+{
+    size_t length = strspn(*text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+    const char *value = variable(c, *text, length), *at = *text + length;
+    g_autoptr(GString) other = g_string_new(NULL);
+    char how = at[0] == ':' ? at[1] : '\0';
+
+    if (length == 0 || (*at != '}' && how != '-' && how != '+'))
+        return fail_code(error, KILN_ERROR_USAGE, "what stands in ${} is NAME, NAME:-TEXT or NAME:+TEXT");
+    at += how ? 2 : 0;
+    if (how && !unquote(c, &at, "}", depth + 1, other, error))
+        return false;
+    if (*at != '}')
+        return fail_code(error, KILN_ERROR_USAGE, "a ${ has no end");
+    value = value && *value ? (how == '+' ? other->str : value) : (how == '-' ? other->str : "");
+    g_string_append(word, value);
+    *text = at + 1;
     return true;
 }
 
-static bool split_words(const char *text, char ***ret, GError **error)
+/* Behind the dollar, which stands for itself where no name follows. */
+static bool expand(const Changing *c, const char **text, unsigned depth, GString *word, GError **error)
+{
+    size_t length;
+
+    if (depth > DEPTH_MAX)
+        return fail_code(error, KILN_ERROR_USAGE, "its ${} are nested too deep");
+    if (**text == '{') {
+        ++*text;
+        return expand_braces(c, text, depth, word, error);
+    }
+    length = g_ascii_isdigit(**text) ? 0 : strspn(*text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+    if (length == 0)
+        g_string_append_c(word, '$');
+    else if (variable(c, *text, length))
+        g_string_append(word, variable(c, *text, length));
+    *text += length;
+    return true;
+}
+
+/* --- words --- */
+
+/* Up to one of @ends outside of quotes (or the end), without its quotes and with its variables; moves *text there. */
+static bool unquote(const Changing *c, const char **text, const char *ends, unsigned depth, GString *word, GError **error)
+{
+    const char *at = *text;
+    char quote = '\0';
+
+    while (*at && (quote || !strchr(ends, *at)) && word->len <= WORD_MAX_BYTES) {
+        if (quote && *at == quote) {
+            quote = '\0';
+            at++;
+        } else if (!quote && (*at == '"' || *at == '\'')) {
+            quote = *at++;
+        } else if (*at == '\\' && quote != '\'' && at[1]) {
+            g_string_append_c(word, at[1]);
+            at += 2;
+        } else if (*at == '$' && quote != '\'') {
+            at++;
+            if (!expand(c, &at, depth, word, error))
+                return false;
+        } else {
+            g_string_append_c(word, *at++);
+        }
+    }
+    if (word->len > WORD_MAX_BYTES)
+        return fail_code(error, KILN_ERROR_USAGE, "what it stands for is too long");
+    if (quote)
+        return fail_code(error, KILN_ERROR_USAGE, "a quote has no end");
+    *text = at;
+    return true;
+}
+
+static bool split_words(const Changing *c, const char *text, char ***ret, GError **error)
 {
     g_autoptr(GPtrArray) words = g_ptr_array_new_with_free_func(g_free);
 
     while (*text) {
-        char *word = NULL;
+        g_autoptr(GString) word = g_string_new(NULL);
 
-        if (!take_word(&text, &word, error))
+        if (!unquote(c, &text, " \t\n", 0, word, error))
             return false;
-        g_ptr_array_add(words, word);
+        g_ptr_array_add(words, g_string_free(g_steal_pointer(&word), FALSE));
+        text += strspn(text, " \t\n");
     }
     g_ptr_array_add(words, NULL);
     *ret = (char **)g_ptr_array_free(g_steal_pointer(&words), FALSE);
     return true;
 }
 
+/* The whole text as one word; free with g_free. */
+static bool one_word(const Changing *c, const char *text, char **ret, GError **error)
+{
+    g_autoptr(GString) word = g_string_new(NULL);
+
+    if (!unquote(c, &text, "", 0, word, error))
+        return false;
+    *ret = g_string_free(g_steal_pointer(&word), FALSE);
+    return true;
+}
+
 /* "A=1 B='two words'", or the older "A one value". */
-static bool split_pairs(const char *text, char ***ret, GError **error)
+static bool split_pairs(const Changing *c, const char *text, char ***ret, GError **error)
 {
     size_t name = strcspn(text, "= \t");
 
     if (text[name] != '=' && text[name]) {
-        g_autofree char *key = g_strndup(text, name), *value = g_strstrip(g_strdup(text + name));
+        g_autofree char *key = g_strndup(text, name), *rest = g_strstrip(g_strdup(text + name)), *value = NULL;
 
+        if (!one_word(c, rest, &value, error))
+            return false;
         *ret = g_new0(char *, 2);
         (*ret)[0] = g_strconcat(key, "=", value, NULL);
         return true;
     }
-    if (!split_words(text, ret, error))
+    if (!split_words(c, text, ret, error))
         return false;
     for (char **pair = *ret; *pair; pair++)
         if (!strchr(*pair, '=') || **pair == '=') {
@@ -110,12 +193,18 @@ static bool split_pairs(const char *text, char ***ret, GError **error)
 
 static bool change_command(Changing *c, const char *key, const char *text, GError **error)
 {
+    const json_t *shell = json_object_get(c->config, "Shell");
     json_t *list;
 
-    if (!is_list(text))
+    if (is_list(text)) {
+        if (!parse_list(text, &list, error))
+            return false;
+    } else if (json_array_size(shell)) { /* the image's own SHELL */
+        list = json_deep_copy(shell);
+        json_array_append_new(list, json_string(text));
+    } else {
         list = json_pack("[s, s, s]", "/bin/sh", "-c", text);
-    else if (!parse_list(text, &list, error))
-        return false;
+    }
     json_object_set_new(c->config, key, list);
     return true;
 }
@@ -140,7 +229,7 @@ static void set_env(json_t *list, const char *pair)
 
     json_array_foreach(list, i, one)
     {
-        if (strncmp(json_string_value(one), pair, name) == 0) {
+        if (json_is_string(one) && strncmp(json_string_value(one), pair, name) == 0) {
             json_array_set_new(list, i, json_string(pair));
             return;
         }
@@ -164,7 +253,7 @@ static bool change_env(Changing *c, const char *text, GError **error)
 {
     g_auto(GStrv) pairs = NULL;
 
-    if (!split_pairs(text, &pairs, error))
+    if (!split_pairs(c, text, &pairs, error))
         return false;
     for (char **pair = pairs; *pair; pair++)
         set_env(inside(c, "Env", json_array()), *pair);
@@ -175,7 +264,7 @@ static bool change_label(Changing *c, const char *text, GError **error)
 {
     g_auto(GStrv) pairs = NULL;
 
-    if (!split_pairs(text, &pairs, error))
+    if (!split_pairs(c, text, &pairs, error))
         return false;
     for (char **pair = pairs; *pair; pair++) {
         g_autofree char *name = g_strndup(*pair, strcspn(*pair, "="));
@@ -185,19 +274,37 @@ static bool change_label(Changing *c, const char *text, GError **error)
     return true;
 }
 
+/* "80", "80/UDP", "8000-8010": one entry for each port, as Docker writes them. */
+static bool add_port(Changing *c, const char *text, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(text, "/", 2), range = g_strsplit(parts[0] ? parts[0] : "", "-", 2);
+    g_autofree char *protocol = g_ascii_strdown(parts[0] && parts[1] ? parts[1] : "tcp", -1);
+    guint64 first = 0, last;
+    bool ok = range[0] && g_ascii_string_to_unsigned(range[0], 10, 0, 65535, &first, NULL) &&
+              (strcmp(protocol, "tcp") == 0 || strcmp(protocol, "udp") == 0 || strcmp(protocol, "sctp") == 0);
+
+    last = first;
+    if (ok && range[1])
+        ok = g_ascii_string_to_unsigned(range[1], 10, first, 65535, &last, NULL);
+    for (guint64 port = first; ok && port <= last; port++) {
+        g_autofree char *whole = g_strdup_printf("%u/%s", (unsigned)port, protocol);
+
+        json_object_set_new(inside(c, "ExposedPorts", json_object()), whole, json_object());
+    }
+    return ok || fail_code(error, KILN_ERROR_USAGE, "\"%s\" is no port", text);
+}
+
 static bool change_expose(Changing *c, const char *text, GError **error)
 {
     g_auto(GStrv) ports = NULL;
 
-    if (!split_words(text, &ports, error))
+    if (!split_words(c, text, &ports, error))
         return false;
-    for (char **port = ports; *port; port++) {
-        g_autofree char *whole = strchr(*port, '/') ? g_ascii_strdown(*port, -1) : g_strconcat(*port, "/tcp", NULL);
-
-        if (!g_regex_match_simple("^[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp|sctp)$", whole, G_REGEX_DOLLAR_ENDONLY, 0))
-            return fail_code(error, KILN_ERROR_USAGE, "\"%s\" is no port", *port);
-        json_object_set_new(inside(c, "ExposedPorts", json_object()), whole, json_object());
-    }
+    if (c->checking && strchr(text, '$'))
+        return true;
+    for (char **port = ports; *port; port++)
+        if (!add_port(c, *port, error))
+            return false;
     return true;
 }
 
@@ -208,7 +315,7 @@ static bool change_volume(Changing *c, const char *text, GError **error)
     json_t *one;
     size_t i;
 
-    if (is_list(text) ? !parse_list(text, &list, error) : !split_words(text, &words, error))
+    if (is_list(text) ? !parse_list(text, &list, error) : !split_words(c, text, &words, error))
         return false;
     json_array_foreach(list, i, one)
     {
@@ -222,22 +329,34 @@ static bool change_volume(Changing *c, const char *text, GError **error)
 static bool change_workdir(Changing *c, const char *text, GError **error)
 {
     const char *before = json_string_value(json_object_get(c->config, "WorkingDir"));
-    g_autofree char *whole = g_canonicalize_filename(text, before && g_path_is_absolute(before) ? before : "/");
+    g_autofree char *word = NULL, *whole = NULL;
 
+    if (!one_word(c, text, &word, error))
+        return false;
+    whole = g_canonicalize_filename(word, before && g_path_is_absolute(before) ? before : "/");
     json_object_set_new(c->config, "WorkingDir", json_string(whole));
+    return true;
+}
+
+static bool change_text(Changing *c, const char *key, const char *text, GError **error)
+{
+    char *word;
+
+    if (!one_word(c, text, &word, error))
+        return false;
+    json_object_set_new(c->config, key, json_string(word));
+    g_free(word);
     return true;
 }
 
 static bool change_user(Changing *c, const char *text, GError **error)
 {
-    json_object_set_new(c->config, "User", json_string(text));
-    return true;
+    return change_text(c, "User", text, error);
 }
 
 static bool change_stopsignal(Changing *c, const char *text, GError **error)
 {
-    json_object_set_new(c->config, "StopSignal", json_string(text));
-    return true;
+    return change_text(c, "StopSignal", text, error);
 }
 
 /* Docker's own key: OCI says nothing about it, and keeps it. */
@@ -321,19 +440,33 @@ static bool change_line(Changing *c, const char *line, GError **error)
     return fail_code(error, KILN_ERROR_USAGE, "there are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, MAINTAINER, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR");
 }
 
-bool docker_changes_apply(const char *const *changes, json_t *image_config, GError **error)
+static bool apply(Changing *c, const char *const *changes, GError **error)
 {
-    Changing c = {.document = image_config, .config = json_object_get(image_config, "config")};
-
-    if (!json_is_object(c.config)) {
-        c.config = json_object();
-        json_object_set_new(image_config, "config", c.config);
+    c->config = json_object_get(c->document, "config");
+    if (!json_is_object(c->config)) {
+        c->config = json_object();
+        json_object_set_new(c->document, "config", c->config);
     }
     for (; changes && *changes; changes++) {
         g_autofree char *line = g_strstrip(g_strdup(*changes));
 
-        if (!change_line(&c, line, error))
+        if (!change_line(c, line, error))
             return fail_prefix(error, "\"%s\" in 'changes'", *changes);
     }
     return true;
+}
+
+bool docker_changes_apply(const char *const *changes, json_t *image_config, GError **error)
+{
+    Changing c = {.document = image_config};
+
+    return apply(&c, changes, error);
+}
+
+bool docker_changes_check(const char *const *changes, GError **error)
+{
+    g_autoptr(json_t) nothing = json_object();
+    Changing c = {.document = nothing, .checking = true};
+
+    return apply(&c, changes, error);
 }

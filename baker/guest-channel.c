@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "provisioner/runner/protocol.h"
 #include "store/store.h"
@@ -232,7 +233,7 @@ static bool fail_answer(GuestChannel *ch, Frame *frame, GError **error)
 
     if (!copy)
         return fail_protocol(ch, error);
-    printable = log_printable(copy);
+    printable = printable_line(copy);
     return fail_code(error,
                      err == ENOENT   ? KILN_ERROR_NOT_FOUND
                      : err == ENOSPC ? KILN_ERROR_NO_SPACE

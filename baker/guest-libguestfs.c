@@ -25,6 +25,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 
 #include <fcntl.h>
@@ -272,7 +273,7 @@ static char *first_line(const char *text)
     g_strstrip(line);
     if (g_str_has_suffix(line, "."))
         line[strlen(line) - 1] = '\0';
-    return log_printable(line);
+    return printable_line(line);
 }
 
 /* Not by us: somebody killed it, or the kernel did when memory was short. */

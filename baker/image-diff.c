@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "base/process.h"
 #include "base/scope.h"
 
@@ -220,11 +221,18 @@ static void take_line(const char *line, bool is_stderr, void *arg)
         g_string_append_printf(arg, "%s\n", line);
 }
 
+/* A name as patch(1) reads it back: quoted where it must be, and with a tab behind a blank. */
+static char *label(const char *side, const TreeEntry *entry)
+{
+    g_autofree char *name = entry ? g_strconcat(side, entry->path, NULL) : g_strdup("/dev/null"), *quoted = printable_quoted(name);
+
+    return g_strconcat(quoted, strchr(quoted, ' ') ? "\t" : "", NULL);
+}
+
 bool image_diff_patch(const ImageRoot *a, const ImageRoot *b, const FileChange *change, char **ret, GError **error)
 {
     const char *path = change->b ? change->b->path : change->a->path;
-    g_autofree char *before = change->a ? g_strconcat("a/", path, NULL) : g_strdup("/dev/null");
-    g_autofree char *after = change->b ? g_strconcat("b/", path, NULL) : g_strdup("/dev/null");
+    g_autofree char *before = label("a/", change->a), *after = label("b/", change->b);
     g_autofree char *before_file = NULL, *after_file = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
     auto_fd int from = -1, to = -1;

@@ -31,7 +31,7 @@ static bool load_root(Store *store, StoreImage *image /* taken */, ImageRoot **r
 
     root->image = image;
     if (digest_is_none(&image->tree.tree))
-        return fail(error, "kiln has no list of the files in '%s': its root is no ext4 that can be read on the host", image->name);
+        return fail(error, "kiln has no list of the files in '%s': its root is no ext4 that can be read on the host, or was not unmounted cleanly", image->name);
     if (!oci_image_load(store, image, &root->tree, &root->files, error))
         return fail_prefix(error, "the root of '%s'", image->name);
     if (strcmp(image->kind, "oci") == 0) {

@@ -14,23 +14,46 @@
 
 /* --- disks --- */
 
-/* The root, as far as a disk tells without a guest: its largest ext4 that is cleanly unmounted. */
+static bool has_etc(StoreMap *disk, const DiskPartition *partition)
+{
+    g_autoptr(Ext4Root) root = NULL;
+    g_auto(GStrv) names = NULL;
+
+    return ext4_root_open(disk, partition->offset, partition->size, &root, NULL) && ext4_root_list(root, "/etc", &names, NULL) && names && *names;
+}
+
+/*
+ * The root, as far as a disk tells without a guest: the ext4 with an /etc, else the largest one. One whose journal waits to be replayed may be
+ * it, too: then there is none, and not the /boot beside it. *ret_found stays false where there is none to be read.
+ */
 static bool find_root(StoreMap *disk, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_found, GError **error)
 {
     g_autoptr(GArray) partitions = NULL;
+    const DiskPartition *best = NULL;
+    bool sure = false;
 
     *ret_found = false;
     if (!disk_partitions(disk, &partitions, error))
         return false;
-    for (guint i = 0; i < partitions->len; i++) {
+    for (guint i = 0; i < partitions->len && !sure; i++) {
         const DiskPartition *partition = &g_array_index(partitions, DiskPartition, i);
 
-        if (strcmp(partition->fs, "ext4") != 0 || partition->unclean || (*ret_found && partition->size <= *ret_size))
+        if (strcmp(partition->fs, "ext4") != 0)
             continue;
-        *ret_offset = partition->offset;
-        *ret_size = partition->size;
-        *ret_found = true;
+        sure = !partition->unclean && has_etc(disk, partition);
+        if (sure || !best || partition->size > best->size)
+            best = partition;
     }
+    if (!best)
+        log_info("the disk has no ext4 that can be read on this machine: it is kept without a list of its files");
+    else if (best->unclean)
+        log_warning("the ext4 file system of partition %u was not unmounted cleanly, so the disk is kept without a list of its files: shut its machine down, or run "
+                    "e2fsck on a copy, and take that in", best->number);
+    if (!best || best->unclean)
+        return true;
+    *ret_offset = best->offset;
+    *ret_size = best->size;
+    *ret_found = true;
     return true;
 }
 
@@ -63,10 +86,8 @@ static bool read_tree(Store *store, const Digest *map, SourceBytes *bytes, const
     store_map_set_source(disk, bytes);
     if (!find_root(disk, &offset, &size, &found, error))
         return false;
-    if (!found) {
-        log_info("the disk has no ext4 that can be read on this machine: it is kept without a list of its files");
+    if (!found)
         return true;
-    }
     if (!know_parent(store, parent, known, error) || !store_writer_open(store, BLOCK_PUBLIC, &writer, error) ||
         !tree_read_ext4(store, disk, offset, size, writer, known, &tree, &space, error) || !store_writer_commit(writer, error) ||
         !tree_stored_result(store, tree, space, ret, error))
@@ -78,6 +99,8 @@ static bool read_tree(Store *store, const Digest *map, SourceBytes *bytes, const
 /* Nothing is wrong with a name that has no disk yet. */
 static bool find_parent(Store *store, const ImportFrom *from, const char *name, StoreImage **ret, StoreMap **ret_map, GError **error)
 {
+    if (from->alone)
+        return true;
     if (from->parent) {
         if (!store_resolve(store, from->parent, "disk", ret, error))
             return false;
@@ -108,7 +131,7 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
     MapResult map;
 
     if (!find_parent(store, from, name, &parent, &parent_map, error) || !store_writer_open(store, BLOCK_PUBLIC, &writer, error) ||
-        !disk_import_over(store, writer, from->path, from->path, parent_map, from->base, &written, error) ||
+        !disk_import_over(store, writer, from->path, from->what ? from->what : from->path, parent_map, from->base, &written, error) ||
         !store_writer_commit(writer, error))
         return false;
     map_writer_result(written, &map);
@@ -124,6 +147,11 @@ static bool import_disk(Store *store, const ImportFrom *from, const char *name, 
         return false;
     *ret = g_steal_pointer(&image);
     return true;
+}
+
+bool import_pulled_disk(Store *store, const char *path, const char *what, const char *name, StoreImage **ret, Tree **ret_tree, GError **error)
+{
+    return import_disk(store, &(ImportFrom){.path = path, .what = what, .alone = true}, name, ret, ret_tree, error);
 }
 
 /* --- container images --- */
@@ -169,11 +197,11 @@ static bool import_oci(Store *store, OciForm form, const char *path, const char 
     return oci_import(store, form, path, NULL, &parent, error) && image_of_parent(store, parent, name, ret, error);
 }
 
-bool import_pulled(Store *store, const char *folder, const char *name, StoreImage **ret, GError **error)
+bool import_pulled(Store *store, const char *folder, const char *what, const char *name, StoreImage **ret, GError **error)
 {
     g_autoptr(OciParent) parent = NULL;
 
-    return oci_import_over(store, folder, &parent, error) && image_of_parent(store, parent, name, ret, error);
+    return oci_import_over(store, folder, what, &parent, error) && image_of_parent(store, parent, name, ret, error);
 }
 
 /* A tar file has "ustar" at 257; everything else is left to the disk reader, which knows what it knows. */

@@ -10,6 +10,8 @@
 typedef struct ImportFrom {
     const char *path;
     const char *parent; /* REF of a disk that the file is the next night of; NULL: @name's newest, if it has one */
+    const char *what;   /* that errors call it; NULL: @path */
+    bool alone;         /* without a parent, whatever @name has: an overlay is refused */
     const char *base;   /* with an overlay: the raw file it lies over, to be read and compared; may be NULL */
 } ImportFrom;
 
@@ -19,7 +21,10 @@ typedef struct ImportFrom {
  */
 bool import_file(Store *store, const ImportFrom *from, const char *name, GPtrArray **ret, GError **error);
 
-/* An image that was fetched into a layout's folder, which may lack what the store has: laid down, and not published. */
-bool import_pulled(Store *store, const char *folder, const char *name, StoreImage **ret, GError **error);
+/* An image that was fetched from @what into a layout's folder, which may lack what the store has: laid down, and not published. */
+bool import_pulled(Store *store, const char *folder, const char *what, const char *name, StoreImage **ret, GError **error);
+
+/* A raw or qcow2 file, the same way; *ret_tree (may stay NULL) is the list of its files. */
+bool import_pulled_disk(Store *store, const char *path, const char *what, const char *name, StoreImage **ret, Tree **ret_tree, GError **error);
 
 #endif

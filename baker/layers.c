@@ -5,6 +5,7 @@
  */
 #include "baker/layers.h"
 
+#include "baker/docker-changes.h"
 #include "baker/layer-cuts.h"
 #include "base/error.h"
 #include "base/units.h"
@@ -608,17 +609,22 @@ static void set_text(json_t *config, const char *key, const json_t *value)
         json_object_set_new(config, key, json_string(text));
 }
 
-/* The config's "config": the parent's, and what the output says. */
-static json_t *make_run_config(const LayersResult *result)
+/* What `changes` of Packer's docker source say, over what the parent says in @document. */
+static bool apply_changes(const LayersResult *result, json_t *document, GError **error)
 {
-    json_t *inherited = json_object_get(json_object_get(result->parent, "config"), "config");
-    json_t *config = json_is_object(inherited) ? json_deep_copy(inherited) : json_object(), *value;
-    g_autoptr(json_t) env = json_array();
+    g_auto(GStrv) changes = NULL;
 
-    if (result->parent)
-        env_merge(env, json_object_get(config, "Env"));
-    else
-        env_set(env, DEFAULT_PATH);
+    return !json_object_get(result->args, LAYERS_CHANGES) ||
+           (json_get_strings(result->args, LAYERS_CHANGES, &changes, error) && docker_changes_apply((const char *const *)changes, document, error));
+}
+
+/* The config's "config": what is there already, and what the output says. */
+static void make_run_config(const LayersResult *result, json_t *config)
+{
+    g_autoptr(json_t) env = json_array();
+    json_t *value;
+
+    env_merge(env, json_object_get(config, "Env"));
     env_merge(env, json_object_get(result->args, "env"));
     if (json_array_size(env))
         json_object_set(config, "Env", env);
@@ -631,12 +637,7 @@ static json_t *make_run_config(const LayersResult *result)
     set_text(config, "WorkingDir", json_object_get(result->args, "workdir"));
     set_text(config, "User", json_object_get(result->args, "user"));
     set_text(config, "StopSignal", json_object_get(result->args, "stop_signal"));
-    if (json_is_array(value = json_object_get(result->args, "onbuild")))
-        json_object_set(config, "OnBuild", value);
-    if (json_is_object(value = json_object_get(result->args, "healthcheck")))
-        json_object_set(config, "Healthcheck", value);
     set_lists(config, result->args);
-    return config;
 }
 
 static const char *host_architecture(void)
@@ -688,13 +689,19 @@ static void drop_merged(const LayersResult *result, json_t *diff_ids, json_t *hi
 }
 
 /* Starts from the parent's document, so that what it says beyond us (os.version, variant) stays. */
-static json_t *make_config(const LayersResult *result, const LayerResult *layers)
+static bool make_config(const LayersResult *result, const LayerResult *layers, json_t **ret, GError **error)
 {
     json_t *from = json_object_get(result->parent, "config");
-    json_t *config = json_is_object(from) ? json_deep_copy(from) : json_object(), *diff_ids, *history;
+    g_autoptr(json_t) config = json_is_object(from) ? json_deep_copy(from) : json_object();
     g_autofree char *created = created_text(result->epoch);
+    json_t *diff_ids, *history;
     char oci[DIGEST_OCI_SIZE];
 
+    if (!json_is_object(json_object_get(config, "config")))
+        json_object_set_new(config, "config", result->parent ? json_object() : json_pack("{s:[s]}", "Env", DEFAULT_PATH));
+    if (!apply_changes(result, config, error))
+        return false;
+    make_run_config(result, json_object_get(config, "config"));
     diff_ids = array_or_new(json_object_get(from, "rootfs"), "diff_ids");
     history = array_or_new(from, "history");
     drop_merged(result, diff_ids, history);
@@ -702,7 +709,6 @@ static json_t *make_config(const LayersResult *result, const LayerResult *layers
         json_object_set_new(config, "architecture", json_string(host_architecture()));
     json_object_set_new(config, "os", json_string("linux"));
     json_object_set_new(config, "created", json_string(created));
-    json_object_set_new(config, "config", make_run_config(result));
     set_text(config, "author", json_object_get(result->args, "author"));
     for (guint i = 0; i < result->cuts->len; i++) {
         const LayerCut *cut = g_ptr_array_index(result->cuts, i);
@@ -720,7 +726,8 @@ static json_t *make_config(const LayersResult *result, const LayerResult *layers
     /* Says how some container was once started, not what the image is. */
     (void)json_object_del(config, "container");
     (void)json_object_del(config, "container_config");
-    return config;
+    *ret = g_steal_pointer(&config);
+    return true;
 }
 
 /* --- the manifest ------------------------------------------------------------------------------- */
@@ -799,8 +806,7 @@ bool layers_finish(Store *store, LayersResult *result, StoreImage *image, GError
         store_image_add_layer(image, &made[i].blob, &made[i].recipe);
         image->size += made[i].size;
     }
-    config = make_config(result, made);
-    if (!put_json(store, config, &image->id, &config_size, error))
+    if (!make_config(result, made, &config, error) || !put_json(store, config, &image->id, &config_size, error))
         return false;
     manifest = json_pack("{sisssosO}", "schemaVersion", 2, "mediaType", MANIFEST_MEDIA_TYPE, "config",
                          descriptor(CONFIG_MEDIA_TYPE, &image->id, config_size), "layers", layers);

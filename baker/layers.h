@@ -15,6 +15,8 @@
 
 /* Arguments of `output "oci"`: entrypoint, cmd, env, expose, workdir, user, labels, volumes, stop_signal, compression. */
 bool layers_check_output_args(const json_t *args, const char **ret_argument, GError **error);
+/* No argument of templates: lines for docker_changes_apply(), over what the parent says and below the other arguments. */
+#define LAYERS_CHANGES "docker changes"
 
 typedef struct LayersSpec {
     Tree *tree;      /* final, normalised */

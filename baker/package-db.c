@@ -6,6 +6,7 @@
 
 #include "baker/stanza.h"
 #include "base/error.h"
+#include "base/printable.h"
 
 #include <string.h>
 
@@ -50,14 +51,12 @@ static PackageList *package_list_new(void)
 
 static bool is_plain(const char *text, size_t max)
 {
-    size_t length = text ? strlen(text) : 0;
+    g_autofree char *shown = NULL;
 
-    if (length == 0 || length > max || !g_utf8_validate(text, (gssize)length, NULL))
+    if (!text || !*text || strlen(text) > max)
         return false;
-    for (const char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return false;
-    return true;
+    shown = printable_line(text);
+    return strcmp(shown, text) == 0 && !strchr(text, '\t');
 }
 
 static char *plain_or_null(char *text)
@@ -407,29 +406,60 @@ bool package_list_from_json(const json_t *object, PackageList **ret, GError **er
             if (members[k].needed && !*member_of(package, k))
                 return fail(error, "entry %zu of the list of packages has no %s", i, members[k].key);
         }
+        if (!is_plain(package->name, 1024) || !is_plain(package->version, 1024)) /* a list from before they were looked at, or another's */
+            g_ptr_array_set_size(list->all, (gint)list->all->len - 1);
     }
     *ret = g_steal_pointer(&list);
     return true;
+}
+
+/* What a type's names have in common is written in one way: purl-spec's rules for each. */
+static char *url_name(const Package *package)
+{
+    char *name = g_strdup(package->name);
+
+    if (strcmp(package->type, "npm") != 0 && strcmp(package->type, "rpm") != 0)
+        for (char *c = name; *c; c++)
+            *c = *c == '_' && strcmp(package->type, "pypi") == 0 ? '-' : g_ascii_tolower(*c);
+    return name;
+}
+
+static void add_qualifier(GString *url, const char *key, const char *value)
+{
+    g_autofree char *escaped = g_uri_escape_string(value, ":", false);
+
+    g_string_append_printf(url, "%s%s=%s", strchr(url->str, '?') ? "&" : "?", key, escaped);
+}
+
+/* rpm's epoch is no part of the version there. */
+static const char *split_epoch(const Package *package, char **ret_epoch)
+{
+    size_t digits = strspn(package->version, "0123456789");
+
+    *ret_epoch = NULL;
+    if (strcmp(package->type, "rpm") != 0 || digits == 0 || package->version[digits] != ':' || !package->version[digits + 1])
+        return package->version;
+    *ret_epoch = g_strndup(package->version, digits);
+    return package->version + digits + 1;
 }
 
 char *package_url(const Package *package, const char *system)
 {
     GString *url = g_string_new("pkg:");
     bool plain = strcmp(package->type, "deb") == 0 || strcmp(package->type, "apk") == 0 || strcmp(package->type, "rpm") == 0;
-    g_autofree char *name = g_uri_escape_string(package->name, strcmp(package->type, "deb") == 0 ? "+" : "/", false);
-    g_autofree char *version = g_uri_escape_string(package->version, "+:~", false);
+    g_autofree char *plain_name = url_name(package), *name = g_uri_escape_string(plain_name, plain ? NULL : "/", false), *epoch = NULL;
+    g_autofree char *version = g_uri_escape_string(split_epoch(package, &epoch), ":", false);
 
     g_string_append_printf(url, "%s/", package->type);
     if (plain && system) {
-        g_autofree char *from = g_uri_escape_string(system, NULL, false);
+        g_autofree char *lower = g_ascii_strdown(system, -1), *from = g_uri_escape_string(lower, NULL, false);
 
         g_string_append_printf(url, "%s/", from);
     }
     g_string_append_printf(url, "%s@%s", name, version);
-    if (plain && package->architecture) {
-        g_autofree char *architecture = g_uri_escape_string(package->architecture, NULL, false);
-
-        g_string_append_printf(url, "?arch=%s", architecture);
-    }
+    if (plain && package->architecture)
+        add_qualifier(url, "arch", package->architecture);
+    if (epoch)
+        add_qualifier(url, "epoch", epoch);
     return g_string_free(url, FALSE);
 }

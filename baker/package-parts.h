@@ -22,6 +22,9 @@ bool package_go_read(PackageScan *scan, const TreeEntry *entry, GError **error);
 /* The root's rpm database, where it has one. */
 bool package_rpm_read(PackageScan *scan, GError **error);
 
+/* The packages' headers in an "ndb" database, as rpmdb --importdb reads them; false where it is damaged. */
+bool package_ndb_headers(const void *database, size_t size, GByteArray **ret);
+
 /* Every path that rpm says a package has, without its first slash. */
 typedef void PackageOwnFn(const char *path, const char *package, void *arg);
 bool package_rpm_owners(Tree *tree, StoreMap *files, PackageOwnFn *own, void *arg, GError **error);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rpm's database (SQLite, ndb or Berkeley DB by the age of the distribution), read by the host's rpm program over a copy, confined: the
+ * rpm's database (SQLite, Berkeley DB or, by package-ndb.c, SUSE's ndb), read by the host's rpm program over a copy, confined: the
  * formats are rpm's own business, and the file was written by the guest.
  */
 #include "baker/package-parts.h"
@@ -10,9 +10,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "base/scope.h"
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,24 +64,62 @@ static bool copy_database(Tree *tree, StoreMap *files, const TreeEntry *database
         if (entry && entry->type == 'f' && !copy_file(tree, files, entry, dir, error))
             return false;
     }
-    return geteuid() != 0 || chown(dir, CONFINE_UID, CONFINE_UID) == 0 || fail_errno(error, "make '%s' readable for rpm", dir);
+    return true;
+}
+
+/* Runs rpm or rpmdb, confined. */
+static bool run_rpm(const char *const *words, ProcessSpec *spec, int *ret_code, GError **error)
+{
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+    const char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/nonexistent", NULL};
+
+    confine_begin(argv);
+    for (; *words; words++)
+        g_ptr_array_add(argv, (char *)*words);
+    g_ptr_array_add(argv, NULL);
+    spec->argv = (const char *const *)argv->pdata;
+    spec->env = env;
+    spec->cwd = "/";
+    spec->timeout = QUERY_SECONDS;
+    return process_run(spec, ret_code, error) || fail_prefix(error, "read the root's rpm database");
+}
+
+/* Debian's rpm makes an empty database beside one in SUSE's format, and says nothing: the packages are carried over. */
+static bool import_ndb(Tree *tree, StoreMap *files, const TreeEntry *database, const char *dir, GError **error)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(GByteArray) headers = NULL;
+    auto_fd int fd = memfd_create("kiln-headers", MFD_CLOEXEC);
+    ProcessSpec spec = {.stdin_fd = fd};
+    int code = 0;
+    gsize size;
+    const void *data;
+
+    if (fd < 0)
+        return fail_errno(error, "make a file in memory");
+    if (!tree_read_file(tree, files, database->path, DATABASE_MAX, &bytes, error))
+        return false;
+    data = g_bytes_get_data(bytes, &size);
+    if (!package_ndb_headers(data, size, &headers)) {
+        log_warning("the root's rpm database '/%s' is damaged: its packages are not known", database->path);
+        return true;
+    }
+    if (!file_pwrite_full(fd, headers->data, headers->len, 0, "a file in memory", error) ||
+        !run_rpm((const char *const[]){"rpmdb", "--dbpath", dir, "--importdb", NULL}, &spec, &code, error))
+        return false;
+    if (code != 0)
+        log_warning("the root's rpm database cannot be read by this machine's rpm (status %d): not all of its packages are known", code);
+    return true;
 }
 
 /* One line of @format for each package. */
 static bool query(const char *dir, const char *format, ProcessLineFn *fn, void *arg, GError **error)
 {
-    g_autoptr(GPtrArray) argv = g_ptr_array_new();
-    const char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/nonexistent", NULL};
-    ProcessSpec spec = {.env = env, .cwd = "/", .on_line = fn, .arg = arg, .timeout = QUERY_SECONDS};
+    ProcessSpec spec = {.on_line = fn, .arg = arg};
     int code = 0;
 
-    confine_begin(argv);
-    for (const char *const *word = (const char *const[]){"rpm", "--dbpath", dir, "--nodigest", "--nosignature", "-qa", "--qf", format, NULL}; *word; word++)
-        g_ptr_array_add(argv, (char *)*word);
-    g_ptr_array_add(argv, NULL);
-    spec.argv = (const char *const *)argv->pdata;
-    if (!process_run(&spec, &code, error))
-        return fail_prefix(error, "read the root's rpm database");
+    if (!run_rpm((const char *const[]){"rpm", "--dbpath", dir, "--nodigest", "--nosignature", "-qa", "--qf", format, NULL}, &spec, &code, error))
+        return false;
     if (code != 0)
         log_warning("the root's rpm database cannot be read by this machine's rpm (status %d): its packages are not known", code);
     return true;
@@ -100,7 +140,12 @@ static bool query_root(Tree *tree, StoreMap *files, const char *format, ProcessL
     }
     if (!file_make_short_tmpdir(&dir, error))
         return false;
-    ok = copy_database(tree, files, database, dir, error) && query(dir, format, fn, arg, error);
+    if (geteuid() == 0 && chown(dir, CONFINE_UID, CONFINE_UID) < 0) {
+        (void)fail_errno(error, "make '%s' readable for rpm", dir);
+        (void)file_remove_tree(AT_FDCWD, dir, NULL);
+        return false;
+    }
+    ok = (g_str_has_suffix(database->path, "/Packages.db") ? import_ndb : copy_database)(tree, files, database, dir, error) && query(dir, format, fn, arg, error);
     (void)file_remove_tree(AT_FDCWD, dir, NULL); /* a copy in a temporary folder */
     return ok;
 }

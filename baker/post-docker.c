@@ -5,10 +5,9 @@
  *   docker-tag      the container image gets one more name in the store; its tags go along the chain
  *   docker-save     FILE for `docker load`, with those tags
  *   docker-import   an image with the layers it got, or with a tar of a root file system as its only one, and a config of `changes` alone
- *
- * A repository "registry.example:5000/team/app" is "team.app" in the store.
  */
 #include "baker/docker-changes.h"
+#include "baker/docker-names.h"
 #include "baker/import.h"
 #include "baker/output-files.h"
 #include "baker/post-members.h"
@@ -27,20 +26,6 @@
 
 /* --- names --- */
 
-/* Docker's rule: the first part is a registry when it could not be a folder's name. */
-static const char *without_registry(const char *repository)
-{
-    const char *slash = strchr(repository, '/');
-    g_autofree char *first = slash ? g_strndup(repository, (gsize)(slash - repository)) : NULL;
-
-    return first && (strpbrk(first, ".:") || strcmp(first, "localhost") == 0) ? slash + 1 : repository;
-}
-
-static char *name_in_store(const char *repository)
-{
-    return g_strdelimit(g_strdup(without_registry(repository)), "/", '.');
-}
-
 static bool check_repository(const json_t *args, const char **ret_argument, GError **error)
 {
     const char *repository;
@@ -49,10 +34,10 @@ static bool check_repository(const json_t *args, const char **ret_argument, GErr
     if (!post_check_text(args, "repository", true, ret_argument, error) || !json_get_string(args, "repository", "", &repository, error))
         return false;
     *ret_argument = "repository";
-    if (!g_regex_match_simple("^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$", without_registry(repository),
+    if (!g_regex_match_simple("^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$", docker_without_registry(repository),
                               G_REGEX_DOLLAR_ENDONLY, 0))
         return fail_code(error, KILN_ERROR_USAGE, "\"%s\" is no repository's name", repository);
-    name = name_in_store(repository);
+    name = docker_name_in_store(repository);
     return store_name_check(name, error);
 }
 
@@ -166,7 +151,7 @@ static bool tag_run(const PostContext *context, const json_t *args, const PostAr
 
     if (!needs_image(in, &image, error) || !read_tags(args, &repository, out, error))
         return false;
-    name = name_in_store(repository);
+    name = docker_name_in_store(repository);
     copy = copy_image(image, name);
     if (!publish(context->store, copy, image, error))
         return false;
@@ -224,7 +209,6 @@ const PostOps post_docker_save_ops = {
 
 static bool import_check(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autoptr(json_t) config = json_object();
     g_auto(GStrv) changes = NULL;
     const char *platform;
 
@@ -232,7 +216,7 @@ static bool import_check(const json_t *args, const char **ret_argument, GError *
         !post_check_text(args, "platform", false, ret_argument, error) || !post_check_texts(args, "changes", false, ret_argument, error))
         return false;
     *ret_argument = "changes";
-    if (!json_get_strings(args, "changes", &changes, error) || !docker_changes_apply((const char *const *)changes, config, error))
+    if (!json_get_strings(args, "changes", &changes, error) || !docker_changes_check((const char *const *)changes, error))
         return false;
     *ret_argument = "platform";
     return json_get_string(args, "platform", "linux", &platform, error) &&
@@ -454,7 +438,7 @@ static bool import_run(const PostContext *context, const json_t *args, const Pos
         return false;
     if (!from && in->files->len != 1)
         return fail(error, "it imports a container image or one tar, and the artifact has neither");
-    name = name_in_store(repository);
+    name = docker_name_in_store(repository);
     if (!(from ? derive_image(context->store, args, from, name, &image, error)
                : import_tar(context->store, args, in->files->pdata[0], name, &image, error)))
         return false;

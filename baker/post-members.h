@@ -11,6 +11,7 @@ extern const PostOps post_artifice_ops;
 extern const PostOps post_checksum_ops;
 extern const PostOps post_compress_ops;
 extern const PostOps post_docker_import_ops;
+extern const PostOps post_docker_push_ops;
 extern const PostOps post_docker_save_ops;
 extern const PostOps post_docker_tag_ops;
 extern const PostOps post_manifest_ops;

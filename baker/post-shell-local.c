@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "provisioner/provisioner.h"
 
 #include <string.h>
@@ -37,7 +38,7 @@ static bool check(const json_t *args, const char **ret_argument, GError **error)
 
 static void say(const char *line, bool is_stderr, void *arg)
 {
-    g_autofree char *clean = log_printable(line);
+    g_autofree char *clean = printable_line(line);
 
     log_info("    shell-local: %s", clean);
 }

@@ -11,6 +11,7 @@ static const PostOps *const table[] = {
     &post_checksum_ops,
     &post_compress_ops,
     &post_docker_import_ops,
+    &post_docker_push_ops,
     &post_docker_save_ops,
     &post_docker_tag_ops,
     &post_manifest_ops,
@@ -39,7 +40,6 @@ const char *post_refusal(const char *type)
     static const struct {
         const char *type, *why;
     } refused[] = {
-        {"docker-push", "post-processors do not push; say `kiln push NAME docker://HOST/REPOSITORY:TAG` after the bake"},
         {"amazon-import", "it needs a cloud's service; export the image and import it there"},
         {"googlecompute-import", "it needs a cloud's service; `kiln export --format=gce` writes what it imports"},
         {"vagrant", "kiln writes no Vagrant boxes; \"compress\" makes archives"},

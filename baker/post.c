@@ -144,6 +144,80 @@ bool post_check_bool(const json_t *args, const char *name, const char **ret_argu
     return true;
 }
 
+/* --- types --- */
+
+static json_t *as_text(json_t *value)
+{
+    if (json_is_boolean(value))
+        return json_string(json_is_true(value) ? "true" : "false");
+    if (json_is_number(value)) {
+        g_autofree char *text = json_dumps(value, JSON_ENCODE_ANY);
+
+        return json_string(text);
+    }
+    return json_incref(value);
+}
+
+static json_t *as_texts(json_t *value)
+{
+    json_t *list = json_array(), *one;
+    size_t i;
+
+    json_array_foreach (value, i, one)
+        json_array_append_new(list, as_text(one));
+    if (json_is_array(value))
+        return list;
+    json_decref(list);
+    return as_text(value);
+}
+
+static json_t *as_map(json_t *value)
+{
+    json_t *map = json_object(), *one;
+    const char *key;
+
+    json_object_foreach (value, key, one)
+        json_object_set_new(map, key, as_text(one));
+    if (json_is_object(value))
+        return map;
+    json_decref(map);
+    return json_incref(value);
+}
+
+static json_t *as_bool(json_t *value)
+{
+    const char *text = json_string_value(value);
+
+    return text && (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) ? json_boolean(*text == 't') : json_incref(value);
+}
+
+static json_t *as_number(json_t *value)
+{
+    const char *text = json_string_value(value);
+    gint64 number;
+
+    return text && g_ascii_string_to_signed(text, 10, G_MININT32, G_MAXINT32, &number, NULL) ? json_integer(number) : json_incref(value);
+}
+
+void post_convert(json_t *args)
+{
+    static const struct {
+        const char *name;
+        json_t *(*as)(json_t *value);
+    } types[] = {{"keep_input_artifact", as_bool}, {"force", as_bool},        {"login", as_bool},     {"ecr_login", as_bool},  {"strip_path", as_bool},
+                 {"strip_time", as_bool},          {"aws_force_use_public_ecr", as_bool}, {"compression_level", as_number}, {"custom_data", as_map},
+                 {"tag", as_texts},                {"tags", as_texts},        {"files", as_texts},    {"changes", as_texts},   {"checksum_types", as_texts},
+                 {"repository", as_text},          {"path", as_text},         {"output", as_text},    {"format", as_text},     {"platform", as_text},
+                 {"login_username", as_text},      {"login_password", as_text}, {"login_server", as_text}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
+        json_t *value = json_object_get(args, types[i].name);
+
+        if (value)
+            json_object_set_new(args, types[i].name, types[i].as(value));
+    }
+}
+
 /* --- the build's own files --- */
 
 static bool wants_files(const TemplateBuild *build)

@@ -36,6 +36,7 @@ typedef struct PostContext {
     Store *store;
     Template *template;
     const TemplateBuild *build;
+    bool offline; /* nothing goes over the network */
 } PostContext;
 
 /* Go template of argument @name, with {{.BuildName}} and {{.BuilderType}}, and {{.ChecksumType}} where @checksum_type is not NULL. */
@@ -49,6 +50,9 @@ bool post_claim(const PostContext *context, const char *path, GError **error);
 bool post_check_text(const json_t *args, const char *name, bool needed, const char **ret_argument, GError **error);
 bool post_check_texts(const json_t *args, const char *name, bool needed, const char **ret_argument, GError **error);
 bool post_check_bool(const json_t *args, const char *name, const char **ret_argument, GError **error);
+
+/* Values of @args (an object) in the types that the arguments have, as HCL converts them: "true" to true, 1.2 to "1.2". Before PostOps.check. */
+void post_convert(json_t *args);
 
 typedef struct PostOps {
     const char *type;

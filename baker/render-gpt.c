@@ -112,7 +112,7 @@ bool render_gpt(MapWriter *out, uint64_t size, const char *name, const uint8_t *
         const GptPart parts[] = {
             {14, "21686148-6449-6e6f-744e-656564454649", "part14", BIOS_BOOT_OFFSET, BIOS_BOOT_SIZE},
             {15, "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "part15", ESP_OFFSET, ESP_SIZE},
-            {1, "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "part1", root_offset, root_size},
+            {1, "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", ROOT_PARTITION_ROLE, root_offset, root_size},
         };
 
         fill_table(table, parts, G_N_ELEMENTS(parts), name);

@@ -222,14 +222,16 @@ static bool find_kernels(Tree *tree, StoreMap *files, GPtrArray **ret, GError **
     return true;
 }
 
-static void put_entry(GString *out, Tree *tree, const char *version, const char *uuid, const char *cmdline)
+/* Only an initrd knows file systems by their UUID; a kernel that has none finds a partition by the table's. */
+static void put_entry(GString *out, Tree *tree, const char *version, const char *uuid, const char *partition, const char *cmdline)
 {
     g_autofree char *initrd = g_strconcat("boot/initrd.img-", version, NULL);
     const TreeEntry *entry = tree_find(tree, initrd);
+    bool has_initrd = entry && (entry->type == 'f' || entry->type == 'h');
 
-    g_string_append_printf(out, "menuentry 'Linux %s' {\n    linux /boot/vmlinuz-%s root=UUID=%s ro %s\n", version, version, uuid,
-                           cmdline);
-    if (entry && (entry->type == 'f' || entry->type == 'h'))
+    g_string_append_printf(out, "menuentry 'Linux %s' {\n    linux /boot/vmlinuz-%s root=%s=%s ro %s\n", version, version,
+                           has_initrd ? "UUID" : "PARTUUID", has_initrd ? uuid : partition, cmdline);
+    if (has_initrd)
         g_string_append_printf(out, "    initrd /%s\n", initrd);
     g_string_append(out, "}\n");
 }
@@ -272,12 +274,13 @@ static bool own_cmdline(Tree *tree, StoreMap *files, char **ret, GError **error)
     return true;
 }
 
-bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16], const char *cmdline, char **ret, GError **error)
+bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16], const uint8_t partition_uuid[16], const char *cmdline, char **ret,
+                        GError **error)
 {
     g_autoptr(GPtrArray) versions = NULL;
     g_autofree char *own = NULL;
     g_autoptr(GString) out = NULL;
-    char uuid[37];
+    char uuid[37], partition[37];
 
     if (!cmdline && !own_cmdline(tree, files, &own, error))
         return false;
@@ -286,6 +289,7 @@ bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16]
     if (!render_kernel_arguments_check(cmdline, error) || !find_kernels(tree, files, &versions, error))
         return false;
     digest_uuid_text(root_uuid, uuid);
+    digest_uuid_text(partition_uuid, partition);
     out = g_string_new("# Written by kiln for the kernels in /boot; changes here last until the next bake.\n"
                        "serial --unit=0 --speed=115200\n"
                        "terminal_input console serial\n"
@@ -294,7 +298,7 @@ bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16]
                        "set timeout=0\n"
                        "set gfxpayload=text\n");
     for (guint i = 0; i < versions->len; i++)
-        put_entry(out, tree, versions->pdata[i], uuid, cmdline);
+        put_entry(out, tree, versions->pdata[i], uuid, partition, cmdline);
     *ret = g_string_free(g_steal_pointer(&out), FALSE);
     return true;
 }

@@ -21,6 +21,8 @@
 #define ROOT_OFFSET (64 * MIB)
 #define RENDER_SIZE_MIN (80 * MIB)
 
+#define ROOT_PARTITION_ROLE "part1" /* of the root partition's own GUID: a UUIDv5 of the disk's name and this */
+
 /* GPT: writes the first 34 sectors' worth (as whole 4 KiB blocks) and the backup. @mbr_code: 440 bytes or NULL. */
 bool render_gpt(MapWriter *out, uint64_t size, const char *name, const uint8_t *mbr_code, GError **error);
 
@@ -37,7 +39,7 @@ bool render_grub_make(Store *store, const uint8_t root_uuid[16], RenderGrub *ret
 void render_grub_clear(RenderGrub *grub);
 
 /* The text of /boot/grub/grub.cfg for the kernels in @tree. Errors: no kernel, unreadable kernel. */
-bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16], const char *cmdline, char **ret,
+bool render_grub_config(Tree *tree, StoreMap *files, const uint8_t root_uuid[16], const uint8_t partition_uuid[16], const char *cmdline, char **ret,
                         GError **error);
 
 typedef struct RenderFs {

@@ -96,6 +96,7 @@ static bool write_boot_loader(Store *store, MapWriter *out, const uint8_t root_u
 static bool write_disk(Store *store, MapWriter *out, Tree *tree, StoreMap *files, const RenderSpec *spec, uint64_t size, GError **error)
 {
     RenderFs fs = {.epoch = spec->epoch};
+    uint8_t partition[16];
     g_autofree char *config = NULL;
     g_autoptr(GBytes) config_bytes = NULL;
 
@@ -103,7 +104,8 @@ static bool write_disk(Store *store, MapWriter *out, Tree *tree, StoreMap *files
     digest_uuid5(spec->name, spec->other_order ? "other-hash-seed" : "root-hash-seed", fs.hash_seed);
     render_root_extent(size, &fs.offset, &fs.size);
     if (spec->bootable) {
-        if (!render_grub_config(tree, files, fs.uuid, spec->cmdline, &config, error))
+        digest_uuid5(spec->name, ROOT_PARTITION_ROLE, partition);
+        if (!render_grub_config(tree, files, fs.uuid, partition, spec->cmdline, &config, error))
             return false;
         config_bytes = g_bytes_new(config, strlen(config));
         if (!add_grub_config(tree, config_bytes, spec->epoch, error))

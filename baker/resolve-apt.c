@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/process.h"
 #include "base/scope.h"
 
@@ -452,7 +453,7 @@ static void take_line(const char *line, bool is_stderr, void *arg)
 
     trace("baker.resolve", "%s", line);
     if (g_str_has_prefix(line, "E: ") && run->complaints->len < 8)
-        g_ptr_array_add(run->complaints, log_printable(line + 3));
+        g_ptr_array_add(run->complaints, printable_line(line + 3));
     else if (!is_stderr && run->lines && run->kept < ((size_t)64 << 20)) {
         run->kept += strlen(line);
         g_ptr_array_add(run->lines, g_strdup(line));

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define RFC3986 G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "-._~:/?#[]@!$&'()*+,;=%"
+
 /* RFC 3339, in UTC: both formats want it so. */
 static char *moment(int64_t seconds)
 {
@@ -28,9 +30,15 @@ static char *uuid_of(const StoreImage *image, const char *role)
     return g_strdup(text);
 }
 
+/* Both formats want a URI here; maintainers write what they like. */
+static bool is_url(const char *homepage)
+{
+    return homepage && strstr(homepage, "://") && homepage[strspn(homepage, RFC3986)] == '\0' && g_uri_is_valid(homepage, G_URI_FLAGS_NONE, NULL);
+}
+
 /* --- SPDX ------------------------------------------------------------------------------------------ */
 
-/* "Name <mail>" is a person in dpkg's and npm's descriptions, all else an organization. */
+/* "Name <mail>" is a person in dpkg's and npm's descriptions, all else an organization, also "SUSE LLC <https://www.suse.com/>". */
 static json_t *spdx_supplier(const char *supplier)
 {
     const char *mail = strchr(supplier, '<');
@@ -38,6 +46,8 @@ static json_t *spdx_supplier(const char *supplier)
     g_autofree char *address = mail ? g_strndup(mail + 1, strcspn(mail + 1, ">")) : NULL;
 
     g_strstrip(name);
+    if (mail && *name && !strchr(address, '@'))
+        return json_sprintf("Organization: %s", name);
     return mail && *name ? json_sprintf("Person: %s (%s)", name, address) : json_sprintf("Organization: %s", supplier);
 }
 
@@ -51,7 +61,7 @@ static json_t *spdx_package(const Package *package, const char *system, guint nu
 
     if (package->supplier)
         json_object_set_new(one, "supplier", spdx_supplier(package->supplier));
-    if (package->homepage && strstr(package->homepage, "://"))
+    if (is_url(package->homepage))
         json_object_set_new(one, "homepage", json_string(package->homepage));
     if (package->license)
         json_object_set_new(one, "licenseComments", json_sprintf("The package says: %s", package->license));
@@ -75,7 +85,7 @@ static json_t *spdx_image(const StoreImage *image)
     return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:s, s:s, s:[{s:s, s:s}]}", "SPDXID", "SPDXRef-Image", "name", image->name, "versionInfo",
                      digest_to_oci(&image->id, id), "downloadLocation", "NOASSERTION", "filesAnalyzed", false, "licenseConcluded", "NOASSERTION",
                      "licenseDeclared", "NOASSERTION", "copyrightText", "NOASSERTION", "primaryPackagePurpose",
-                     strcmp(image->kind, "oci") == 0 ? "CONTAINER" : "OPERATING-SYSTEM", "checksums", "algorithm", "SHA256", "checksumValue",
+                     strcmp(image->kind, "oci") == 0 ? "CONTAINER" : "OPERATING_SYSTEM", "checksums", "algorithm", "SHA256", "checksumValue",
                      digest_to_hex(&image->id, hex));
 }
 
@@ -118,7 +128,7 @@ static json_t *cyclonedx_component(const Package *package, const char *system, g
         json_object_set_new(one, "supplier", json_pack("{s:s}", "name", package->supplier));
     if (package->license)
         json_object_set_new(one, "licenses", json_pack("[{s:{s:s}}]", "license", "name", package->license));
-    if (package->homepage && strstr(package->homepage, "://"))
+    if (is_url(package->homepage))
         json_object_set_new(one, "externalReferences", json_pack("[{s:s, s:s}]", "type", "website", "url", package->homepage));
     add_property(one, "kiln:source", package->source);
     add_property(one, "kiln:architecture", package->architecture);

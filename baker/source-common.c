@@ -61,6 +61,11 @@ bool source_size_argument(const json_t *args, const char *otherwise, uint64_t *r
     return true;
 }
 
+const char *source_keeps_still(const SourceContext *context)
+{
+    return context->offline ? "--offline" : context->pull == PULL_NEVER ? "-pull=never" : NULL;
+}
+
 char *source_find_file(const SourceContext *context, const char *path)
 {
     g_autofree char *beside = NULL;

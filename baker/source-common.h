@@ -16,6 +16,9 @@ bool source_check_strings(const json_t *args, const char *const *names, const ch
 bool source_size_argument(const json_t *args, const char *otherwise, uint64_t *ret, const char **ret_argument,
                           GError **error);
 
+/* NULL, or the option by which nothing is to be asked of what may have changed elsewhere. */
+const char *source_keeps_still(const SourceContext *context);
+
 /* A path as templates mean it: absolute, or below the template's folder, or else below the working directory. */
 char *source_find_file(const SourceContext *context, const char *path);
 

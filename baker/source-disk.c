@@ -6,12 +6,13 @@
  *
  * A download goes on where an earlier run stopped. Once imported the file is not kept a second time: the store answers
  * for the digest from then on. A URL with a checksum is looked up in the store first and needs no network at all when
- * it is there; one with checksum "none" is fetched at every bake, for only the bytes tell what it is today.
+ * it is there; one with checksum "none" is asked at every bake whether it has changed. In a registry the disk is a layer, and its digest the file's.
  */
 #include "baker/disk-grow.h"
 #include "baker/source-checksum.h"
 #include "baker/source-common.h"
 #include "baker/source-image.h"
+#include "baker/transfer.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -40,11 +41,18 @@ static bool is_url(const char *from)
     return strstr(from, "://") != NULL;
 }
 
+static bool is_registry(const char *from)
+{
+    return g_str_has_prefix(from, REGISTRY_SCHEME);
+}
+
 static bool parse_checksum(const json_t *args, SourceChecksum *ret, GError **error)
 {
     const char *from = text_of(args, "from"), *checksum = text_of(args, "checksum");
 
     *ret = (SourceChecksum){0};
+    if (from && is_registry(from))
+        return !checksum || fail_code(error, KILN_ERROR_USAGE, "a disk in a registry is pinned by its digest, as in docker://HOST/REPOSITORY@sha256:..., and has no checksum");
     if (!checksum && from && is_url(from))
         return fail_code(error, KILN_ERROR_USAGE, "a download needs a checksum: \"sha256:...\", or \"none\" to trust the server");
     if (!checksum || strcmp(checksum, "none") == 0)
@@ -56,6 +64,7 @@ static bool parse_checksum(const json_t *args, SourceChecksum *ret, GError **err
 
 static bool disk_check(const json_t *args, const char **ret_argument, GError **error)
 {
+    g_auto(RegistryRef) ref = {0};
     const char *from;
     SourceChecksum checksum;
     uint64_t size;
@@ -65,13 +74,13 @@ static bool disk_check(const json_t *args, const char **ret_argument, GError **e
         return false;
     from = text_of(args, "from");
     if (!from || !*from)
-        return fail_code(error, KILN_ERROR_USAGE, "a disk source needs from, a path or URL of a disk image");
+        return fail_code(error, KILN_ERROR_USAGE, "a disk source needs from, a path or URL of a disk image, or docker://HOST/REPOSITORY:TAG");
     if (source_image_ref(args))
         return source_image_check(args, ret_argument, error);
     *ret_argument = "from";
-    if (g_str_has_prefix(from, "docker://"))
-        return fail_code(error, KILN_ERROR_USAGE, "from = \"%s\" is not in this version; use a path or a URL", from);
-    if (is_url(from) && !g_str_has_prefix(from, "http://") && !g_str_has_prefix(from, "https://") &&
+    if (is_registry(from) && !registry_ref_parse(from, &ref, error))
+        return false;
+    if (is_url(from) && !is_registry(from) && !g_str_has_prefix(from, "http://") && !g_str_has_prefix(from, "https://") &&
         !g_str_has_prefix(from, "file://"))
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no http, https or file URL", from);
     *ret_argument = "checksum";
@@ -103,7 +112,16 @@ static void download_forget(const char *path)
     (void)unlink(validator);
 }
 
-static bool download(const SourceContext *context, const char *url, const SourceChecksum *wanted, char **ret_path,
+/* What is known of an unpinned URL, and what its server says to that. */
+typedef struct Last {
+    Digest digest;
+    const char *etag; /* NULL: fetch it in any case */
+    bool unchanged;
+    char *new_etag;
+} Last;
+
+/* @last may be NULL. *ret_path stays NULL when nothing is new. */
+static bool download(const SourceContext *context, const char *url, const SourceChecksum *wanted, Last *last, char **ret_path,
                      Digest *ret_digest, GError **error)
 {
     g_autofree char *folder = NULL, *name = NULL, *path = NULL;
@@ -122,7 +140,18 @@ static bool download(const SourceContext *context, const char *url, const Source
     /* Without a checksum an old partial file may be the start of other bytes than today's. */
     if (!wanted->given)
         download_forget(path);
-    if (!http_download(&request, dirfd, name, error) || !digest_of_file(dirfd, name, ret_digest, &size, error))
+    if (last) {
+        request.etag = last->etag;
+        request.ret_unchanged = &last->unchanged;
+        request.ret_etag = &last->new_etag;
+    }
+    if (!http_download(&request, dirfd, name, error))
+        return false;
+    if (last && last->unchanged) {
+        *ret_digest = last->digest;
+        return true;
+    }
+    if (!digest_of_file(dirfd, name, ret_digest, &size, error))
         return false;
     if (!source_checksum_matches(wanted, url, path, ret_digest, error)) {
         download_forget(path); /* going on with it could never succeed */
@@ -196,7 +225,7 @@ static bool remember_sum(const SourceContext *context, const SourceChecksum *wan
 }
 
 /* A URL: the digest of what it gives, imported at once so that no second copy stays. */
-static bool identify_url(const SourceContext *context, const char *url, const SourceChecksum *wanted, Digest *ret, GError **error)
+static bool identify_url(const SourceContext *context, const char *url, const SourceChecksum *wanted, Last *last, Digest *ret, GError **error)
 {
     g_autofree char *path = NULL;
     bool known = false, ok;
@@ -206,46 +235,89 @@ static bool identify_url(const SourceContext *context, const char *url, const So
         return false;
     if (known)
         return true;
-    if (!download(context, url, wanted, &path, ret, error))
+    if (!download(context, url, wanted, last, &path, ret, error))
         return false;
+    if (!path)
+        return true;
     ok = imported(context, ret, &map, &known, error) && (known || import_file(context, path, url, ret, &map, error)) &&
          remember_sum(context, wanted, ret, error);
     download_forget(path); /* imported, or no disk image: in neither case worth its space */
     return ok;
 }
 
-/* The last word on an unpinned URL, for --offline. */
+/* What is known of the URL, as far as the store still has what it gave. */
+static bool find_last(const SourceContext *context, const json_t *memo, Last *ret, GError **error)
+{
+    const char *etag = memo ? text_of(memo, "etag") : NULL;
+    bool known = false;
+    Digest map;
+
+    if (memo && context->pull != PULL_ALWAYS && digest_parse(json_text(memo, "sha256"), &ret->digest) && !imported(context, &ret->digest, &map, &known, error))
+        return false;
+    ret->etag = known && etag && !g_str_has_prefix(etag, "W/") ? etag : NULL; /* a weak one lets bytes differ */
+    return true;
+}
+
+static bool ask_unpinned(const SourceContext *context, const char *url, const char *key, const json_t *memo, Digest *ret, GError **error)
+{
+    g_autoptr(json_t) now = NULL;
+    g_autofree char *etag = NULL;
+    char hex[DIGEST_HEX_SIZE];
+    Last last = {.etag = NULL};
+    bool ok = find_last(context, memo, &last, error) && identify_url(context, url, &(SourceChecksum){0}, &last, ret, error);
+
+    etag = last.new_etag;
+    if (!ok)
+        return false;
+    if (last.unchanged)
+        log_verbose("'%s' has not changed", url);
+    now = json_pack("{ss sI ss*}", "sha256", digest_to_hex(ret, hex), "fetched", (json_int_t)(g_get_real_time() / G_USEC_PER_SEC), "etag",
+                    etag ? etag : last.unchanged ? last.etag : NULL);
+    return source_memo_put(context->store, key, now, NULL, error);
+}
+
+/* The URL is asked whether it has changed, unless nothing is to be asked: then the last word on it counts. */
 static bool identify_unpinned(const SourceContext *context, const char *url, Digest *ret, GError **error)
 {
     g_autofree char *key = g_strconcat("url:", url, NULL), *age = NULL;
     g_autoptr(json_t) memo = NULL;
-    char hex[DIGEST_HEX_SIZE];
-    const char *text = NULL;
 
-    if (!context->offline) {
-        if (!identify_url(context, url, &(SourceChecksum){0}, ret, error))
-            return false;
-        memo = json_pack("{ss sI}", "sha256", digest_to_hex(ret, hex), "fetched",
-                         (json_int_t)(g_get_real_time() / G_USEC_PER_SEC));
-        return source_memo_put(context->store, key, memo, NULL, error);
-    }
     if (!source_memo_get(context->store, key, &memo, error))
         return false;
-    if (memo)
-        text = text_of(memo, "sha256");
-    if (!text || !digest_parse(text, ret))
-        return fail(error, "'%s' is not in the store yet, and --offline forbids to fetch it", url);
+    if (!source_keeps_still(context))
+        return ask_unpinned(context, url, key, memo, ret, error);
+    if (!memo || !digest_parse(json_text(memo, "sha256"), ret))
+        return fail(error, "'%s' is not in the store yet, and %s forbids to fetch it", url, source_keeps_still(context));
     age = units_format_duration((double)g_get_real_time() / 1e6 - (double)json_integer_value(json_object_get(memo, "fetched")));
-    log_info("offline: '%s' was fetched %s ago", url, age);
+    log_info("%s: '%s' was fetched %s ago", context->offline ? "offline" : "not asked for", url, age);
     return true;
+}
+
+/* What a tag stands for is asked like a URL; what a digest stands for is remembered. */
+static bool identify_in_registry(const SourceContext *context, const char *from, Digest *ret, GError **error)
+{
+    g_autofree char *key = g_strconcat("disk-registry:", from, NULL), *known = NULL;
+    bool pinned = strchr(from, '@') != NULL;
+    const char *still = source_keeps_still(context);
+    char hex[DIGEST_HEX_SIZE];
+
+    if (!store_memo_get(context->store, key, &known, error))
+        return false;
+    if (known && (still || pinned) && digest_parse(known, ret))
+        return true;
+    if (context->offline || (still && !pinned))
+        return fail(error, "'%s' is not in the store yet, and %s forbids to fetch it", from, still);
+    return transfer_resolve_disk(from, ret, error) && store_memo_put(context->store, key, digest_to_hex(ret, hex), NULL, NULL, error);
 }
 
 bool source_disk_identify(const SourceContext *context, const char *from, const SourceChecksum *wanted, Digest *ret, GError **error)
 {
     g_autofree char *path = NULL;
 
+    if (is_registry(from))
+        return identify_in_registry(context, from, ret, error);
     if (is_url(from))
-        return wanted->given ? identify_url(context, from, wanted, ret, error) : identify_unpinned(context, from, ret, error);
+        return wanted->given ? identify_url(context, from, wanted, NULL, ret, error) : identify_unpinned(context, from, ret, error);
     path = source_find_file(context, from);
     return source_file_digest(context, path, ret, error) && source_checksum_matches(wanted, from, path, ret, error);
 }
@@ -266,6 +338,29 @@ static bool disk_identify(const SourceContext *context, const json_t *args, json
     return true;
 }
 
+typedef struct LayerImport {
+    const SourceContext *context;
+    const char *from;
+    const Digest *layer;
+    Digest *map;
+} LayerImport;
+
+static bool import_layer(const char *path, void *arg, GError **error)
+{
+    LayerImport *import = arg;
+
+    return import_file(import->context, path, import->from, import->layer, import->map, error);
+}
+
+static bool import_from_registry(const SourceContext *context, const char *from, const Digest *layer, Digest *ret_map, GError **error)
+{
+    LayerImport import = {context, from, layer, ret_map};
+
+    if (context->offline)
+        return fail(error, "'%s' is not in the store yet, and --offline forbids to fetch it", from);
+    return transfer_fetch_disk(context->store, from, layer, import_layer, &import, error);
+}
+
 /* The file again, for a store that forgot it; it must still be the identity's. */
 static bool import_again(const SourceContext *context, const char *from, const Digest *file, Digest *ret_map, GError **error)
 {
@@ -273,8 +368,10 @@ static bool import_again(const SourceContext *context, const char *from, const D
     bool known = false;
     Digest now;
 
+    if (is_registry(from))
+        return import_from_registry(context, from, file, ret_map, error);
     if (is_url(from))
-        return identify_url(context, from, &(SourceChecksum){.given = true, .is_sha256 = true, .digest = *file, .type = "sha256"}, &now, error) && imported(context, file, ret_map, &known, error) &&
+        return identify_url(context, from, &(SourceChecksum){.given = true, .is_sha256 = true, .digest = *file, .type = "sha256"}, NULL, &now, error) && imported(context, file, ret_map, &known, error) &&
                (known || fail(error, "'%s' could not be kept in the store", from));
     path = source_find_file(context, from);
     if (!source_file_digest(context, path, &now, error))

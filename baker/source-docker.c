@@ -3,11 +3,15 @@
  * Packer's docker source: a container image as the base, what `changes` says of the result, and the tar that export_path asks for. No daemon is asked.
  *
  *   image -> docker://HOST/REPOSITORY:TAG -> what the --url-map list has for it, or else its registry -> the oci source's own way (source-oci.c)
+ *         -> with pull = false the image that docker-tag or docker-import called so in the store       -> that of images (source-image.h)
  *
  * In Packer the entrypoint of the container it works in becomes that of the image; here the image's own stays unless `changes` says otherwise.
  */
 #include "baker/docker-changes.h"
+#include "baker/docker-names.h"
+#include "baker/layers.h"
 #include "baker/source-common.h"
+#include "baker/source-image.h"
 #include "baker/source-packer.h"
 
 #include "base/error.h"
@@ -20,66 +24,33 @@
     X(author, TEXT, true) X(changes, TEXTS, true) X(commit, BOOL, true) X(container_dir, TEXT, false) X(device, TEXTS, false) X(discard, BOOL, true)      \
     X(cap_add, TEXTS, false) X(cap_drop, TEXTS, false) X(exec_user, TEXT, false) X(export_path, TEXT, true) X(image, TEXT, true) X(message, TEXT, true)   \
     X(privileged, BOOL, false) X(pty, BOOL, false) X(runtime, TEXT, false) X(pull, BOOL, true) X(run_command, TEXTS, false) X(tmpfs, TEXTS, false)       \
-    X(volumes, MAP, false) X(fix_upload_owner, BOOL, false) X(windows_container, BOOL, true) X(platform, TEXT, false) X(docker_path, TEXT, false)         \
+    X(volumes, MAP, false) X(fix_upload_owner, BOOL, false) X(windows_container, BOOL, true) X(platform, TEXT, true) X(docker_path, TEXT, false)         \
     X(login, BOOL, true) X(login_password, TEXT, true) X(login_server, TEXT, true) X(login_username, TEXT, true) X(ecr_login, BOOL, false)            \
     X(aws_access_key, TEXT, false) X(aws_secret_key, TEXT, false) X(aws_token, TEXT, false) X(aws_profile, TEXT, false)                                  \
     X(aws_force_use_public_ecr, BOOL, false) X(build, BLOCK, true)
 PACKER_SCHEMA(DOCKER_SCHEMA);
 
-/* --- changes --- */
+static const PackerReason reasons[] = {
+    {" volumes ", "folders of this machine are not mounted into the guest (provisioner \"file\" puts files there)"},
+    {" tmpfs ", "only /run is a file system of its own, and what steps write elsewhere stays"},
+    {" exec_user fix_upload_owner ", "steps run as root, and what they upload is root's"},
+    {" ecr_login aws_access_key aws_secret_key aws_token aws_profile aws_force_use_public_ecr ",
+     "Amazon is not asked for a password (name docker-credential-ecr-login as the registry's credHelper in docker's config.json, or give login_username = \"AWS\" and what "
+     "'aws ecr get-login-password' prints)"},
+    {0},
+};
 
-/* The config of an image with nothing but what `changes` says. */
-static bool changes_config(const json_t *args, json_t **ret, GError **error)
-{
-    g_autoptr(json_t) config = json_object();
-    g_auto(GStrv) changes = NULL;
-
-    if (!json_get_strings(args, "changes", &changes, error) || !docker_changes_apply((const char *const *)changes, config, error))
-        return false;
-    *ret = g_steal_pointer(&config);
-    return true;
-}
-
-/* {"/data": {}, ...} as a list of its keys. */
-static json_t *keys_of(const json_t *set)
-{
-    json_t *list = json_array(), *value;
-    const char *key;
-
-    json_object_foreach ((json_t *)set, key, value)
-        json_array_append_new(list, json_string(key));
-    return list;
-}
-
-/* An image's config in the words of `output "oci"`. */
-static void output_of(const json_t *config, json_t *output)
-{
-    static const struct {
-        const char *key, *argument;
-        bool is_set;
-    } words[] = {{"Cmd", "cmd", false}, {"Entrypoint", "entrypoint", false}, {"Env", "env", false}, {"ExposedPorts", "expose", true}, {"Volumes", "volumes", true},
-                 {"Labels", "labels", false}, {"WorkingDir", "workdir", false}, {"User", "user", false}, {"StopSignal", "stop_signal", false},
-                 {"OnBuild", "onbuild", false}, {"Healthcheck", "healthcheck", false}};
-
-    for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
-        json_t *value = json_object_get(config, words[i].key);
-
-        if (value)
-            json_object_set_new(output, words[i].argument, words[i].is_set ? keys_of(value) : json_incref(value));
-    }
-}
+/* --- the result --- */
 
 static json_t *docker_output(const json_t *args)
 {
     g_autofree char *author = packer_raw(args, "author"), *message = packer_raw(args, "message");
-    g_autoptr(json_t) config = NULL;
-    json_t *output = json_object();
+    json_t *output = json_object(), *changes = json_object_get(args, "changes");
 
-    if (!packer_bool(args, "commit") || !changes_config(args, &config, NULL)) /* checked before */
+    if (!packer_bool(args, "commit"))
         return output;
-    output_of(json_object_get(config, "config"), output);
-    if (json_object_get(config, "author"))
-        json_object_set(output, "author", json_object_get(config, "author"));
+    if (json_array_size(changes) > 0)
+        json_object_set(output, LAYERS_CHANGES, changes);
     if (author && *author)
         json_object_set_new(output, "author", json_string(author));
     if (message && *message)
@@ -91,10 +62,10 @@ static json_t *docker_output(const json_t *args)
 
 static bool check_changes(const json_t *args, const char **ret_argument, GError **error)
 {
-    g_autoptr(json_t) config = NULL;
+    g_auto(GStrv) changes = NULL;
 
     *ret_argument = "changes";
-    if (!changes_config(args, &config, error))
+    if (!json_get_strings(args, "changes", &changes, error) || !docker_changes_check((const char *const *)changes, error))
         return false;
     *ret_argument = NULL;
     return true;
@@ -114,6 +85,33 @@ static bool check_result(const json_t *args, const char **ret_argument, GError *
     return !path || !g_file_test(path, G_FILE_TEST_IS_DIR) || fail_code(error, KILN_ERROR_USAGE, "'export_path' is a file, and '%s' is a folder", path);
 }
 
+/* "linux/arm64/v8", or parts of that, as `docker pull --platform` takes it: steps are run, so it is what this machine runs. */
+static bool check_platform(const char *platform, GError **error)
+{
+    static const char *const other_names[][2] = {{"x86_64", "amd64"}, {"x86-64", "amd64"}, {"aarch64", "arm64"}, {"i386", "386"}, {"armhf", "arm"}};
+    g_auto(GStrv) parts = g_strsplit(platform, "/", 3);
+    const char *os = parts[0] && (parts[1] || strcmp(parts[0], "linux") == 0 || strcmp(parts[0], "windows") == 0) ? parts[0] : "linux";
+    const char *machine = parts[0] && parts[1] ? parts[1] : strcmp(platform, os) == 0 ? oci_host_architecture() : parts[0] ? parts[0] : "";
+
+    for (size_t i = 0; i < G_N_ELEMENTS(other_names); i++)
+        if (strcmp(machine, other_names[i][0]) == 0)
+            machine = other_names[i][1];
+    return (strcmp(os, "linux") == 0 && strcmp(machine, oci_host_architecture()) == 0) ||
+           fail_code(error, KILN_ERROR_USAGE, "'platform' is \"%s\", and steps run on this machine as it is, which is linux/%s: bake that on a machine of its kind",
+                     platform, oci_host_architecture());
+}
+
+static bool check_login(const json_t *args, const char **ret_argument, GError **error)
+{
+    g_autofree char *platform = packer_raw(args, "platform");
+
+    *ret_argument = "ecr_login";
+    if (packer_bool(args, "ecr_login") && !packer_given(args, "login_server"))
+        return fail_code(error, KILN_ERROR_USAGE, "'ecr_login' needs 'login_server'");
+    *ret_argument = "platform";
+    return !platform || !*platform || strstr(platform, "{{") || check_platform(platform, error);
+}
+
 static bool docker_check(const json_t *args, const char **ret_argument, GError **error)
 {
     bool build = json_object_get(args, "build") != NULL;
@@ -129,7 +127,7 @@ static bool docker_check(const json_t *args, const char **ret_argument, GError *
         return fail_code(error, KILN_ERROR_USAGE, "'build' makes the base from a Dockerfile, which needs a builder of those: build it before, and name it by 'image'");
     if (packer_bool(args, "windows_container"))
         return fail_code(error, KILN_ERROR_USAGE, "a Windows container needs a Windows machine");
-    return check_result(args, ret_argument, error) && check_changes(args, ret_argument, error);
+    return check_login(args, ret_argument, error) && check_result(args, ret_argument, error) && check_changes(args, ret_argument, error);
 }
 
 /* --- the image --- */
@@ -197,7 +195,7 @@ static bool log_in(const SourceContext *context, const json_t *args, GError **er
 {
     g_autofree char *server = NULL, *user = NULL, *password = NULL;
 
-    if (!packer_bool(args, "login"))
+    if (!packer_bool(args, "login") || packer_bool(args, "ecr_login"))
         return true;
     if (!packer_text(context, args, "login_server", "docker.io", &server, error) || !packer_text(context, args, "login_username", NULL, &user, error) ||
         !packer_text(context, args, "login_password", NULL, &password, error))
@@ -210,10 +208,11 @@ static bool log_in(const SourceContext *context, const json_t *args, GError **er
 /* The base as the oci source names it. */
 static bool find_base(const SourceContext *context, const json_t *args, char **ret, GError **error)
 {
-    g_autofree char *image = NULL, *whole = NULL;
+    g_autofree char *image = NULL, *whole = NULL, *platform = NULL;
     g_auto(RegistryRef) ref = {0};
 
-    if (!packer_text(context, args, "image", NULL, &image, error))
+    if (!packer_text(context, args, "image", NULL, &image, error) || !packer_text(context, args, "platform", NULL, &platform, error) ||
+        (platform && !check_platform(platform, error)))
         return false;
     if (g_str_has_prefix(image, "oci:") || g_str_has_prefix(image, "oci-archive:") || strcmp(image, "scratch") == 0) {
         *ret = g_steal_pointer(&image);
@@ -230,10 +229,35 @@ static bool find_base(const SourceContext *context, const json_t *args, char **r
     return log_in(context, args, error);
 }
 
+/* With pull = false: what the store has under the image's name, which knows no tags but the newest. *ret NULL: nothing. */
+static bool find_stored(const SourceContext *context, const json_t *args, json_t **ret, GError **error)
+{
+    g_autofree char *pull = packer_raw(args, "pull"), *image = NULL, *name = NULL;
+    g_autoptr(StoreImage) stored = NULL;
+
+    *ret = NULL;
+    if (g_strcmp0(pull, "false") != 0 || context->pull == PULL_ALWAYS)
+        return true;
+    if (!packer_text(context, args, "image", "", &image, error))
+        return false;
+    if (g_str_has_suffix(image, ":latest"))
+        image[strlen(image) - strlen(":latest")] = '\0';
+    name = docker_name_in_store(image);
+    if (!store_name_check(name, NULL) || !store_resolve(context->store, name, "oci", &stored, NULL))
+        return true; /* the registry is asked, or what it said before */
+    *ret = json_pack("{s:s+}", "from", "image:", name);
+    return true;
+}
+
 static bool docker_identify(const SourceContext *context, const json_t *args, json_t **ret_identity, GError **error)
 {
     g_autofree char *from = NULL, *pull = packer_raw(args, "pull");
+    g_autoptr(json_t) stored = NULL;
 
+    if (!find_stored(context, args, &stored, error))
+        return false;
+    if (stored)
+        return source_image_identify(context, stored, ret_identity, error);
     if (!find_base(context, args, &from, error))
         return false;
     if (source_oci_identify(context, from, 0, g_strcmp0(pull, "false") == 0, ret_identity, error))
@@ -245,7 +269,9 @@ static bool docker_prepare(const SourceContext *context, const json_t *args, con
 {
     g_autofree char *from = NULL;
 
-    packer_tell_unused(context, args, arguments, "no container is started");
+    packer_tell_unused(context, args, arguments, "no container is started (steps are root in a virtual machine)", reasons);
+    if (g_strcmp0(json_string_value(json_object_get(identity, "type")), "image") == 0)
+        return source_image_prepare(context, identity, ret, error);
     return find_base(context, args, &from, error) && source_oci_prepare(context, from, identity, ret, error);
 }
 

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/process.h"
 #include "base/scope.h"
 
@@ -60,7 +61,7 @@ static void take_complaint(Said *said, const char *text)
         if (strcmp(said->complaints->pdata[i], text) == 0)
             return;
     if (said->complaints->len < COMPLAINTS_MAX)
-        g_ptr_array_add(said->complaints, log_printable(text));
+        g_ptr_array_add(said->complaints, printable_line(text));
 }
 
 /* "Inst tzdata (2026b-0+deb12u1 Debian:12.15/oldstable [all])" */

@@ -116,21 +116,22 @@ static bool outside_digest(const SourceContext *context, const OciFrom *from, Di
     return true;
 }
 
-/* What a tag stands for is asked each time, unless @from->remembered; a digest, and what --offline may use, is remembered. */
+/* What a tag stands for is asked each time, unless @from->remembered or nothing is to be asked; what a digest stands for is remembered. */
 static bool find_in_registry(const SourceContext *context, const OciFrom *from, Digest *ret, GError **error)
 {
     g_autofree char *key = g_strconcat("oci-registry:", from->path, NULL), *known = NULL;
+    bool pinned = strchr(from->path, '@') != NULL, last = source_keeps_still(context) || (from->remembered && context->pull != PULL_ALWAYS);
     char hex[DIGEST_HEX_SIZE];
 
     if (!store_memo_get(context->store, key, &known, error))
         return false;
-    if (known && (context->offline || from->remembered || strchr(from->path, '@')) && digest_parse(known, ret)) {
-        if (!strchr(from->path, '@'))
+    if (known && (last || pinned) && digest_parse(known, ret)) {
+        if (!pinned)
             log_info("%s'%s' is what it was when it was last asked for", context->offline ? "offline: " : "", from->path);
         return true;
     }
-    if (context->offline)
-        return fail(error, "'%s' is not in the store yet, and --offline forbids to fetch it", from->path);
+    if (context->offline || (source_keeps_still(context) && !pinned))
+        return fail(error, "'%s' is not in the store yet, and %s forbids to fetch it", from->path, source_keeps_still(context));
     return transfer_resolve(context->store, from->path, ret, error) && store_memo_put(context->store, key, digest_to_hex(ret, hex), NULL, NULL, error);
 }
 

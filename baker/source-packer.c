@@ -125,15 +125,39 @@ bool packer_check_communicator(const json_t *args, const char *otherwise, const 
     return true;
 }
 
-void packer_tell_unused(const SourceContext *context, const json_t *args, const PackerArgument *arguments, const char *why)
+static bool is_among(const PackerReason *reason, const char *name)
+{
+    g_autofree char *padded = g_strdup_printf(" %s ", name);
+
+    return reason->names && strstr(reason->names, padded);
+}
+
+static const PackerReason *reason_of(const PackerReason *reasons, const char *name)
+{
+    while (reasons->names && !is_among(reasons, name))
+        reasons++;
+    return reasons; /* the empty one: that of the rest */
+}
+
+static void tell_those(const SourceContext *context, const json_t *args, const PackerArgument *arguments, const PackerReason *reasons, const PackerReason *reason,
+                       const char *why)
 {
     g_autoptr(GString) list = g_string_new(NULL);
 
     for (; arguments->name; arguments++)
-        if (!arguments->used && packer_given(args, arguments->name))
+        if (!arguments->used && packer_given(args, arguments->name) && reason_of(reasons, arguments->name) == reason)
             g_string_append_printf(list, "%s%s", list->len ? ", " : "", arguments->name);
     if (list->len)
         log_info("    %s: without meaning here, as %s: %s", context->name, why, list->str);
+}
+
+void packer_tell_unused(const SourceContext *context, const json_t *args, const PackerArgument *arguments, const char *why, const PackerReason *reasons)
+{
+    const PackerReason *reason = reasons;
+
+    for (; reason->names; reason++)
+        tell_those(context, args, arguments, reasons, reason, reason->why);
+    tell_those(context, args, arguments, reasons, reason, why);
 }
 
 /* --- texts --- */

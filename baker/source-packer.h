@@ -45,8 +45,13 @@ typedef struct PackerArgument {
 bool packer_check(const json_t *args, const PackerArgument *arguments, const char **ret_argument, GError **error);
 /* What a connection needs before Packer would try it; @otherwise is the communicator that is not said. */
 bool packer_check_communicator(const json_t *args, const char *otherwise, const char **ret_argument, GError **error);
-/* One line in the log: the given arguments that mean nothing here, and why (@why). */
-void packer_tell_unused(const SourceContext *context, const json_t *args, const PackerArgument *arguments, const char *why);
+/* Arguments that mean nothing here for another reason than the rest. */
+typedef struct PackerReason {
+    const char *names; /* with a blank on both sides of each */
+    const char *why;
+} PackerReason;
+/* Lines in the log: the given arguments that mean nothing here, and why: @why, or one of @reasons (which end with an empty one). */
+void packer_tell_unused(const SourceContext *context, const json_t *args, const PackerArgument *arguments, const char *why, const PackerReason *reasons);
 
 /* Is it there, and no empty text? After packer_check(). */
 bool packer_given(const json_t *args, const char *name);

@@ -32,12 +32,12 @@
     X(http_interface, TEXT, false) X(http_network_protocol, TEXT, false) X(iso_checksum, TEXT, true) X(iso_url, TEXT, true) X(iso_urls, TEXTS, true)                       \
     X(iso_target_path, TEXT, false) X(iso_target_extension, TEXT, false) X(iso_skip_cache, BOOL, true) X(boot_keygroup_interval, TEXT, false)                              \
     X(boot_key_interval, TEXT, false) X(boot_wait, TEXT, false) X(boot_command, TEXTS, false) X(boot_steps, LISTS, false) X(disable_vnc, BOOL, false)                      \
-    X(shutdown_command, TEXT, false) X(shutdown_timeout, TEXT, false) X(host_port_min, NUMBER, false) X(host_port_max, NUMBER, false) X(skip_nat_mapping, BOOL, false)     \
+    X(shutdown_command, TEXT, true) X(shutdown_timeout, TEXT, false) X(host_port_min, NUMBER, false) X(host_port_max, NUMBER, false) X(skip_nat_mapping, BOOL, false)     \
     X(ssh_host_port_min, NUMBER, false) X(ssh_host_port_max, NUMBER, false) X(floppy_files, TEXTS, true) X(floppy_dirs, TEXTS, true) X(floppy_content, MAP, true)          \
     X(floppy_label, TEXT, true) X(cd_files, TEXTS, true) X(cd_content, MAP, true) X(cd_label, TEXT, true) X(accelerator, TEXT, false)                                      \
     X(disk_additional_size, TEXTS, false) X(cpus, NUMBER, false) X(sockets, NUMBER, false) X(cores, NUMBER, false) X(threads, NUMBER, false) X(cpu_model, TEXT, false)     \
     X(efi_boot, BOOL, false) X(efi_firmware_code, TEXT, false) X(efi_firmware_vars, TEXT, false) X(efi_drop_efivars, BOOL, false) X(firmware, TEXT, false)                 \
-    X(use_pflash, BOOL, false) X(vtpm, BOOL, false) X(tpm_device_type, TEXT, false) X(disk_interface, TEXT, false) X(disk_size, TEXT, true)                                \
+    X(use_pflash, BOOL, false) X(vtpm, BOOL, false) X(use_tpm1, BOOL, false) X(tpm_device_type, TEXT, false) X(disk_interface, TEXT, false) X(disk_size, TEXT, true)                                \
     X(skip_resize_disk, BOOL, true) X(disk_cache, TEXT, false) X(disk_discard, TEXT, false) X(disk_detect_zeroes, TEXT, false) X(skip_compaction, BOOL, true)              \
     X(disk_compression, BOOL, true) X(format, TEXT, true) X(headless, BOOL, false) X(disk_image, BOOL, true) X(use_backing_file, BOOL, true)                               \
     X(machine_type, TEXT, false) X(memory, NUMBER, false) X(net_device, TEXT, false) X(net_bridge, TEXT, false) X(output_directory, TEXT, true)                            \
@@ -46,6 +46,14 @@
     X(vnc_password, TEXT, false) X(vnc_port_min, NUMBER, false) X(vnc_port_max, NUMBER, false) X(vm_name, TEXT, true) X(cdrom_interface, TEXT, false)                      \
     X(run_once, BOOL, false)
 PACKER_SCHEMA(QEMU_SCHEMA);
+
+static const PackerReason reasons[] = {
+    {" disk_additional_size ", "the image is one disk, and only that is written"},
+    {" efi_drop_efivars ", "no efivars.fd is written beside the disk"},
+    {" iso_target_path iso_target_extension ", "what was downloaded is kept in the store"},
+    {" qemu_img_args ", "the file is not written by qemu-img"},
+    {0},
+};
 
 /* --- check --- */
 
@@ -56,7 +64,7 @@ typedef struct Words {
 static const Words words[] = {
     {"format", " qcow2 raw "},
     {"accelerator", " none kvm tcg xen hax hvf whpx "},
-    {"disk_interface", " ide sata scsi virtio virtio-scsi "},
+    {"disk_interface", " ide sata scsi sd virtio virtio-scsi "},
     {"disk_cache", " writethrough writeback none unsafe directsync "},
     {"disk_discard", " unmap ignore "},
     {"disk_detect_zeroes", " unmap on off "},
@@ -154,7 +162,7 @@ static bool qemu_check(const json_t *args, const char **ret_argument, GError **e
 
 /* --- identify --- */
 
-/* The file of sums: at a URL (asked every time; --offline takes the last answer), or beside the template. */
+/* The file of sums: at a URL (asked every time; --offline and -pull=never take the last answer), or beside the template. */
 static bool load_sums(const SourceContext *context, const char *url, GBytes **ret, GError **error)
 {
     g_autofree char *key = g_strconcat("sums:", url, NULL), *known = NULL, *folder = NULL, *path = NULL, *text = NULL;
@@ -166,11 +174,11 @@ static bool load_sums(const SourceContext *context, const char *url, GBytes **re
         path = source_find_file(context, url);
         return file_load(AT_FDCWD, path, SUMS_MAX, ret, error);
     }
-    if (context->offline) {
+    if (source_keeps_still(context)) {
         if (!store_memo_get(context->store, key, &known, error))
             return false;
         if (!known)
-            return fail(error, "'%s' was not read yet, and --offline forbids to fetch it", url);
+            return fail(error, "'%s' was not read yet, and %s forbids to fetch it", url, source_keeps_still(context));
         *ret = g_bytes_new(known, strlen(known));
         return true;
     }
@@ -308,7 +316,7 @@ static bool qemu_prepare(const SourceContext *context, const json_t *args, const
 {
     g_autoptr(GPtrArray) urls = g_ptr_array_new_with_free_func(g_free);
 
-    packer_tell_unused(context, args, arguments, "nothing boots");
+    packer_tell_unused(context, args, arguments, "nothing boots", reasons);
     return list_urls(context, args, urls, error) && urls->len > 0 && source_disk_prepare(context, urls->pdata[0], identity, ret, error);
 }
 
@@ -321,6 +329,38 @@ static bool qemu_first_boot(const SourceContext *context, const json_t *args, js
     if (!*ret)
         *ret = json_object();
     json_object_set_new(*ret, "grow", json_true());
+    return true;
+}
+
+/* --- shutdown_command --- */
+
+/* Does nothing else than switching the machine off; a password that is piped into sudo may be any word. */
+static bool only_shuts_down(const char *command)
+{
+    static const char *const words[] = {"sudo", "su", "sh", "bash", "sbin", "bin", "usr", "env", "shutdown", "poweroff", "halt", "reboot", "systemctl", "init",
+                                        "now", "nohup", "sync", "true", "root", "exit", "sleep", NULL};
+    g_autoptr(GRegex) echo = g_regex_new("\\b(echo|printf)\\s+(\"[^\"]*\"|'[^']*'|[^\\s|;&]+)\\s*\\|", 0, 0, NULL), option = g_regex_new("(?<!\\S)[-+][^\\s;&|]*", 0, 0, NULL);
+    g_autofree char *silent = g_regex_replace_literal(echo, command, -1, 0, " ", 0, NULL), *plain = silent ? g_regex_replace_literal(option, silent, -1, 0, " ", 0, NULL) : NULL;
+    g_auto(GStrv) parts = g_strsplit_set(plain ? plain : command, " \t\n;&|\"'()/", -1);
+
+    for (char **part = parts; *part; part++)
+        if (**part && strspn(*part, "0123456789") != strlen(*part) && !g_strv_contains(words, *part))
+            return false;
+    return true;
+}
+
+/* Packer waits for the machine to be off, and for no exit status: what is to be off already fails. */
+static bool qemu_last_script(const SourceContext *context, const json_t *args, char **ret, GError **error)
+{
+    g_autofree char *command = NULL;
+
+    if (!packer_text(context, args, "shutdown_command", NULL, &command, error))
+        return false;
+    *ret = !command || only_shuts_down(command)
+               ? NULL
+               : g_strdup_printf("( %s\n"
+                                 ") || echo 'it ended with an error; Packer would not know'",
+                                 command);
     return true;
 }
 
@@ -355,6 +395,7 @@ const SourceOps source_qemu_ops = {
     .identify = qemu_identify,
     .prepare = qemu_prepare,
     .first_boot = qemu_first_boot,
+    .last_script = qemu_last_script,
     .deliver = qemu_deliver,
     .default_output = "disk",
     .packers = true,

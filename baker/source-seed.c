@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/printable.h"
 
 #include <fcntl.h>
 #include <glob.h>
@@ -62,7 +63,7 @@ static bool take_file(Finding *finding, int index, const char *name, const char 
     g_autofree char *text = NULL;
 
     if (!g_utf8_validate(name, -1, NULL)) {
-        g_autofree char *shown = log_printable(name);
+        g_autofree char *shown = printable_line(name);
 
         return fail(error, "the seed: the name '%s' is no UTF-8", shown);
     }

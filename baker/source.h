@@ -11,6 +11,13 @@
 #include "base/json.h"
 #include "store/store.h"
 
+/* What is known of a URL or tag that is pinned by no digest: */
+typedef enum PullPolicy {
+    PULL_CHANGED, /* is asked for; fetched when it is another one */
+    PULL_ALWAYS,  /* a URL is fetched whatever its server says of its age; what templates say against asking counts nothing */
+    PULL_NEVER,   /* is what it was */
+} PullPolicy;
+
 typedef enum DiskLayout { LAYOUT_NONE, LAYOUT_RENDERED, LAYOUT_INPLACE } DiskLayout;
 
 typedef struct SourceContext {
@@ -21,6 +28,7 @@ typedef struct SourceContext {
     int64_t epoch;          /* template's or the environment's SOURCE_DATE_EPOCH; -1 unknown */
     const char *output;     /* "disk" or "oci" where the bake is for that output only; else NULL */
     bool offline;
+    PullPolicy pull;
     bool anew;              /* a root that was made before is made again, and not remembered */
     bool kept;              /* a root that the store does not have any more is an error: it could only be made of other packages */
     bool other_order;       /* BakeAround's */
@@ -52,6 +60,8 @@ typedef struct SourceOps {
      * nothing of that.
      */
     bool (*first_boot)(const SourceContext *context, const json_t *args, json_t **ret, GError **error);
+    /* The steps end with this shell script, without network: what the template does as it switches the machine off. The slot may be NULL, and *ret: nothing. */
+    bool (*last_script)(const SourceContext *context, const json_t *args, char **ret, GError **error);
     /* Arguments of `output "oci"` that the source stands for; new reference. The slot may be NULL. */
     json_t *(*output)(const json_t *args);
     /*

@@ -301,11 +301,11 @@ static bool fetch_container(Store *store, OciEnd *from, const char *architecture
            oci_copy(store, from, to, &(OciCopy){.architecture = architecture}, ret, error);
 }
 
-static bool pull_container(Store *store, OciEnd *from, const char *name, const char *architecture, StoreImage **ret, TransferReport *report, GError **error)
+static bool pull_container(Store *store, OciEnd *from, const char *what, const char *name, const char *architecture, StoreImage **ret, TransferReport *report, GError **error)
 {
     g_autofree char *folder = NULL;
     OciCopyReport copied;
-    bool ok = fetch_container(store, from, architecture, &folder, &copied, error) && import_pulled(store, folder, name, ret, error);
+    bool ok = fetch_container(store, from, architecture, &folder, &copied, error) && import_pulled(store, folder, what, name, ret, error);
 
     if (folder)
         (void)file_remove_tree(AT_FDCWD, folder, NULL);
@@ -329,6 +329,61 @@ static bool pull_disk(Store *store, Registry *registry, GBytes *manifest, const 
     return true;
 }
 
+typedef struct PlainPull {
+    Store *store;
+    const char *from, *name;
+    StoreImage *image;
+    Tree *tree;
+} PlainPull;
+
+static bool take_plain(const char *path, void *arg, GError **error)
+{
+    PlainPull *p = arg;
+
+    return import_pulled_disk(p->store, path, p->from, p->name, &p->image, &p->tree, error);
+}
+
+/* A whole disk that is a layer: its manifest is kept like that of any other image, and says where it came from. */
+static bool pull_plain(Store *store, Registry *registry, GBytes *manifest, const json_t *layer, const char *from, const char *name, StoreImage **ret, Tree **ret_tree,
+                       TransferReport *report, GError **error)
+{
+    PlainPull p = {.store = store, .from = from, .name = name};
+
+    if (!disk_plain_fetch(store, registry, layer, take_plain, &p, error) ||
+        !store_blob_put(store, g_bytes_get_data(manifest, NULL), g_bytes_get_size(manifest), &report->manifest, error)) {
+        g_clear_pointer(&p.image, store_image_free);
+        g_clear_pointer(&p.tree, tree_free);
+        return false;
+    }
+    *ret = p.image;
+    *ret_tree = p.tree;
+    report->blobs = 1;
+    return true;
+}
+
+/* Of an index the manifest for the machine, in place of it; containers find theirs by themselves. */
+static bool look_inside(Registry *registry, const char *architecture, GBytes **manifest, json_t **document, const char *type, GError **error)
+{
+    const json_t *chosen = oci_type_is_index(type) ? oci_choose_platform(*document, architecture ? architecture : oci_host_architecture()) : NULL;
+    g_autoptr(GBytes) inner = NULL;
+    g_autofree char *inner_type = NULL;
+    char oci[DIGEST_OCI_SIZE];
+    json_t *parsed = NULL;
+    Digest digest;
+    uint64_t size;
+
+    if (!chosen)
+        return true;
+    if (!oci_read_descriptor(chosen, &digest, &size, error) || !registry_get_manifest(registry, digest_to_oci(&digest, oci), &inner, &inner_type, &digest, error) ||
+        !json_parse(g_bytes_get_data(inner, NULL), g_bytes_get_size(inner), REGISTRY_MANIFEST_MAX, "the manifest", &parsed, error))
+        return false;
+    json_decref(*document);
+    *document = parsed;
+    g_bytes_unref(*manifest);
+    *manifest = g_steal_pointer(&inner);
+    return true;
+}
+
 /* The last word of the repository, as a name of ours. */
 static char *name_of(const RegistryRef *ref)
 {
@@ -337,14 +392,14 @@ static char *name_of(const RegistryRef *ref)
     return g_strdup(slash ? slash + 1 : ref->repository);
 }
 
-static bool publish(Store *store, StoreImage *image, const char *from, Belongings *b, GPtrArray **ret, GError **error)
+static bool publish(Store *store, StoreImage *image, Tree *tree, const char *from, Belongings *b, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)store_image_free);
     g_autoptr(json_t) provenance = json_pack("{s:s}", "pulled", from);
     StoreSet set = {.name = image->name, .images = images, .provenance = provenance, .inputs = b->inputs};
 
     g_ptr_array_add(images, image);
-    if (!origins_keep_packages(store, images, NULL, b->inputs, error) || !store_publish(store, &set, error))
+    if (!origins_keep_packages(store, images, tree, b->inputs, error) || !store_publish(store, &set, error))
         return false;
     *ret = g_steal_pointer(&images);
     return true;
@@ -358,6 +413,8 @@ bool transfer_pull(Store *store, const char *from, const char *name, const PullO
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(json_t) manifest = NULL;
     g_autoptr(GArray) kept = NULL;
+    g_autoptr(Tree) tree = NULL;
+    const json_t *layer = NULL;
     g_autofree char *type = NULL, *own_name = NULL, *place = NULL;
     g_auto(Belongings) belongings;
     StoreImage *image = NULL;
@@ -377,15 +434,18 @@ bool transfer_pull(Store *store, const char *from, const char *name, const PullO
     if (!end->ops->get_manifest(end->data, NULL, &bytes, &type, &digest, error) ||
         !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "the manifest", &manifest, error))
         return false;
-    if (disk_artifact_is(manifest) ? !pull_disk(store, registry, bytes, own_name, &image, &kept, ret, error)
-                                   : !pull_container(store, end, own_name, options->architecture, &image, ret, error))
+    if (!look_inside(registry, options->architecture, &bytes, &manifest, type, error) || (!disk_artifact_is(manifest) && !disk_plain_find(manifest, &layer, error)))
+        return fail_prefix(error, "pull: %s", from);
+    if (layer ? !pull_plain(store, registry, bytes, layer, from, own_name, &image, &tree, ret, error)
+        : disk_artifact_is(manifest) ? !pull_disk(store, registry, bytes, own_name, &image, &kept, ret, error)
+                                     : !pull_container(store, end, from, own_name, options->architecture, &image, ret, error))
         return fail_prefix(error, "pull");
     place = registry_ref_place(&ref);
     if (!take_referrers(store, registry, &ret->manifest, &belongings, ret, error)) {
         store_image_free(image);
         return false;
     }
-    if (!publish(store, image, from, &belongings, ret_images, error) ||
+    if (!publish(store, image, tree, from, &belongings, ret_images, error) ||
         !store_image_add_manifest(store, image, place, &ret->manifest, kept, error))
         return false;
     count(registry, ret);
@@ -430,8 +490,61 @@ bool transfer_fetch_parent(Store *store, const char *from, const Digest *manifes
         return false;
     ref.digest = *manifest;
     ok = oci_end_registry(store, &ref, &(OciEndOptions){0}, &end, error) && fetch_container(store, end, NULL, &folder, &copied, error) &&
-         oci_import_over(store, folder, ret, error);
+         oci_import_over(store, folder, from, ret, error);
     if (folder)
         (void)file_remove_tree(AT_FDCWD, folder, NULL);
     return ok;
+}
+
+/* --- disks to bake from --- */
+
+/* @ret_manifest holds *ret_layer. */
+static bool find_disk(const char *from, Registry **ret_registry, json_t **ret_manifest, const json_t **ret_layer, GError **error)
+{
+    g_auto(RegistryRef) ref = {0};
+    g_autoptr(Registry) registry = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+    g_autofree char *type = NULL, *version = NULL;
+    Digest digest;
+
+    if (!registry_ref_parse(from, &ref, error) || !registry_open(&ref, &(RegistryOptions){0}, &registry, error))
+        return false;
+    version = registry_ref_version(&ref);
+    if (!registry_get_manifest(registry, version, &bytes, &type, &digest, error) ||
+        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "the manifest", ret_manifest, error) ||
+        !look_inside(registry, NULL, &bytes, ret_manifest, type, error))
+        return false;
+    if (disk_artifact_is(*ret_manifest))
+        return fail(error, "'%s' is a disk as kiln pushes it: kiln pull it, and start from image:NAME", from);
+    if (!disk_plain_find(*ret_manifest, ret_layer, error))
+        return fail_prefix(error, "'%s'", from);
+    if (!*ret_layer)
+        return fail(error, "'%s' is a container image, which an oci source starts from", from);
+    *ret_registry = g_steal_pointer(&registry);
+    return true;
+}
+
+bool transfer_resolve_disk(const char *from, Digest *ret, GError **error)
+{
+    g_autoptr(Registry) registry = NULL;
+    g_autoptr(json_t) manifest = NULL;
+    const json_t *layer;
+    uint64_t size;
+
+    return find_disk(from, &registry, &manifest, &layer, error) && oci_read_descriptor(layer, ret, &size, error);
+}
+
+bool transfer_fetch_disk(Store *store, const char *from, const Digest *wanted, DiskPlainFn *fn, void *arg, GError **error)
+{
+    g_autoptr(Registry) registry = NULL;
+    g_autoptr(json_t) manifest = NULL;
+    const json_t *layer;
+    uint64_t size;
+    Digest digest;
+
+    if (!find_disk(from, &registry, &manifest, &layer, error) || !oci_read_descriptor(layer, &digest, &size, error))
+        return false;
+    if (!digest_equal(&digest, wanted))
+        return fail(error, "'%s' is another disk than it was: its tag has moved", from);
+    return disk_plain_fetch(store, registry, layer, fn, arg, error);
 }

@@ -41,4 +41,9 @@ bool transfer_fetch_parent(Store *store, const char *from, const Digest *manifes
 /* What the reference stands for now: the manifest for this machine. */
 bool transfer_resolve(Store *store, const char *from, Digest *ret, GError **error);
 
+/* The digest of the layer that is a whole disk (store/disk-artifact.h) in what the reference stands for now. */
+bool transfer_resolve_disk(const char *from, Digest *ret, GError **error);
+/* Fetches it, if that is still @layer, as disk_plain_fetch() does. */
+bool transfer_fetch_disk(Store *store, const char *from, const Digest *layer, DiskPlainFn *fn, void *arg, GError **error);
+
 #endif

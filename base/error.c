@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The one place that turns a code into an exit status and errno into words,
- * so that every error in kiln reads and ends the same way.
+ * so that every error in kiln reads and ends the same way: names of strangers in it drive no terminal and are valid JSON (printable.h).
  */
 #include "base/error.h"
+
+#include "base/printable.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,7 +17,7 @@ GQuark kiln_error_quark(void)
 
 static bool set_error(GError **error, KilnErrorCode code, const char *format, va_list args)
 {
-    g_autofree char *message = g_strdup_vprintf(format, args);
+    g_autofree char *plain = g_strdup_vprintf(format, args), *message = printable_message(format, plain);
 
     g_set_error_literal(error, KILN_ERROR, code, message);
     return false;
@@ -57,26 +59,28 @@ static KilnErrorCode code_of_errno(int number)
 bool fail_errno(GError **error, const char *format, ...)
 {
     int number = errno;
-    g_autofree char *what = NULL;
+    g_autofree char *plain = NULL, *what = NULL;
     va_list args;
 
     va_start(args, format);
-    what = g_strdup_vprintf(format, args);
+    plain = g_strdup_vprintf(format, args);
     va_end(args);
+    what = printable_message(format, plain);
     g_set_error(error, KILN_ERROR, code_of_errno(number), "cannot %s: %s", what, g_strerror(number));
     return false;
 }
 
 bool fail_prefix(GError **error, const char *format, ...)
 {
-    g_autofree char *what = NULL;
+    g_autofree char *plain = NULL, *what = NULL;
     va_list args;
 
     if (!error || !*error)
         return false;
     va_start(args, format);
-    what = g_strdup_vprintf(format, args);
+    plain = g_strdup_vprintf(format, args);
     va_end(args);
+    what = printable_message(format, plain);
     g_prefix_error(error, "%s: ", what);
     return false;
 }

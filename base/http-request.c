@@ -23,6 +23,10 @@
 #define STALL_TIMEOUT_S 60L
 #define RETRY_AFTER_MAX_S 60
 #define FIRST_DELAY_S 0.25
+#define DELAY_MAX_S 8.0
+#define DELAY_CUT_S 1.0
+#define PATIENCE_S 60.0
+#define PATIENCE_MAX_S 86400.0
 #define ATTEMPTS_WITHOUT_GAIN 7
 #define ATTEMPTS_TO_CONNECT 3
 #define ATTEMPTS_IN_ALL 1000
@@ -33,6 +37,7 @@ struct HttpClient {
     GQueue idle; /* of CURL* */
     char *ca_file, *cert_file, *key_file;
     char *ca_bundle; /* the system's and ours in one */
+    bool answered;   /* once, and not by a refusal */
 };
 
 /* --- the client --- */
@@ -95,19 +100,21 @@ void http_client_free(HttpClient *client)
     g_free(client);
 }
 
-static CURL *take_handle(HttpClient *client)
+static CURL *take_handle(HttpClient *client, bool *ret_known)
 {
     CURL *curl;
 
     AUTO_LOCK(&client->lock);
+    *ret_known = client->answered;
     curl = g_queue_pop_head(&client->idle);
     return curl ? curl : http_curl_new();
 }
 
-static void give_back(HttpClient *client, CURL *curl)
+static void give_back(HttpClient *client, CURL *curl, const HttpAnswer *answer)
 {
     curl_easy_reset(curl); /* keeps connections */
     AUTO_LOCK(&client->lock);
+    client->answered = client->answered || (answer->status > 0 && answer->status != 400 && !http_status_passes(answer->status));
     if (g_queue_get_length(&client->idle) < IDLE_MAX)
         g_queue_push_head(&client->idle, curl);
     else
@@ -416,6 +423,12 @@ HttpFate http_fate_of(CURLcode code)
     }
 }
 
+/* In TLS 1.3 a server that does not like our certificate, or misses it, says so when we believe to be connected. */
+static bool is_alert(CURLcode code, const char *message)
+{
+    return (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR) && strstr(message, " alert ");
+}
+
 static bool judge(Transfer *t, CURLcode code, const char *message, GError **error)
 {
     HttpAnswer *answer = t->answer;
@@ -443,9 +456,10 @@ static bool judge(Transfer *t, CURLcode code, const char *message, GError **erro
     /* A server may refuse before it has read the body, and close: its refusal is the better sentence. */
     if ((code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR) && status >= 400)
         return true;
-    answer->trouble = g_strdup(*message ? message : curl_easy_strerror(code));
+    answer->trouble = g_strconcat(*message ? message : curl_easy_strerror(code),
+                                  is_alert(code, message) && strstr(message, "certificate") ? "; does it want a client certificate, or another one?" : NULL, NULL);
     answer->early = http_fate_of(code) == HTTP_PASSES_EARLY;
-    answer->hopeless = http_fate_of(code) == HTTP_HOPELESS;
+    answer->hopeless = http_fate_of(code) == HTTP_HOPELESS || is_alert(code, message);
     return true;
 }
 
@@ -461,11 +475,11 @@ bool http_request(HttpClient *client, const HttpRequest *request, HttpAnswer *re
     http_answer_clear(ret);
     ret->headers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     t.body = g_byte_array_new();
-    t.curl = take_handle(client);
+    t.curl = take_handle(client, &ret->known);
     headers = configure(client, &t, message);
     ok = judge(&t, curl_easy_perform(t.curl), message, error);
     curl_slist_free_all(headers);
-    give_back(client, t.curl);
+    give_back(client, t.curl, ret);
     g_clear_error(&t.error);
     size = t.body->len;
     g_byte_array_append(t.body, &end, 1);
@@ -476,19 +490,49 @@ bool http_request(HttpClient *client, const HttpRequest *request, HttpAnswer *re
 
 /* --- patience --- */
 
+static double patience_seconds(void)
+{
+    const char *text = g_getenv("KILN_PATIENCE");
+    char *end = NULL;
+    double seconds = text && *text ? g_ascii_strtod(text, &end) : PATIENCE_S;
+
+    return end && *end ? PATIENCE_S : CLAMP(seconds, 0, PATIENCE_MAX_S);
+}
+
+/* Does it get better by waiting? A 500 is a fault more often than a pause. */
+static bool may_recover(const HttpAnswer *answer)
+{
+    return answer->known && (answer->trouble || answer->status != 500);
+}
+
+bool http_patience_judge(HttpPatience *patience, bool gained, const HttpAnswer *answer, int64_t now, double *ret_seconds)
+{
+    bool recovers = may_recover(answer), cut = answer->trouble && answer->status / 100 == 2;
+    unsigned enough = answer->early && !recovers ? ATTEMPTS_TO_CONNECT : ATTEMPTS_WITHOUT_GAIN;
+
+    patience->all++;
+    patience->in_a_row = gained ? 1 : patience->in_a_row + 1;
+    if (patience->in_a_row == 1)
+        patience->since = now;
+    if (patience->all >= ATTEMPTS_IN_ALL || (patience->in_a_row >= enough && !(recovers && (double)(now - patience->since) < patience_seconds() * 1e6)))
+        return false;
+    *ret_seconds = MIN(FIRST_DELAY_S * (1 << MIN(patience->in_a_row - 1, 10)), cut ? DELAY_CUT_S : DELAY_MAX_S);
+    *ret_seconds = MAX(answer->retry_after, *ret_seconds);
+    return true;
+}
+
 bool http_patience_wait(HttpPatience *patience, bool gained, const HttpAnswer *answer, const char *what, GError **error)
 {
     g_autofree char *words = http_answer_words(answer);
     struct pollfd wait = {interrupt_fd(), POLLIN, 0};
-    unsigned enough = answer->early ? ATTEMPTS_TO_CONNECT : ATTEMPTS_WITHOUT_GAIN;
     double seconds;
 
-    patience->all++;
-    patience->in_a_row = gained ? 1 : patience->in_a_row + 1;
-    if (patience->all >= ATTEMPTS_IN_ALL || patience->in_a_row >= enough)
+    if (!http_patience_judge(patience, gained, answer, g_get_monotonic_time(), &seconds))
         return fail(error, "%s: %s; given up after %u attempts", what, words, patience->all);
-    seconds = MAX(answer->retry_after, FIRST_DELAY_S * (1 << (patience->in_a_row - 1)));
-    log_verbose("%s: %s; trying again in %.1f s", what, words, seconds);
+    if (patience->in_a_row == ATTEMPTS_TO_CONNECT + 1) /* once: somebody may be sitting there */
+        log_info("%s: %s; trying again", what, words);
+    else
+        log_verbose("%s: %s; trying again in %.1f s", what, words, seconds);
     (void)poll(&wait, 1, (int)(seconds * 1000));
     return interrupt_check(error);
 }

@@ -72,6 +72,7 @@ typedef struct HttpAnswer {
     GBytes *body; /* never NULL; followed by a NUL */
     char *trouble; /* NULL, or how the connection failed */
     bool early;    /* before anything was sent */
+    bool known;    /* the client had an answer before, which was no refusal: the server is there, or was */
     bool hopeless; /* trying again is of no use: a certificate, a redirect in a circle */
     double retry_after; /* seconds */
     char *url; /* that answered */
@@ -88,11 +89,19 @@ bool http_answer_is_transient(const HttpAnswer *answer);
 /* "server answered 503" or what the trouble is. Free with g_free. */
 char *http_answer_words(const HttpAnswer *answer);
 
+/*
+ * How long to go on. A server that never answered is given up soon: its name may be wrong. One that did and is gone, busy (429, 502, 503, 504)
+ * or breaks off in the middle is tried for at least $KILN_PATIENCE seconds (60) in which nothing was gained, and several times in any case. Where only
+ * the answer broke, the next try comes within a second: small answers can't be continued, and each is all or nothing.
+ */
 typedef struct HttpPatience {
     unsigned all, in_a_row;
+    int64_t since; /* the first failure of those in a row, in monotonic us */
 } HttpPatience;
 /* Waits: longer each time, and as long as the server asks. @gained: bytes were won since the last time. False when it has been enough. */
 bool http_patience_wait(HttpPatience *patience, bool gained, const HttpAnswer *answer, const char *what, GError **error);
+/* The same without waiting, at the time @now. *ret_seconds: to wait. */
+bool http_patience_judge(HttpPatience *patience, bool gained, const HttpAnswer *answer, int64_t now, double *ret_seconds);
 
 /* Is the host, or the URL's, this machine's loopback? By its name alone; 127.example.org is somebody else. */
 bool http_host_is_loopback(const char *host);

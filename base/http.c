@@ -21,6 +21,7 @@
 #include "base/http-request.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 
 #include <fcntl.h>
@@ -33,6 +34,7 @@
 #define ATTEMPTS_TO_CONNECT 3 /* a name that does not resolve seldom gets better */
 #define ATTEMPTS_IN_ALL 100
 #define FIRST_DELAY_MS 250
+#define MODIFIED_SETTLED_S 60
 #define RETRY_AFTER_MAX_S 30
 #define CONNECT_TIMEOUT_S 30L
 #define STALL_TIMEOUT_S 60L
@@ -163,7 +165,7 @@ static char *url_for_people(const char *url)
     g_autofree char *shown =
         at ? g_strdup_printf("%.*s%s", (int)(start + 3 - url), url, at + 1) : g_strdup(url);
 
-    return log_printable(shown);
+    return printable_line(shown);
 }
 
 /* --- a download --- */
@@ -463,9 +465,9 @@ static struct curl_slist *request_headers(const Download *d)
     struct curl_slist *headers = NULL;
     g_autofree char *range =
         d->have > 0 && d->validator ? g_strdup_printf("If-Range: %s", d->validator) : NULL;
-    g_autofree char *match = d->request->etag && d->request->ret_unchanged
-                                 ? g_strdup_printf("If-None-Match: %s", d->request->etag)
-                                 : NULL;
+    const char *etag = d->request->ret_unchanged ? d->request->etag : NULL;
+    bool is_date = etag && *etag != '"' && !g_str_has_prefix(etag, "W/");
+    g_autofree char *match = etag ? g_strdup_printf("%s: %s", is_date ? "If-Modified-Since" : "If-None-Match", etag) : NULL;
 
     if (range)
         headers = curl_slist_append(headers, range);
@@ -658,6 +660,14 @@ static void leave_no_empty_file(const Download *d)
     (void)unlinkat(d->dirfd, d->validator_name, 0);
 }
 
+/* A date has seconds: what changed in the last of them could change again under the same one. */
+static bool modified_is_proof(const Download *d)
+{
+    time_t now = time(NULL), then = d->modified ? curl_getdate(d->modified, NULL) : -1;
+
+    return then > 0 && then + MODIFIED_SETTLED_S <= now;
+}
+
 bool http_download(const HttpDownload *request, int dirfd, const char *name, GError **error)
 {
     g_auto(Download) d = {.request = request, .dirfd = dirfd, .name = name, .fd = -1};
@@ -679,7 +689,7 @@ bool http_download(const HttpDownload *request, int dirfd, const char *name, GEr
     if (request->ret_unchanged)
         *request->ret_unchanged = d.unchanged;
     if (request->ret_etag)
-        *request->ret_etag = g_steal_pointer(&d.etag);
+        *request->ret_etag = d.etag ? g_steal_pointer(&d.etag) : modified_is_proof(&d) ? g_steal_pointer(&d.modified) : NULL;
     return true;
 }
 

@@ -25,9 +25,9 @@ typedef struct HttpDownload {
     const char *url;
     uint64_t max_size; /* refuse more; 0 is no limit */
     const char *title; /* progress bar; NULL for none */
-    const char *etag; /* of an earlier answer: not fetched when unchanged; needs ret_unchanged; may be NULL */
+    const char *etag; /* *ret_etag of an earlier answer: not fetched when unchanged; needs ret_unchanged; may be NULL */
     bool *ret_unchanged; /* set to whether the server says so; the file is then not touched; may be NULL */
-    char **ret_etag;     /* the answer's ETag or NULL, to be freed; may be NULL */
+    char **ret_etag;     /* the answer's ETag, else its Last-Modified where that was a minute ago, or NULL; to be freed; may be NULL */
 } HttpDownload;
 
 /*

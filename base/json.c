@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 
+#include <string.h>
+
 bool json_parse(const char *text, size_t size, size_t max, const char *what, json_t **ret, GError **error)
 {
     json_error_t problem;
@@ -48,8 +50,18 @@ void json_digest(const json_t *value, Digest *ret)
 char *json_pretty(const json_t *value)
 {
     g_autofree char *text = dump(value, JSON_INDENT(2));
+    GString *out = g_string_sized_new(strlen(text) + 1);
 
-    return g_strconcat(text, "\n", NULL);
+    /* jansson escapes C0 alone; DEL and C1 are in strings, and drive terminals, too */
+    for (const unsigned char *c = (unsigned char *)text; *c; c++) {
+        if (*c == 0x7f)
+            g_string_append(out, "\\u007f");
+        else if (*c == 0xc2 && c[1] < 0xa0)
+            g_string_append_printf(out, "\\u00%02x", *++c);
+        else
+            g_string_append_c(out, (char)*c);
+    }
+    return g_string_free(g_string_append_c(out, '\n'), FALSE);
 }
 
 bool json_get_string(const json_t *object, const char *key, const char *otherwise, const char **ret, GError **error)

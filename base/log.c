@@ -6,6 +6,7 @@
 #include "base/log.h"
 
 #include "base/mask.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "base/units.h"
 
@@ -56,7 +57,8 @@ static void clear_bar(void)
 
 static void print_line(const char *prefix, const char *format, va_list args)
 {
-    g_autofree char *plain = g_strdup_vprintf(format, args), *text = mask_text(plain);
+    g_autofree char *plain = g_strdup_vprintf(format, args), *masked = mask_text(plain),
+                    *text = printable_message(format, masked);
     AUTO_LOCK(&lock);
 
     clear_bar();
@@ -226,14 +228,4 @@ void progress_free(Progress *progress)
     g_mutex_unlock(&lock);
     g_free(progress->title);
     g_free(progress);
-}
-
-char *log_printable(const char *text)
-{
-    char *copy = g_utf8_make_valid(text, -1);
-
-    for (char *c = copy; *c; c++)
-        if (((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f)
-            *c = '?';
-    return copy;
 }

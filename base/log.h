@@ -37,7 +37,4 @@ void progress_done(Progress *progress);
 void progress_free(Progress *progress); /* without the final line: the work failed */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Progress, progress_free)
 
-/* Replaces control bytes by '?', so that hostile output cannot drive the terminal. */
-char *log_printable(const char *text);
-
 #endif

@@ -5,6 +5,7 @@
  */
 #include "base/mask.h"
 
+#include "base/printable.h"
 #include "base/scope.h"
 
 #include <string.h>
@@ -75,7 +76,7 @@ static void add_hex(GPtrArray *list, const guint8 *word, size_t size)
 static void add_escaped(GPtrArray *list, const char *word)
 {
     g_autoptr(GString) json = g_string_new(NULL), shell = g_string_new(NULL), quoted = g_string_new(NULL);
-    g_autofree char *url = g_uri_escape_string(word, NULL, FALSE), *lower = NULL;
+    g_autofree char *url = g_uri_escape_string(word, NULL, FALSE), *lower = NULL, *line = printable_line(word), *text = printable_text(word);
 
     for (const char *c = word; *c; c++) {
         if (*c == '"' || *c == '\\')
@@ -93,6 +94,8 @@ static void add_escaped(GPtrArray *list, const char *word)
         g_string_append_c(quoted, *c);
     }
     lower = g_ascii_strdown(url, -1);
+    add_form(list, line, strlen(line), MASK_MIN); /* our own errors' */
+    add_form(list, text, strlen(text), MASK_MIN);
     add_form(list, json->str, json->len, MASK_MIN);
     add_form(list, shell->str, shell->len, MASK_MIN);
     add_form(list, quoted->str, quoted->len, MASK_MIN);

@@ -3,7 +3,7 @@
  * Words that must not be printed: every line of the log, every error and every document for --json goes through mask_text().
  *
  * A word is also found in the forms in which programs print it: base64 at each of its three offsets (both alphabets),
- * hexadecimal, URL-, JSON- and shell-escaped; of a word with several lines each line counts, too. Process-wide, from any thread.
+ * hexadecimal, URL-, JSON- and shell-escaped, and as our own messages escape bytes (printable.h); of a word with several lines each line counts, too. Process-wide, from any thread.
  */
 #ifndef KILN_BASE_MASK_H
 #define KILN_BASE_MASK_H

@@ -11,6 +11,7 @@
 #include "base/http.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/process.h"
 #include "deploy/statistics.h"
 
@@ -195,7 +196,7 @@ static void conclude(Judge *judge)
 static void failed_attempt(Judge *judge, const char *problem)
 {
     g_free(judge->problem);
-    judge->problem = log_printable(problem);
+    judge->problem = printable_line(problem);
 }
 
 static void add_numbers(Series *series, double canary, double baseline)
@@ -381,7 +382,7 @@ static void keep_line(const char *line, bool is_stderr, void *arg)
 
 static void command_ended(Judge *judge, int exit, const char *line)
 {
-    g_autofree char *printable = line ? log_printable(line) : g_strdup("it printed nothing");
+    g_autofree char *printable = line ? printable_line(line) : g_strdup("it printed nothing");
 
     if (exit == 0 && ++judge->passes >= judge->spec->samples)
         decide(judge, VERDICT_PASS, "%s was content %u of %u times: %s", judge->spec->command[0], judge->passes, judge->spec->samples, printable);

@@ -7,6 +7,7 @@
  */
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "deploy/domain-xml.h"
 
 #include <string.h>
@@ -358,8 +359,8 @@ static char *text_differs(const json_t *made, const char *key, const char *now, 
 
     if (json_get_string(made, key, "", &then, NULL) && g_strcmp0(then, now ? now : "") == 0)
         return NULL;
-    shown = log_printable(now && *now ? now : "nothing");
-    shown_then = log_printable(then && *then ? then : "nothing");
+    shown = printable_line(now && *now ? now : "nothing");
+    shown_then = printable_line(then && *then ? then : "nothing");
     return g_strdup_printf("%s '%.200s' where it was created with '%.200s'", what, shown, shown_then);
 }
 

@@ -13,6 +13,7 @@
 #include "base/interrupt.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "deploy/driver-libvirt.h"
 
@@ -118,7 +119,7 @@ void lv_start(void)
 
 bool lv_fail(LvHost *host, GError **error, const char *format, ...)
 {
-    g_autofree char *what = NULL, *why = log_printable(virGetLastErrorMessage());
+    g_autofree char *what = NULL, *why = printable_line(virGetLastErrorMessage());
     va_list arguments;
 
     va_start(arguments, format);
@@ -241,7 +242,7 @@ bool lv_connect(LvHost *host, GError **error)
     disconnect(host);
     host->connection = virConnectOpen(uri);
     if (!host->connection) {
-        why = log_printable(virGetLastErrorMessage());
+        why = printable_line(virGetLastErrorMessage());
         return fail(error, "host %s does not answer: %s", host->uri, why);
     }
     /* Not every driver has a connection that could be lost. */

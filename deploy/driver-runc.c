@@ -26,6 +26,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/process.h"
 #include "base/scope.h"
 #include "deploy/members.h"
@@ -312,7 +313,7 @@ static char *last_message(const char *dir)
             !json_get_string(json, "level", "", &level, NULL) || !message || strcmp(level, "error") != 0)
             continue;
         g_free(found);
-        found = log_printable(message);
+        found = printable_line(message);
     }
     return found ? g_steal_pointer(&found) : g_strdup("it left no message");
 }

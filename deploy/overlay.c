@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printable.h"
 
 #include <string.h>
 
@@ -155,7 +156,7 @@ static uint64_t vfat_blocks(Look *look, const DiskPartition *part, uint64_t coun
 /* @why may quote names that the guest chose. */
 static void add_root(Look *look, uint64_t count, const char *why)
 {
-    g_autofree char *plain = why ? log_printable(why) : NULL, *valid = plain ? g_utf8_make_valid(plain, -1) : NULL;
+    g_autofree char *plain = why ? printable_line(why) : NULL, *valid = plain ? g_utf8_make_valid(plain, -1) : NULL;
     g_autofree char *what = valid ? g_strdup_printf("unreadable: %s", valid) : g_strdup("unreadable");
 
     look_add(look, g_strdup_printf("(root, %" G_GUINT64_FORMAT " block%s of 4 KiB changed)", count, count == 1 ? "" : "s"), what);

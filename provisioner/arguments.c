@@ -41,9 +41,20 @@ static bool is_text(const json_t *value)
     return json_is_string(value) || json_is_number(value) || json_is_boolean(value);
 }
 
+/* A number, or a text of one; -1: neither. */
+static gint64 code_of(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    gint64 code = -1;
+
+    if (text && !g_ascii_string_to_signed(text, 10, 0, 255, &code, NULL))
+        return -1;
+    return json_is_integer(value) ? json_integer_value(value) : code;
+}
+
 static bool is_code(const json_t *value)
 {
-    return json_is_integer(value) && json_integer_value(value) >= 0 && json_integer_value(value) <= 255;
+    return code_of(value) >= 0 && code_of(value) <= 255;
 }
 
 static bool each(const json_t *list, bool (*fn)(const json_t *value))
@@ -180,7 +191,7 @@ bool argument_code_is_valid(const json_t *args, const char *name, int code, char
     bool valid = false;
 
     for (size_t i = 0; i < json_array_size(codes); i++) {
-        int one = (int)json_integer_value(json_array_get(codes, i));
+        int one = (int)code_of(json_array_get(codes, i));
         valid = valid || one == code;
         g_string_append_printf(list, "%s%d", i ? ", " : "", one);
     }

@@ -55,6 +55,18 @@ static bool find_account(const FirstBoot *boot, const char *name, Account *ret, 
     return true;
 }
 
+/* Of a name that is one. */
+static bool group_exists(const FirstBoot *boot, const char *name, bool *ret, GError **error)
+{
+    g_autofree char *text = NULL, *line = g_strconcat("\n", name, ":", NULL), *all = NULL;
+
+    if (!first_boot_read(boot, "/etc/group", &text, error))
+        return false;
+    all = g_strconcat("\n", text, NULL);
+    *ret = strstr(all, line) != NULL;
+    return true;
+}
+
 static bool make_group(const FirstBoot *boot, const char *name, GError **error)
 {
     g_autofree char *what = g_strdup_printf("make the group '%s'", name);
@@ -101,24 +113,38 @@ static char **groups_of(const json_t *user)
 static bool add_groups(FirstBoot *boot, const json_t *user, GPtrArray *argv, GError **error)
 {
     g_auto(GStrv) groups = groups_of(user);
-    g_autofree char *primary = seed_text(json_object_get(user, "primary_group")), *list = NULL;
+    g_autofree char *list = NULL;
+    bool create = first_boot_flag(json_object_get(user, "create_groups"), true);
 
-    if (is_name(primary)) {
-        if (!make_group(boot, primary, error))
-            return false;
-        g_ptr_array_add(argv, g_strdup("--gid"));
-        g_ptr_array_add(argv, g_strdup(primary));
-    }
     for (char **group = groups; *group; group++)
         if (!is_name(g_strstrip(*group)))
             return fail(error, "the seed: '%s' is no name of a group", *group);
-        else if (!make_group(boot, *group, error))
+        else if (create && !make_group(boot, *group, error))
             return false;
     if (!*groups)
         return true;
     list = g_strjoinv(",", groups);
     g_ptr_array_add(argv, g_strdup("--groups"));
     g_ptr_array_add(argv, g_steal_pointer(&list));
+    return true;
+}
+
+/* Where a group of the user's name is there already (Debian's "operator") it is the user's, as with adduser: useradd alone would refuse. */
+static bool add_primary_group(FirstBoot *boot, const json_t *user, const char *name, GPtrArray *argv, GError **error)
+{
+    g_autofree char *primary = seed_text(json_object_get(user, "primary_group"));
+    bool exists = false;
+
+    if (primary && !is_name(primary))
+        return fail(error, "the seed: '%s' is no name of a group", primary);
+    if (primary && !make_group(boot, primary, error))
+        return false;
+    if (!primary && !first_boot_flag(json_object_get(user, "no_user_group"), false) && !group_exists(boot, name, &exists, error))
+        return false;
+    if (primary || exists) {
+        g_ptr_array_add(argv, g_strdup("--gid"));
+        g_ptr_array_add(argv, g_strdup(primary ? primary : name));
+    }
     return true;
 }
 
@@ -138,7 +164,7 @@ static bool make_user(FirstBoot *boot, const json_t *user, const char *name, GEr
     add_flag(argv, user, "system", "--system");
     add_flag(argv, user, "no_user_group", "--no-user-group");
     add_flag(argv, user, "no_log_init", "--no-log-init");
-    if (!add_groups(boot, user, argv, error))
+    if (!add_primary_group(boot, user, name, argv, error) || !add_groups(boot, user, argv, error))
         return false;
     g_ptr_array_add(argv, g_strdup(first_boot_flag(json_object_get(user, "no_create_home"), false) || system ? "-M" : "-m"));
     g_ptr_array_add(argv, g_strdup("--"));
@@ -226,6 +252,23 @@ static bool add_sudo(FirstBoot *boot, const json_t *user, const char *name, GErr
     return first_boot_write(boot, SUDOERS, text->str, 0440, error);
 }
 
+/* What is not in this list is nothing that is applied; "default" is who it is. */
+static void name_the_rest(FirstBoot *boot, const json_t *user, const char *name, bool is_new)
+{
+    static const char *const applied[] = {"name",          "gecos",           "home",   "homedir",       "shell",         "uid",           "expiredate",
+                                          "inactive",      "selinux_user",    "system", "no_user_group", "no_log_init",   "groups",        "primary_group",
+                                          "create_groups", "no_create_home",  "passwd", "hashed_passwd", "lock_passwd",   "sudo",          "plain_text_passwd",
+                                          "ssh_authorized_keys", "default",   NULL};
+    const char *key;
+    json_t *value;
+
+    json_object_foreach ((json_t *)user, key, value)
+        if (!g_strv_contains(applied, key))
+            seed_ignore(boot->seed, "%s of %s", key, name);
+    if (!is_new && json_object_get(user, "passwd"))
+        seed_ignore(boot->seed, "passwd of %s, who was there before (hashed_passwd is for such)", name);
+}
+
 static bool add_user(FirstBoot *boot, const json_t *user, GError **error)
 {
     g_autofree char *name = seed_text(json_object_get(user, "name"));
@@ -235,15 +278,12 @@ static bool add_user(FirstBoot *boot, const json_t *user, GError **error)
 
     if (!is_name(name))
         return fail(error, "the seed: '%s' is no name of a user", name ? name : "");
-    if (json_object_get(user, "ssh_import_id"))
-        seed_ignore(boot->seed, "ssh_import_id of %s", name);
-    if (json_object_get(user, "ssh_redirect_user"))
-        seed_ignore(boot->seed, "ssh_redirect_user of %s", name);
     if (json_object_get(user, "snapuser"))
         return seed_ignore(boot->seed, "the snap user %s", name), true;
     if (!find_account(boot, name, &account, error))
         return false;
     is_new = !account.home;
+    name_the_rest(boot, user, name, is_new);
     if ((is_new && !make_user(boot, user, name, error)) || !user_password(boot, user, name, is_new, error) || !add_keys(boot, name, keys, error) ||
         !add_sudo(boot, user, name, error))
         return false;
@@ -253,6 +293,20 @@ static bool add_user(FirstBoot *boot, const json_t *user, GError **error)
 
 /* --- who they are --- */
 
+/* With '-' in its keys as '_'. New reference. */
+static json_t *plain_user(const json_t *one)
+{
+    json_t *user = json_object(), *value;
+    const char *key;
+
+    json_object_foreach ((json_t *)one, key, value) {
+        g_autofree char *plain = g_strdelimit(g_strdup(key), "-", '_');
+
+        json_object_set(user, plain, value);
+    }
+    return user;
+}
+
 /* The guest's default user with what the seed says of it; NULL where nobody says a name. New reference. */
 static json_t *default_user(const FirstBoot *boot)
 {
@@ -261,47 +315,80 @@ static json_t *default_user(const FirstBoot *boot)
 
     if (json_is_string(said))
         json_object_set(user, "name", (json_t *)said);
-    else if (json_is_object(said))
-        seed_merge(user, said);
+    else if (json_is_object(said)) {
+        g_autoptr(json_t) plain = plain_user(said);
+
+        seed_merge(user, plain);
+    }
     if (json_is_string(json_object_get(user, "name")))
         return user;
     json_decref(user);
     return NULL;
 }
 
+/* "default", or one without a name. */
 static bool is_default(const json_t *one)
 {
     const json_t *name = json_is_object(one) ? json_object_get(one, "name") : one;
 
-    return g_strcmp0(json_string_value(name), "default") == 0;
+    return (json_is_object(one) && !name) || g_strcmp0(json_string_value(name), "default") == 0;
 }
 
-/* Users as objects; the first of them may be the default one. New reference. */
-static json_t *list_users(FirstBoot *boot)
+/* A list, a text of names, or { NAME = { ... } }: as a list. New reference. */
+static json_t *users_as_list(const json_t *users)
 {
-    const json_t *users = json_object_get(boot->config, "users"), *one;
-    json_t *list = json_array(), *base = default_user(boot), *words = NULL;
-    size_t i;
+    json_t *list = json_array(), *one;
+    const char *key;
 
     if (json_is_string(users)) {
         g_auto(GStrv) names = seed_texts(users, ", ");
 
-        users = words = json_array();
         for (char **name = names; *name; name++)
-            json_array_append_new(words, json_string(*name));
+            json_array_append_new(list, json_string(*name));
     }
-    if (!users && base && first_boot_said(boot, "user"))
+    json_object_foreach ((json_t *)users, key, one) {
+        json_t *user = json_is_object(one) ? json_copy(one) : json_object();
+
+        json_object_set_new(user, "name", json_string(key));
+        if (json_is_object(one) || first_boot_flag(one, false))
+            json_array_append(list, user);
+        json_decref(user);
+    }
+    if (json_is_array(users))
+        json_array_extend(list, (json_t *)users);
+    return list;
+}
+
+/* The default user goes by that word, by `user`, or without a name; what is said of it there is over what the guest says. */
+static void add_default(json_t *list, json_t *base, const json_t *one, bool *added)
+{
+    g_autoptr(json_t) said = plain_user(one);
+
+    (void)json_object_del(said, "name"); /* may be absent */
+    seed_merge(base, said);
+    if (!*added)
         json_array_append(list, base);
+    *added = true;
+}
+
+/* Users as objects. New reference. */
+static json_t *list_users(FirstBoot *boot, json_t *base /* the default one, or NULL */)
+{
+    g_autoptr(json_t) users = users_as_list(json_object_get(boot->config, "users"));
+    json_t *list = json_array(), *one;
+    bool added = false;
+    size_t i;
+
     json_array_foreach (users, i, one) {
         if (is_default(one) && base)
-            json_array_append(list, base);
+            add_default(list, base, one, &added);
         else if (json_is_string(one) && !is_default(one))
             json_array_append_new(list, json_pack("{s:O}", "name", one));
         else if (json_is_object(one) && !is_default(one))
-            json_array_append(list, (json_t *)one);
+            json_array_append_new(list, plain_user(one));
     }
-    json_decref(words);
-    json_decref(base);
+    if (base && first_boot_said(boot, "user"))
+        add_default(list, base, NULL, &added);
     return list;
 }
 
@@ -342,26 +429,35 @@ static bool add_named_groups(FirstBoot *boot, GError **error)
     return true;
 }
 
-/* The one that `password` and `ssh_authorized_keys` of the whole are for. */
-static char *main_user(FirstBoot *boot)
+/* The one that `password` and `ssh_authorized_keys` of the whole are for: the default user, where it is one of @users. */
+static char *main_user(const json_t *users, const json_t *base)
 {
-    g_autoptr(json_t) users = list_users(boot), base = default_user(boot);
-    const json_t *name = json_object_get(base, "name");
-    json_t *one;
+    json_t *one, *name = json_object_get(base, "name");
     size_t i;
 
-    json_array_foreach (users, i, one)
-        if (name && json_equal(json_object_get(one, "name"), (json_t *)name))
+    json_array_foreach ((json_t *)users, i, one)
+        if (name && json_equal(json_object_get(one, "name"), name))
             return seed_text(name);
-    return seed_text(json_object_get(json_array_get(users, 0), "name"));
+    return NULL;
+}
+
+/* What cloud-init gives to the default user, and where root may log in (disable_root: false) to root. */
+static bool add_main_keys(FirstBoot *boot, const char *main, GError **error)
+{
+    g_auto(GStrv) keys = seed_texts(first_boot_said(boot, "ssh_authorized_keys"), "\n");
+    g_auto(GStrv) meta_keys = seed_texts(json_object_get(boot->seed->meta, "public-keys"), "\n");
+    bool root = !first_boot_flag(json_object_get(boot->config, "disable_root"), true);
+
+    if ((*keys || *meta_keys) && !main && !root)
+        seed_ignore(boot->seed, "ssh_authorized_keys (neither the seed nor the guest's cloud.cfg has a default user to have them)");
+    return (!main || (add_keys(boot, main, keys, error) && add_keys(boot, main, meta_keys, error))) &&
+           (!root || (add_keys(boot, "root", keys, error) && add_keys(boot, "root", meta_keys, error)));
 }
 
 bool first_boot_users(FirstBoot *boot, GError **error)
 {
-    g_autoptr(json_t) users = list_users(boot);
-    g_auto(GStrv) keys = seed_texts(first_boot_said(boot, "ssh_authorized_keys"), "\n");
-    g_auto(GStrv) meta_keys = seed_texts(json_object_get(boot->seed->meta, "public-keys"), "\n");
-    g_autofree char *main = main_user(boot);
+    g_autoptr(json_t) base = default_user(boot), users = list_users(boot, base);
+    g_autofree char *main = main_user(users, base);
     json_t *one;
     size_t i;
 
@@ -372,11 +468,7 @@ bool first_boot_users(FirstBoot *boot, GError **error)
     json_array_foreach (users, i, one)
         if (!add_user(boot, one, error))
             return false;
-    if ((*keys || *meta_keys) && !main) {
-        seed_ignore(boot->seed, "ssh_authorized_keys (neither the seed nor the guest's cloud.cfg names a user to have them)");
-        return true;
-    }
-    return !main || (add_keys(boot, main, keys, error) && add_keys(boot, main, meta_keys, error));
+    return add_main_keys(boot, main, error);
 }
 
 /* --- passwords --- */
@@ -449,7 +541,8 @@ bool first_boot_passwords(FirstBoot *boot, GError **error)
     const json_t *chpasswd = first_boot_said(boot, "chpasswd"), *one;
     bool expire = first_boot_flag(json_object_get(chpasswd, "expire"), true);
     g_auto(GStrv) lines = seed_texts(json_object_get(chpasswd, "list"), "\n");
-    g_autofree char *password = seed_text(first_boot_said(boot, "password")), *main = password ? main_user(boot) : NULL;
+    g_autoptr(json_t) base = default_user(boot), users = list_users(boot, base);
+    g_autofree char *password = seed_text(first_boot_said(boot, "password")), *main = password ? main_user(users, base) : NULL;
     size_t i;
 
     for (char **line = lines; *line; line++)
@@ -459,7 +552,7 @@ bool first_boot_passwords(FirstBoot *boot, GError **error)
         if (!user_entry(boot, one, expire, error))
             return false;
     if (password && !main)
-        seed_ignore(boot->seed, "password (neither the seed nor the guest's cloud.cfg names a user to have it)");
+        seed_ignore(boot->seed, "password (neither the seed nor the guest's cloud.cfg has a default user to have it)");
     if (main && !change_password(boot, main, password, seed_is_hash(password), expire, error))
         return false;
     return set_pwauth(boot, error);

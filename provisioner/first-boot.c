@@ -76,14 +76,15 @@ bool first_boot_write(const FirstBoot *boot, const char *path, const char *text,
 
 /* --- write_files --- */
 
-/* Octal as text, a number as it is. */
+/* Octal as text ("0644", "0o644"), a number as it is. */
 static uint16_t permissions(const json_t *value)
 {
+    const char *text = json_string_value(value);
     guint64 mode;
 
     if (json_is_integer(value))
         return (uint16_t)(json_integer_value(value) & 07777);
-    if (json_is_string(value) && g_ascii_string_to_unsigned(json_string_value(value), 8, 0, 07777, &mode, NULL))
+    if (text && g_ascii_string_to_unsigned(text + (g_ascii_strncasecmp(text, "0o", 2) == 0 ? 2 : 0), 8, 0, 07777, &mode, NULL))
         return (uint16_t)mode;
     return 0644;
 }
@@ -93,7 +94,7 @@ static bool put_content(const FirstBoot *boot, const json_t *file, const char *p
     static const char *const gz[] = {"gz", "gzip", "gz+base64", "gzip+base64", "gz+b64", "gzip+b64", NULL};
     static const char *const b64[] = {"b64", "base64", "gz+base64", "gzip+base64", "gz+b64", "gzip+b64", NULL};
     const json_t *content = json_object_get(file, "content");
-    g_autofree char *encoding = seed_text(json_object_get(file, "encoding")), *text = seed_text(content);
+    g_autofree char *said = seed_text(json_object_get(file, "encoding")), *encoding = said ? g_strstrip(g_ascii_strdown(said, -1)) : NULL, *text = seed_text(content);
     const GuestFile meta = {.mode = 0600, .mtime = boot->host->epoch};
     gsize size = json_is_string(content) ? json_string_length(content) : text ? strlen(text) : 0;
     const void *data = json_is_string(content) ? json_string_value(content) : text ? text : "";
@@ -188,49 +189,6 @@ static bool run_scripts(FirstBoot *boot, const GPtrArray *scripts, const char *w
     return true;
 }
 
-/* Names of packages; [name, version] and { apt: [...] } are other ways of writing them. */
-static json_t *package_names(FirstBoot *boot)
-{
-    const json_t *list = first_boot_said(boot, "packages"), *one;
-    json_t *names = json_array();
-    size_t i, j;
-
-    json_array_foreach (list, i, one) {
-        const json_t *inner = json_object_get(one, "apt"), *name;
-
-        if (json_is_array(one) && json_array_size(one) == 2) {
-            g_autofree char *package = seed_text(json_array_get(one, 0)), *version = seed_text(json_array_get(one, 1));
-
-            json_array_append_new(names, json_sprintf("%s=%s", package ? package : "", version ? version : ""));
-        } else if (json_is_object(one)) {
-            json_array_foreach (inner, j, name)
-                if (json_is_string(name))
-                    json_array_append(names, (json_t *)name);
-            if (json_object_get(one, "snap"))
-                seed_ignore(boot->seed, "packages of snap");
-        } else if (json_is_string(one)) {
-            json_array_append(names, (json_t *)one);
-        }
-    }
-    return names;
-}
-
-static bool install_packages(FirstBoot *boot, GError **error)
-{
-    bool upgrade = first_boot_flag(first_boot_said(boot, "package_upgrade"), first_boot_flag(first_boot_said(boot, "apt_upgrade"), false));
-    g_autoptr(json_t) names = package_names(boot), args = json_pack("{s:O, s:b}", "install", names, "recommends", true);
-    const char *argument = NULL;
-
-    if (upgrade)
-        json_object_set_new(args, "upgrade", json_string("all"));
-    if (json_array_size(names) == 0 && !upgrade)
-        return true;
-    if (!provisioner_packages.check(args, &argument, error) || !provisioner_packages.run(args, boot->host, boot->guest, error))
-        return fail_prefix(error, "the seed's packages");
-    g_ptr_array_add(boot->done, g_strdup("packages"));
-    return true;
-}
-
 /* --- the whole --- */
 
 static bool add_guest_config(FirstBoot *boot, const char *path, GError **error)
@@ -270,7 +228,7 @@ static bool apply(FirstBoot *boot, GError **error)
 {
     return run_scripts(boot, boot->seed->boothooks, "a boothook", error) && run_commands(boot, "bootcmd", error) && write_files(boot, false, error) &&
            first_boot_names(boot, error) && first_boot_users(boot, error) && first_boot_clock_and_language(boot, error) && first_boot_passwords(boot, error) &&
-           install_packages(boot, error) && write_files(boot, true, error) && run_scripts(boot, boot->seed->scripts, "a script", error) &&
+           first_boot_packages(boot, error) && write_files(boot, true, error) && run_scripts(boot, boot->seed->scripts, "a script", error) &&
            run_commands(boot, "runcmd", error);
 }
 
@@ -286,6 +244,15 @@ static void tell(const FirstBoot *boot, const char *before, GPtrArray *texts)
     boot->host->say(line, false, boot->host->arg);
 }
 
+/* Packer's disk has grown by then, and the file system in it with that. */
+static void note_growth(Seed *seed)
+{
+    const json_t *how = json_object_get(seed->config, "growpart"), *mode = json_object_get(how, "mode");
+
+    if (json_is_false(how) || json_is_false(mode) || g_strcmp0(json_string_value(mode), "off") == 0)
+        seed_ignore(seed, "growpart: off (skip_resize_disk = true in the template leaves the disk as it is)");
+}
+
 static bool parse_seed(const json_t *args, Seed **ret, GError **error)
 {
     g_autofree char *user = argument_text(args, "user_data", NULL), *vendor = argument_text(args, "vendor_data", NULL);
@@ -293,8 +260,10 @@ static bool parse_seed(const json_t *args, Seed **ret, GError **error)
 
     if (!seed_parse(user, vendor, meta, ret, error))
         return false;
+    if (argument_bool(args, "grow", false))
+        note_growth(*ret);
     if (argument_bool(args, "network_config", false))
-        seed_ignore(*ret, "network-config (the image finds its network when it boots)");
+        seed_ignore(*ret, "network-config (it was for the machine that Packer boots; the image finds its network when it boots)");
     return true;
 }
 

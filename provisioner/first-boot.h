@@ -5,6 +5,7 @@
  *   first-boot.c         the order of things, files and scripts
  *   first-boot-system.c  names, time zone, locale, ssh
  *   first-boot-users.c   groups, users, passwords, keys
+ *   first-boot-packages.c  where packages come from, whom it trusts, and packages
  */
 #ifndef KILN_PROVISIONER_FIRST_BOOT_H
 #define KILN_PROVISIONER_FIRST_BOOT_H
@@ -35,5 +36,6 @@ bool first_boot_names(FirstBoot *boot, GError **error);
 bool first_boot_clock_and_language(FirstBoot *boot, GError **error);
 bool first_boot_users(FirstBoot *boot, GError **error);
 bool first_boot_passwords(FirstBoot *boot, GError **error);
+bool first_boot_packages(FirstBoot *boot, GError **error);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "provisioner/provisioner.h"
 
@@ -149,7 +150,7 @@ bool host_file_add_entry(const char *name, const char *path, const struct stat *
     ProvisionerInput *input;
 
     if (!g_utf8_validate(name, -1, NULL)) { /* keys and records are JSON */
-        g_autofree char *shown = log_printable(name);
+        g_autofree char *shown = printable_line(name);
 
         return fail(error, "the name '%s' is no UTF-8, as names of a step's files must be", shown);
     }

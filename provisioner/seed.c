@@ -13,16 +13,17 @@
 #include <string.h>
 
 enum { PARTS_MAX = 256, DEPTH_MAX = 4 };
+#define JINJA_MAX ((size_t)8 << 20)
 
 /* Keys of a cloud-config that are applied here ... */
 static const char *const applied[] = {
     "users", "user", "groups", "password", "chpasswd", "ssh_pwauth", "ssh_authorized_keys", "hostname", "fqdn", "prefer_fqdn_over_hostname",
     "preserve_hostname", "manage_etc_hosts", "timezone", "locale", "write_files", "packages", "package_update", "package_upgrade", "apt_update", "apt_upgrade",
-    "bootcmd", "runcmd", NULL};
+    "bootcmd", "runcmd", "disable_root", "apt", "ca_certs", "ca-certs", "yum_repos", NULL};
 /* ... and those that mean nothing where nothing boots, or where kiln does it anyway. */
 static const char *const needless[] = {
     "growpart", "resize_rootfs", "final_message", "output", "power_state", "package_reboot_if_required", "apt_reboot_if_required", "datasource", "datasource_list",
-    "system_info", "cloud_init_modules", "cloud_config_modules", "cloud_final_modules", "disable_root", "disable_root_opts", "ssh_deletekeys",
+    "system_info", "cloud_init_modules", "cloud_config_modules", "cloud_final_modules", "disable_root_opts", "ssh_deletekeys",
     "ssh_genkeytypes", "ssh_quiet_keygen", "no_ssh_fingerprints", "ssh_fp_console_blacklist", "ssh_key_console_blacklist", "ssh", "manual_cache_clean",
     "merge_how", "merge_type", "warnings", "debug", "reporting", "syslog_fix_perms", "def_log_file", "log_cfgs", "vendor_data", "vendor_data2", "allow_public_ssh_keys",
     "create_hostname_file", "locale_configfile", "random_seed", "byobu_by_default", "updates", "unverified_modules", NULL};
@@ -64,15 +65,126 @@ void seed_merge(json_t *under, const json_t *over)
 
 typedef struct Part {
     Seed *seed;
+    json_t *config;   /* what its parts say so far */
     const char *what; /* "user-data" */
+    const char *how;  /* Merge-Type of the part at hand, or NULL */
     unsigned depth, count;
+    size_t filled;    /* bytes that Jinja made */
 } Part;
 
 static bool read_part(Part *part, const char *text, const char *type, GError **error);
 
+/* How a part goes over those before it: cloud-init's merge_how. Without one, what a later part says of a key is all that is said of it. */
+typedef struct Merging {
+    bool dict_replaces, dict_lists, dict_texts; /* of a key that both have: the new value; else lists and texts are merged, and others stay */
+    bool list_dicts, list_lists;
+    bool text_appends;
+    char list; /* 'a'ppend, 'p'repend, 'n'othing, or 'r'eplace one by one */
+} Merging;
+
+static void merging_of_text(const char *how, Merging *ret)
+{
+    g_auto(GStrv) mergers = g_strsplit(how, "+", -1);
+
+    for (char **one = mergers; *one; one++) {
+        const char *name = g_strstrip(*one);
+        bool lists = strstr(name, "recurse_array") || strstr(name, "recurse_list");
+
+        if (g_str_has_prefix(name, "dict"))
+            ret->dict_replaces = strstr(name, "replace") && !strstr(name, "no_replace"), ret->dict_lists = lists, ret->dict_texts = strstr(name, "recurse_str");
+        else if (g_str_has_prefix(name, "list"))
+            ret->list = strstr(name, "append") ? 'a' : strstr(name, "prepend") ? 'p' : strstr(name, "no_replace") ? 'n' : 'r', ret->list_lists = lists,
+            ret->list_dicts = strstr(name, "recurse_dict");
+        else if (g_str_has_prefix(name, "str"))
+            ret->text_appends = strstr(name, "append");
+    }
+}
+
+/* "list(append)+dict(recurse_array)+str()", or [{name: list, settings: [append]}, ...]; taken out of @config. */
+static Merging take_merging(json_t *config, const char *header)
+{
+    static const char *const keys[] = {"merge_how", "merge_type"};
+    g_autoptr(GString) text = g_string_new(NULL);
+    Merging how = {.list = 'r'};
+    json_t *one, *word;
+    size_t i, j;
+
+    for (size_t k = 0; k < G_N_ELEMENTS(keys); k++) {
+        json_t *said = text->len == 0 ? json_object_get(config, keys[k]) : NULL;
+
+        if (json_is_string(said))
+            g_string_append(text, json_string_value(said));
+        json_array_foreach (said, i, one) {
+            const char *name = json_string_value(json_object_get(one, "name"));
+
+            g_string_append_printf(text, "%s%s(", text->len ? "+" : "", name ? name : "");
+            json_array_foreach (json_object_get(one, "settings"), j, word)
+                g_string_append_printf(text, "%s,", json_is_string(word) ? json_string_value(word) : "");
+            g_string_append_c(text, ')');
+        }
+        (void)json_object_del(config, keys[k]); /* may be absent */
+    }
+    how.dict_replaces = text->len == 0 && !header;
+    merging_of_text(text->len || !header ? text->str : header, &how);
+    return how;
+}
+
+static json_t *merged(json_t *old, json_t *new, const Merging *how);
+
+static json_t *merged_lists(json_t *old, json_t *new, const Merging *how)
+{
+    json_t *list = json_array(), *one;
+    size_t i;
+
+    if (how->list == 'a' || how->list == 'p') {
+        json_array_extend(list, how->list == 'a' ? old : new);
+        json_array_extend(list, how->list == 'a' ? new : old);
+        return list;
+    }
+    json_array_extend(list, old);
+    json_array_foreach (new, i, one) {
+        bool both = (json_is_object(one) && how->list_dicts) || (json_is_array(one) && how->list_lists);
+
+        if (how->list == 'r' && i < json_array_size(old))
+            json_array_set_new(list, i, both ? merged(json_array_get(old, i), one, how) : json_incref(one));
+    }
+    return list;
+}
+
+static json_t *merged_dicts(json_t *old, json_t *new, const Merging *how)
+{
+    json_t *dict = json_copy(old), *one;
+    const char *key;
+
+    json_object_foreach (new, key, one) {
+        json_t *there = json_object_get(old, key);
+        bool both = json_is_object(one) || (json_is_array(one) && how->dict_lists) || (json_is_string(one) && how->dict_texts);
+
+        if (!there || how->dict_replaces)
+            json_object_set(dict, key, one);
+        else if (both)
+            json_object_set_new(dict, key, merged(there, one, how));
+    }
+    return dict;
+}
+
+/* New reference. Nested as deep as YAML may be. */
+static json_t *merged(json_t *old, json_t *new, const Merging *how)
+{
+    if (json_is_object(old))
+        return json_is_object(new) ? merged_dicts(old, new, how) : json_incref(old);
+    if (json_is_array(old) && json_is_array(new))
+        return merged_lists(old, new, how);
+    if (json_is_string(old) && json_is_string(new) && how->text_appends)
+        return json_sprintf("%s%s", json_string_value(old), json_string_value(new));
+    return json_incref(new);
+}
+
 static bool read_config(Part *part, const char *text, GError **error)
 {
     g_autoptr(json_t) config = NULL;
+    json_t *before = part->config;
+    Merging how;
 
     if (!yaml_parse(text, strlen(text), part->what, &config, error))
         return false;
@@ -80,7 +192,9 @@ static bool read_config(Part *part, const char *text, GError **error)
         return true;
     if (!json_is_object(config))
         return fail_code(error, KILN_ERROR_USAGE, "%s: a cloud-config is a mapping, and this is none", part->what);
-    seed_merge(part->seed->config, config);
+    how = take_merging(config, part->how);
+    part->config = merged(before, config, &how);
+    json_decref(before);
     return true;
 }
 
@@ -150,7 +264,9 @@ static bool read_mime_part(Part *part, const char *text, GError **error)
 {
     const char *body = body_of(text);
     g_autofree char *type = header(text, body, "Content-Type"), *encoding = header(text, body, "Content-Transfer-Encoding");
-    g_autofree char *content = g_strdup(body);
+    g_autofree char *content = g_strdup(body), *how = header(text, body, "Merge-Type");
+    const char *before = part->how;
+    bool ok;
 
     if (encoding && g_ascii_strcasecmp(encoding, "base64") == 0) {
         gsize size;
@@ -165,7 +281,12 @@ static bool read_mime_part(Part *part, const char *text, GError **error)
     }
     if (type)
         type[strcspn(type, "; \t\r\n")] = '\0';
-    return read_part(part, content, type, error);
+    if (!how)
+        how = header(text, body, "X-Merge-Type");
+    part->how = how;
+    ok = read_part(part, content, type, error);
+    part->how = before;
+    return ok;
 }
 
 static bool read_mime(Part *part, const char *text, GError **error)
@@ -194,16 +315,63 @@ static bool is_mime(const char *text)
     return g_ascii_strncasecmp(text, "content-type:", 13) == 0 || g_ascii_strncasecmp(text, "mime-version:", 13) == 0 || g_str_has_prefix(text, "From ");
 }
 
-/* Jinja fills in what only a booted machine knows; a text that asks for nothing of it is the text below its first line. */
-static const char *below_jinja(Part *part, const char *text)
+/* --- Jinja --- */
+
+/* What cloud-init would know by @name before the machine is one: its instance's ID and name, and meta-data; NULL: something else. Free with g_free. */
+static char *jinja_value(const Seed *seed, const char *name)
+{
+    static const char *const prefixes[] = {"ds.meta_data.", "v1.", ""};
+    static const char *const keys[][2] = {{"instance_id", "instance-id"}, {"local_hostname", "local-hostname"}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(prefixes); i++) {
+        const char *key = name + strlen(prefixes[i]);
+
+        if (!g_str_has_prefix(name, prefixes[i]))
+            continue;
+        for (size_t j = 0; j < G_N_ELEMENTS(keys); j++)
+            if (strcmp(key, keys[j][0]) == 0 || strcmp(key, keys[j][1]) == 0) {
+                char *text = seed_text(json_object_get(seed->meta, keys[j][1]));
+
+                return text ? text : seed_text(json_object_get(seed->meta, keys[j][0]));
+            }
+        return i == 0 ? seed_text(json_object_get(seed->meta, key)) : NULL;
+    }
+    return NULL;
+}
+
+/* Plain names in {{ }} that are known here; NULL where it asks for more. */
+static char *fill_jinja(Part *part, const char *text)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    for (const char *at; (at = strstr(text, "{{"));) {
+        const char *end = strstr(at, "}}");
+        g_autofree char *name = end ? g_strstrip(g_strndup(at + 2, (gsize)(end - at - 2))) : NULL, *value = name ? jinja_value(part->seed, name) : NULL;
+
+        g_string_append_len(out, text, at - text);
+        if (!value || part->filled + out->len + strlen(value) > JINJA_MAX)
+            return NULL;
+        g_string_append(out, value);
+        text = end + 2;
+    }
+    g_string_append(out, text);
+    part->filled += out->len;
+    return g_string_free(g_steal_pointer(&out), FALSE);
+}
+
+/* Jinja fills in what mostly only a booted machine knows; what asks for more than meta-data is not applied. */
+static bool read_jinja(Part *part, const char *text, GError **error)
 {
     const char *rest = strchr(text, '\n');
+    g_autofree char *filled = NULL;
 
     rest = rest ? rest + 1 : text + strlen(text);
-    if (!strstr(rest, "{{") && !strstr(rest, "{%"))
-        return rest;
-    seed_ignore(part->seed, "%s as a Jinja template", part->what);
-    return NULL;
+    if (!strstr(rest, "{%") && !strstr(rest, "{#"))
+        filled = fill_jinja(part, rest);
+    if (filled)
+        return read_part(part, filled, NULL, error);
+    seed_ignore(part->seed, "%s as a Jinja template that asks for more than meta-data says", part->what);
+    return true;
 }
 
 static bool is_kind(const char *text, const char *type, const char *start, const char *mime)
@@ -217,10 +385,8 @@ static bool read_text(Part *part, const char *text, const char *type, GError **e
 
     if (is_mime(text))
         return read_mime(part, text, error);
-    if (g_str_has_prefix(text, "## template: jinja") || g_str_has_prefix(text, "## template:jinja")) {
-        text = below_jinja(part, text);
-        return !text || read_part(part, text, NULL, error);
-    }
+    if (g_str_has_prefix(text, "## template: jinja") || g_str_has_prefix(text, "## template:jinja"))
+        return read_jinja(part, text, error);
     if (is_kind(text, type, "#cloud-config-archive", "text/cloud-config-archive"))
         return read_archive(part, text, error);
     if (is_kind(text, type, "#cloud-config", "text/cloud-config"))
@@ -277,18 +443,26 @@ static bool read_meta(Seed *seed, const char *text, GError **error)
     return true;
 }
 
+static bool read_data(Seed *seed, const char *what, const char *text, GError **error)
+{
+    Part part = {.seed = seed, .config = json_object(), .what = what};
+    bool ok = !text || read_part(&part, text, NULL, error);
+
+    seed_merge(seed->config, part.config);
+    json_decref(part.config);
+    return ok;
+}
+
 bool seed_parse(const char *user_data, const char *vendor_data, const char *meta_data, Seed **ret, GError **error)
 {
     g_autoptr(Seed) seed = g_new0(Seed, 1);
-    Part vendor = {.seed = seed, .what = "vendor-data"}, user = {.seed = seed, .what = "user-data"};
 
     seed->config = json_object();
     seed->meta = json_object();
     seed->boothooks = g_ptr_array_new_with_free_func(g_free);
     seed->scripts = g_ptr_array_new_with_free_func(g_free);
     seed->ignored = g_ptr_array_new_with_free_func(g_free);
-    if ((vendor_data && !read_part(&vendor, vendor_data, NULL, error)) || (user_data && !read_part(&user, user_data, NULL, error)) ||
-        !read_meta(seed, meta_data, error))
+    if (!read_meta(seed, meta_data, error) || !read_data(seed, "vendor-data", vendor_data, error) || !read_data(seed, "user-data", user_data, error))
         return false;
     note_ignored(seed);
     *ret = g_steal_pointer(&seed);
@@ -300,12 +474,29 @@ static bool is_something(const json_t *value)
     return json_is_array(value) ? json_array_size(value) > 0 : json_is_string(value) || json_is_true(value);
 }
 
+bool seed_fetches_key(const json_t *source)
+{
+    const json_t *id = json_object_get(source, "keyid");
+
+    return (json_is_string(id) || json_is_integer(id)) && !json_is_string(json_object_get(source, "key"));
+}
+
 bool seed_wants_network(const Seed *seed)
 {
     static const char *const keys[] = {"packages", "package_upgrade", "apt_upgrade", "runcmd", "bootcmd"};
+    const json_t *sources = json_object_get(json_object_get(seed->config, "apt"), "sources");
+    const char *name;
+    json_t *one;
+    size_t at;
 
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
         if (is_something(json_object_get(seed->config, keys[i])))
+            return true;
+    json_object_foreach ((json_t *)sources, name, one)
+        if (seed_fetches_key(one))
+            return true;
+    json_array_foreach (sources, at, one)
+        if (seed_fetches_key(one))
             return true;
     return seed->boothooks->len > 0 || seed->scripts->len > 0;
 }
@@ -325,6 +516,7 @@ char **seed_texts(const json_t *value, const char *separators)
 {
     GPtrArray *out = g_ptr_array_new();
     json_t *one;
+    const char *key;
     size_t i;
 
     if (!json_is_array(value)) {
@@ -336,6 +528,12 @@ char **seed_texts(const json_t *value, const char *separators)
                 g_ptr_array_add(out, g_strdup(*word));
     }
     json_array_foreach (value, i, one) {
+        char *text = seed_text(one);
+
+        if (text)
+            g_ptr_array_add(out, text);
+    }
+    json_object_foreach ((json_t *)value, key, one) {
         char *text = seed_text(one);
 
         if (text)

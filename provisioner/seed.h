@@ -2,7 +2,8 @@
 /*
  * What a seed for cloud-init says, read and not applied: user-data over vendor-data, and meta-data.
  *
- * Read are #cloud-config, #cloud-config-archive, #! scripts, #cloud-boothook and MIME parts of those. What stands in a seed and cannot be read, or is nothing
+ * Read are #cloud-config, #cloud-config-archive, #! scripts, #cloud-boothook, MIME parts of those (merged as their merge_how says), and Jinja that asks for
+ * nothing but meta-data. What stands in a seed and cannot be read, or is nothing
  * that a bake could do, is named in @ignored. Only YAML that is none is an error.
  */
 #ifndef KILN_PROVISIONER_SEED_H
@@ -33,13 +34,15 @@ void seed_merge(json_t *under, const json_t *over);
 
 /* Does something of it run programs that may want the network: packages, runcmd, scripts? */
 bool seed_wants_network(const Seed *seed);
+/* Of one of apt's sources: is its key on a key server? */
+bool seed_fetches_key(const json_t *source);
 
 /* bootcmd's and runcmd's lists as a script of the shell; NULL when there is nothing to run. Free with g_free. */
 char *seed_script(const json_t *commands);
 
 /* A value as text: strings, numbers, booleans; NULL for others. Free with g_free. */
 char *seed_text(const json_t *value);
-/* A list of texts: an array, or one text cut at any of @separators. Never NULL. */
+/* A list of texts: an array, the values of an object, or one text cut at any of @separators. Never NULL. */
 char **seed_texts(const json_t *value, const char *separators);
 
 /* A hash as /etc/shadow takes it; @salt_of makes the salt, so that equal seeds give equal bytes. Free with g_free; NULL: this machine's libcrypt cannot. */

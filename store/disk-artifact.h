@@ -30,6 +30,34 @@ typedef struct DiskTransfer {
     uint64_t bytes, blocks;     /* bytes of blobs that were moved; blocks of the disk that were */
 } DiskTransfer;
 
+/*
+ * Where the pieces of an artifact go. Segments and their indexes may come from several threads; the manifest comes last.
+ */
+typedef struct DiskDonor {
+    GArray *maps; /* of Digest */
+    bool used;    /* a segment may be sent as it stands because of its blocks */
+} DiskDonor;
+
+/* Bytes of a new segment from @at on that are those of a segment of the store from @from on. */
+typedef struct DiskPiece {
+    Digest segment;
+    uint64_t at, from, size;
+} DiskPiece;
+
+typedef struct DiskSink {
+    void *arg;
+    const char *title;   /* of the progress; NULL: none is shown */
+    const GArray *bases; /* of Digest: blobs of the store, the indexes of segments that are there and may be referred to */
+    GPtrArray *donors;   /* of DiskDonor*: others whose blocks may be in a segment that is sent as it stands; NULL: nobody's */
+    bool (*put_bytes)(void *arg, GBytes *bytes, Digest *ret, GError **error);
+    /* @pieces: of DiskPiece, in their order; NULL: it is a segment of the store's, under its own name. */
+    bool (*put_segment)(void *arg, const Digest *digest, uint64_t size, int fd, const GArray *pieces, Progress *progress, GError **error);
+    bool (*put_manifest)(void *arg, GBytes *bytes, const Digest *digest, GError **error);
+} DiskSink;
+
+/* *ret_kept: of Digest, the indexes of its segments, which are blobs of the store then; as is the manifest. */
+bool disk_artifact_make(Store *store, const StoreImage *image, const DiskSink *sink, GArray **ret_kept, DiskTransfer *ret, GError **error);
+
 /* Puts the image there under @version (a tag, or NULL: its digest) and records that. */
 bool disk_artifact_push(Store *store, const StoreImage *image, Registry *registry, const char *version, DiskTransfer *ret, GError **error);
 
@@ -43,5 +71,18 @@ bool disk_artifact_pull(Store *store, Registry *registry, GBytes *manifest, cons
 
 /* The whole disk as one layer for others than kiln: raw in a zstd frame, or qcow2. The manifest is kept in the store. */
 bool disk_plain_push(Store *store, const StoreImage *image, Registry *registry, const char *version, bool qcow2, Digest *ret_manifest, GError **error);
+
+/*
+ * The other way, whoever made it: an artifact (its config is no container's) of which one layer is a whole disk by its media type (qcow2, raw or disk in
+ * it) or its title (*.qcow2, *.raw, *.img, also .zst). *ret_layer: its descriptor, borrowed; NULL when the manifest is a container's. Anything
+ * else, and several disks, is an error.
+ */
+bool disk_plain_find(const json_t *manifest, const json_t **ret_layer, GError **error);
+/*
+ * Fetches that layer into the store's downloads, verified, and unpacked where it is zstd. @fn gets the path of a raw or qcow2 file that nobody has
+ * judged yet, and that is gone afterwards; only what an interrupt or a broken line left is gone on with by the next call.
+ */
+typedef bool DiskPlainFn(const char *path, void *arg, GError **error);
+bool disk_plain_fetch(Store *store, Registry *registry, const json_t *layer, DiskPlainFn *fn, void *arg, GError **error);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/process.h"
 #include "base/scope.h"
 #include "base/units.h"
@@ -164,7 +165,7 @@ static bool convert(int from, const char *to, const char *what, GError **error)
     if (!process_run(&spec, &code, error))
         return fail_prefix(error, "'%s'", what);
     if (code != 0) {
-        g_autofree char *said = log_printable(last->str);
+        g_autofree char *said = printable_line(last->str);
 
         return fail(error, "'%s' cannot be converted: %s", what,
                     *said ? said : "qemu-img failed without a word");

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A disk to a registry.
+ * A disk as an artifact, to a registry.
  *
  *   1. what the repository has: the indexes of the segments of manifests that were recorded as pushed or pulled there, and still are there
  *   2. segments of the store of which every block is the image's, and none is there: sent as they stand
- *   3. blocks that are in neither: into new segments, frames as they stand where they are whole
+ *   3. blocks that are in neither: into new segments, frames of the store as they stand where all that is in one is the image's
  *   4. maps over all of these, then the manifest
  *
- * So nothing is sent but blocks of this very image, whatever else shares its segments in the store.
+ * So nothing is sent but blocks of this very image, whatever else shares its segments in the store. Who serves its own disks (serve-disk.c) has
+ * other images in the same repository: blocks of those may be in a segment, too.
  */
 #include "store/disk-artifact.h"
 
@@ -36,6 +37,7 @@ typedef struct There {
     bool base;        /* it is there already */
     Segment *stored;  /* of the store, to be sent as it stands */
     SegmentFile *own; /* made here */
+    GArray *pieces;   /* of DiskPiece: of it, from the store */
     uint64_t used;    /* blocks of the image in it */
     bool shunned;
 } There;
@@ -47,7 +49,7 @@ typedef struct Place {
 typedef struct Push {
     Store *store;
     const StoreImage *image;
-    Registry *registry;
+    const DiskSink *sink;
     GPtrArray *there; /* of There* */
     Place *slots;     /* by the hash of the block at the place */
     uint32_t slot_mask, filled;
@@ -57,6 +59,8 @@ typedef struct Push {
     Digest hashes[FRAME_MAX_BLOCKS];
     unsigned gather_count;
     uint8_t *encoded;
+
+    GHashTable *all; /* Segment* -> Stored*: where the image's blocks are in the store */
 
     Progress *progress;
     uint64_t new_blocks;
@@ -68,6 +72,8 @@ static void there_free(gpointer data)
 
     segment_index_free(t->index);
     segment_file_free(t->own);
+    if (t->pieces)
+        g_array_unref(t->pieces);
     g_free(t);
 }
 
@@ -155,23 +161,21 @@ static bool knows_segment(const Push *p, const Digest *segment)
     return false;
 }
 
-static bool add_base_segment(Push *p, const json_t *descriptor)
+static bool add_base_segment(Push *p, const Digest *index_digest)
 {
     g_autoptr(GBytes) bytes = NULL;
     g_autoptr(SegmentIndex) index = NULL;
     There *t;
-    Digest digest;
-    uint64_t size;
 
-    if (!oci_read_descriptor(descriptor, &digest, &size, NULL) || !store_blob_get(p->store, &digest, SEGMENT_INDEX_MAX, &bytes, NULL) ||
+    if (!store_blob_get(p->store, index_digest, SEGMENT_INDEX_MAX, &bytes, NULL) ||
         !segment_index_decode(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &index, NULL))
         return false;
     if (knows_segment(p, &index->segment))
         return true;
     t = g_new0(There, 1);
     t->index = g_steal_pointer(&index);
-    t->index_digest = digest;
-    t->index_size = size;
+    t->index_digest = *index_digest;
+    t->index_size = g_bytes_get_size(bytes);
     t->base = true;
     g_ptr_array_add(p->there, t);
     note_all(p, p->there->len - 1);
@@ -179,42 +183,10 @@ static bool add_base_segment(Push *p, const json_t *descriptor)
 }
 
 /* What cannot be read here is not relied on. */
-static void add_base(Push *p, const Digest *manifest)
+static void add_bases(Push *p)
 {
-    g_autoptr(GBytes) bytes = NULL;
-    g_autoptr(json_t) document = NULL;
-    const json_t *layer;
-    size_t i;
-
-    if (!store_blob_get(p->store, manifest, REGISTRY_MANIFEST_MAX, &bytes, NULL) ||
-        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "a manifest", &document, NULL) || !disk_artifact_is(document))
-        return;
-    json_array_foreach(json_object_get(document, "layers"), i, layer)
-        if (g_strcmp0(json_string_value(json_object_get(layer, "mediaType")), DISK_INDEX_TYPE) == 0)
-            (void)add_base_segment(p, layer);
-}
-
-static bool find_bases(Push *p, GError **error)
-{
-    g_autoptr(GPtrArray) manifests = NULL;
-    unsigned used = 0;
-
-    if (!store_manifests(p->store, NULL, "disk", registry_place(p->registry), &manifests, error))
-        return false;
-    for (guint i = 0; i < manifests->len && i < 2 * BASES_MAX && used < BASES_MAX; i++) {
-        const StoreManifest *manifest = manifests->pdata[i];
-        char oci[DIGEST_OCI_SIZE];
-        Digest ignored;
-        bool there;
-
-        if (!registry_has_manifest(p->registry, digest_to_oci(&manifest->digest, oci), &ignored, &there, error))
-            return false;
-        if (there) {
-            add_base(p, &manifest->digest);
-            used++;
-        }
-    }
-    return true;
+    for (guint i = 0; i < p->sink->bases->len; i++)
+        (void)add_base_segment(p, &g_array_index(p->sink->bases, Digest, i));
 }
 
 /* --- walking the blocks of a map --- */
@@ -249,7 +221,7 @@ static bool each_part(Push *p, StoreMap *map, PartFn *fn, void *arg, GError **er
 
 typedef struct Stored {
     Segment *segment;
-    GByteArray *seen; /* a byte for each position */
+    GByteArray *seen; /* a byte for each position: 1 it is the image's, 2 a donor's */
     uint64_t count;
     bool known; /* a block of it is in the repository */
 } Stored;
@@ -262,33 +234,89 @@ static void stored_free(gpointer data)
     g_free(s);
 }
 
+static Stored *stored_of(GHashTable *all, Segment *segment)
+{
+    Stored *s = g_hash_table_lookup(all, segment);
+
+    if (s)
+        return s;
+    s = g_new0(Stored, 1);
+    s->segment = segment;
+    s->seen = g_byte_array_new();
+    g_byte_array_set_size(s->seen, segment_frames(segment) * FRAME_MAX_BLOCKS);
+    memset(s->seen->data, 0, s->seen->len);
+    g_hash_table_insert(all, segment, s);
+    return s;
+}
+
 static bool count_part(Push *p, StoreMap *map, const MapRun *part, const Digest *hashes, void *arg, GError **error)
 {
     GHashTable *all = arg;
     Segment *segment;
-    Stored *s;
 
     if (!store_map_segment(map, part->segment, &segment, error))
         return false;
-    if (segment_is_moved(segment))
-        return true;
-    s = g_hash_table_lookup(all, segment);
-    if (!s) {
-        s = g_new0(Stored, 1);
-        s->segment = segment;
-        s->seen = g_byte_array_new();
-        g_byte_array_set_size(s->seen, segment_frames(segment) * FRAME_MAX_BLOCKS);
-        memset(s->seen->data, 0, s->seen->len);
-        g_hash_table_insert(all, segment, s);
-    }
     for (uint32_t i = 0; i < part->count; i++) {
+        Segment *at;
+        uint32_t position;
         Place place;
+        Stored *s;
 
-        if (part->position + i >= s->seen->len)
+        if (!segment_locate(segment, part->position + i, &at, &position, error))
+            return false;
+        s = stored_of(all, at);
+        if (position >= s->seen->len)
             return fail(error, "a map names blocks that its segment has not; run kiln fsck");
-        s->count += !s->seen->data[part->position + i];
-        s->seen->data[part->position + i] = 1;
+        s->count += !s->seen->data[position];
+        s->seen->data[position] = 1;
         s->known = s->known || find(p, &hashes[i], &place);
+    }
+    return true;
+}
+
+/* Blocks that others of the repository have: *ret, has it any that nobody had before? Runs are enough, as the hashes are not asked for. */
+static bool count_donor_map(StoreMap *map, GHashTable *all, bool *ret, GError **error)
+{
+    const MapBody *body = store_map_body(map);
+
+    for (guint i = 0; i < body->runs->len; i++) {
+        const MapRun *run = &g_array_index(body->runs, MapRun, i);
+        Segment *segment;
+        Stored *s;
+
+        if (!store_map_segment(map, run->segment, &segment, error))
+            return false;
+        for (uint32_t block = 0; block < run->count; block++) {
+            Segment *at;
+            uint32_t position;
+
+            if (!segment_locate(segment, run->position + block, &at, &position, error))
+                return false;
+            s = g_hash_table_lookup(all, at);
+            if (!s || position >= s->seen->len || s->seen->data[position])
+                continue;
+            *ret = true;
+            s->count++;
+            s->seen->data[position] = 2;
+        }
+    }
+    return true;
+}
+
+/* What of them cannot be read gives nothing. */
+static bool count_donors(Push *p, GHashTable *all, GError **error)
+{
+    for (guint i = 0; p->sink->donors && i < p->sink->donors->len; i++) {
+        DiskDonor *donor = p->sink->donors->pdata[i];
+
+        for (guint m = 0; m < donor->maps->len; m++) {
+            g_autoptr(StoreMap) map = NULL;
+
+            if (!interrupt_check(error))
+                return false;
+            if (store_map_open(p->store, &g_array_index(donor->maps, Digest, m), &map, NULL))
+                (void)count_donor_map(map, all, &donor->used, NULL);
+        }
     }
     return true;
 }
@@ -311,7 +339,7 @@ static int compare_stored(gconstpointer a, gconstpointer b)
 
 static bool choose_stored(Push *p, StoreMap *const maps[2], GError **error)
 {
-    g_autoptr(GHashTable) all = g_hash_table_new_full(NULL, NULL, NULL, stored_free);
+    GHashTable *all = p->all = g_hash_table_new_full(NULL, NULL, NULL, stored_free);
     g_autoptr(GPtrArray) list = g_ptr_array_new();
     GHashTableIter iter;
     gpointer value;
@@ -319,6 +347,8 @@ static bool choose_stored(Push *p, StoreMap *const maps[2], GError **error)
     for (int i = 0; i < 2; i++)
         if (maps[i] && !each_part(p, maps[i], count_part, all, error))
             return false;
+    if (!count_donors(p, all, error))
+        return false;
     g_hash_table_iter_init(&iter, all);
     while (g_hash_table_iter_next(&iter, NULL, &value))
         if (is_wholly_ours(value))
@@ -410,6 +440,7 @@ static bool open_own(Push *p, GError **error)
         return false;
     t = g_new0(There, 1);
     t->index = segment_index_new();
+    t->pieces = g_array_new(FALSE, FALSE, sizeof(DiskPiece));
     g_ptr_array_add(p->there, t);
     if (!segment_file_new(dirfd, store_fresh_name(p->store, "segment"), BLOCK_PUBLIC, &t->own, error))
         return false;
@@ -449,6 +480,77 @@ static bool flush(Push *p, GError **error)
     return append_frame(p, p->encoded, size, encoding, p->hashes, blocks, error);
 }
 
+/* The last @size bytes of the new segment are a frame of the store; frames that lie behind each other there too are one piece. */
+static void note_piece(Push *p, Segment *segment, uint32_t frame, uint32_t size)
+{
+    GArray *pieces = p->own->pieces;
+    DiskPiece piece = {*segment_digest(segment), p->own->own->size - size, segment_entry(segment, frame)->offset, size};
+    DiskPiece *last = pieces->len ? &g_array_index(pieces, DiskPiece, pieces->len - 1) : NULL;
+
+    if (last && digest_equal(&last->segment, &piece.segment) && last->at + last->size == piece.at && last->from + last->size == piece.from)
+        last->size += size;
+    else
+        g_array_append_val(pieces, piece);
+}
+
+/* All of it may be sent, half of it at least is the image's, and nothing of it is there. */
+static bool frame_is_ours(const Push *p, const Stored *s, uint32_t frame, const Digest *hashes, unsigned blocks)
+{
+    unsigned ours = 0;
+    Place place;
+
+    for (unsigned i = 0; i < blocks; i++) {
+        uint8_t seen = s->seen->data[position_of(frame, i)];
+
+        if (!seen || find(p, &hashes[i], &place))
+            return false;
+        ours += seen == 1;
+    }
+    return ours > 0 && ours >= blocks / 2;
+}
+
+static bool take_frames_of(Push *p, const Stored *s, GError **error)
+{
+    for (uint32_t frame = 0; frame < segment_frames(s->segment); frame++) {
+        Digest hashes[FRAME_MAX_BLOCKS];
+        FrameHead head;
+        unsigned blocks;
+        uint32_t size;
+
+        if (!interrupt_check(error) || !segment_hashes(s->segment, frame, hashes, &blocks, error))
+            return false;
+        if (!frame_is_ours(p, s, frame, hashes, blocks))
+            continue;
+        if (!segment_stored(s->segment, frame, p->encoded, &head, p->gathered, NULL))
+            return true; /* it moved just now */
+        size = frame_head_size(head.blocks) + head.payload;
+        if (!open_own(p, error) || !append_frame(p, p->encoded, size, head.encoding, hashes, blocks, error))
+            return false;
+        note_piece(p, s->segment, frame, size);
+        for (unsigned i = 0; i < blocks; i++)
+            note(p, &hashes[i], own_number(p), position_of(p->own->index->entries->len - 1, i));
+    }
+    return true;
+}
+
+/* In the order of the store, since few frames come whole in a disk's: it was laid out after its files were stored. */
+static bool take_frames(Push *p, GError **error)
+{
+    g_autoptr(GPtrArray) list = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, p->all);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (segment_class(((Stored *)value)->segment) == BLOCK_PUBLIC && !segment_is_moved(((Stored *)value)->segment))
+            g_ptr_array_add(list, value);
+    g_ptr_array_sort(list, compare_stored);
+    for (guint i = 0; i < list->len; i++)
+        if (!take_frames_of(p, list->pdata[i], error))
+            return false;
+    return true;
+}
+
 /* A frame of the store as it stands. What is gathered comes before it, so that places that were given stay right. */
 static bool take_frame(Push *p, StoreMap *map, const MapRun *part, const Digest *hashes, bool *ret_done, GError **error)
 {
@@ -465,6 +567,7 @@ static bool take_frame(Push *p, StoreMap *map, const MapRun *part, const Digest 
         return true; /* it moved just now */
     if (!append_frame(p, p->encoded, frame_head_size(head.blocks) + head.payload, head.encoding, hashes, FRAME_MAX_BLOCKS, error))
         return false;
+    note_piece(p, segment, frame, frame_head_size(head.blocks) + head.payload);
     for (unsigned i = 0; i < FRAME_MAX_BLOCKS; i++)
         note(p, &hashes[i], own_number(p), position_of(p->own->index->entries->len - 1, i));
     *ret_done = true;
@@ -541,6 +644,8 @@ static bool make_map(Push *p, StoreMap *map, MapBody **ret, GError **error)
 
 static bool make_maps(Push *p, StoreMap *const maps[2], MapBody *ret[2], GError **error)
 {
+    if (!take_frames(p, error))
+        return false;
     for (int i = 0; i < 2; i++)
         if (maps[i] && !make_map(p, maps[i], &ret[i], error))
             return false;
@@ -563,7 +668,7 @@ static bool send_bytes(Push *p, const char *type, GBytes *bytes, json_t *layers,
 {
     Digest digest;
 
-    if (!registry_put_blob_bytes(p->registry, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), &digest, error))
+    if (!p->sink->put_bytes(p->sink->arg, bytes, &digest, error))
         return false;
     json_array_append_new(layers, describe(type, &digest, g_bytes_get_size(bytes)));
     return true;
@@ -593,18 +698,17 @@ static bool send_segment(gpointer item, void *arg, GError **error)
     There *t = item;
     auto_fd int stored = t->stored ? segment_open_file(p->store, &t->index->segment) : -1;
     g_autoptr(GBytes) index = NULL;
-    uint64_t sent;
     Digest digest;
 
     if (t->stored && stored < 0)
         return store_fail_errno(p->store, error, "open a segment of");
-    if (!registry_put_blob(p->registry, &t->index->segment, t->index->size, t->stored ? stored : t->own->fd, NULL, p->progress, &sent, error))
+    if (!p->sink->put_segment(p->sink->arg, &t->index->segment, t->index->size, t->stored ? stored : t->own->fd, t->stored ? NULL : t->pieces, p->progress, error))
         return false;
     index = segment_index_encode(t->index);
     t->index_size = g_bytes_get_size(index);
     if (!store_blob_put(p->store, g_bytes_get_data(index, NULL), t->index_size, &t->index_digest, error))
         return false;
-    return registry_put_blob_bytes(p->registry, g_bytes_get_data(index, NULL), t->index_size, &digest, error);
+    return p->sink->put_bytes(p->sink->arg, index, &digest, error);
 }
 
 static bool send_segments(Push *p, DiskTransfer *report, GError **error)
@@ -630,9 +734,9 @@ static bool send_segments(Push *p, DiskTransfer *report, GError **error)
     if (report->segments + report->present > SEGMENTS_MAX)
         return fail(error, "the disk would need %" G_GUINT64_FORMAT " segments in the registry, more than the %d that kiln puts into one manifest",
                     report->segments + report->present, SEGMENTS_MAX);
-    p->progress = progress_new("push", total, true);
+    p->progress = p->sink->title ? progress_new(p->sink->title, total, true) : NULL;
     ok = oci_in_parallel(list, send_segment, p, error);
-    if (ok)
+    if (ok && p->progress)
         progress_done(p->progress);
     g_clear_pointer(&p->progress, progress_free);
     return ok;
@@ -664,33 +768,43 @@ static bool send_config(Push *p, json_t **ret, GError **error)
     return true;
 }
 
-static bool send_manifest(Push *p, const char *version, json_t *config, json_t *layers, DiskTransfer *report, GError **error)
+static bool send_manifest(Push *p, json_t *config, json_t *layers, DiskTransfer *report, GError **error)
 {
     g_autoptr(json_t) manifest = json_pack("{s:i, s:s, s:s, s:O, s:O}", "schemaVersion", 2, "mediaType", OCI_MANIFEST_TYPE, "artifactType", DISK_ARTIFACT_TYPE,
                                            "config", config, "layers", layers);
     g_autofree char *text = json_canonical(manifest);
     g_autoptr(GBytes) bytes = g_bytes_new(text, strlen(text));
-    char oci[DIGEST_OCI_SIZE];
 
     report->manifest_size = strlen(text);
-    return store_blob_put(p->store, text, strlen(text), &report->manifest, error) &&
-           registry_put_manifest(p->registry, version ? version : digest_to_oci(&report->manifest, oci), bytes, OCI_MANIFEST_TYPE, NULL, error);
+    return store_blob_put(p->store, text, strlen(text), &report->manifest, error) && p->sink->put_manifest(p->sink->arg, bytes, &report->manifest, error);
 }
 
-static bool push(Push *p, bool on_bases, const char *version, StoreMap *const maps[2], MapBody *bodies[2], DiskTransfer *report, GError **error)
+/* Among others' blocks, segments of the store come before what was made of them earlier. */
+static bool choose(Push *p, StoreMap *const maps[2], GError **error)
+{
+    bool stored_first = p->sink->donors != NULL;
+
+    if (!stored_first)
+        add_bases(p);
+    if (!choose_stored(p, maps, error))
+        return false;
+    if (stored_first)
+        add_bases(p);
+    return bound_segments(p, maps, error);
+}
+
+static bool push(Push *p, StoreMap *const maps[2], MapBody *bodies[2], GArray *kept, DiskTransfer *report, GError **error)
 {
     g_autoptr(json_t) layers = json_array(), config = NULL;
-    g_autoptr(GArray) kept = g_array_new(FALSE, FALSE, sizeof(Digest));
 
-    if ((on_bases && !find_bases(p, error)) || !choose_stored(p, maps, error) || !bound_segments(p, maps, error) || !make_maps(p, maps, bodies, error) ||
-        !send_segments(p, report, error) || !send_map(p, DISK_MAP_TYPE, bodies[0], layers, error))
+    if (!choose(p, maps, error) || !make_maps(p, maps, bodies, error) || !send_segments(p, report, error) ||
+        !send_map(p, DISK_MAP_TYPE, bodies[0], layers, error))
         return false;
     if (bodies[1] && (!send_tree(p, layers, error) || !send_map(p, DISK_FILES_TYPE, bodies[1], layers, error)))
         return false;
     list_segments(p, layers, kept);
     report->blocks = p->new_blocks;
-    return send_config(p, &config, error) && send_manifest(p, version, config, layers, report, error) &&
-           store_image_add_manifest(p->store, p->image, registry_place(p->registry), &report->manifest, kept, error);
+    return send_config(p, &config, error) && send_manifest(p, config, layers, report, error);
 }
 
 static bool open_maps(Store *store, const StoreImage *image, StoreMap *ret[2], GError **error)
@@ -700,9 +814,10 @@ static bool open_maps(Store *store, const StoreImage *image, StoreMap *ret[2], G
     return digest_is_none(&image->tree.tree) || digest_is_none(&image->tree.files) || store_map_open(store, &image->tree.files, &ret[1], error);
 }
 
-static bool try_push(Store *store, const StoreImage *image, Registry *registry, bool on_bases, const char *version, DiskTransfer *ret, GError **error)
+bool disk_artifact_make(Store *store, const StoreImage *image, const DiskSink *sink, GArray **ret_kept, DiskTransfer *ret, GError **error)
 {
-    Push p = {.store = store, .image = image, .registry = registry, .slot_mask = 4095};
+    Push p = {.store = store, .image = image, .sink = sink, .slot_mask = 4095};
+    g_autoptr(GArray) kept = g_array_new(FALSE, FALSE, sizeof(Digest));
     StoreMap *maps[2] = {NULL, NULL};
     MapBody *bodies[2] = {NULL, NULL};
     bool ok;
@@ -712,16 +827,102 @@ static bool try_push(Store *store, const StoreImage *image, Registry *registry, 
     p.slots = g_new0(Place, (size_t)p.slot_mask + 1);
     p.gathered = g_malloc(FRAME_MAX_BYTES);
     p.encoded = g_malloc(FRAME_MAX_STORED);
-    ok = open_maps(store, image, maps, error) && push(&p, on_bases, version, maps, bodies, ret, error);
+    ok = open_maps(store, image, maps, error) && push(&p, maps, bodies, kept, ret, error);
     for (int i = 0; i < 2; i++) {
         store_map_unref(maps[i]);
         map_body_free(bodies[i]);
     }
+    if (p.all)
+        g_hash_table_unref(p.all);
     g_ptr_array_unref(p.there);
     g_free(p.slots);
     g_free(p.gathered);
     g_free(p.encoded);
+    if (ok)
+        *ret_kept = g_steal_pointer(&kept);
     return ok;
+}
+
+/* --- to a registry --- */
+
+typedef struct ToRegistry {
+    Registry *registry;
+    const char *version;
+} ToRegistry;
+
+static bool put_bytes(void *arg, GBytes *bytes, Digest *ret, GError **error)
+{
+    ToRegistry *to = arg;
+
+    return registry_put_blob_bytes(to->registry, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), ret, error);
+}
+
+static bool put_segment(void *arg, const Digest *digest, uint64_t size, int fd, const GArray *pieces, Progress *progress, GError **error)
+{
+    ToRegistry *to = arg;
+    uint64_t sent;
+
+    (void)pieces;
+    return registry_put_blob(to->registry, digest, size, fd, NULL, progress, &sent, error);
+}
+
+static bool put_manifest(void *arg, GBytes *bytes, const Digest *digest, GError **error)
+{
+    ToRegistry *to = arg;
+    char oci[DIGEST_OCI_SIZE];
+
+    return registry_put_manifest(to->registry, to->version ? to->version : digest_to_oci(digest, oci), bytes, OCI_MANIFEST_TYPE, NULL, error);
+}
+
+/* The indexes that a manifest names. What cannot be read here is not relied on. */
+static void add_indexes(Store *store, const Digest *manifest, GArray *bases)
+{
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(json_t) document = NULL;
+    const json_t *layer;
+    uint64_t size;
+    Digest digest;
+    size_t i;
+
+    if (!store_blob_get(store, manifest, REGISTRY_MANIFEST_MAX, &bytes, NULL) ||
+        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), REGISTRY_MANIFEST_MAX, "a manifest", &document, NULL) || !disk_artifact_is(document))
+        return;
+    json_array_foreach(json_object_get(document, "layers"), i, layer)
+        if (g_strcmp0(json_string_value(json_object_get(layer, "mediaType")), DISK_INDEX_TYPE) == 0 && oci_read_descriptor(layer, &digest, &size, NULL))
+            g_array_append_val(bases, digest);
+}
+
+static bool find_bases(Store *store, Registry *registry, GArray *bases, GError **error)
+{
+    g_autoptr(GPtrArray) manifests = NULL;
+    unsigned used = 0;
+
+    if (!store_manifests(store, NULL, "disk", registry_place(registry), &manifests, error))
+        return false;
+    for (guint i = 0; i < manifests->len && i < 2 * BASES_MAX && used < BASES_MAX; i++) {
+        const StoreManifest *manifest = manifests->pdata[i];
+        char oci[DIGEST_OCI_SIZE];
+        Digest ignored;
+        bool there;
+
+        if (!registry_has_manifest(registry, digest_to_oci(&manifest->digest, oci), &ignored, &there, error))
+            return false;
+        if (there) {
+            add_indexes(store, &manifest->digest, bases);
+            used++;
+        }
+    }
+    return true;
+}
+
+static bool try_push(Store *store, const StoreImage *image, Registry *registry, bool on_bases, const char *version, DiskTransfer *ret, GError **error)
+{
+    g_autoptr(GArray) bases = g_array_new(FALSE, FALSE, sizeof(Digest)), kept = NULL;
+    ToRegistry to = {registry, version};
+    DiskSink sink = {.arg = &to, .title = "push", .bases = bases, .put_bytes = put_bytes, .put_segment = put_segment, .put_manifest = put_manifest};
+
+    return (!on_bases || find_bases(store, registry, bases, error)) && disk_artifact_make(store, image, &sink, &kept, ret, error) &&
+           store_image_add_manifest(store, image, registry_place(registry), &ret->manifest, kept, error);
 }
 
 /* A registry may have lost what a manifest of its own names: then all is sent. */

@@ -455,7 +455,7 @@ static bool take_path(Reader *r, const uint8_t *name, size_t size, char **ret, G
         return damaged(error, r->at ? r->at : "", "an impossible name");
     r->name_bytes += strlen(path);
     if (strlen(path) > EXT4_PATH_MAX || r->name_bytes > r->names_max || tree_count(r->tree) >= r->entries_max)
-        return fail(error, "the ext4 file system has more or deeper folders than kiln reads, at '/%s'", r->at ? r->at : "");
+        return fail(error, "the ext4 file system has more or deeper folders than kiln reads, at '/%.100s...'", r->at ? r->at : "");
     if (tree_find(r->tree, path))
         return damaged(error, path, "two equal names");
     *ret = g_steal_pointer(&path);

@@ -327,8 +327,6 @@ static bool check_features(const struct ext2_super_block *super, bool unsettled,
             return ext4_say_failed(port, "the ext4 file system uses a feature that kiln does not read: %s", refused[i].name);
     if ((incompat & EXT3_FEATURE_INCOMPAT_RECOVER) && !unsettled)
         return ext4_say_failed(port, "the ext4 file system was not unmounted cleanly: run e2fsck on the image, or boot and shut it down once");
-    if (ext2fs_le32_to_cpu(super->s_feature_ro_compat) & EXT4_FEATURE_RO_COMPAT_VERITY)
-        return ext4_say_failed(port, "the ext4 file system uses a feature that kiln does not read: verity");
     return true;
 }
 

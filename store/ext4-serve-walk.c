@@ -389,7 +389,7 @@ static bool add_name(Walk *w, ext2_ino_t ino, const char *name, size_t size)
     if (w->at->number == 0 && strcmp(base, "lost+found") == 0)
         return true; /* belongs to the file system, not to the tree */
     if (strlen(path) > EXT4_PATH_MAX)
-        return ext4_say_failed(w->s->port, "the ext4 file system has more or deeper folders than kiln reads, at '/%s'", w->at->path);
+        return ext4_say_failed(w->s->port, "the ext4 file system has more or deeper folders than kiln reads, at '/%.100s...'", w->at->path);
     return add_inode(w, ino, base, path);
 }
 

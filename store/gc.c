@@ -50,18 +50,6 @@ static bool drop_memos(Gc *gc, GError **error, const char *sql, const char *from
 
 /* --- the bake cache --- */
 
-static bool drop_expired(Gc *gc, GError **error)
-{
-    int64_t now = g_get_real_time() / G_USEC_PER_SEC;
-
-    /* What was pushed and no manifest came for. */
-    if (!drop_memos(gc, error, "DELETE FROM memo WHERE key >= ?1 AND key < ?2 AND used < ?3", SERVE_LINK_PREFIX, SERVE_LINK_END, now - SERVE_LINK_AGE))
-        return false;
-    if (gc->options->drop_states)
-        return database_run(gc->db, error, "DELETE FROM state", "");
-    return database_run(gc->db, error, "DELETE FROM state WHERE expires != 0 AND expires <= ?1", "i", now);
-}
-
 static bool private_bytes(Gc *gc, int64_t *ret, GError **error)
 {
     return reach_mark(gc->db, true, error) && store_ledger_mark(gc->store, gc->db, error) &&
@@ -112,6 +100,20 @@ static bool keep_memo_rules(Gc *gc, GError **error)
         if (!keep_memo_rule(gc, &gc->options->memo_rules[i], error))
             return false;
     return true;
+}
+
+static bool drop_expired(Gc *gc, GError **error)
+{
+    int64_t now = g_get_real_time() / G_USEC_PER_SEC;
+
+    /* What was pushed and no manifest came for. */
+    if (!drop_memos(gc, error, "DELETE FROM memo WHERE key >= ?1 AND key < ?2 AND used < ?3", SERVE_LINK_PREFIX, SERVE_LINK_END, now - SERVE_LINK_AGE))
+        return false;
+    if (!keep_memo_rule(gc, &(StoreMemoRule){SERVE_DISK_PREFIX, SERVE_DISK_AGE, SERVE_DISK_QUOTA}, error))
+        return false;
+    if (gc->options->drop_states)
+        return database_run(gc->db, error, "DELETE FROM state", "");
+    return database_run(gc->db, error, "DELETE FROM state WHERE expires != 0 AND expires <= ?1", "i", now);
 }
 
 /* --- marking --- */

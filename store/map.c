@@ -184,6 +184,21 @@ bool store_map_pread_once(StoreMap *map, void *buf, size_t size, uint64_t offset
     return pread_by(map, buf, size, offset, segment_read_once, error);
 }
 
+/* The 32 blocks of a frame that gc moved: are they one frame again? */
+static bool moved_whole(Segment *moved, uint32_t position, Segment **ret, uint32_t *ret_position)
+{
+    if (!segment_locate(moved, position, ret, ret_position, NULL))
+        return false;
+    for (uint32_t i = 1; i < FRAME_MAX_BLOCKS; i++) {
+        Segment *segment;
+        uint32_t at;
+
+        if (!segment_locate(moved, position + i, &segment, &at, NULL) || segment != *ret || at != *ret_position + i)
+            return false;
+    }
+    return position_block(*ret_position) == 0;
+}
+
 bool store_map_whole_frame(StoreMap *map, uint64_t block, Segment **ret_segment, uint32_t *ret_frame)
 {
     const MapBody *body = map->body;
@@ -198,7 +213,8 @@ bool store_map_whole_frame(StoreMap *map, uint64_t block, Segment **ret_segment,
     if (!run || run->block > block || run->block + run->count < block + FRAME_MAX_BLOCKS)
         return false;
     position = run->position + (uint32_t)(block - run->block);
-    if (position_block(position) != 0 || !store_map_segment(map, run->segment, ret_segment, NULL) || segment_is_moved(*ret_segment))
+    if (position_block(position) != 0 || !store_map_segment(map, run->segment, ret_segment, NULL) ||
+        (segment_is_moved(*ret_segment) && !moved_whole(*ret_segment, position, ret_segment, &position)))
         return false;
     *ret_frame = position_frame(position);
     return *ret_frame < segment_frames(*ret_segment) && segment_entry(*ret_segment, *ret_frame)->blocks == FRAME_MAX_BLOCKS;

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define ENTRIES_MAX 10000000u
+#define LINKS_MAX 40u /* as in Linux */
 
 /* One layer, read. */
 typedef struct Layer {
@@ -134,6 +135,177 @@ static bool read_layers(Store *store, const OciParent *parent, bool contents, GP
         base += tree_space_round(store_map_size(layer->files));
     }
     return true;
+}
+
+/* --- paths that lead through links of lower layers ------------------------------------------ */
+
+typedef struct Through {
+    const Tree *below;
+    const Layer *layer;
+    GHashTable *folders; /* path in the layer -> where it is */
+} Through;
+
+static bool lies_below(GHashTable *paths, const char *path);
+
+/* A link of a lower layer that this one leaves as it is. */
+static const TreeEntry *link_at(const Through *through, const char *path)
+{
+    const TreeEntry *entry = tree_find(through->below, path);
+    const Layer *layer = through->layer;
+
+    return entry && entry->type == 'l' && !g_hash_table_contains(layer->listed, path) && !g_hash_table_contains(layer->gone, path) &&
+                   !lies_below(layer->gone, path) && !lies_below(layer->opaque, path)
+               ? entry
+               : NULL;
+}
+
+static void go_up(GString *at)
+{
+    const char *slash = strrchr(at->str, '/');
+
+    g_string_truncate(at, slash ? (gsize)(slash - at->str) : 0);
+}
+
+/* Where the folder @path is once links are followed, inside of the root; NULL where they lead round in circles. */
+static char *walk(const Through *through, const char *path)
+{
+    g_autoptr(GString) at = g_string_new(NULL), rest = g_string_new(path);
+    unsigned links = 0;
+
+    while (rest->len) {
+        size_t size = strcspn(rest->str, "/");
+        g_autofree char *part = g_strndup(rest->str, size);
+        const TreeEntry *link;
+
+        g_string_erase(rest, 0, (gssize)(size + strspn(rest->str + size, "/")));
+        if (strcmp(part, "..") == 0)
+            go_up(at);
+        if (!*part || strcmp(part, ".") == 0 || strcmp(part, "..") == 0)
+            continue;
+        g_string_append_printf(at, "%s%s", at->len ? "/" : "", part);
+        link = link_at(through, at->str);
+        if (!link)
+            continue;
+        if (++links > LINKS_MAX)
+            return NULL;
+        g_string_prepend_c(rest, '/');
+        g_string_prepend(rest, link->target);
+        if (*link->target == '/')
+            g_string_truncate(at, 0);
+        else
+            go_up(at);
+    }
+    return tree_path_is_sound(at->str) || !at->len ? g_string_free(g_steal_pointer(&at), FALSE) : NULL;
+}
+
+static const char *real_folder(const Through *through, const char *path)
+{
+    char *real = g_hash_table_lookup(through->folders, path);
+
+    if (!real) {
+        real = walk(through, path);
+        g_hash_table_insert(through->folders, g_strdup(path), real ? real : (real = g_strdup(path)));
+    }
+    return real;
+}
+
+/* The last part is the entry itself, which takes the place of a link. */
+static char *real_path(const Through *through, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *real;
+    g_autofree char *folder = slash ? g_strndup(path, (gsize)(slash - path)) : NULL;
+
+    if (!folder)
+        return g_strdup(path);
+    real = real_folder(through, folder);
+    return *real ? g_strconcat(real, slash, NULL) : g_strdup(slash + 1);
+}
+
+static bool is_made_up(const Layer *layer, const TreeEntry *entry)
+{
+    return entry->type == 'd' && *entry->path && !g_hash_table_contains(layer->listed, entry->path);
+}
+
+static GHashTable *real_paths(const Through *through, GHashTable *paths, bool folders)
+{
+    GHashTable *real = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    GHashTableIter iter;
+    gpointer path;
+
+    g_hash_table_iter_init(&iter, paths);
+    while (g_hash_table_iter_next(&iter, &path, NULL))
+        g_hash_table_add(real, folders ? g_strdup(real_folder(through, path)) : real_path(through, path));
+    g_hash_table_unref(paths);
+    return real;
+}
+
+static void add_folders(Tree *tree, const char *path)
+{
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        g_autofree char *folder = g_strndup(path, (gsize)(slash - path));
+        TreeEntry *entry = tree_find(tree, folder) ? NULL : tree_entry_new(folder, 'd');
+
+        if (!entry)
+            continue;
+        entry->mode = 0755;
+        tree_put(tree, entry);
+    }
+}
+
+/* Entries that @moved says something of: those that went elsewhere, or those that did not and win over them. */
+static void take_entries(const Through *through, Tree *from, bool moved, Tree *to)
+{
+    for (size_t i = 0; i < tree_count(from); i++) {
+        const TreeEntry *entry = tree_nth(from, i);
+        g_autofree char *path = real_path(through, entry->path);
+        TreeEntry *copy;
+
+        if (is_made_up(through->layer, entry) || (strcmp(path, entry->path) != 0) != moved)
+            continue;
+        copy = tree_entry_copy(entry);
+        g_free(copy->path);
+        copy->path = g_steal_pointer(&path);
+        if (copy->type == 'h') {
+            g_free(copy->target);
+            copy->target = real_path(through, entry->target);
+        }
+        add_folders(to, copy->path);
+        tree_put(to, copy);
+    }
+}
+
+static bool leads_through(const Through *through, const TreeEntry *entry)
+{
+    g_autofree char *target = entry->type == 'h' ? real_path(through, entry->target) : NULL;
+
+    return target ? strcmp(target, entry->target) != 0 : is_made_up(through->layer, entry) && strcmp(real_folder(through, entry->path), entry->path) != 0;
+}
+
+/*
+ * A layer that names bin/x without naming bin, over one where bin is a link to usr/bin, has usr/bin/x: so it is unpacked by everybody, one
+ * layer over the other. What a layer itself says of bin stands.
+ */
+static void go_through_links(const Tree *below, Layer *layer)
+{
+    g_autoptr(GHashTable) folders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    const Through through = {below, layer, folders};
+    Tree *tree;
+    bool any = false;
+
+    for (size_t i = 0; i < tree_count(layer->tree) && !any; i++)
+        any = leads_through(&through, tree_nth(layer->tree, i));
+    if (any) {
+        tree = tree_new();
+        take_entries(&through, layer->tree, true, tree);
+        take_entries(&through, layer->tree, false, tree);
+    }
+    layer->gone = real_paths(&through, layer->gone, false);
+    layer->opaque = real_paths(&through, layer->opaque, true);
+    if (!any)
+        return;
+    layer->listed = real_paths(&through, layer->listed, false);
+    tree_free(layer->tree);
+    layer->tree = tree;
 }
 
 /* --- applying --------------------------------------------------------------------------- */
@@ -274,7 +446,10 @@ bool oci_parent_tree(Store *store, StoreWriter *writer, const OciParent *parent,
     if (!read_layers(store, parent, writer != NULL, layers, error))
         return false;
     for (guint i = 0; i < layers->len; i++) {
-        Tree *next = apply(tree, g_ptr_array_index(layers, i));
+        Tree *next;
+
+        go_through_links(tree, g_ptr_array_index(layers, i));
+        next = apply(tree, g_ptr_array_index(layers, i));
 
         tree_free(tree);
         tree = next;

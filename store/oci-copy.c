@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "store/downloads.h"
 
@@ -184,7 +185,7 @@ static bool add_blob(Copying *c, const json_t *descriptor, GError **error)
 {
     g_autofree Blob *blob = g_new0(Blob, 1);
 
-    if (json_array_size(json_object_get(descriptor, "urls")) > 0 && strstr(json_text(descriptor, "mediaType"), "nondistributable"))
+    if (json_array_size(json_object_get(descriptor, "urls")) > 0 && oci_layer_type_is_foreign(json_text(descriptor, "mediaType")))
         return true; /* they are not in registries */
     if (!oci_read_descriptor(descriptor, &blob->digest, &blob->size, error))
         return false;
@@ -280,7 +281,7 @@ static bool gather(Copying *c, const char *version, int depth, bool all, Digest 
         return oci_read_descriptor(chosen, &digest, &size, error) && gather(c, digest_to_oci(&digest, oci), depth + 1, false, ret_digest, error);
     }
     if (!oci_type_is_index(type) && !oci_type_is_manifest(type)) {
-        g_autofree char *shown = log_printable(type);
+        g_autofree char *shown = printable_line(type);
 
         return fail(error, "the manifest has the type '%s', which kiln does not read", shown);
     }

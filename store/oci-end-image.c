@@ -118,7 +118,7 @@ static bool archive_finish(void *end, GError **error)
     g_autoptr(OciParent) parent = NULL;
     g_autoptr(StoreImage) image = NULL;
 
-    if (!e->layout->ops->finish(e->layout->data, error) || !oci_import_over(e->store, e->folder, &parent, error))
+    if (!e->layout->ops->finish(e->layout->data, error) || !oci_import_over(e->store, e->folder, "what is copied", &parent, error))
         return false;
     image = store_image_new("oci", "image");
     image->id = parent->config_digest;

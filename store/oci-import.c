@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "store/tar-header.h"
 
@@ -30,7 +31,7 @@
 
 typedef struct Layout {
     OciForm form;
-    const char *path;
+    const char *path;   /* as errors say it */
     int fd;             /* the folder, or the archive */
     GPtrArray *members; /* of TarMember*: the archive's files */
     bool over_store;    /* what is not there may be in the store */
@@ -287,10 +288,20 @@ bool oci_layer_type_is_known(const char *type)
         "application/vnd.docker.image.rootfs.diff.tar",
         "application/vnd.docker.image.rootfs.diff.tar.gzip",
         "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
         NULL,
     };
 
     return g_strv_contains(known, type);
+}
+
+bool oci_layer_type_is_foreign(const char *type)
+{
+    return strstr(type, ".nondistributable.") || strstr(type, ".rootfs.foreign.");
 }
 
 /* The layer's bytes as a file of our own: nobody changes it between two looks at it. */
@@ -425,7 +436,7 @@ static bool check_layer_type(const Layout *layout, const json_t *layer, GError *
 
     if (oci_layer_type_is_known(json_text(layer, "mediaType")))
         return true;
-    type = log_printable(json_text(layer, "mediaType"));
+    type = printable_line(json_text(layer, "mediaType"));
     return fail(error, "'%s' has a layer of type '%s', which kiln does not read", layout->path, type);
 }
 
@@ -462,6 +473,20 @@ static bool add_known(Layers *layers, const Digest *digest, const Digest *diff_i
     return true;
 }
 
+/* A pull leaves out what is not in registries. */
+static bool check_foreign(const Layout *layout, const json_t *layer, const char *name, GError **error)
+{
+    const char *type = json_text(layer, "mediaType");
+    Source source;
+
+    if (!oci_layer_type_is_foreign(type))
+        return true;
+    if (!layout_file(layout, name, &source, NULL))
+        return fail(error, "'%s' has a layer that its maker keeps out of registries (type '%s'): kiln fetches it from nowhere else", layout->path, type);
+    (void)close(source.fd);
+    return true;
+}
+
 static bool store_one(Layers *layers, const json_t *layer, const Digest *diff_id, Progress *progress, GError **error)
 {
     g_autofree char *name = NULL;
@@ -476,7 +501,7 @@ static bool store_one(Layers *layers, const json_t *layer, const Digest *diff_id
         progress_add(progress, size);
         return add_known(layers, &digest, diff_id, error);
     }
-    if (!store_layer(layers, &digest, size, diff_id, error))
+    if (!check_foreign(layers->layout, layer, name, error) || !store_layer(layers, &digest, size, diff_id, error))
         return false;
     ref = g_new0(StoreLayerRef, 1);
     ref->blob = digest;
@@ -553,15 +578,17 @@ static bool check_config(const Layout *layout, const json_t *config, const json_
     return true;
 }
 
-static bool import_layout(Store *store, OciForm form, const char *path, const char *tag, bool over_store, OciParent **ret, GError **error)
+static bool import_layout(Store *store, OciForm form, const char *path, const char *tag, bool over_store, const char *what, OciParent **ret, GError **error)
 {
     g_auto(Layout) layout = {.fd = -1, .over_store = over_store};
     g_autoptr(OciParent) parent = g_new0(OciParent, 1);
     g_autoptr(json_t) manifest = NULL;
 
     parent->layers = g_ptr_array_new_with_free_func(g_free);
-    if (!layout_open(form, path, &layout, error) ||
-        !find_manifest(store, &layout, tag, &parent->manifest, &manifest, error) ||
+    if (!layout_open(form, path, &layout, error))
+        return false;
+    layout.path = what;
+    if (!find_manifest(store, &layout, tag, &parent->manifest, &manifest, error) ||
         !load_document(store, &layout, json_object_get(manifest, "config"), CONFIG_MAX, "the config",
                        &parent->config_digest, &parent->config, error) ||
         !check_config(&layout, parent->config, manifest, error) ||
@@ -573,12 +600,12 @@ static bool import_layout(Store *store, OciForm form, const char *path, const ch
 
 bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret, GError **error)
 {
-    return import_layout(store, form, path, tag, false, ret, error);
+    return import_layout(store, form, path, tag, false, path, ret, error);
 }
 
-bool oci_import_over(Store *store, const char *path, OciParent **ret, GError **error)
+bool oci_import_over(Store *store, const char *path, const char *what, OciParent **ret, GError **error)
 {
-    return import_layout(store, OCI_DIR, path, NULL, true, ret, error);
+    return import_layout(store, OCI_DIR, path, NULL, true, what, ret, error);
 }
 
 void oci_parent_free(OciParent *parent)

@@ -28,14 +28,16 @@ typedef struct OciParent {
 } OciParent;
 /* A media type of tars, plain or compressed by what we read. */
 bool oci_layer_type_is_known(const char *type);
+/* One of those that their makers keep out of registries: they may be anywhere, or, with URLs, nowhere. */
+bool oci_layer_type_is_foreign(const char *type);
 /* Compressed, as the manifest says it. */
 bool oci_layer_size(Store *store, const StoreLayerRef *layer, uint64_t *ret, GError **error);
 
 /* Every layer's uncompressed bytes are held against the config's diff_ids: the image ID covers them, and nothing else. */
 bool oci_import(Store *store, OciForm form, const char *path, const char *tag, OciParent **ret,
                 GError **error);
-/* The same of a layout folder that lacks blobs which the store has. */
-bool oci_import_over(Store *store, const char *path, OciParent **ret, GError **error);
+/* The same of a layout folder that lacks blobs which the store has. @what: that errors call it. */
+bool oci_import_over(Store *store, const char *path, const char *what, OciParent **ret, GError **error);
 void oci_parent_free(OciParent *parent);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OciParent, oci_parent_free)
 

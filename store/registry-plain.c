@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Images in registries as others than kiln expect them: docker's media types for containers, whole disks as one layer.
+ * Images in registries as others than kiln expect and make them: docker's media types for containers, whole disks as one layer.
  */
 #include "store/disk-artifact.h"
 #include "store/oci-end.h"
@@ -11,12 +11,16 @@
 #include "base/scope.h"
 #include "store/compress.h"
 #include "store/disk-file.h"
+#include "store/downloads.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define PIECE (1u << 20)
+#define DISK_SIZE_MAX (1ull << 44)
+#define PLAIN ".plain" /* kind of download */
 
 /* --- containers --- */
 
@@ -174,4 +178,141 @@ bool disk_plain_push(Store *store, const StoreImage *image, Registry *registry, 
     text = plain_manifest(image, qcow2, &config, &layer, (uint64_t)st.st_size);
     manifest = g_bytes_new(text, strlen(text));
     return store_blob_put(store, text, strlen(text), ret_manifest, error) && registry_put_manifest(registry, version, manifest, OCI_MANIFEST_TYPE, NULL, error);
+}
+
+/* --- disks, in --- */
+
+static bool is_container_config(const char *type)
+{
+    static const char *const types[] = {OCI_CONFIG_TYPE, "application/vnd.docker.container.image.v1+json", "application/octet-stream" /* an old docker's */, ""};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++)
+        if (strcmp(type, types[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool has_suffix(const char *title, size_t size, const char *suffix)
+{
+    size_t n = strlen(suffix);
+
+    return size >= n && g_ascii_strncasecmp(title + size - n, suffix, n) == 0;
+}
+
+static bool is_disk_layer(const json_t *layer)
+{
+    static const char *const packed[] = {".zst", ".zstd", ".gz", ".xz"}, *const disks[] = {".qcow2", ".raw", ".img"};
+    const char *title = json_text(json_object_get(layer, "annotations"), "org.opencontainers.image.title");
+    g_autofree char *type = g_ascii_strdown(json_text(layer, "mediaType"), -1);
+    size_t size = strlen(title);
+
+    if (strstr(type, "qcow2") || strstr(type, "disk") || strstr(type, ".raw"))
+        return true;
+    for (size_t i = 0; i < G_N_ELEMENTS(packed); i++)
+        if (has_suffix(title, size, packed[i])) {
+            size -= strlen(packed[i]);
+            break;
+        }
+    for (size_t i = 0; i < G_N_ELEMENTS(disks); i++)
+        if (has_suffix(title, size, disks[i]))
+            return true;
+    return false;
+}
+
+bool disk_plain_find(const json_t *manifest, const json_t **ret_layer, GError **error)
+{
+    const char *config = json_text(json_object_get(manifest, "config"), "mediaType"), *type = json_text(manifest, "artifactType"),
+               *shown = *type ? type : config;
+    const json_t *layer, *found = NULL;
+    unsigned disks = 0;
+    size_t i;
+
+    *ret_layer = NULL;
+    if (is_container_config(config))
+        return true;
+    json_array_foreach(json_object_get(manifest, "layers"), i, layer)
+    {
+        if (!is_disk_layer(layer))
+            continue;
+        found = layer;
+        disks++;
+    }
+    if (disks == 0)
+        return fail(error, "it is an artifact of the type '%s', and no layer of it says that it is a disk; kiln reads container images and disks", shown);
+    if (disks > 1)
+        return fail(error, "it is an artifact of the type '%s' with %u disks; kiln takes one that is alone in its artifact", shown, disks);
+    *ret_layer = found;
+    return true;
+}
+
+/* Zeroes stay holes. */
+static bool write_sparse(const void *data, size_t size, void *arg, GError **error)
+{
+    Out *out = arg;
+    const uint8_t *bytes = data;
+
+    if (size > DISK_SIZE_MAX - out->at)
+        return fail(error, "the disk is larger than any that kiln takes");
+    for (size_t at = 0, n; at < size; at += n) {
+        n = MIN(STORE_BLOCK_SIZE - (size_t)(out->at % STORE_BLOCK_SIZE), size - at);
+        if (!bytes_are_zero(bytes + at, n) && !file_pwrite_full(out->fd, bytes + at, n, out->at, "a temporary file", error))
+            return false;
+        out->at += n;
+    }
+    return interrupt_check(error);
+}
+
+static bool unpack(int from, const char *path, GError **error)
+{
+    auto_fd int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    Out out = {fd, 0};
+
+    if (fd < 0 || lseek(from, 0, SEEK_SET) < 0)
+        return fail_errno(error, "make a temporary file");
+    return decompress_fd(from, write_sparse, &out, "the disk", error) && (ftruncate(fd, (off_t)out.at) == 0 || fail_errno(error, "write a temporary file"));
+}
+
+static bool hand_on(Store *store, int fd, DiskPlainFn *fn, void *arg, GError **error)
+{
+    static const uint8_t zstd[4] = {0x28, 0xb5, 0x2f, 0xfd};
+    g_autofree char *folder = NULL, *path = NULL;
+    uint8_t head[4] = {0};
+    bool ok;
+
+    if (pread(fd, head, sizeof head, 0) < 0)
+        return fail_errno(error, "read what was fetched");
+    if (memcmp(head, zstd, sizeof zstd) != 0) {
+        path = g_strdup_printf("/proc/self/fd/%d", fd);
+        return fn(path, arg, error);
+    }
+    if (!store_make_tmpdir(store, &folder, error))
+        return false;
+    path = g_build_filename(folder, "disk", NULL);
+    ok = unpack(fd, path, error) && fn(path, arg, error);
+    (void)file_remove_tree(AT_FDCWD, folder, NULL);
+    return ok;
+}
+
+bool disk_plain_fetch(Store *store, Registry *registry, const json_t *layer, DiskPlainFn *fn, void *arg, GError **error)
+{
+    g_autoptr(Progress) progress = NULL;
+    g_autoptr(GError) why = NULL;
+    auto_fd int folder = -1, fd = -1;
+    uint64_t size, have;
+    Digest digest;
+    bool ok;
+
+    if (!oci_read_descriptor(layer, &digest, &size, error) || !downloads_open(store, &folder, error) ||
+        !downloads_take(folder, &digest, PLAIN, &fd, &have, error))
+        return false;
+    progress = progress_new("pull", size, true);
+    if (!registry_get_blob(registry, &digest, size, fd, have, progress, error))
+        return false;
+    progress_done(progress);
+    ok = hand_on(store, fd, fn, arg, &why);
+    if (ok || why->code != KILN_ERROR_INTERRUPTED)
+        downloads_drop(folder, &digest, PLAIN);
+    if (!ok)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return ok;
 }

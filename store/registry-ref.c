@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printable.h"
 
 #include <string.h>
 
@@ -38,7 +39,7 @@ char *registry_ref_version(const RegistryRef *ref)
 
 static bool refuse(const char *text, const char *why, GError **error)
 {
-    g_autofree char *shown = g_strndup(text, 100), *clean = log_printable(shown);
+    g_autofree char *shown = g_strndup(text, 100), *clean = printable_line(shown);
 
     return fail_code(error, KILN_ERROR_USAGE, "'%s' names nothing in a registry: %s; it is docker://HOST/REPOSITORY[:TAG][@sha256:...]", clean, why);
 }

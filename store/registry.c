@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "store/registry-auth.h"
 #include "store/registry-hosts.h"
@@ -183,7 +184,7 @@ static char *words_of(const HttpAnswer *answer)
     text = g_strdup_printf("%s%s%s", code ? code : "", code && message ? ": " : "", message ? message : "");
     if (strlen(text) > WORDS_MAX)
         text[WORDS_MAX] = '\0';
-    return log_printable(text);
+    return printable_line(text);
 }
 
 bool registry_fail(const Registry *r, const HttpAnswer *answer, const char *what, GError **error)
@@ -247,6 +248,7 @@ static bool find_base(Registry *r, Place *place, GError **error)
         }
         if (answer.hopeless || !answer.trouble)
             return registry_fail(r, &answer, "cannot speak to it", error);
+        answer.known = false; /* the other dialect may have been answered, this one was not */
         if (!http_patience_wait(&patience, false, &answer, r->place, error))
             return false;
     }
@@ -311,7 +313,7 @@ static void add_scopes(GString *to, const char *scope)
         add_query(to, "scope", *word);
 }
 
-static bool take_token(Registry *r, Place *place, const HttpAnswer *answer, const char *scope, GError **error)
+static bool take_token(const Registry *r, const HttpAnswer *answer, char **ret, GError **error)
 {
     g_autoptr(json_t) document = NULL;
     const char *token;
@@ -325,12 +327,18 @@ static bool take_token(Registry *r, Place *place, const HttpAnswer *answer, cons
         token = json_string_value(json_object_get(document, "access_token"));
     if (!token || !*token || strpbrk(token, "\r\n"))
         return fail(error, "%s: its token server gave no token", r->place);
-    AUTO_LOCK(&r->lock);
-    g_hash_table_insert(place->tokens, g_strdup(scope), g_strdup(token));
+    *ret = g_strdup(token);
     return true;
 }
 
-static bool ask_for_token(Registry *r, Place *place, const RegistryChallenge *challenge, const char *scope, GError **error)
+/* For the others, once it has been good for who asked: some tokens are good for little more. */
+static void share_token(Registry *r, Place *place, const char *scope, const char *token)
+{
+    AUTO_LOCK(&r->lock);
+    g_hash_table_insert(place->tokens, g_strdup(scope), g_strdup(token));
+}
+
+static bool ask_for_token(Registry *r, Place *place, const RegistryChallenge *challenge, const char *scope, char **ret, GError **error)
 {
     g_autoptr(GString) query = g_string_new(NULL);
     g_autofree char *basic = place->login.user ? registry_basic(&place->login) : NULL;
@@ -371,11 +379,14 @@ static bool ask_for_token(Registry *r, Place *place, const RegistryChallenge *ch
     }
     if (answer.trouble || answer.status != 200)
         return registry_fail(r, &answer, place->login.user || place->login.identity ? "logging in" : "logging in without a name", error);
-    return take_token(r, place, &answer, scope, error);
+    return take_token(r, &answer, ret, error);
 }
 
-/* @said: as whom the request came, or NULL. *ret_again: there is more to say than that; another thread may have found it out meanwhile. */
-static bool introduce(Registry *r, Place *place, const HttpAnswer *answer, const char *scope, const char *said, bool *ret_again, GError **error)
+/*
+ * @said: as whom the request came, or NULL. *ret_again: there is more to say than that; another thread may have found it out meanwhile. *ret_token: a
+ * new one to say it by, or NULL.
+ */
+static bool introduce(Registry *r, Place *place, const HttpAnswer *answer, const char *scope, const char *said, bool *ret_again, char **ret_token, GError **error)
 {
     g_auto(RegistryChallenge) challenge = {0};
     const char *header = http_answer_header(answer, "www-authenticate");
@@ -386,7 +397,8 @@ static bool introduce(Registry *r, Place *place, const HttpAnswer *answer, const
     registry_challenge_parse(header, &challenge);
     if (challenge.bearer) {
         *ret_again = true;
-        return ask_for_token(r, place, &challenge, challenge.scope && !g_str_has_prefix(challenge.scope, "repository:") ? challenge.scope : scope, error);
+        return ask_for_token(r, place, &challenge, challenge.scope && !g_str_has_prefix(challenge.scope, "repository:") ? challenge.scope : scope, ret_token,
+                             error);
     }
     AUTO_LOCK(&r->lock);
     *ret_again = challenge.basic && place->login.user && !said;
@@ -406,7 +418,7 @@ static bool is_ours(const char *url, const char *base)
 bool registry_request(Registry *r, const HttpRequest *request, const char *also, HttpAnswer *ret, GError **error)
 {
     Place *place = place_of(r);
-    g_autofree char *base = NULL, *url = NULL, *scope = scope_of(r, place, also);
+    g_autofree char *base = NULL, *url = NULL, *scope = scope_of(r, place, also), *token = NULL;
     bool ours;
 
     if (!base_of(r, place, &base, error))
@@ -414,7 +426,7 @@ bool registry_request(Registry *r, const HttpRequest *request, const char *also,
     url = *request->url == '/' ? g_strconcat(base, request->url, NULL) : g_strdup(request->url);
     ours = is_ours(url, base);
     for (int tries = 0;; tries++) {
-        g_autofree char *header = ours ? authorization(r, place, scope) : NULL;
+        g_autofree char *header = token ? g_strconcat("Authorization: Bearer ", token, NULL) : ours ? authorization(r, place, scope) : NULL;
         g_autoptr(GPtrArray) headers = g_ptr_array_new();
         HttpRequest with = *request;
         bool again;
@@ -429,9 +441,11 @@ bool registry_request(Registry *r, const HttpRequest *request, const char *also,
         count_request(r);
         if (!http_request(place->client, &with, ret, error))
             return false;
+        if (token && ret->status != 401)
+            share_token(r, place, scope, token);
         if (ret->trouble || ret->status != 401 || !ours || tries == 1)
             return true;
-        if (!introduce(r, place, ret, scope, header, &again, error))
+        if (!introduce(r, place, ret, scope, header, &again, &token, error))
             return false;
         if (!again)
             return true;
@@ -447,6 +461,7 @@ bool registry_ask(Registry *r, const HttpRequest *request, const char *also, Htt
             return false;
         if (!http_answer_is_transient(ret))
             return true;
+        ret->known = ret->known && (r->settled || r->current + 1 >= r->places->len); /* else another one may have it */
         if (!http_patience_wait(&patience, false, ret, r->place, error))
             return false;
     }
@@ -669,19 +684,22 @@ static bool fetch(Fetch *f, const Digest *digest, GError **error)
         const char *headers[] = {NULL, NULL};
         HttpRequest request = {.method = "GET", .url = path, .headers = headers, .on_begin = begin_fetch, .on_body = take_bytes, .arg = f};
         g_auto(HttpAnswer) answer = {0};
-        bool gained;
+        bool gained, whole;
 
         f->asked_range = f->at > 0 || !f->stream;
         headers[0] = f->asked_range ? range : NULL;
         f->best = MAX(f->best, f->at);
         if (!registry_request(f->r, &request, NULL, &answer, error))
             return false;
-        if (!answer.trouble && answer.status == 416 && f->at > 0 && f->stream) {
+        whole = !answer.trouble;
+        if (whole && answer.status == 416 && f->at > 0 && f->stream) {
             start_over(f); /* it has another blob than before, or less of it than it should */
             answer.trouble = g_strdup("the registry sent less of a blob than its manifest says, and has no more");
-        } else if (!answer.trouble && answer.status / 100 == 2 && f->at < f->size) {
+        } else if (whole && answer.status / 100 == 2 && f->at < f->size) {
             answer.trouble = g_strdup("the registry sent less of a blob than its manifest says");
         }
+        if (whole && answer.trouble)
+            answer.known = false; /* patience is for lines, not for lies */
         if (f->at == f->size)
             return true;
         gained = f->at > f->best;
@@ -799,7 +817,7 @@ static bool add_tags(const Registry *r, const HttpAnswer *answer, GPtrArray *to,
         return fail_prefix(error, "%s", r->place);
     json_array_foreach(json_object_get(document, "tags"), i, tag)
         if (json_is_string(tag))
-            g_ptr_array_add(to, log_printable(json_string_value(tag)));
+            g_ptr_array_add(to, printable_line(json_string_value(tag)));
     return true;
 }
 

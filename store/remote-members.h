@@ -9,5 +9,6 @@
 
 extern const RemoteOps remote_file_ops; /* a folder, perhaps of another machine */
 extern const RemoteOps remote_s3_ops;   /* a bucket */
+extern const RemoteOps remote_registry_ops; /* a repository of an OCI registry */
 
 #endif

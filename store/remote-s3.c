@@ -16,6 +16,7 @@
 #include "base/http-request.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/units.h"
 #include "store/s3-account.h"
 #include "store/s3-answer.h"
@@ -228,7 +229,7 @@ static bool wait_to_retry(double seconds, GError **error)
 
 static char *describe(const HttpAnswer *answer, const S3Answer *said)
 {
-    g_autofree char *message = said->message ? log_printable(said->message) : NULL, *code = said->code ? log_printable(said->code) : NULL;
+    g_autofree char *message = said->message ? printable_line(said->message) : NULL, *code = said->code ? printable_line(said->code) : NULL;
 
     if (answer->trouble)
         return g_strdup(answer->trouble);

@@ -6,4 +6,4 @@
 
 #include <stddef.h>
 
-const RemoteOps *const remote_table[] = {&remote_file_ops, &remote_s3_ops, NULL};
+const RemoteOps *const remote_table[] = {&remote_file_ops, &remote_s3_ops, &remote_registry_ops, NULL};

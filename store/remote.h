@@ -19,6 +19,7 @@
 
 #define REMOTE_KEY_MAX 512
 #define REMOTE_PAGE 1000 /* keys of a list at once */
+#define REMOTE_SIZE_UNKNOWN UINT64_MAX /* in a list */
 
 typedef struct RemoteOptions {
     bool plain_http; /* not only to this machine */
@@ -30,7 +31,7 @@ typedef bool RemoteSinkFn(const void *data, size_t size, void *arg, GError **err
 
 typedef struct RemoteEntry {
     char *key;
-    uint64_t size;
+    uint64_t size;   /* or REMOTE_SIZE_UNKNOWN */
     int64_t changed; /* seconds since 1970; 0: not known */
 } RemoteEntry;
 void remote_entry_free(RemoteEntry *entry);
@@ -65,7 +66,7 @@ extern const RemoteOps *const remote_table[];
 
 typedef struct Remote Remote; /* any thread; one call at a time */
 
-/* "s3://BUCKET/PREFIX", "file:DIR"; else KILN_ERROR_USAGE that says what there is. */
+/* "s3://BUCKET/PREFIX", "docker://HOST/REPOSITORY", "file:DIR"; else KILN_ERROR_USAGE that says what there is. */
 bool remote_open(const char *location, const RemoteOptions *options, Remote **ret, GError **error);
 void remote_close(Remote *remote);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Remote, remote_close)

@@ -41,6 +41,17 @@ void serve_reply_bytes(ServeReply *reply, unsigned status, GBytes *body, const c
     serve_reply_header(reply, "Content-Type", "%s", type);
 }
 
+bool serve_reply_known(ServeReply *reply, const ServeRequest *request, const char *digest)
+{
+    g_autofree char *tag = g_strdup_printf("\"%s\"", digest);
+
+    serve_reply_header(reply, "ETag", "%s", tag);
+    if (!request->if_none_match || !strstr(request->if_none_match, tag))
+        return false;
+    reply->status = 304;
+    return true;
+}
+
 void serve_reply_json(ServeReply *reply, unsigned status, json_t *document, const char *type)
 {
     char *text = json_dumps(document, JSON_COMPACT);
@@ -158,6 +169,14 @@ static void blob_unknown(ServeRequest *request, ServeReply *reply)
     serve_reply_error(reply, 404, "BLOB_UNKNOWN", "repository '%s' has no blob %s", request->target.name, request->target.reference);
 }
 
+/* A client that has a part of something else gets all of this. */
+static bool range_counts(const ServeRequest *request)
+{
+    g_autofree char *tag = g_strdup_printf("\"%s\"", request->digest.text);
+
+    return request->range && (!request->if_range || strcmp(request->if_range, tag) == 0);
+}
+
 static void get_blob(ServeRequest *request, ServeReply *reply)
 {
     g_autoptr(GError) error = NULL;
@@ -174,7 +193,10 @@ static void get_blob(ServeRequest *request, ServeReply *reply)
         blob_unknown(request, reply);
         return;
     }
-    range = request->range ? serve_range_parse(request->range, link.size, &first, &last) : SERVE_RANGE_ALL;
+    (void)g_strlcpy(reply->digest, request->digest.text, sizeof reply->digest);
+    if (serve_reply_known(reply, request, request->digest.text))
+        return;
+    range = range_counts(request) ? serve_range_parse(request->range, link.size, &first, &last) : SERVE_RANGE_ALL;
     if (range == SERVE_RANGE_BAD) {
         serve_reply_header(reply, "Content-Range", "bytes */%" G_GUINT64_FORMAT, link.size);
         serve_reply_error(reply, 416, "SIZE_INVALID", "the blob has %" G_GUINT64_FORMAT " bytes", link.size);
@@ -187,10 +209,8 @@ static void get_blob(ServeRequest *request, ServeReply *reply)
     reply->status = range == SERVE_RANGE_PART ? 206 : 200;
     reply->offset = first;
     reply->length = range == SERVE_RANGE_PART ? last - first + 1 : link.size;
-    (void)g_strlcpy(reply->digest, request->digest.text, sizeof reply->digest);
     serve_reply_header(reply, "Content-Type", "application/octet-stream");
     serve_reply_header(reply, "Docker-Content-Digest", "%s", request->digest.text);
-    serve_reply_header(reply, "ETag", "\"%s\"", request->digest.text);
     serve_reply_header(reply, "Accept-Ranges", "bytes");
     serve_reply_header(reply, "Cache-Control", "max-age=31536000");
     if (range == SERVE_RANGE_PART)
@@ -496,7 +516,7 @@ void serve_request_end(ServeRequest *request, ServeReply *reply)
  * Each request that writes has a lease of its own. The one that the store takes for its process with the first writer would keep gc from
  * removing anything for as long as we run, so it goes with each request.
  */
-static void drop_process_lease(Store *store)
+void serve_drop_process_lease(Store *store)
 {
     StoreLease *lease;
 
@@ -514,7 +534,7 @@ void serve_request_settle(ServeRequest *request)
         serve_upload_release(g_steal_pointer(&request->upload));
     }
     if (request->lease) {
-        drop_process_lease(request->server->store);
+        serve_drop_process_lease(request->server->store);
         store_lease_release(g_steal_pointer(&request->lease));
     }
 }

@@ -19,6 +19,9 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#define BCRYPT_COST_MAX 16
+#define SHA_ROUNDS_MAX 5000000
+#define SCRYPT_LOG_MAX 17 /* of its memory, in blocks; yescrypt too */
 #define PROVED_FOR (5 * 60 * G_USEC_PER_SEC)
 #define PROVED_MAX 1024
 #define LOOK_EVERY G_USEC_PER_SEC
@@ -48,23 +51,39 @@ struct ServeAuth {
 static bool hash_is_good(const char *hash)
 {
     return hash[0] == '$' && strlen(hash) < CRYPT_OUTPUT_SIZE && !g_str_has_prefix(hash, "$1$") && !g_str_has_prefix(hash, "$apr1$") &&
-           crypt_checksalt(hash) == CRYPT_SALT_OK;
+           (g_str_has_prefix(hash, "$5$") || crypt_checksalt(hash) == CRYPT_SALT_OK);
+}
+
+/* One that takes minutes would hold everybody else up, and our end. */
+static bool hash_is_quick(const char *hash)
+{
+    static const char digits[] = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    const char *memory = g_str_has_prefix(hash, "$y$") ? hash + 4 : g_str_has_prefix(hash, "$gy$") ? hash + 5 : NULL, *at;
+
+    if (g_str_has_prefix(hash, "$7$"))
+        memory = hash + 3;
+    if (hash[1] == '2' && hash[2])
+        return strlen(hash) > 4 && g_ascii_strtoull(hash + 4, NULL, 10) <= BCRYPT_COST_MAX;
+    if (g_str_has_prefix(hash, "$5$rounds=") || g_str_has_prefix(hash, "$6$rounds="))
+        return g_ascii_strtoull(hash + strlen("$6$rounds="), NULL, 10) <= SHA_ROUNDS_MAX;
+    at = memory && *memory ? strchr(digits, *memory) : NULL;
+    return !memory || (at && at - digits < SCRYPT_LOG_MAX);
 }
 
 static bool take_line(const char *line, unsigned number, const char *what, GHashTable *users, GError **error)
 {
     const char *colon = strchr(line, ':');
-    g_autofree char *shown = NULL;
+    g_autofree char *user = NULL;
 
     if (!*line || *line == '#')
         return true;
     if (!colon || colon == line || strchr(colon + 1, ':') || !g_utf8_validate(line, -1, NULL))
         return fail(error, "line %u of '%s' is no USER:HASH", number, what);
-    if (!hash_is_good(colon + 1)) {
-        shown = log_printable(line);
-        return fail(error, "line %u of '%s': the hash of '%.*s' is of a kind that is not taken; make it with htpasswd -B", number, what,
-                    (int)MIN(colon - line, 64), shown);
-    }
+    user = g_strndup(line, (gsize)MIN(colon - line, 64));
+    if (!hash_is_good(colon + 1))
+        return fail(error, "line %u of '%s': the hash of '%s' is of a kind that is not taken; make it with htpasswd -B", number, what, user);
+    if (!hash_is_quick(colon + 1))
+        return fail(error, "line %u of '%s': the hash of '%s' would take minutes to try; make it with htpasswd -B", number, what, user);
     if (!g_hash_table_insert(users, g_strndup(line, (gsize)(colon - line)), g_strdup(colon + 1)))
         return fail(error, "line %u of '%s': the user is there twice", number, what);
     return true;

@@ -123,7 +123,8 @@ static bool make(Feed *feed, GError **error)
 
     if (!store_is_readonly(store) && !store_lease_take(store, "serve", &lease, error))
         return false;
-    if (!(digest_is_none(&feed->link.recipe) ? store_blob_copy(store, &feed->link.blob, feed->fd, error)
+    if (!(!digest_is_none(&feed->link.pieces)  ? serve_pieces_write(store, &feed->link.pieces, feed->fd, error)
+          : digest_is_none(&feed->link.recipe) ? store_blob_copy(store, &feed->link.blob, feed->fd, error)
                                              : layer_write_out(store, &feed->link.recipe, false, feed->fd, error)))
         return false;
     return (fstat(feed->fd, &st) == 0 && (uint64_t)st.st_size == feed->link.size) || fail(error, "a blob came out with another length");
@@ -302,6 +303,8 @@ static int open_file(Store *store, const ServeLink *link)
     bool packed = false;
     int fd;
 
+    if (!digest_is_none(&link->pieces))
+        return -1;
     if (link->segment)
         return segment_open_file(store, &link->blob);
     if (!digest_is_none(&link->recipe))

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/scope.h"
 #include "store/registry.h"
+#include "store/segment.h"
 
 #include <string.h>
 
@@ -75,20 +76,22 @@ void serve_manifest_get(ServeRequest *request, ServeReply *reply)
     }
     named = request->by_digest ? request->digest.text : *tag.wide ? tag.wide : digest_to_oci(&tag.manifest, oci);
     serve_reply_header(reply, "Docker-Content-Digest", "%s", named);
-    serve_reply_header(reply, "ETag", "\"%s\"", named);
     (void)g_strlcpy(reply->digest, named, sizeof reply->digest);
+    if (serve_reply_known(reply, request, named))
+        return;
     serve_reply_bytes(reply, 200, g_steal_pointer(&bytes), serve_manifest_type(manifest));
 }
 
 /* What a tag of the store's own means can't be taken from it here. */
 static bool own_tag(ServeRequest *request, bool *ret, GError **error)
 {
+    g_autoptr(StoreImage) own = NULL;
     bool channel;
-    ServeTag own;
+    int64_t at;
 
-    if (!serve_view_tag(request->server->store, request->target.name, request->target.reference, &own, &channel, error))
+    if (!serve_view_tag(request->server->store, request->target.name, request->target.reference, &own, &at, &channel, error))
         return false;
-    *ret = !digest_is_none(&own.manifest);
+    *ret = own != NULL;
     return true;
 }
 
@@ -234,12 +237,13 @@ static bool check_digest(Incoming *in)
 static bool take_tag(Incoming *in, const char *tag)
 {
     g_autoptr(GError) error = NULL;
+    g_autoptr(StoreImage) own = NULL;
     bool channel;
-    ServeTag own;
+    int64_t at;
 
     if (!serve_tag_is_valid(tag) || in->tags->len >= TAGS_MAX)
         return refuse(in, "MANIFEST_INVALID", "a tag is malformed, or there are too many");
-    if (!serve_view_tag(in->request->server->store, in->request->target.name, tag, &own, &channel, &error)) {
+    if (!serve_view_tag(in->request->server->store, in->request->target.name, tag, &own, &at, &channel, &error)) {
         serve_reply_failure(in->reply, error);
         return false;
     }
@@ -295,6 +299,26 @@ static bool missing(Incoming *in, const char *digest)
     return false;
 }
 
+/* gc may pack a segment of the store anew, and must not for a manifest that names it: what was pushed keeps a file of its own. */
+static bool copy_segment(Incoming *in, ServeLink *link)
+{
+    Store *store = in->request->server->store;
+    auto_fd int fd = digest_is_none(&link->pieces) ? segment_open_file(store, &link->blob) : -1;
+    g_autoptr(GError) error = NULL;
+    Digest same;
+    bool ok = digest_is_none(&link->pieces) || (store_open_unnamed(store, &fd, &error) && serve_pieces_write(store, &link->pieces, fd, &error));
+
+    if (ok && fd >= 0 && store_blob_put_file(store, fd, &same, &link->size, &error) && digest_equal(&same, &link->blob)) {
+        link->segment = false;
+        link->pieces = digest_none;
+        return true;
+    }
+    if (!error)
+        (void)fail(&error, "a segment of store '%s' went while it was pushed again", store_path(store));
+    serve_reply_failure(in->reply, error);
+    return false;
+}
+
 static bool take_blob(Incoming *in, const json_t *descriptor)
 {
     ServeNamedLink named = {.digest = ""};
@@ -311,6 +335,8 @@ static bool take_blob(Incoming *in, const json_t *descriptor)
     }
     if (!found)
         return is_nondistributable(descriptor) || missing(in, digest.text);
+    if (named.link.segment && !copy_segment(in, &named.link))
+        return false;
     if (named.link.size != size)
         return refuse(in, "MANIFEST_INVALID", "a descriptor has another size than its blob");
     (void)g_strlcpy(named.digest, digest.text, sizeof named.digest);

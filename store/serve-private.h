@@ -4,9 +4,10 @@
  *
  *   serve-target    texts of strangers               serve-auth     who may do what
  *   serve-rows      repositories as rows             serve-view     the store's own names as repositories
- *   serve-bytes     stored bytes to be sent          serve-take     uploaded bytes to be stored
+ *   serve-disk, serve-pieces: the store's own disks   serve-take     uploaded bytes to be stored
  *   serve-upload    uploads that go on               serve-manifest manifests that come in
  *   serve-list      tags, repositories, referrers    serve-answer   one request to one reply
+ *   serve-bytes     stored bytes to be sent
  *   serve           connections, by libmicrohttpd    serve-metrics, serve-listen: what it says of itself, where it listens
  */
 #ifndef KILN_STORE_SERVE_PRIVATE_H
@@ -71,7 +72,7 @@ typedef struct ServeRequest {
     ServeDigest digest; /* of @target's reference, where that is one */
     bool by_digest;
     char *user; /* proved; or NULL */
-    const char *range, *content_range, *content_type;
+    const char *range, *content_range, *content_type, *if_range, *if_none_match;
     int64_t length; /* Content-Length; -1: not said */
 
     /* the body, as it comes */
@@ -97,6 +98,8 @@ void serve_reply_error(ServeReply *reply, unsigned status, const char *code, con
 void serve_reply_failure(ServeReply *reply, const GError *error);
 void serve_reply_json(ServeReply *reply, unsigned status, json_t *document /* taken */, const char *type);
 void serve_reply_bytes(ServeReply *reply, unsigned status, GBytes *body /* taken */, const char *type);
+/* ETag; true: the client has it already, and is told so. */
+bool serve_reply_known(ServeReply *reply, const ServeRequest *request, const char *digest);
 
 /* --- one request: serve-answer.c --- */
 
@@ -110,6 +113,7 @@ bool serve_request_body(ServeRequest *request, const void *data, size_t size, Se
 void serve_request_end(ServeRequest *request, ServeReply *reply);
 void serve_request_settle(ServeRequest *request);
 void serve_request_clear(ServeRequest *request);
+void serve_drop_process_lease(Store *store);
 /* 201: the blob is there now. */
 void serve_reply_created(ServeReply *reply, const char *repository, const char *digest);
 
@@ -155,13 +159,31 @@ bool serve_take(Server *server, ServeTaken *taken, const char *repository, const
 
 /* --- the store's own names: serve-view.c --- */
 
-bool serve_view_tag(Store *store, const char *repository, const char *tag, ServeTag *ret, bool *ret_channel, GError **error);
+/* *ret NULL: the store means nothing by it. Else what a client gets by serve_view_manifest_of(), which may have to make it. @ret_at: microseconds. */
+bool serve_view_tag(Store *store, const char *repository, const char *tag, StoreImage **ret, int64_t *ret_at, bool *ret_channel, GError **error);
+bool serve_view_manifest_of(Store *store, const char *repository, const StoreImage *image, Digest *ret, GError **error);
+/* Is the image with that ID one that the repository of the name has, and has it its bytes? */
+bool serve_view_has_image(Store *store, const char *name, const Digest *id, bool *ret, GError **error);
 bool serve_view_manifest(Store *store, const char *repository, const Digest *digest, bool *ret, GError **error);
 /* The image that was published under the repository's very name with this manifest; *ret NULL: none. */
 bool serve_view_image(Store *store, const char *repository, const Digest *manifest, StoreImage **ret, GError **error);
 bool serve_view_blob(Store *store, const char *repository, const Digest *digest, ServeLink *ret, bool *ret_found, GError **error);
 bool serve_view_tags(Store *store, const char *repository, GHashTable *to, bool *ret_exists, GError **error);
 bool serve_view_repositories(Store *store, GHashTable *to, GError **error);
+
+/* --- its disks: serve-disk.c --- */
+
+/* The manifest of the disk as it is served under the name, made if need be. *ret none: it can't be had, because the store is read-only. */
+bool serve_disk_manifest(Store *store, const char *name, const StoreImage *image, Digest *ret, GError **error);
+/* A segment that is served and mostly consists of the store's: what it consists of, and writing it. */
+bool serve_pieces_encode(int fd, uint64_t size, const GArray *pieces /* of DiskPiece */, GBytes **ret, GError **error);
+bool serve_pieces_sources(Store *store, const Digest *pieces, GArray *to /* of Digest */, GError **error);
+bool serve_pieces_write(Store *store, const Digest *pieces, int fd, GError **error);
+
+/* A blob of a disk that is served under the name, or (@manifest) a manifest. */
+bool serve_disk_find(Store *store, const char *name, const Digest *digest, bool manifest, ServeLink *ret, bool *ret_found, GError **error);
+
+/* --- pushed, or the store's own: serve-view.c --- */
 
 /* What a client gets for a blob of a repository, pushed or the store's own. */
 bool serve_find_blob(Store *store, const char *repository, const ServeDigest *digest, ServeLink *ret, bool *ret_found, GError **error);

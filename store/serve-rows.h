@@ -24,13 +24,18 @@
 #define SERVE_LINK_PREFIX "repository:"
 #define SERVE_LINK_END "repository;"
 #define SERVE_LINK_AGE (24 * 3600)
+/* The store's own disks, as they were made to be served (serve-disk.c): how long, and how many bytes of them, gc leaves. */
+#define SERVE_DISK_PREFIX "served-disk:"
+#define SERVE_DISK_AGE (30 * 86400)
+#define SERVE_DISK_QUOTA (20ull << 30)
 
 /* Where the bytes of a blob are. */
 typedef struct ServeLink {
     Digest blob;   /* SHA-256 of the bytes that are served */
     Digest recipe; /* none: stored as they are */
     Digest map;    /* the recipe's payload; none: it has none */
-    bool segment;  /* a file in segments/ */
+    bool segment;  /* a file in segments/, or made of such */
+    Digest pieces; /* says of which; none: it is one (serve-pieces.c) */
     uint64_t size;
 } ServeLink;
 

@@ -259,10 +259,19 @@ const char *serve_target_query(const ServeTarget *target, const char *key)
     return NULL;
 }
 
+/* Clients of proxies, and those who can, say the whole URL. */
+static const char *without_authority(const char *raw)
+{
+    const char *host = g_ascii_strncasecmp(raw, "http://", 7) == 0 ? raw + 7 : g_ascii_strncasecmp(raw, "https://", 8) == 0 ? raw + 8 : NULL;
+
+    return host ? host + strcspn(host, "/?") : raw;
+}
+
 void serve_target_parse(const char *raw, ServeTarget *ret)
 {
-    size_t size = strcspn(raw, "?");
-    g_autofree char *path = strlen(raw) <= TARGET_MAX ? unescape(raw, size, false) : NULL;
+    const char *text = without_authority(raw);
+    size_t size = strcspn(text, "?");
+    g_autofree char *path = strlen(raw) <= TARGET_MAX ? unescape(text, size, false) : NULL;
 
     *ret = (ServeTarget){.query = g_ptr_array_new_with_free_func(g_free)};
     if (!path) {
@@ -270,8 +279,8 @@ void serve_target_parse(const char *raw, ServeTarget *ret)
         return;
     }
     take_path(ret, path);
-    if (raw[size])
-        take_query(ret, raw + size + 1);
+    if (text[size])
+        take_query(ret, text + size + 1);
 }
 
 void serve_target_clear(ServeTarget *target)

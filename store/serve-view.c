@@ -15,7 +15,6 @@
 
 #include "base/error.h"
 #include "store/image-private.h"
-#include "store/io.h"
 #include "store/layer.h"
 #include "store/oci.h"
 #include "store/store-private.h"
@@ -43,6 +42,11 @@ static bool place_of(const char *repository, Place *ret)
         return false;
     ret->name = slash ? g_strndup(repository, (gsize)(slash - repository)) : g_strdup(repository);
     return store_name_check(ret->name, NULL);
+}
+
+static bool place_is_container(const Place *place)
+{
+    return place->kind && strcmp(place->kind, "oci") == 0;
 }
 
 /* --- images ------------------------------------------------------------------------------ */
@@ -95,9 +99,14 @@ static bool name_means(Database *state, const char *name, const Digest *image, b
     return true;
 }
 
+static bool is_disk(const StoreImage *image)
+{
+    return strcmp(image->kind, "disk") == 0;
+}
+
 static bool has_image(Database *state, const Place *place, const StoreImage *image, bool *ret, GError **error)
 {
-    *ret = !image->bytes_gone && !digest_is_none(&image->manifest) && (!place->kind || strcmp(image->kind, place->kind) == 0);
+    *ret = !image->bytes_gone && !digest_is_none(is_disk(image) ? &image->map : &image->manifest) && (!place->kind || strcmp(image->kind, place->kind) == 0);
     if (!*ret || strcmp(image->name, place->name) == 0)
         return true;
     return name_means(state, place->name, &image->id, ret, error);
@@ -140,30 +149,44 @@ static bool is_id(const char *tag)
     return strlen(tag) == 64 && strspn(tag, "0123456789abcdef") == 64;
 }
 
-bool serve_view_tag(Store *store, const char *repository, const char *tag, ServeTag *ret, bool *ret_channel, GError **error)
+bool serve_view_tag(Store *store, const char *repository, const char *tag, StoreImage **ret, int64_t *ret_at, bool *ret_channel, GError **error)
 {
     g_auto(Place) place = {.name = NULL};
-    g_autoptr(StoreImage) image = NULL;
     Database *catalog, *state;
     Digest id;
 
-    *ret = (ServeTag){.manifest = digest_none};
+    *ret = NULL;
+    *ret_at = 0;
     *ret_channel = false;
     if (!place_of(repository, &place))
         return true;
     if (!open_both(store, &catalog, &state, error) || !of_channel(state, &place, tag, &id, error))
         return false;
     *ret_channel = !digest_is_none(&id);
-    if (!*ret_channel && strcmp(tag, "latest") == 0 && !newest(state, &place, &id, &ret->at, error))
+    if (!*ret_channel && strcmp(tag, "latest") == 0 && !newest(state, &place, &id, ret_at, error))
         return false;
     if (digest_is_none(&id) && is_id(tag))
         (void)digest_parse(tag, &id);
-    if (digest_is_none(&id))
-        return true;
-    if (!by_id(catalog, state, &place, &id, &image, error))
+    return digest_is_none(&id) || by_id(catalog, state, &place, &id, ret, error);
+}
+
+bool serve_view_manifest_of(Store *store, const char *repository, const StoreImage *image, Digest *ret, GError **error)
+{
+    g_auto(Place) place = {.name = NULL};
+
+    *ret = image->manifest;
+    return !is_disk(image) || !place_of(repository, &place) || serve_disk_manifest(store, place.name, image, ret, error);
+}
+
+bool serve_view_has_image(Store *store, const char *name, const Digest *id, bool *ret, GError **error)
+{
+    g_autoptr(StoreImage) image = NULL;
+    Place place = {.name = (char *)name};
+    Database *catalog, *state;
+
+    if (!open_both(store, &catalog, &state, error) || !by_id(catalog, state, &place, id, &image, error))
         return false;
-    if (image)
-        ret->manifest = image->manifest;
+    *ret = image != NULL;
     return true;
 }
 
@@ -224,6 +247,7 @@ bool serve_view_manifest(Store *store, const char *repository, const Digest *dig
     g_autoptr(StoreImage) image = NULL;
     g_autoptr(Query) query = NULL;
     Database *catalog, *state;
+    ServeLink ignored;
 
     *ret = false;
     if (!place_of(repository, &place))
@@ -233,7 +257,7 @@ bool serve_view_manifest(Store *store, const char *repository, const Digest *dig
         !first_of(catalog, state, &place, query, &image, error))
         return false;
     *ret = image != NULL;
-    return true;
+    return *ret || place_is_container(&place) || serve_disk_find(store, place.name, digest, true, &ignored, ret, error);
 }
 
 bool serve_view_image(Store *store, const char *repository, const Digest *manifest, StoreImage **ret, GError **error)
@@ -287,62 +311,6 @@ static bool of_containers(Store *store, Database *catalog, Database *state, cons
     return store_blob_size(store, digest, &ret->size, error);
 }
 
-static bool names_blob(const json_t *manifest, const char *oci, uint64_t *ret_size)
-{
-    const json_t *layers = json_object_get(manifest, "layers"), *layer;
-    size_t i;
-
-    json_array_foreach((json_t *)layers, i, layer)
-        if (g_strcmp0(json_string_value(json_object_get(layer, "digest")), oci) == 0) {
-            *ret_size = (uint64_t)json_integer_value(json_object_get(layer, "size"));
-            return true;
-        }
-    return false;
-}
-
-/*
- * Of disks, whose manifest is the list of what they are sent as: blobs, or segments as they stand. The one place to change when disks are sent in
- * another form.
- */
-static bool of_disk(Store *store, const StoreImage *image, const Digest *digest, ServeLink *ret, bool *ret_found, GError **error)
-{
-    g_autoptr(GBytes) bytes = NULL;
-    g_autoptr(json_t) manifest = NULL;
-    char oci[DIGEST_OCI_SIZE], name[IO_NAME_SIZE];
-    uint64_t size;
-    int dir;
-
-    if (!store_blob_get(store, &image->manifest, SERVE_MANIFEST_MAX, &bytes, error) ||
-        !json_parse(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), SERVE_MANIFEST_MAX, "a manifest", &manifest, error))
-        return false;
-    if (!names_blob(manifest, digest_to_oci(digest, oci), &size))
-        return true;
-    *ret = (ServeLink){.blob = *digest, .size = size};
-    dir = io_open_fanout(store->segments_fd, digest, false, name);
-    if (dir >= 0) {
-        ret->segment = faccessat(dir, name, R_OK, 0) == 0;
-        (void)close(dir);
-    }
-    *ret_found = ret->segment || store_blob_has(store, digest);
-    return true;
-}
-
-static bool of_disks(Store *store, Database *catalog, Database *state, const Place *place, const Digest *digest, ServeLink *ret, bool *ret_found, GError **error)
-{
-    g_autoptr(GPtrArray) images = NULL;
-    g_autoptr(Query) query = database_query(catalog, error,
-                                            "SELECT " IMAGE_COLUMNS " FROM image WHERE kind = 'disk' AND manifest IS NOT NULL AND bytes_gone = 0"
-                                            " ORDER BY name != ?1, number DESC", "t", place->name);
-    bool has;
-
-    if (!images_from_query(catalog, query, &images, error))
-        return false;
-    for (guint i = 0; i < images->len && !*ret_found; i++)
-        if (!has_image(state, place, images->pdata[i], &has, error) || (has && !of_disk(store, images->pdata[i], digest, ret, ret_found, error)))
-            return false;
-    return true;
-}
-
 bool serve_view_blob(Store *store, const char *repository, const Digest *digest, ServeLink *ret, bool *ret_found, GError **error)
 {
     g_auto(Place) place = {.name = NULL};
@@ -353,7 +321,7 @@ bool serve_view_blob(Store *store, const char *repository, const Digest *digest,
         return true;
     if (!open_both(store, &catalog, &state, error) || !of_containers(store, catalog, state, &place, digest, ret, ret_found, error))
         return false;
-    return *ret_found || (place.kind && strcmp(place.kind, "oci") == 0) || of_disks(store, catalog, state, &place, digest, ret, ret_found, error);
+    return *ret_found || place_is_container(&place) || serve_disk_find(store, place.name, digest, false, ret, ret_found, error);
 }
 
 /* Names of which something can be had. */
@@ -371,7 +339,7 @@ bool serve_view_repositories(Store *store, GHashTable *to, GError **error)
         Digest id;
 
         query_digest(query, 1, &id);
-        if (!database_int(catalog, 0, &count, error, "SELECT count(*) FROM image WHERE id = ?1 AND manifest IS NOT NULL AND bytes_gone = 0", "d", &id))
+        if (!database_int(catalog, 0, &count, error, "SELECT count(*) FROM image WHERE id = ?1 AND (manifest IS NOT NULL OR kind = 'disk') AND bytes_gone = 0", "d", &id))
             return false;
         if (count && name && serve_name_is_valid(name))
             g_hash_table_add(to, g_steal_pointer(&name));
@@ -404,11 +372,14 @@ bool serve_find_manifest(Store *store, const char *repository, const ServeDigest
 
 bool serve_find_tag(Store *store, const char *repository, const char *tag, ServeTag *ret, GError **error)
 {
-    ServeTag pushed, own;
+    g_autoptr(StoreImage) own = NULL;
     bool channel;
+    int64_t at;
 
-    if (!serve_view_tag(store, repository, tag, &own, &channel, error) || !serve_tag_find(store, repository, tag, &pushed, error))
+    if (!serve_view_tag(store, repository, tag, &own, &at, &channel, error) || !serve_tag_find(store, repository, tag, ret, error))
         return false;
-    *ret = channel || digest_is_none(&pushed.manifest) || (own.at > pushed.at && !digest_is_none(&own.manifest)) ? own : pushed;
-    return true;
+    if (!channel && !digest_is_none(&ret->manifest) && (!own || at <= ret->at))
+        return true;
+    *ret = (ServeTag){.manifest = digest_none, .at = at};
+    return !own || serve_view_manifest_of(store, repository, own, &ret->manifest, error);
 }

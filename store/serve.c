@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/scope.h"
 #include "store/serve-listen.h"
 
@@ -64,7 +65,7 @@ typedef struct Call {
     Connection *connection;
     char *uri;
     int64_t began; /* monotonic */
-    bool begun, counted, waits; /* waits: the reply is sent after the body */
+    bool begun, counted, waits, last; /* waits: the reply is sent after the body; last: of its connection */
     uint64_t unwanted;
     ServeRequest request;
     ServeReply reply;
@@ -120,6 +121,15 @@ static bool is_slow(const Run *run, Connection *c, int64_t now)
     return !g_atomic_int_get(&c->working) && moved != UINT64_MAX && moved - before < SLOW_WINDOW * SLOW_RATE;
 }
 
+/* Its thread sees the end, and closes it. What waits in the kernel to be taken at that pace goes too. */
+static void cut(const Connection *c)
+{
+    const struct linger now = {.l_onoff = 1};
+
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    (void)shutdown(c->fd, SHUT_RDWR);
+}
+
 static void end_slow(Run *run)
 {
     int64_t now = now_seconds();
@@ -134,7 +144,7 @@ static void end_slow(Run *run)
         if (!is_slow(run, c, now))
             continue;
         serve_metrics_count(run->server.metrics, SERVE_COUNT_SLOW);
-        (void)shutdown(c->fd, SHUT_RDWR); /* its thread sees the end, and closes it */
+        cut(c);
         c->since = c->looked = now;
     }
 }
@@ -158,7 +168,7 @@ static bool is_ready(Server *server)
 /* Nothing that could end a line or drive a terminal; quotes would end a field. */
 static char *clean(const char *text)
 {
-    char *printable = text && *text ? log_printable(text) : g_strdup("-");
+    char *printable = text && *text ? printable_line(text) : g_strdup("-");
 
     g_strdelimit(printable, "\"", '\'');
     if (strlen(printable) > 1024)
@@ -297,6 +307,8 @@ static void fill_request(Call *call, struct MHD_Connection *connection)
     request->range = header(connection, "Range");
     request->content_range = header(connection, "Content-Range");
     request->content_type = header(connection, "Content-Type");
+    request->if_range = header(connection, "If-Range");
+    request->if_none_match = header(connection, "If-None-Match");
     if (length && g_ascii_string_to_unsigned(length, 10, 0, G_MAXINT64, &number, NULL))
         request->length = (int64_t)number;
     serve_target_parse(call->uri, &request->target);
@@ -386,7 +398,7 @@ static enum MHD_Result send_reply(Call *call, struct MHD_Connection *connection)
     for (guint i = 0; headers && i + 1 < headers->len; i += 2)
         (void)MHD_add_response_header(response, headers->pdata[i], headers->pdata[i + 1]);
     (void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    if (g_atomic_int_get(&call->run->stopping))
+    if (call->last || g_atomic_int_get(&call->run->stopping))
         (void)MHD_add_response_header(response, "Connection", "close");
     result = MHD_queue_response(connection, call->reply.status, response);
     MHD_destroy_response(response);
@@ -404,6 +416,33 @@ static bool reply_can_wait(const Call *call, struct MHD_Connection *connection)
     if (call->request.length > 0 || header(connection, "Transfer-Encoding"))
         return !header(connection, "Expect") && call->request.length <= (int64_t)UNWANTED_MAX;
     return true;
+}
+
+typedef struct Framing {
+    unsigned lengths, encodings;
+    bool other; /* than chunked */
+} Framing;
+
+static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    Framing *framing = cls;
+
+    (void)kind;
+    framing->lengths += g_ascii_strcasecmp(key, "Content-Length") == 0;
+    if (g_ascii_strcasecmp(key, "Transfer-Encoding") == 0) {
+        framing->encodings++;
+        framing->other = framing->other || !value || g_ascii_strcasecmp(value, "chunked") != 0;
+    }
+    return MHD_YES;
+}
+
+/* A proxy before us and we must not see two ends of one body. */
+static bool framing_is_plain(struct MHD_Connection *connection)
+{
+    Framing framing = {0};
+
+    (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, see_header, &framing);
+    return framing.lengths + framing.encodings <= 1 && !framing.other;
 }
 
 static enum MHD_Result begin(Call *call, struct MHD_Connection *connection, const char *method, const char *version)
@@ -424,6 +463,11 @@ static enum MHD_Result begin(Call *call, struct MHD_Connection *connection, cons
     g_mutex_unlock(&run->lock);
     note_address(call, connection);
     fill_request(call, connection);
+    if (!framing_is_plain(connection)) {
+        call->last = true;
+        serve_reply_error(&call->reply, 400, "UNSUPPORTED", "a request has one Content-Length, or comes in chunks");
+        return send_reply(call, connection);
+    }
     working(call, true);
     serve_request_begin(&call->request, header(connection, "Authorization"), &call->reply);
     working(call, false);

@@ -20,6 +20,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <locale.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -32,6 +33,7 @@ typedef struct TarReader {
     TreeSkipFn *skip;
     TreeWhiteoutFn *on_whiteout;
     void *arg;
+    bool ended; /* without what belongs at the end */
 } TarReader;
 
 static bool tar_fail(struct archive *archive, GError **error)
@@ -239,6 +241,18 @@ static bool tar_pad(TreeBuilder *builder, uint64_t size, GError **error)
     return true;
 }
 
+/*
+ * umoci insert ends its layers with the last byte of the last file: no padding, no end. Docker, podman and umoci take that for an end, and the layer has
+ * its digest. libarchive misses less than a block then; where a header or more is missing, it is a block or more.
+ */
+static bool only_padding_is_missing(struct archive *archive)
+{
+    const char *said = archive_error_string(archive);
+    unsigned needed, there;
+
+    return said && sscanf(said, "Truncated input file (needed %u bytes, only %u available)", &needed, &there) == 2 && needed < 512;
+}
+
 /* Sparse members come as pieces with gaps. */
 static bool tar_get_content(TarReader *reader, TreeEntry *entry, uint64_t size, GError **error)
 {
@@ -257,7 +271,8 @@ static bool tar_get_content(TarReader *reader, TreeEntry *entry, uint64_t size, 
         la_int64_t offset;
         int rc = archive_read_data_block(reader->archive, &data, &part, &offset);
 
-        if (rc == ARCHIVE_EOF)
+        reader->ended = rc == ARCHIVE_FATAL && only_padding_is_missing(reader->archive);
+        if (rc == ARCHIVE_EOF || reader->ended)
             break;
         if (rc < ARCHIVE_WARN)
             return tar_fail(reader->archive, error);
@@ -337,12 +352,14 @@ static bool tar_read_all(TarReader *reader, GError **error)
     for (;;) {
         int rc = archive_read_next_header(reader->archive, &entry);
 
-        if (rc == ARCHIVE_EOF)
+        if (rc == ARCHIVE_EOF || (rc == ARCHIVE_FATAL && only_padding_is_missing(reader->archive))) /* of a member that is skipped */
             return true;
         if (rc != ARCHIVE_OK && !(rc == ARCHIVE_WARN && name_is_no_utf8(reader->archive)))
             return tar_fail(reader->archive, error);
         if (!tar_take(reader, entry, error) || !interrupt_check(error))
             return false;
+        if (reader->ended)
+            return true;
     }
 }
 
@@ -369,7 +386,7 @@ bool tree_read_tar(TreeBuilder *builder, int fd, TreeSkipFn *skip, TreeWhiteoutF
 {
     locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     locale_t before = utf8 ? uselocale(utf8) : (locale_t)0;
-    TarReader reader = {builder, tar_open(fd, false, error), skip, on_whiteout, arg};
+    TarReader reader = {builder, tar_open(fd, false, error), skip, on_whiteout, arg, false};
     bool ok = reader.archive && tar_read_all(&reader, error);
 
     if (reader.archive)

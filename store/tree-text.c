@@ -10,6 +10,7 @@
 #include "store/tree.h"
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "store/tree-space.h"
 
 #include <errno.h>
@@ -19,19 +20,6 @@
 #define TREE_TEXT_HEAD "kiln-tree 1\n"
 
 static const char hex_digits[] = "0123456789abcdef";
-
-static void put_encoded(GString *out, const char *text)
-{
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        if (*p <= 0x20 || *p >= 0x7f || *p == '%' || *p == '=') {
-            g_string_append_c(out, '%');
-            g_string_append_c(out, hex_digits[*p >> 4]);
-            g_string_append_c(out, hex_digits[*p & 15]);
-        } else {
-            g_string_append_c(out, (char)*p);
-        }
-    }
-}
 
 static void put_hex(GString *out, const uint8_t *data, size_t size)
 {
@@ -49,7 +37,7 @@ static void put_xattrs(GString *out, const GPtrArray *xattrs)
         const uint8_t *data = g_bytes_get_data(x->value, &size);
 
         g_string_append(out, " x:");
-        put_encoded(out, x->name);
+        printable_encode(out, x->name);
         g_string_append_c(out, '=');
         put_hex(out, data, size);
     }
@@ -62,13 +50,13 @@ static void put_entry(GString *out, const TreeEntry *entry)
         g_string_append_printf(out, " %04o %" PRIu32 " %" PRIu32 " %" PRId64, entry->mode & 07777u, entry->uid,
                                entry->gid, entry->mtime);
     g_string_append_c(out, ' ');
-    put_encoded(out, *entry->path ? entry->path : "/");
+    printable_encode(out, *entry->path ? entry->path : "/");
     if (entry->type == 'f') {
         g_string_append_printf(out, " size=%" PRIu64 " sha256=", entry->size);
         put_hex(out, entry->sha256.bytes, DIGEST_SIZE);
     } else if (entry->type == 'l' || entry->type == 'h') {
         g_string_append(out, entry->type == 'l' ? " target=" : " leader=");
-        put_encoded(out, entry->target ? entry->target : "");
+        printable_encode(out, entry->target ? entry->target : "");
     } else if (entry->type == 'b' || entry->type == 'c') {
         g_string_append_printf(out, " major=%" PRIu32 " minor=%" PRIu32, entry->major, entry->minor);
     }

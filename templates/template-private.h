@@ -135,6 +135,8 @@ void list_blocks_evaluate(Template *t);
 
 /* Versions: false when @constraints can't be read. */
 bool version_meets(const char *version, const char *constraints, bool *ret_met);
+/* Does it, or one before it? */
+bool version_meets_up_to(const char *version, const char *constraints, bool *ret_met);
 
 /* Describe */
 json_t *diagnostic_json(const Diagnostic *diagnostic);

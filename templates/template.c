@@ -296,6 +296,7 @@ static void declare_source(Template *t, Block *block)
     g_ptr_array_add(t->sources, block);
 }
 
+/* A template that is pinned to an older Packer is in a language that the later one has, too. */
 static void check_required_version(Template *t, const Body *body)
 {
     const Attribute *attribute = body_attribute(body, "required_version");
@@ -305,7 +306,7 @@ static void check_required_version(Template *t, const Body *body)
     if (!wanted)
         return;
     t->required_version = wanted;
-    if (!version_meets(PACKER_VERSION, wanted, &met))
+    if (!version_meets_up_to(PACKER_VERSION, wanted, &met))
         diagnose(&t->diagnostics, attribute->expr->range, "'%s' is no version constraint like \">= 1.7.0, < 2.0.0\"", wanted);
     else if (!met)
         diagnose(&t->diagnostics, attribute->expr->range,

@@ -119,3 +119,40 @@ bool version_meets(const char *version, const char *constraints, bool *ret_met)
     *ret_met = met;
     return true;
 }
+
+/* The versions at which an answer can change: those that @constraints name, the ones right above them, and the first of all. */
+static void add_candidates(const char *constraints, GPtrArray *texts)
+{
+    g_auto(GStrv) parts = g_strsplit(constraints, ",", 64);
+
+    g_ptr_array_add(texts, g_strdup("0"));
+    for (char **part = parts; *part; part++) {
+        Version wanted;
+        GString *next;
+
+        if (!parse_version(*part + strspn(*part, " ~!<>="), &wanted))
+            continue;
+        g_ptr_array_add(texts, g_strdup(*part + strspn(*part, " ~!<>=")));
+        next = g_string_new(NULL);
+        for (size_t i = 0; i < 3; i++)
+            g_string_append_printf(next, "%s%" G_GUINT64_FORMAT, i ? "." : "", (guint64)wanted.parts[i] + (i == 2));
+        g_ptr_array_add(texts, g_string_free(next, FALSE));
+    }
+}
+
+bool version_meets_up_to(const char *version, const char *constraints, bool *ret_met)
+{
+    g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    Version own, earlier;
+
+    if (!parse_version(version, &own) || !version_meets(version, constraints, ret_met))
+        return false;
+    add_candidates(constraints, texts);
+    for (guint i = 0; i < texts->len && !*ret_met; i++) {
+        const char *text = g_strstrip(texts->pdata[i]);
+
+        if (parse_version(text, &earlier) && compare_versions(&earlier, &own) < 0)
+            (void)version_meets(text, constraints, ret_met); /* readable, as it was above */
+    }
+    return true;
+}

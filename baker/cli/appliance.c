@@ -15,7 +15,7 @@ static int report(CliContext *cli, const Appliance *appliance)
     g_autofree char *took = units_format_duration(appliance->seconds), *size = units_format_size(appliance->size);
 
     if (cli->json)
-        return cli_print_json(json_pack("{s:s, s:b, s:f, s:I}", "path", appliance->path, "built", appliance->built, "seconds",
+        return cli_print_json(json_pack("{s:o, s:b, s:f, s:I}", "path", cli_text(appliance->path), "built", appliance->built, "seconds",
                                         appliance->seconds, "bytes", (json_int_t)appliance->size));
     if (appliance->built)
         log_info("made in %s, %s", took, size);

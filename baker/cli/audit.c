@@ -4,6 +4,7 @@
  */
 #include "baker/cli/cli.h"
 
+#include "base/printable.h"
 #include "base/units.h"
 
 #include <stdio.h>
@@ -39,7 +40,7 @@ static const char *field(const json_t *row, const char *key)
 /* What comes from a log may have been written there by anybody: it does not drive the terminal. */
 static void print_text(const char *text)
 {
-    g_autofree char *printable = log_printable(text);
+    g_autofree char *printable = printable_line(text);
 
     fputs(printable, stdout);
 }

@@ -9,6 +9,7 @@
 #include "baker/batch.h"
 #include "baker/outdated.h"
 #include "base/mask.h"
+#include "base/printable.h"
 #include "base/terminal.h"
 #include "base/units.h"
 
@@ -141,6 +142,17 @@ static bool add_jobs(BakeCall *call, Batch *batch, GPtrArray *jobs, GError **err
     return true;
 }
 
+static bool has_no_guest(const TemplateBuild *build)
+{
+    return !build->rebase && (strcmp(build->source->type, "null") == 0 || strcmp(build->source->type, "file") == 0);
+}
+
+/* Packer's templates make on the host, in a build of their own, what others read (a seed's ISO): beside the others, and in time as those boot first. */
+static bool prepares(const BakeJob *first, const BakeJob *job)
+{
+    return first->template == job->template && has_no_guest(first->build) && !has_no_guest(job->build);
+}
+
 static void add_needs(Batch *batch)
 {
     GPtrArray *jobs = batch_jobs(batch);
@@ -152,6 +164,9 @@ static void add_needs(Batch *batch)
 
         if (needed)
             batch_need(job, needed);
+        for (guint j = 0; j < jobs->len; j++)
+            if (prepares(((BatchJob *)jobs->pdata[j])->arg, job->arg))
+                batch_follow(job, jobs->pdata[j]);
     }
 }
 
@@ -176,7 +191,7 @@ static bool check_stops(BakeCall *call, GPtrArray *jobs, unsigned *parallel, GEr
 /* What a script's shell prints is a result; the document of --json has standard output for itself. */
 static void print_shell_line(const char *line, bool is_stderr, void *arg)
 {
-    g_autofree char *clean = isatty(is_stderr ? STDERR_FILENO : STDOUT_FILENO) ? log_printable(line) : g_strdup(line);
+    g_autofree char *clean = isatty(is_stderr ? STDERR_FILENO : STDOUT_FILENO) ? printable_line(line) : g_strdup(line);
     g_autofree char *text = mask_text(clean);
     FILE *out = is_stderr ? stderr : stdout;
 

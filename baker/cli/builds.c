@@ -41,6 +41,7 @@ CliOption *builds_options(Builds *builds, const CliOption *more)
                                 {"except", CLI_LIST, builds->except},
                                 {"rebase", CLI_LIST, builds->rebase},
                                 {"offline", CLI_FLAG, &builds->options.offline},
+                                {"pull", CLI_STRING, &builds->pull},
                                 {"refresh", CLI_FLAG, &builds->options.refresh},
                                 {"locked", CLI_STRING, &builds->options.locked},
                                 {"fresh-since", CLI_STRING, &builds->fresh_since}};
@@ -88,6 +89,18 @@ static bool parse_fresh_since(const char *text, int64_t *ret, GError **error)
         return fail_code(error, KILN_ERROR_USAGE,
                          "--fresh-since '%s' is neither a moment like 2026-01-31T04:00:00 nor a duration like 6h", text);
     return *ret > 0 || fail_code(error, KILN_ERROR_USAGE, "--fresh-since '%s' lies before 1970", text);
+}
+
+static bool parse_pull(const Builds *builds, PullPolicy *ret, GError **error)
+{
+    static const char *const words[] = {[PULL_CHANGED] = "changed", [PULL_ALWAYS] = "always", [PULL_NEVER] = "never"};
+
+    for (size_t i = 0; builds->pull && i < G_N_ELEMENTS(words); i++)
+        if (strcmp(builds->pull, words[i]) == 0) {
+            *ret = (PullPolicy)i;
+            return *ret != PULL_ALWAYS || !builds->options.offline || fail_code(error, KILN_ERROR_USAGE, "--offline forbids what -pull=always asks for");
+        }
+    return !builds->pull || fail_code(error, KILN_ERROR_USAGE, "-pull=%s is not known; there are always, changed and never", builds->pull);
 }
 
 static bool load_one(Builds *builds, const char *path, GError **error)
@@ -139,7 +152,7 @@ bool builds_prepare(Builds *builds, GError **error)
                                                  .only = split_commas(builds, builds->only),
                                                  .except = split_commas(builds, builds->except),
                                                  .rebase = cli_strings(builds->rebase)};
-    if (!open_cache(builds, error))
+    if (!parse_pull(builds, &builds->options.pull, error) || !open_cache(builds, error))
         return false;
     if (builds->fresh_since)
         return parse_fresh_since(builds->fresh_since, &builds->options.fresh_since, error);

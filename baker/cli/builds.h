@@ -12,7 +12,7 @@
 
 typedef struct Builds {
     GPtrArray *vars, *files, *only, *except, *rebase, *names;
-    const char *fresh_since;
+    const char *fresh_since, *pull;
     SharedCacheOptions cache; /* of verbs with BUILDS_CACHE_OPTIONS */
     TemplateOptions template_options;
     BakeOptions options;

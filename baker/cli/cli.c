@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mask.h"
+#include "base/printable.h"
 #include "base/units.h"
 
 #include <fcntl.h>
@@ -169,10 +170,25 @@ bool cli_open_store(CliContext *cli, unsigned flags, Store **ret, GError **error
     return true;
 }
 
+/* What others than fail() said goes through the same sieve. */
+static char *message_of(const GError *error)
+{
+    g_autofree char *masked = mask_text(error ? error->message : "failed without a reason (please report this)");
+
+    return printable_text(masked);
+}
+
+void cli_tell_error(const GError *error)
+{
+    g_autofree char *message = message_of(error);
+
+    fprintf(stderr, "kiln: %s\n", message);
+}
+
 int cli_fail(CliContext *cli, const GError *error)
 {
     int status = error_exit_status(error);
-    g_autofree char *message = mask_text(error ? error->message : "failed without a reason (please report this)");
+    g_autofree char *message = message_of(error);
 
     fprintf(stderr, "kiln: %s\n", message);
     if (cli->json)
@@ -187,6 +203,32 @@ int cli_print_json(json_t *document)
     fputs(text, stdout);
     json_decref(document);
     return fflush(stdout) == 0 ? 0 : 1;
+}
+
+json_t *cli_text(const char *name)
+{
+    g_autofree char *text = g_utf8_validate(name, -1, NULL) ? g_strdup(name) : printable_line(name);
+
+    return json_string(text);
+}
+
+void cli_set_bytes(json_t *object, const char *key, const char *bytes)
+{
+    json_object_set_new(object, key, cli_text(bytes));
+    if (!g_utf8_validate(bytes, -1, NULL)) {
+        g_autofree char *encoded_key = g_strconcat(key, "_encoded", NULL);
+        g_autoptr(GString) encoded = g_string_new(NULL);
+
+        printable_encode(encoded, bytes);
+        json_object_set_new(object, encoded_key, json_string(encoded->str));
+    }
+}
+
+void cli_set_path(json_t *object, const char *key, const char *path)
+{
+    g_autofree char *full = g_strconcat("/", path, NULL);
+
+    cli_set_bytes(object, key, full);
 }
 
 json_t *cli_image_json(const StoreImage *image)

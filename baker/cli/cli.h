@@ -58,6 +58,9 @@ bool cli_sign_heads(Store *store, const SignatureKey *key /* or NULL: nothing is
 /* Prints the error once and returns its exit status. */
 int cli_fail(CliContext *cli, const GError *error);
 
+/* The same without a status and without --json's object. */
+void cli_tell_error(const GError *error);
+
 /* Prints a document for --json; 0. Takes @document. */
 int cli_print_json(json_t *document);
 
@@ -66,6 +69,14 @@ json_t *cli_image_json(const StoreImage *image);
 
 /* -parallel-builds=N; NULL: 0, as many as fit. */
 bool cli_parse_parallel(const char *text, unsigned *ret, GError **error);
+
+/*
+ * A name of a stranger in a document: bytes that are no UTF-8, and control characters, stand as \xNN. The others are lossless: where
+ * the bytes are no UTF-8, KEY_encoded has all of them in the form that trees are written in, with %nn.
+ */
+json_t *cli_text(const char *name);
+void cli_set_bytes(json_t *object, const char *key, const char *bytes);
+void cli_set_path(json_t *object, const char *key, const char *path /* gets a slash in front */);
 
 /* A moment for people, in local time; free with g_free. */
 char *cli_time(int64_t seconds);

@@ -61,7 +61,7 @@ static int evaluate(const CliContext *cli, Template *template, const char *expre
     g_autoptr(GString) out = g_string_new(NULL);
 
     if (!template_evaluate(template, expression, &value, &error)) {
-        fprintf(stderr, "kiln: %s\n", error->message);
+        cli_tell_error(error);
         return error_exit_status(error);
     }
     if (cli->json) {

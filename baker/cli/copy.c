@@ -48,7 +48,7 @@ int verb_copy(CliContext *cli, int argc, char **argv)
         return cli_fail(cli, error);
     (void)digest_to_oci(&report.manifest, manifest);
     if (cli->json)
-        return cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:i}", "to", arguments[1], "manifest", manifest, "blobs", (json_int_t)report.blobs, "present",
+        return cli_print_json(json_pack("{s:o, s:s, s:I, s:I, s:I, s:i}", "to", cli_text(arguments[1]), "manifest", manifest, "blobs", (json_int_t)report.blobs, "present",
                                         (json_int_t)report.present, "bytes", (json_int_t)report.bytes_sent, "referrers", (int)report.referrers));
     printf("%s %s\n", arguments[1], manifest);
     return 0;

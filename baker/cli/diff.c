@@ -5,10 +5,12 @@
 #include "baker/cli/cli.h"
 
 #include "baker/image-diff.h"
+#include "base/printable.h"
 #include "base/units.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct DiffCall {
     ImageRoot *a, *b;
@@ -52,7 +54,7 @@ static void print_packages(const ImageDiff *diff)
 
 static void print_file(const DiffCall *call, const FileChange *change)
 {
-    g_autofree char *path = log_printable((change->b ? change->b : change->a)->path);
+    g_autofree char *path = printable_name((change->b ? change->b : change->a)->path);
     g_autofree char *before = units_format_size(size_of(call->a, change->a)), *after = units_format_size(size_of(call->b, change->b));
 
     printf("    %c /%s", !change->a ? '+' : !change->b ? '-' : '~', path);
@@ -76,8 +78,13 @@ static bool print_patch(const DiffCall *call, const FileChange *change, GError *
         return true;
     if (!image_diff_patch(call->a, call->b, change, &text, error))
         return false;
-    if (text)
+    if (text && isatty(STDOUT_FILENO)) {
+        g_autofree char *shown = printable_text(text);
+
+        fputs(shown, stdout);
+    } else if (text) {
         fputs(text, stdout);
+    }
     return true;
 }
 
@@ -85,6 +92,14 @@ static bool print_patch(const DiffCall *call, const FileChange *change, GError *
 static bool only_time(const FileChange *change)
 {
     return change->parts == FILE_PART_TIME;
+}
+
+/* dpkg's packages are called as the files that list theirs: by the guest. */
+static void print_package(const char *package)
+{
+    g_autofree char *name = printable_name(package ? package : "(no package)");
+
+    printf("  %s\n", name);
 }
 
 static bool print_files(const DiffCall *call, GError **error)
@@ -103,7 +118,7 @@ static bool print_files(const DiffCall *call, GError **error)
             continue;
         if (g_strcmp0(package, change->package) != 0) {
             package = change->package;
-            printf("  %s\n", package ? package : "(no package)");
+            print_package(package);
         }
         print_file(call, change);
         if (call->patch && !print_patch(call, change, error))
@@ -136,10 +151,11 @@ static json_t *packages_json(const ImageDiff *diff)
 
 static bool file_json(const DiffCall *call, const FileChange *change, json_t **ret, GError **error)
 {
-    g_autofree char *path = g_utf8_make_valid((change->b ? change->b : change->a)->path, -1), *patch = NULL;
-    json_t *object = json_pack("{s:o, s:s}", "path", json_sprintf("/%s", path), "change", !change->a ? "added" : !change->b ? "removed" : "changed");
-    json_t *parts = json_array();
+    g_autofree char *patch = NULL;
+    json_t *object = json_object(), *parts = json_array();
 
+    cli_set_path(object, "path", (change->b ? change->b : change->a)->path);
+    json_object_set_new(object, "change", json_string(!change->a ? "added" : !change->b ? "removed" : "changed"));
     for (size_t i = 0; i < FILE_PARTS; i++)
         if (change->parts & (1u << i))
             json_array_append_new(parts, json_string(file_part_names[i]));
@@ -147,7 +163,7 @@ static bool file_json(const DiffCall *call, const FileChange *change, json_t **r
         json_object_set_new(object, "what", json_incref(parts));
     json_decref(parts);
     if (change->package)
-        json_object_set_new(object, "package", json_string(change->package));
+        json_object_set_new(object, "package", cli_text(change->package));
     if (change->a)
         json_object_set_new(object, "size_from", json_integer((json_int_t)size_of(call->a, change->a)));
     if (change->b)

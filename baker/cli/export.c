@@ -163,6 +163,6 @@ int verb_export(CliContext *cli, int argc, char **argv)
         !(part ? export_part(store, arguments[0], part, arguments[1], &error) : export_image(store, arguments[0], arguments[1], format, &error)))
         return cli_fail(cli, error);
     if (cli->json && strcmp(arguments[1], "-") != 0)
-        return cli_print_json(json_pack("{s:s, s:s}", "file", arguments[1], "format", format_names[format]));
+        return cli_print_json(json_pack("{s:o, s:s}", "file", cli_text(arguments[1]), "format", format_names[format]));
     return 0;
 }

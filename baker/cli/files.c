@@ -7,6 +7,7 @@
 #include "baker/image-root.h"
 #include "baker/origins.h"
 #include "base/error.h"
+#include "base/printable.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,14 +31,25 @@ static void mode_text(const TreeEntry *entry, char ret[11])
     ret[10] = '\0';
 }
 
+/* A name that is no UTF-8 is no key: it is written as trees write it. */
+static void set_xattr(json_t *object, const char *name, const char *hex)
+{
+    g_autoptr(GString) encoded = g_string_new(NULL);
+
+    if (!g_utf8_validate(name, -1, NULL))
+        printable_encode(encoded, name);
+    json_object_set_new(object, encoded->len ? encoded->str : name, json_string(hex));
+}
+
 static json_t *entry_json(const ImageRoot *root, const TreeEntry *name)
 {
     static const char *const types[] = {"f", "file", "d", "folder", "l", "link", "b", "block", "c", "character", "p", "fifo", "s", "socket"};
     const TreeEntry *entry = name->type == 'h' ? tree_content_entry(root->tree, name) : name;
-    g_autofree char *path = g_utf8_make_valid(name->path, -1);
-    json_t *one = json_pack("{s:o, s:i, s:I, s:I, s:I}", "path", json_sprintf("/%s", path), "mode", entry->mode, "uid", (json_int_t)entry->uid,
-                            "gid", (json_int_t)entry->gid, "mtime", (json_int_t)entry->mtime);
+    json_t *one = json_object();
 
+    cli_set_path(one, "path", name->path);
+    json_object_update_new(one, json_pack("{s:i, s:I, s:I, s:I}", "mode", entry->mode, "uid", (json_int_t)entry->uid, "gid", (json_int_t)entry->gid,
+                                          "mtime", (json_int_t)entry->mtime));
     for (size_t i = 0; i < G_N_ELEMENTS(types); i += 2)
         if (entry->type == types[i][0])
             json_object_set_new(one, "type", json_string(types[i + 1]));
@@ -46,12 +58,9 @@ static json_t *entry_json(const ImageRoot *root, const TreeEntry *name)
         json_set_digest(one, "digest", &entry->sha256);
     }
     if (name->type == 'h')
-        json_object_set_new(one, "same_as", json_sprintf("/%s", name->target));
-    if (entry->type == 'l') {
-        g_autofree char *target = g_utf8_make_valid(entry->target, -1);
-
-        json_object_set_new(one, "target", json_string(target));
-    }
+        cli_set_path(one, "same_as", name->target);
+    if (entry->type == 'l')
+        cli_set_bytes(one, "target", entry->target);
     if (entry->type == 'b' || entry->type == 'c')
         json_object_set_new(one, "device", json_sprintf("%u:%u", entry->major, entry->minor));
     for (guint i = 0; entry->xattrs && i < entry->xattrs->len; i++) {
@@ -64,7 +73,7 @@ static json_t *entry_json(const ImageRoot *root, const TreeEntry *name)
             g_string_append_printf(hex, "%02x", bytes[k]);
         if (i == 0)
             json_object_set_new(one, "xattrs", json_object());
-        json_object_set_new(json_object_get(one, "xattrs"), xattr->name, json_string(hex->str));
+        set_xattr(json_object_get(one, "xattrs"), xattr->name, hex->str);
         g_string_free(hex, TRUE);
     }
     return one;
@@ -73,7 +82,8 @@ static json_t *entry_json(const ImageRoot *root, const TreeEntry *name)
 static void print_entry(const ImageRoot *root, const TreeEntry *name)
 {
     const TreeEntry *entry = name->type == 'h' ? tree_content_entry(root->tree, name) : name;
-    g_autofree char *path = log_printable(name->path), *target = entry->type == 'l' ? log_printable(entry->target) : NULL;
+    g_autofree char *path = printable_name(name->path), *target = entry->type == 'l' ? printable_name(entry->target) : NULL;
+    g_autofree char *leader = name->type == 'h' ? printable_name(name->target) : NULL;
     g_autofree char *when = cli_time(entry->mtime);
     char mode[11];
 
@@ -84,7 +94,7 @@ static void print_entry(const ImageRoot *root, const TreeEntry *name)
     else
         printf("%12" G_GUINT64_FORMAT, entry->type == 'f' ? entry->size : 0);
     printf(" %s /%s%s%s%s%s\n", when, path, target ? " -> " : "", target ? target : "", name->type == 'h' ? " same as /" : "",
-           name->type == 'h' ? name->target : "");
+           leader ? leader : "");
 }
 
 /* The entry itself, and everything below where it is a folder. */
@@ -149,13 +159,13 @@ int verb_cat(CliContext *cli, int argc, char **argv)
 
 static json_t *origin_json(const TreeEntry *entry, const Origin *origin)
 {
-    g_autofree char *path = g_utf8_make_valid(entry->path, -1);
-    json_t *one = json_pack("{s:o, s:s, s:I}", "path", json_sprintf("/%s", path), "name", origin->image->name, "created",
-                            (json_int_t)origin->image->created);
+    json_t *one = json_object();
 
+    cli_set_path(one, "path", entry->path);
+    json_object_update_new(one, json_pack("{s:s, s:I}", "name", origin->image->name, "created", (json_int_t)origin->image->created));
     json_set_digest(one, "image", &origin->image->id);
     if (origin->package)
-        json_object_set_new(one, "package", json_pack("{s:s, s:s*}", "name", origin->package, "version", origin->version));
+        json_object_set_new(one, "package", json_pack("{s:o, s:s*}", "name", cli_text(origin->package), "version", origin->version));
     if (origin->step)
         json_object_set_new(one, "step", json_pack("{s:i, s:s, s:s}", "position", (int)origin->position, "step", origin->step, "type", origin->type));
     else if (origin->source)
@@ -186,12 +196,12 @@ static void print_source(const Origin *origin)
 
 static void print_origin(const TreeEntry *entry, const Origin *origin)
 {
-    g_autofree char *path = log_printable(entry->path), *when = cli_time(origin->image->created);
+    g_autofree char *path = printable_name(entry->path), *package = printable_name(origin->package ? origin->package : ""), *when = cli_time(origin->image->created);
     char id[DIGEST_OCI_SIZE];
 
     printf("/%s\n", path);
     if (origin->package)
-        printf("  package  %s %s\n", origin->package, origin->version ? origin->version : "");
+        printf("  package  %s %s\n", package, origin->version ? origin->version : "");
     if (origin->step && origin->position)
         printf("  step     %u %s%s%s%s\n", origin->position, origin->step, strcmp(origin->step, origin->type) ? " (" : "",
                strcmp(origin->step, origin->type) ? origin->type : "", strcmp(origin->step, origin->type) ? ")" : "");

@@ -5,8 +5,9 @@
 #include "baker/cli/cli.h"
 
 #include "baker/origins.h"
-#include "base/debian-version.h"
+#include "baker/package-version.h"
 #include "base/error.h"
+#include "base/printable.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -40,14 +41,14 @@ static bool parse_query(FindCall *call, const char *text, GError **error)
             call->version += strspn(call->version, " ");
             break;
         }
-    if (!*call->package || (call->comparison != ANY && (!*call->version || strpbrk(call->version, "<>= "))))
+    if (!*call->package || strpbrk(call->package, "!~ ") || (call->comparison != ANY && (!*call->version || strpbrk(call->version, "<>= "))))
         return fail_code(error, KILN_ERROR_USAGE, "'%s' is no package: it is NAME, or NAME with <, <=, =, >= or > and a version", text);
     return true;
 }
 
-static bool fits(const FindCall *call, const char *version)
+static bool fits(const FindCall *call, const char *type, const char *version)
 {
-    int order = call->comparison == ANY ? 0 : debian_version_compare_whole(version, call->version);
+    int order = call->comparison == ANY ? 0 : package_version_compare(type, version, call->version);
 
     switch (call->comparison) {
     case LESS:
@@ -68,9 +69,10 @@ static bool fits(const FindCall *call, const char *version)
 static bool take_hit(const PackageHit *hit, void *arg)
 {
     FindCall *call = arg;
+    g_autofree char *version = printable_name(hit->version); /* what a guest or another store wrote */
     char id[DIGEST_OCI_SIZE];
 
-    if (!fits(call, hit->version) || (!call->all && (!hit->newest || hit->bytes_gone)))
+    if (!fits(call, hit->type, hit->version) || (!call->all && (!hit->newest || hit->bytes_gone)))
         return true;
     (void)digest_to_oci(&hit->image, id);
     if (call->found)
@@ -79,7 +81,7 @@ static bool take_hit(const PackageHit *hit, void *arg)
                                                      hit->bytes_gone, "package", "type", hit->type, "name", hit->package, "version", hit->version,
                                                      "architecture", hit->architecture ? hit->architecture : ""));
     else
-        printf("%-24s %-5s %s  %s %s\n", hit->name, hit->kind, id, hit->package, hit->version);
+        printf("%-24s %-5s %s  %s %s\n", hit->name, hit->kind, id, call->package, version);
     return true;
 }
 

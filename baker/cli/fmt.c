@@ -103,7 +103,7 @@ static bool format_one(FmtCall *call, const CliContext *cli, const char *path, G
         return true;
     line = g_strconcat(path, "\n", NULL);
     say(call, cli, line);
-    (void)json_array_append_new(call->changed, json_string(path));
+    (void)json_array_append_new(call->changed, cli_text(path));
     if (call->diff) {
         g_autofree char *copy = g_strndup(old, size);
 
@@ -157,7 +157,7 @@ static void format_told(FmtCall *call, const CliContext *cli, const char *path)
     if (call->machine)
         cli_machine_line("ui", "error", error->message);
     else
-        fprintf(stderr, "kiln: %s\n", error->message);
+        cli_tell_error(error);
 }
 
 static bool format_folder(FmtCall *call, const CliContext *cli, const char *folder, unsigned depth, GError **error)

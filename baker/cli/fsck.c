@@ -4,6 +4,8 @@
  */
 #include "baker/cli/cli.h"
 
+#include "baker/repair-from.h"
+#include "base/printable.h"
 #include "base/units.h"
 
 #include <stdio.h>
@@ -11,8 +13,9 @@
 
 typedef struct FsckCall {
     StoreFsckOptions options;
-    const char *rate, *subset, *from_dir;
-    bool index, rebuild;
+    const char *rate, *subset, *from_text;
+    bool index, rebuild, plain_http;
+    RepairFrom fetched;
     Store *store, *from;
     StoreFsckReport report;
 } FsckCall;
@@ -21,6 +24,7 @@ static void call_clear(FsckCall *call)
 {
     store_fsck_report_clear(&call->report);
     store_close(call->from);
+    repair_from_clear(&call->fetched);
     store_close(call->store);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(FsckCall, call_clear)
@@ -48,8 +52,10 @@ static bool check_options(FsckCall *call, GError **error)
 
     if ((call->rate || call->subset) && !options->read_data)
         return fail_code(error, KILN_ERROR_USAGE, "--rate and --subset are for --read-data");
-    if (call->from_dir && !options->repair)
+    if (call->from_text && !options->repair)
         return fail_code(error, KILN_ERROR_USAGE, "--from is for --repair");
+    if (call->plain_http && !call->from_text)
+        return fail_code(error, KILN_ERROR_USAGE, "--plain-http is for --from");
     if (call->rate && !units_parse_size(call->rate, &options->rate, error))
         return false;
     if (call->rate && options->rate == 0)
@@ -64,13 +70,14 @@ static bool parse(FsckCall *call, int argc, char **argv, GError **error)
                                  {"rate", CLI_STRING, &call->rate},
                                  {"subset", CLI_STRING, &call->subset},
                                  {"repair", CLI_FLAG, &call->options.repair},
-                                 {"from", CLI_STRING, &call->from_dir},
+                                 {"from", CLI_STRING, &call->from_text},
+                                 {"plain-http", CLI_FLAG, &call->plain_http},
                                  {"rebuild-index", CLI_FLAG, &call->index},
                                  {"rebuild", CLI_FLAG, &call->rebuild},
                                  {NULL, CLI_FLAG, NULL}};
     g_autofree char **arguments = NULL;
 
-    return cli_parse(options, "fsck [--read-data [--rate SIZE] [--subset N/T]] [--repair [--from DIR]] [--rebuild-index] [--rebuild]", argc, argv, 0, 0,
+    return cli_parse(options, "fsck [--read-data [--rate SIZE] [--subset N/T]] [--repair [--from DIR|REMOTE|docker://HOST/REPOSITORY:TAG [--plain-http]]] [--rebuild-index] [--rebuild]", argc, argv, 0, 0,
                      &arguments, error) &&
            check_options(call, error);
 }
@@ -98,7 +105,24 @@ static bool open_stores(CliContext *cli, FsckCall *call, GError **error)
 
     if (!cli_open_store(cli, STORE_OPEN_UPKEEP | (changes ? 0 : STORE_OPEN_ANYWAY), &call->store, error))
         return false;
-    return !call->from_dir || store_open(call->from_dir, STORE_OPEN_READONLY, &call->from, error) || fail_prefix(error, "--from");
+    return !call->from_text || repair_from_is_place(call->from_text) || store_open(call->from_text, STORE_OPEN_READONLY, &call->from, error) || fail_prefix(error, "--from");
+}
+
+/* First what is lost: nothing is fetched for a store that is whole. */
+static bool fsck_by_network(FsckCall *call, GError **error)
+{
+    StoreFsckOptions look = call->options;
+
+    look.repair = false;
+    if (!store_fsck_with(call->store, &look, &call->report, error))
+        return false;
+    if (json_array_size(call->report.damage) == 0)
+        return true;
+    if (!repair_from_open(call->store, call->from_text, call->report.damage, call->plain_http, &call->fetched, error))
+        return fail_prefix(error, "--from");
+    store_fsck_report_clear(&call->report);
+    call->options.from = call->fetched.store;
+    return store_fsck_with(call->store, &call->options, &call->report, error);
 }
 
 static bool run(CliContext *cli, FsckCall *call, GError **error)
@@ -106,8 +130,9 @@ static bool run(CliContext *cli, FsckCall *call, GError **error)
     if ((call->rebuild && !rebuild_store(cli, error)) || !open_stores(cli, call, error))
         return false;
     call->options.from = call->from;
-    return (!(call->index || call->rebuild) || store_rebuild_index(call->store, error)) &&
-           store_fsck_with(call->store, &call->options, &call->report, error);
+    if ((call->index || call->rebuild) && !store_rebuild_index(call->store, error))
+        return false;
+    return call->from_text && !call->from ? fsck_by_network(call, error) : store_fsck_with(call->store, &call->options, &call->report, error);
 }
 
 /* --- telling --- */
@@ -151,6 +176,14 @@ static void tell_read(const StoreFsckReport *report)
         log_info("the store is open for reading only: that they were verified is not noted");
 }
 
+/* It may name files of guests, and quote what somebody wrote into a database. */
+static void print_sentence(const char *before, const char *sentence)
+{
+    g_autofree char *shown = printable_line(sentence);
+
+    printf("%s%s\n", before, shown);
+}
+
 static int report(CliContext *cli, const FsckCall *call)
 {
     const StoreFsckReport *r = &call->report;
@@ -167,9 +200,9 @@ static int report(CliContext *cli, const FsckCall *call)
     if (call->options.read_data)
         tell_read(r);
     for (guint i = 0; i < r->repairs->len; i++)
-        printf("repaired: %s\n", (char *)r->repairs->pdata[i]);
+        print_sentence("repaired: ", r->repairs->pdata[i]);
     for (guint i = 0; i < r->problems->len; i++)
-        printf("%s\n", (char *)r->problems->pdata[i]);
+        print_sentence("", r->problems->pdata[i]);
     if (r->problems->len == 0)
         printf("%s: clean\n", store_path(call->store));
     else

@@ -20,11 +20,11 @@ static const struct {
     const char *usage;
     const char *summary;
 } verbs[] = {
-    {"plan", verb_plan, "plan [-var K=V] [-var-file F] [-only G] [-except G] [--offline] [-detailed-exitcode] TEMPLATE...",
+    {"plan", verb_plan, "plan [-var K=V] [-var-file F] [-only G] [-except G] [--offline] [-pull=always|changed|never] [-detailed-exitcode] TEMPLATE...",
      "what a bake would do, and why"},
     {"bake", verb_bake,
-     "bake [-var K=V] [-var-file F] [-only G] [-except G] [--offline] [--refresh] [--no-cache] [--lock F] [--locked F] [--fresh-since T]\n"
-     "     [-on-error=cleanup|abort|ask|run-cleanup-provisioner] [--shell-at STEP] [-parallel-builds=N] [--outdated] TEMPLATE...",
+     "bake [-var K=V] [-var-file F] [-only G] [-except G] [--offline] [-pull=always|changed|never] [--refresh] [--no-cache]\n"
+     "     [--lock F] [--locked F] [--fresh-since T] [-on-error=cleanup|abort|ask|run-cleanup-provisioner] [--shell-at STEP] [-parallel-builds=N] [--outdated] TEMPLATE...",
      "bake templates into images"},
     {"build", verb_bake, "build TEMPLATE...", "the same as bake"},
     {"new", verb_new, "new DIR", "write a starter template"},

@@ -4,6 +4,8 @@
  */
 #include "baker/cli/cli.h"
 
+#include "base/printable.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -61,7 +63,7 @@ static char *rules_text(const json_t *rules)
 /* What comes from a log may have been written there by anybody: it does not drive the terminal. */
 static void print_text(const char *label, const char *text)
 {
-    g_autofree char *printable = text ? log_printable(text) : NULL;
+    g_autofree char *printable = text ? printable_line(text) : NULL;
 
     if (printable)
         printf("%s%s", label, printable);

@@ -4,6 +4,8 @@
  */
 #include "baker/cli/cli.h"
 
+#include "base/printable.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -74,7 +76,7 @@ static json_t *verdict_json(const StorePruneVerdict *verdict)
 
 static void print_verdict(const StorePruneVerdict *verdict, bool dry_run)
 {
-    g_autofree char *why = log_printable(verdict->why), *created = cli_time(verdict->image->created);
+    g_autofree char *why = printable_line(verdict->why), *created = cli_time(verdict->image->created);
     char id[DIGEST_OCI_SIZE];
 
     if (dry_run || !verdict->stays)
@@ -141,8 +143,8 @@ static json_t *keep_json(const StoreChannelEntry *entry)
 
 static void print_keep(const StoreChannelEntry *entry)
 {
-    g_autofree char *when = cli_time(entry->at), *who = log_printable(entry->who ? entry->who : ""),
-                    *note = log_printable(entry->note ? entry->note : "");
+    g_autofree char *when = cli_time(entry->at), *who = printable_line(entry->who ? entry->who : ""),
+                    *note = printable_line(entry->note ? entry->note : "");
     char id[DIGEST_OCI_SIZE];
 
     printf("%-24s %-5s %-71s %s %s %s\n", entry->name, entry->kind, digest_to_oci(&entry->image, id), when, who, note);

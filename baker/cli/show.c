@@ -4,6 +4,7 @@
  */
 #include "baker/cli/cli.h"
 
+#include "base/printable.h"
 #include "base/units.h"
 
 #include <stdio.h>
@@ -108,7 +109,9 @@ static void print_text(const json_t *document)
 
     json_object_foreach ((json_t *)document, key, value) {
         if (json_is_string(value)) {
-            printf("%-12s %s\n", key, json_string_value(value));
+            g_autofree char *text = printable_line(json_string_value(value));
+
+            printf("%-12s %s\n", key, text);
         } else if (strcmp(key, "created") == 0 || strcmp(key, "bytes_gone") == 0) {
             g_autofree char *when = cli_time(json_integer_value(value));
 

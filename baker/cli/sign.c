@@ -4,6 +4,8 @@
  */
 #include "baker/cli/cli.h"
 
+#include "base/printable.h"
+
 #include <stdio.h>
 
 static json_t *signature_json(const StoreSignature *s)
@@ -28,7 +30,7 @@ static int generate(CliContext *cli, const char *path, GError **error)
     signature_key_id(key, &id);
     digest_to_oci(&id, oci);
     if (cli->json)
-        return cli_print_json(json_pack("{s:s, s:s}", "file", path, "key", oci));
+        return cli_print_json(json_pack("{s:o, s:s}", "file", cli_text(path), "key", oci));
     printf("%s %s\n", path, oci);
     return 0;
 }
@@ -141,9 +143,9 @@ static bool verify_image(CliContext *cli, Store *store, const StoreImage *image,
         return false;
     json_array_append_new(list, signature_json(good));
     if (!cli->json) {
-        g_autofree char *when = cli_time(good->at);
+        g_autofree char *when = cli_time(good->at), *who = printable_line(good->who ? good->who : "somebody");
 
-        printf("%s %s %s signed by %s on %s\n", image->name, image->kind, digest_to_oci(&image->id, oci), good->who ? good->who : "somebody", when);
+        printf("%s %s %s signed by %s on %s\n", image->name, image->kind, digest_to_oci(&image->id, oci), who, when);
     }
     return true;
 }

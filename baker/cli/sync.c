@@ -22,7 +22,7 @@ static int report_copy(CliContext *cli, const char *to, const StoreSyncReport *r
     g_autofree char *bytes = units_format_size(report->bytes);
 
     if (cli->json)
-        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I}", "path", to, "segments", (json_int_t)report->segments, "blobs",
+        return cli_print_json(json_pack("{s:o, s:I, s:I, s:I, s:I}", "path", cli_text(to), "segments", (json_int_t)report->segments, "blobs",
                                         (json_int_t)report->blobs, "bytes", (json_int_t)report->bytes, "present", (json_int_t)report->present));
     printf("%s: %" G_GUINT64_FORMAT " segments and %" G_GUINT64_FORMAT " blobs copied, %s; %" G_GUINT64_FORMAT " files were there already\n", to,
            report->segments, report->blobs, bytes, report->present);
@@ -52,7 +52,7 @@ static int report_sets(CliContext *cli, const char *remote, json_t *sets /* take
     g_autofree char *bytes = units_format_size(report->bytes);
 
     if (cli->json)
-        return cli_print_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I}", "remote", remote, "sets", sets, "segments", (json_int_t)report->segments,
+        return cli_print_json(json_pack("{s:o, s:o, s:I, s:I, s:I, s:I}", "remote", cli_text(remote), "sets", sets, "segments", (json_int_t)report->segments,
                                         "blobs", (json_int_t)report->blobs, "bytes", (json_int_t)report->bytes, "present",
                                         (json_int_t)report->present));
     printf("%s: %zu sets %s: %" G_GUINT64_FORMAT " segments and %" G_GUINT64_FORMAT " blobs, %s; %" G_GUINT64_FORMAT " were there already\n", remote,
@@ -274,7 +274,7 @@ static bool check_usage(char **arguments, const SyncOptions *o, GError **error)
     if (!known && !o->all)
         return fail_code(error, KILN_ERROR_USAGE, "sync copies a whole store: give --all");
     if (known && !arguments[1])
-        return fail_code(error, KILN_ERROR_USAGE, "sync %s wants a remote: file:DIR or s3://BUCKET/PREFIX", what);
+        return fail_code(error, KILN_ERROR_USAGE, "sync %s wants a remote: file:DIR, s3://BUCKET/PREFIX or docker://HOST/REPOSITORY", what);
     if (known && !list && o->all == (arguments[2] != NULL))
         return fail_code(error, KILN_ERROR_USAGE, "sync %s wants images or names, or --all", what);
     return true;

@@ -65,7 +65,7 @@ int cli_fail_template(CliContext *cli, bool machine, json_t *diagnostics, const 
         cli_machine_line("ui", "error", error->message);
     if (!cli->json)
         return machine ? status : cli_fail(cli, error);
-    fprintf(stderr, "kiln: %s\n", error->message);
+    cli_tell_error(error);
     if (json_array_size(diagnostics) == 0) /* not about a place in the text */
         (void)json_array_append_new(diagnostics, json_pack("{s:s, s:s, s:s}", "severity", "error", "summary", error->message, "detail", ""));
     (void)cli_print_json(json_pack("{s:b, s:i, s:i, s:O}", "valid", false, "error_count", (int)json_array_size(diagnostics),
@@ -104,7 +104,7 @@ static void add_file(Inputs *inputs, const char *path, const char *by)
 
     if (g_hash_table_contains(inputs->seen, full))
         return;
-    (void)json_array_append_new(inputs->files, json_pack("{s:s, s:s, s:s}", "path", full, "type", type, "by", by));
+    (void)json_array_append_new(inputs->files, json_pack("{s:o, s:s, s:s}", "path", cli_text(full), "type", type, "by", by));
     g_hash_table_add(inputs->seen, g_steal_pointer(&full));
 }
 

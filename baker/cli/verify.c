@@ -5,6 +5,7 @@
 #include "baker/cli/builds.h"
 
 #include "baker/verify.h"
+#include "base/printable.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +33,7 @@ static void print_verdict(const char *name, const VerifyImage *image)
         printf("  other blocks, as its own kernel's file system gives them; every file, the partition table and the boot areas are the same\n");
     for (guint i = 0; i < image->differences->len; i++) {
         const VerifyDifference *one = image->differences->pdata[i];
-        g_autofree char *path = log_printable(one->path);
+        g_autofree char *path = printable_name(one->path);
 
         printf("  %s: %s%s%s\n", path, one->what, one->step ? ", by step " : "", one->step ? one->step : "");
         if (one->bytes)
@@ -51,9 +52,11 @@ static json_t *verdict_json(const char *name, const VerifyImage *image)
     json_set_digest(document, "second", &image->b);
     for (guint i = 0; i < image->differences->len; i++) {
         const VerifyDifference *one = image->differences->pdata[i];
-        g_autofree char *path = g_utf8_make_valid(one->path, -1);
+        json_t *object = json_object();
 
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s*, s:s*}", "path", path, "what", one->what, "step", one->step, "bytes", one->bytes));
+        cli_set_bytes(object, "path", one->path);
+        json_object_update_new(object, json_pack("{s:s, s:s*, s:s*}", "what", one->what, "step", one->step, "bytes", one->bytes));
+        json_array_append_new(list, object);
     }
     return document;
 }

@@ -31,6 +31,7 @@ check-valgrind: all $(TESTS)
 	  --child-silent-after-fork=yes $$test --tap >/dev/null || exit 1; done
 
 unitdir = $(PREFIX)/lib/systemd/system
+sysusersdir = $(PREFIX)/lib/sysusers.d
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(libexecdir) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(datadir)/templates
 	install -m 755 $O/kiln $(DESTDIR)$(libexecdir)/kiln
@@ -44,6 +45,7 @@ install: all
 	install -d $(DESTDIR)$(unitdir)
 	for unit in packaging/systemd/*; do \
 	  sed 's#/usr/bin/kiln#$(PREFIX)/bin/kiln#' $$unit >$(DESTDIR)$(unitdir)/$$(basename $$unit); done
+	install -D -m 644 packaging/sysusers/kiln.conf $(DESTDIR)$(sysusersdir)/kiln.conf
 	@if command -v pandoc >/dev/null; then \
 	  for page in packaging/manual/*.[1-9].md; do pandoc -s -t man -o $(DESTDIR)$(mandir)/man1/$$(basename $$page .md) $$page; done; \
 	else echo "pandoc is absent: the manual stays in packaging/manual/"; fi

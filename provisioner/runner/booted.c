@@ -5,6 +5,7 @@
  *
  *     /usr/bin/sudo                           where the guest has none: passes through, for steps run as root
  *     cloud-init                              "status" says done; everything else is the guest's own, which stands aside meanwhile
+ *     shutdown, reboot, poweroff, halt        say that there is nothing to do, and end well: what follows a reboot can follow here, too
  *     /var/lib/cloud/instance/boot-finished   on the disk
  *     /run/cloud-init/                        on the step's tmpfs
  */
@@ -90,6 +91,15 @@ static const char cloud_init_alone_text[] =
                     "echo 'cloud-init: not found (kiln answers status alone)' >&2\n"
                     "exit 127\n");
 
+/* Whoever looks whether the machine has booted anew (Ansible's reboot) looks at the boot's ID. */
+static const char off_text[] =
+    "#!/bin/sh\n"
+    "# Made by kiln for the time of a bake step: the guest is not booted.\n"
+    "echo \"${0##*/}: nothing is done: the guest is not booted\" >&2\n"
+    "id=/proc/sys/kernel/random\n"
+    "{ cat $id/uuid >/run/.kiln-boot-id && mount -o bind /run/.kiln-boot-id $id/boot_id; } 2>/dev/null\n"
+    "exit 0\n";
+
 static bool is_there(const char *path)
 {
     struct stat st;
@@ -109,23 +119,49 @@ static const char *find_program(const char *name, char out[WIRE_PATH_MAX])
     return NULL;
 }
 
+/* The program at @path stands aside for @text. */
+static int place_shim(Step *step, const char *path, const char *text)
+{
+    char folder[WIRE_PATH_MAX + sizeof ASIDE], aside[2 * WIRE_PATH_MAX];
+    int err;
+
+    (void)snprintf(folder, sizeof folder, "%.*s/" ASIDE, (int)(strrchr(path, '/') - path), path);
+    (void)snprintf(aside, sizeof aside, "%s/%s", folder, strrchr(path, '/') + 1);
+    err = place_folder(step, folder);
+    return err ? err : place_instead(step, path, aside, text);
+}
+
+static int place_off(Step *step)
+{
+    static const char *const names[] = {"shutdown", "reboot", "poweroff", "halt"};
+    char path[WIRE_PATH_MAX];
+    int err = 0;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names && !err; i++)
+        if (find_program(names[i], path))
+            err = place_shim(step, path, off_text);
+    return err;
+}
+
 static int place_programs(Step *step)
 {
-    char path[WIRE_PATH_MAX], folder[WIRE_PATH_MAX + sizeof ASIDE], aside[2 * WIRE_PATH_MAX];
+    char path[WIRE_PATH_MAX];
+    struct stat st;
     int err = 0;
 
     if (step->host_test || !is_there("/bin/sh") || !is_there("/usr/bin"))
         return 0; /* a test's /usr is the machine's own; and without a shell nothing of ours could run */
     if (!find_program("sudo", path))
         err = place_file(step, "/usr/bin/sudo", sudo_text, 0755);
+    if (!err)
+        err = place_off(step);
     if (err)
         return err;
     if (!find_program("cloud-init", path))
         return place_file(step, "/usr/bin/cloud-init", cloud_init_alone_text, 0755);
-    (void)snprintf(folder, sizeof folder, "%.*s/" ASIDE, (int)(strrchr(path, '/') - path), path);
-    (void)snprintf(aside, sizeof aside, "%s/cloud-init", folder);
-    err = place_folder(step, folder);
-    return err ? err : place_instead(step, path, aside, cloud_init_text);
+    if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode)) /* a link would lead elsewhere from where it stands aside */
+        return 0;
+    return place_shim(step, path, cloud_init_text);
 }
 
 int booted_place(Step *step)

@@ -219,7 +219,7 @@ int place_instead(Step *step, const char *path, const char *aside, const char *t
     Place *place;
     int err;
 
-    if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || lstat(aside, &st) == 0)
+    if (lstat(path, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) || lstat(aside, &st) == 0)
         return 0;
     place = place_new(step, path, false);
     if (!place)
@@ -252,7 +252,7 @@ int place_make_all(Step *step, const char **ret_what)
         err = make_resolv_conf(step);
     }
     if (!err && step->booted) {
-        *ret_what = "sudo and cloud-init";
+        *ret_what = "sudo, cloud-init and shutdown";
         err = booted_place(step);
     }
     return err;

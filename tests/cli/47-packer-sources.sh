@@ -28,7 +28,9 @@ qemu good 'headless = true
   accelerator = "kvm"
   boot_wait   = "1s"
   qemuargs    = [["-m", "1024M"], ["-cpu", "host"]]
-  vnc_port_min = "5910"'
+  vnc_port_min = "5910"
+  use_tpm1       = true
+  disk_interface = "sd"'
 ok 'a qemu template is valid' kiln validate good.pkr.hcl
 qemu typo 'head_less = true'
 fails 2 'a mistyped argument' "did you mean 'headless'" kiln validate typo.pkr.hcl
@@ -73,6 +75,16 @@ docker d4 'image = "ubuntu"
 commit = true
 changes = ["RUN apt-get update"]'
 fails 2 'an instruction that changes no image' 'RUN apt-get update' kiln validate d4.pkr.hcl
+docker d6 'image = "ubuntu"
+commit = true
+platform = "linux/vax/v8"'
+fails 2 'a machine that this one is not' "'platform' is \"linux/vax/v8\"" kiln validate d6.pkr.hcl
+sed -i "s|linux/vax/v8|linux/$(uname -m)|" d6.pkr.hcl
+ok 'the one that it is, as its kernel calls it' kiln validate d6.pkr.hcl
+docker d7 'image = "ubuntu"
+commit = true
+ecr_login = true'
+fails 2 'a login without a place' "'ecr_login' needs 'login_server'" kiln validate d7.pkr.hcl
 { cat d4.pkr.hcl; printf 'build {\n  name = "two"\n  sources = ["source.docker.base"]\n}\n'; } >d5.pkr.hcl
 is 'a mistake in a source of two builds is told once' "$(kiln validate d5.pkr.hcl 2>&1 | grep -c MAINTAINER)" 1
 fails 1 'an image that is nowhere' 'docker.io/library/ubuntu:22.04=' kiln bake --offline d1.pkr.hcl
@@ -131,7 +143,9 @@ fails 2 'but cannot be baked' 'needs a guest' kiln bake guestless.pkr.hcl
 root=root
 mkdir -p $root/bin $root/usr/bin $root/sbin $root/etc $root/root $root/proc $root/sys $root/dev $root/tmp $root/run $root/var/lib/cloud
 cp "$(command -v busybox)" $root/bin/busybox
-for applet in sh ls cat rm mkdir chmod chown touch echo env grep sed gzip sleep id df; do ln -s busybox "$root/bin/$applet"; done
+for applet in mount sh ls cat rm mkdir chmod chown touch echo env grep sed gzip sleep id df; do ln -s busybox "$root/bin/$applet"; done
+ln -s ../bin/busybox $root/sbin/reboot # which would take the step's first process away
+ln -s ../bin/busybox $root/sbin/shutdown
 printf 'ID=small\nNAME=Small\n' >$root/etc/os-release
 echo 'root:x:0:0:root:/root:/bin/sh' >$root/etc/passwd
 echo 'root:x:0:' >$root/etc/group
@@ -143,6 +157,11 @@ mkdir -p images
 cp base.raw images/
 (cd images && sha512sum base.raw >SUMS)
 map="https://images.example/=$WORK/images"
+
+qemu urls ''
+sed -i 's|iso_url .*|iso_urls = ["https://images.example/gone.raw", "https://images.example/base.raw"]|; s|"file:.*SUMS"|"none"|' urls.pkr.hcl
+ok 'one of several URLs will do' kiln --url-map "$map" plan urls.pkr.hcl
+matches 'the next one was tried' "$(cat .err)" 'gone.raw.*the next of iso_urls is tried'
 
 mkdir -p seed
 echo 'instance-id: one' >seed/meta-data
@@ -164,11 +183,15 @@ qemu disk 'disk_size        = "160M"
   output_directory = "out/{{ build_name }}"
   vm_name          = "small.img"
   cd_files         = ["./seed/*"]
-  cd_label         = "cidata"'
-sed -i 's/inline = \["true"\]/inline = ["cloud-init status --wait", "test -f \/var\/lib\/cloud\/instance\/boot-finished", "test -f \/run\/cloud-init\/result.json", "echo pass | sudo -S -u root env A=1 sh -c \x27echo $A > \/etc\/sudo\x27", "df -h \/ > \/etc\/size", "test -f \/etc\/ran"]/' disk.pkr.hcl
+  cd_label         = "cidata"
+  disk_additional_size = ["1G"]
+  shutdown_command = "echo pass | sudo -S rm /etc/ran && sudo /sbin/shutdown -P now && echo off >/etc/off"'
+sed -i 's/inline = \["true"\]/inline = ["cloud-init status --wait", "test -f \/var\/lib\/cloud\/instance\/boot-finished", "test -f \/run\/cloud-init\/result.json", "echo pass | sudo -S -u root env A=1 sh -c \x27echo $A > \/etc\/sudo\x27", "df -h \/ > \/etc\/size", "test -f \/etc\/ran", "cat \/proc\/sys\/kernel\/random\/boot_id >\/tmp\/id", "sudo \/sbin\/reboot", "! grep -f \/tmp\/id \/proc\/sys\/kernel\/random\/boot_id"]/' disk.pkr.hcl
 ok 'a disk with a seed bakes' kiln --url-map "$map" bake disk.pkr.hcl || finish
 cp .err bake.err
-matches 'what has no meaning is one line' "$(grep -c 'without meaning' bake.err)" '^1$'
+matches 'what has no meaning is one line' "$(grep -c 'without meaning here, as nothing boots' bake.err)" '^1$'
+matches 'and one for each other reason' "$(cat bake.err)" 'as the image is one disk, and only that is written: disk_additional_size'
+matches 'what is done as the machine goes off is a step' "$(cat bake.err)" 'shutdown_command'
 matches 'what the seed did is told' "$(cat bake.err)" 'seed: 1 file, hostname small, runcmd'
 matches 'and what was not applied' "$(cat bake.err)" 'not applied: snap'
 ok 'the file that Packer would leave is there' test -f out/base/small.img
@@ -181,6 +204,8 @@ ok 'its file system is clean' e2fsck -fn root.ext4
 is 'and as large as the partition' "$(tune2fs -l root.ext4 | awk '/^Block count/ { n = $3 } /^Block size/ { s = $3 } END { print (n * s > 150000000) }')" 1
 is 'the seed is applied' "$(kiln cat base/disk /etc/deep/seeded) $(kiln cat base/disk /etc/hostname) $(kiln cat base/disk /etc/sudo)" 'seeded small 1'
 kiln files base/disk >list 2>/dev/null
+is 'the machine that went off had done what it should' "$(grep -cE 'etc/(ran|off)' list) $(kiln cat base/disk /etc/off)" '1 off'
+is 'what reboots is the guest'"'"'s own' "$(grep -cE 'sbin/(reboot|shutdown) .*busybox' list)" 2
 is 'of sudo, cloud-init and their marks nothing is left' "$(grep -cE 'usr/bin/(sudo|cloud-init|\.kiln)|boot-finished' list)" 0
 before=$(stat -c '%i %Y' out/base/small.img)
 ok 'again' kiln --url-map "$map" bake disk.pkr.hcl
@@ -210,13 +235,28 @@ is 'is that image' "$(kiln cat base/disk /etc/baked | head -n 1)" 'Cloud_Image a
 
 tar -C $root --sort=name --owner=0 --group=0 --numeric-owner -cf layer.tar .
 oci_layout mirror layer.tar >/dev/null
+cat >made.pkr.hcl <<'END'
+source "oci" "made" { from = "oci:made" }
+source "null" "host" { communicator = "none" }
+build { sources = ["source.oci.made"] }
+build {
+  name    = "deps"
+  sources = ["source.null.host"]
+  provisioner "shell-local" { inline = ["sleep 0.3", "cp -r mirror made"] }
+}
+END
+ok 'a build waits for what another one makes on the host' kiln bake made.pkr.hcl
 cat >container.pkr.hcl <<'END'
 source "docker" "app" {
   image   = "example/base:v1"
   commit  = true
   author  = "somebody"
   message = "a message"
-  changes = ["CMD [\"/bin/app\", \"-x\"]", "ENTRYPOINT /bin/run it", "ENV B=2 C=\"x y\"", "LABEL a=b", "EXPOSE 80/tcp 443", "VOLUME /data", "WORKDIR /srv", "USER nobody", "ONBUILD RUN date"]
+  changes = ["CMD [\"/bin/app\", \"-x\"]", "ENTRYPOINT /bin/run it", "ENV B=2 C=\"x y\"", "LABEL a=b", "EXPOSE 80/tcp 443", "VOLUME /data", "WORKDIR /srv", "WORKDIR sub", "USER nobody", "ONBUILD RUN date", "ENV PATH=/opt/app:$PATH A2=$${A}2"]
+  volumes   = { "/var/cache" = "/var/cache" }
+  exec_user = "root"
+  privileged = true
+  platform  = "linux"
 }
 source "docker" "tar" {
   image       = "example/base:v1"
@@ -228,6 +268,10 @@ build {
 }
 END
 ok 'containers bake' kiln --url-map "docker://docker.io/example/base=$WORK/mirror" bake container.pkr.hcl || finish
+cp .err bake.err
+matches 'why volumes mean nothing' "$(cat bake.err)" 'as folders of this machine are not mounted .*: volumes$'
+matches 'why a user means nothing' "$(cat bake.err)" 'as steps run as root.*: exec_user$'
+matches 'why the rest does' "$(cat bake.err)" 'as no container is started .*: privileged$'
 ok 'export' kiln export app/oci app.dir --format=oci-dir
 python3 - app.dir >config <<'END'
 import json, sys
@@ -236,8 +280,8 @@ manifest = read(json.load(open(sys.argv[1] + "/index.json"))["manifests"][0]["di
 config = read(manifest["config"]["digest"])
 print(config["author"], json.dumps(config["config"], sort_keys=True))
 END
-for part in '^somebody ' '"Cmd": \["/bin/app", "-x"\]' '"Entrypoint": \["/bin/sh", "-c", "/bin/run it"\]' '"A=1", "B=2", "C=x y"' '"a": "b"' '"443/tcp": \{\}' '"/data": \{\}' \
-    '"WorkingDir": "/srv"' '"User": "nobody"' '"OnBuild": \["RUN date"\]'; do
+for part in '^somebody ' '"Cmd": \["/bin/app", "-x"\]' '"Entrypoint": \["/bin/sh", "-c", "/bin/run it"\]' '"A=1", "B=2", "C=x y", "PATH=/opt/app:.*", "A2=12"' '"a": "b"' '"443/tcp": \{\}' '"/data": \{\}' \
+    '"WorkingDir": "/srv/sub"' '"User": "nobody"' '"OnBuild": \["RUN date"\]'; do
     matches "the image says $part" "$(cat config)" "$part"
 done
 is "its steps had the image's environment" "$(kiln cat app/oci /etc/from-image)" 1

@@ -84,6 +84,14 @@ END
 matches 'init says what stands in for a plugin' "$(kiln init plugins.pkr.hcl)" 'qemu.*disk'
 sed 's/>= 1.7.0/> 99.0/' plugins.pkr.hcl >newer.pkr.hcl
 fails 2 'a template of a newer Packer is refused' 'wants Packer > 99.0' kiln init newer.pkr.hcl
+for wanted in '= 1.11.1' '~> 1.9.0' '< 1.12, > 1.7' '!= 1.16.0'; do
+    sed "s/> 99.0/$wanted/" newer.pkr.hcl >older.pkr.hcl
+    ok "one of an older one is not: $wanted" kiln init older.pkr.hcl
+done
+sed 's/> 99.0/>= 1.17, < 2/' newer.pkr.hcl >older.pkr.hcl
+fails 2 'one of the next is' 'wants Packer >= 1.17, < 2' kiln init older.pkr.hcl
+sed 's/> 99.0/= 1.2, = 1.3/' newer.pkr.hcl >older.pkr.hcl
+fails 2 'one of none is' 'wants Packer = 1.2, = 1.3' kiln init older.pkr.hcl
 
 # Types that only a plugin of Packer has are refused by the plugin's name, all at once; -only leaves them out.
 cat plugins.pkr.hcl - >types.pkr.hcl <<'END'

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Images to registries and back: containers byte for byte, disks as their changes, with all that belongs to them.
 . "$(dirname "$0")/../lib.sh"
-require docker-registry skopeo jq python3 mke2fs debugfs curl
+require docker-registry skopeo jq python3 mke2fs debugfs curl qemu-img zstd
+in_memory 700
 . "$TREE/tests/registry/lib.sh"
 KILN_STORE=$WORK/store
 other() { KILN_STORE=$WORK/other "$KILN" "$@"; }
@@ -37,6 +38,31 @@ ok 'of the same image' sh -c "'$KILN' --store '$WORK/third' pull docker://$regis
 is 'tags' "$(kiln tags docker://$registry/team/box | grep -v sha256 | tr '\n' ' ')" '1 docker '
 fails 1 'a tag that is not there' 'not there' kiln pull docker://$registry/team/box:nothing
 fails 2 'no such place' 'names nothing in a registry' kiln pull docker://$registry/Team/box
+
+# --- Packer's docker-push ---
+cat >push.pkr.hcl <<END
+source "oci" "base" { from = "image:box" }
+build {
+  name    = "pushed"
+  sources = ["source.oci.base"]
+  post-processors {
+    post-processor "docker-tag" {
+      repository = "$registry/packer/app"
+      tags       = ["1.0", "new"]
+    }
+    post-processor "docker-push" {}
+  }
+  post-processor "docker-push" { only = ["oci.nobody"] }
+}
+END
+ok 'a bake that may not' kiln bake --offline push.pkr.hcl
+matches 'says so' "$(cat .err)" 'nothing is pushed'
+fails 1 'and does not' 'not there' kiln tags docker://$registry/packer/app
+ok 'one that may' kiln bake push.pkr.hcl
+is 'pushes each of its tags' "$(kiln tags docker://$registry/packer/app | grep -v sha256 | tr '\n' ' ')" '1.0 new '
+is 'to the same manifest' "sha256:$(raw_digest docker://$registry/packer/app:new)" "$manifest"
+sed -i '/docker-tag/,/}/d' push.pkr.hcl
+fails 1 'where to must be said' 'nothing says where to' kiln bake push.pkr.hcl
 
 # --- copies ---
 ok 'a copy to a folder' kiln copy docker://$registry/team/box:1 oci:copied:x
@@ -90,6 +116,13 @@ ok 'it asks each time' kiln --store "$WORK/seventh" plan packer.pkr.hcl
 is 'whether the tag has moved' $(($(asked) - before)) 1
 ok 'without pull' kiln --store "$WORK/seventh" plan kept.pkr.hcl
 is 'what is known will do' $(($(asked) - before)) 1
+ok 'with -pull=never' kiln --store "$WORK/seventh" plan -pull=never packer.pkr.hcl
+is 'nothing is asked' $(($(asked) - before)) 1
+ok 'with -pull=always' kiln --store "$WORK/seventh" plan -pull=always kept.pkr.hcl
+is 'even what says that it need not be' $(($(asked) - before)) 2
+fails 1 'never is never' '-pull=never forbids' kiln --store "$WORK/fifth" plan -pull=never from.pkr.hcl
+fails 2 'always is not offline' '--offline forbids' kiln plan --offline -pull=always from.pkr.hcl
+fails 2 'no other word' 'always, changed and never' kiln plan -pull=sometimes from.pkr.hcl
 
 # --- disks ---
 mkdir tree
@@ -113,6 +146,7 @@ head -c 700000 /dev/urandom >more
 debugfs -w -R 'write more more' two.raw 2>/dev/null >/dev/null
 before=$(du -sb "$KILN_STORE/segments" | cut -f1)
 ok 'the next night' kiln import two.raw disk
+id2=$(kiln --json images disk | jq -r '.images[0].id')
 limit=$(($(du -sb "$KILN_STORE/segments" | cut -f1) - before + 200000))
 sent=$(kiln --json push disk docker://$registry/team/disk:2 2>/dev/null | jq .bytes)
 ok "sends what changed: $sent of at most $limit" test "$sent" -gt 700000 -a "$sent" -lt "$limit"
@@ -120,6 +154,30 @@ pulled=$(other --json pull docker://$registry/team/disk:2 2>/dev/null)
 ok 'and it alone is fetched' test "$(echo "$pulled" | jq .bytes)" -lt "$limit"
 ok 'byte for byte' sh -c "KILN_STORE='$WORK/other' '$KILN' export disk out.raw && cmp out.raw two.raw"
 ok 'the store is whole' other fsck --read-data
+
+# --- a disk by its URL ---
+mkdir web
+cp one.raw web/disk.raw
+touch -d '2 days ago' web/disk.raw
+port=$(free_port)
+python3 -m http.server --bind 127.0.0.1 --directory web "$port" >/dev/null 2>web.log &
+servers="$servers $!"
+wait_for "http://127.0.0.1:$port/"
+printf 'source "disk" "d" {\n  from     = "http://127.0.0.1:%s/disk.raw"\n  checksum = "none"\n}\nbuild { sources = ["source.disk.d"] }\n' "$port" >url.pkr.hcl
+answers() { grep -o '/disk.raw HTTP/1.1" [0-9]*' web.log | tail -n "$1" | cut -d' ' -f3 | tr '\n' ' '; }
+ok 'a template by a URL' other plan url.pkr.hcl
+ok 'again' other plan url.pkr.hcl
+is 'it is fetched once' "$(answers 9)" '200 304 '
+ok 'with -pull=always' other plan -pull=always url.pkr.hcl
+is 'whatever its server says' "$(answers 9)" '200 304 200 '
+cp two.raw web/disk.raw
+touch -d yesterday web/disk.raw
+ok 'with -pull=never' other plan -pull=never url.pkr.hcl
+is 'it is not asked' "$(answers 9)" '200 304 200 '
+matches 'and that is said' "$(cat .err)" "not asked for: 'http.*disk.raw' was fetched"
+ok 'when it changes' other plan url.pkr.hcl
+is 'it is fetched anew' "$(answers 1)" '200 '
+
 kiln --store "$WORK/sixth" import one.raw base >/dev/null 2>&1
 pulled=$(kiln --store "$WORK/sixth" --json pull docker://$registry/team/disk:2 2>/dev/null)
 ok 'who has the blocks from elsewhere fetches no more' test "$(echo "$pulled" | jq .bytes)" -lt "$limit"
@@ -128,6 +186,68 @@ matches 'that is one layer' "$(skopeo inspect --raw --tls-verify=false docker://
 ok 'as raw.zst' kiln push disk docker://$registry/team/plain:2 --format=raw.zst
 layer=$(skopeo inspect --raw --tls-verify=false docker://$registry/team/plain:2 | jq -r '.layers[0].digest')
 ok 'which is the disk' sh -c "curl -s --noproxy '*' http://$registry/v2/team/plain/blobs/$layer | zstd -dc | cmp - two.raw"
+
+plain() { kiln --store "$WORK/plain" "$@"; }
+before=$(log | grep -c "blobs/$layer")
+for form in 1 2; do
+    ok "the plain form $form comes back as a disk" plain pull docker://$registry/team/plain:$form disk$form
+    ok 'byte for byte' sh -c "'$KILN' --store '$WORK/plain' export disk$form out.raw && cmp out.raw two.raw"
+    is 'as the image that it was' "$(plain --json images disk$form | jq -r '.images[0].id')" "$id2"
+done
+is 'its blob is fetched once' $(($(log | grep -c "blobs/$layer") - before)) 1
+ok 'with its files' sh -c "'$KILN' --store '$WORK/plain' cat disk1 /numbers | cmp - tree/numbers"
+matches 'known by its manifest' "$(plain show "disk1@sha256:$(raw_digest docker://$registry/team/plain:1)")" disk
+# artifact TAG TITLE FILE [MEDIA-TYPE [CONFIG-TYPE]]: as oras or a hand pushes one
+artifact() { python3 "$TREE/tests/registry/artifact.py" "http://$registry" team/artifact "$@"; }
+zstd -q one.raw -o one.raw.zst
+qemu-img convert -O qcow2 -c one.raw compressed.qcow2
+artifact img disk.img one.raw
+artifact zst 'cloud.amd64.IMG.zst' one.raw.zst
+artifact type '' compressed.qcow2 application/x-qcow2
+for tag in img zst type; do
+    ok "what others push as a disk: $tag" plain pull docker://$registry/team/artifact:$tag other
+    ok 'byte for byte' sh -c "'$KILN' --store '$WORK/plain' export other out.raw && cmp out.raw one.raw"
+done
+source() { printf 'source "disk" "d" {\n  from = "docker://%s"\n}\nbuild { sources = ["source.disk.d"] }\n' "$2" >"$1.pkr.hcl"; }
+source artifact "$registry/team/artifact:zst"
+ok 'a bake starts from it' plain plan artifact.pkr.hcl
+ok 'offline from what is known' plain plan --offline artifact.pkr.hcl
+source pinned "$registry/team/artifact@sha256:$(raw_digest docker://$registry/team/artifact:zst)"
+ok 'or from its digest' plain plan -pull=never pinned.pkr.hcl
+source chest "$registry/team/box:1"
+fails 1 'not from a container' 'an oci source' plain plan chest.pkr.hcl
+source kilns "$registry/team/disk:1"
+fails 1 'a disk of kiln'"'"'s is an image' 'image:NAME' plain plan kilns.pkr.hcl
+qemu-img create -q -f qcow2 -F raw -b "$PWD/one.raw" over.qcow2
+artifact over x.qcow2 over.qcow2
+fails 1 'a backing file is refused, also where an overlay could be meant' 'backing file' plain pull docker://$registry/team/artifact:over other
+qemu-img create -q -f qcow2 -o data_file="$PWD/ext.raw" ext.qcow2 1M
+artifact ext x.qcow2 ext.qcow2
+fails 1 'so are data elsewhere' 'keeps its data in another file' plain pull docker://$registry/team/artifact:ext other
+head -c 100000 /dev/urandom >noise
+artifact noise x.raw noise
+fails 1 'what is no disk' 'no disk image' plain pull docker://$registry/team/artifact:noise other
+head -c 1000000 one.raw.zst >cut.zst
+artifact cut x.raw.zst cut.zst
+fails 1 'what is cut off' 'cut off' plain pull docker://$registry/team/artifact:cut other
+gzip -c one.raw >one.gz
+artifact gz x.raw.gz one.gz
+fails 1 'what is packed otherwise' 'gzip' plain pull docker://$registry/team/artifact:gz other
+artifact chart chart.tgz noise application/vnd.cncf.helm.chart.content.v1.tar+gzip
+fails 1 'what says nothing of a disk is not even fetched' 'no layer of it says' plain pull docker://$registry/team/artifact:chart other
+is 'nothing of all that was published' "$(plain --json images --all other | jq '.images | length')" 1
+ok 'nor is it left' test -z "$(ls "$WORK/plain/cache/downloads")" -a -z "$(ls "$WORK/plain/tmp")"
+
+# --- repairs ---
+segment=$(find "$WORK/other/segments" -type f -size +1M | head -n 1)
+python3 -c 'import sys; f = open(sys.argv[1], "r+b"); f.seek(500000); b = f.read(1); f.seek(500000); f.write(bytes([b[0] ^ 1]))' "$segment"
+rm "$(find "$WORK/other/segments" -type f ! -path "$segment" | head -n 1)"
+fails 1 'a damaged store' 'problem' other fsck --read-data
+fails 1 'is not made good by an image that is not there' 'not there' other fsck --read-data --repair --from docker://$registry/team/disk:nothing
+other fsck --read-data --repair --from docker://$registry/team/disk:2 >.repaired 2>&1 # the container's blocks are not in the disk
+ok 'it is by images that are' other fsck --read-data --repair --from docker://$registry/team/box:1
+matches 'which is said' "$(cat .repaired .out)" '^repaired: segments/'
+ok 'byte for byte' sh -c "KILN_STORE='$WORK/other' '$KILN' export disk out.raw && cmp out.raw two.raw"
 
 # --- what was deleted stays at home ---
 mkdir secret
@@ -159,6 +279,18 @@ sent() {
 not_ok 'nothing of it was sent' sent
 kiln push hush docker://$fake/hush:1 >/dev/null 2>&1
 ok 'and it would have been found' sent
+
+# --- layers that are kept out of registries ---
+foreign() { # tag, more of the layer
+    jq -c "(.layers[0].mediaType = \"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip\") | .layers[0] += $2" "layout/blobs/sha256/${manifest#sha256:}" >foreign.json
+    curl -sf --noproxy '*' -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @foreign.json "http://$fake/v2/box/manifests/$1"
+}
+kiln push box docker://$fake/box:1 >/dev/null 2>&1
+foreign here '{}'
+ok 'one that is there all the same' sh -c "'$KILN' --store '$WORK/sixth' pull docker://$fake/box:here && '$KILN' --store '$WORK/sixth' cat box /hello | grep -qx hello"
+foreign away '{"urls": ["https://example.invalid/layer"]}'
+fails 1 'one that is elsewhere' "'docker://$fake/box:away' has a layer that its maker keeps out" kiln --store "$WORK/eighth" pull docker://$fake/box:away
+ok 'a copy leaves it where it is' kiln copy docker://$fake/box:away oci:away:x
 
 # --- who may ---
 echo '{"auth": {"user": "ann", "password": "pass:word", "requests": 5}}' >"$WORK/fake/faults.json"

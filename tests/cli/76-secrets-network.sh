@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a step may know and reach: secrets that stay nowhere, a network that is recorded, results that age.
 . "$(dirname "$0")/../lib.sh"
-require mmdebstrap python3 zstd
+require mmdebstrap python3 zstd curl openssl
 KILN_STORE=$WORK/store # this script runs beside those that share one
 
 template() { # file, build, lines of the build
@@ -26,6 +26,13 @@ store_holds() { # text
         grep -qaF -- "$1" "$file" && echo "$file"
         zstd -dcqf "$file" 2>/dev/null | grep -qaF -- "$1" && echo "$file unpacked"
     done
+}
+# Which of the texts are in a folder's files, as they are or unpacked.
+found_in() { # folder, text...
+    folder=$1
+    shift
+    for text in "$@"; do printf '%s\n' "$text"; done >.texts
+    { find "$folder" -type f -exec cat {} +; find "$folder" -type f -exec zstd -dcqf {} + 2>/dev/null; } | grep -aoFf .texts | sort -u | tr '\n' ' '
 }
 
 # ---- secrets ----
@@ -61,6 +68,60 @@ leak 'copied and deleted' '"cp /run/secrets/token /root/copy", "sync", "rm /root
 leak 'as base64 in the middle of a file' '"{ head -c 5000 /dev/zero; base64 -w0 /run/secrets/token; } > /root/packed"'
 fails 1 'a sensitive value on the disk' 'a sensitive value was written to the disk' sh -c "
     sed 's/cat .run.secrets.token/echo \${var.password} > \/root\/password/' quiet.pkr.hcl > password.pkr.hcl; '$KILN' bake password.pkr.hcl"
+
+# ---- what was deleted stays at home ----
+
+# No text of the template has it in one piece, as the template goes with the image.
+half=$(head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n')
+template deleted.pkr.hcl deleted "  provisioner \"shell\" {
+    inline = [\"seq -f '%g same-'$half 3000 >/root/one\", \"sync\", \"rm /root/one\"]
+  }
+  provisioner \"shell\" {
+    inline = [\"seq -f '%g later-'$half 3000 >/etc/two\"]
+  }
+  provisioner \"shell\" {
+    inline = [\"rm /etc/two\"]
+  }
+  output \"disk\" {}"
+ok 'a bake that makes and deletes secrets' kiln bake deleted.pkr.hcl
+is 'the working disk has one: the search finds it' "$(found_in "$KILN_STORE/segments" "later-$half")" "later-$half "
+. "$TREE/tests/registry/lib.sh"
+serve() { # store, options: on $port, until stop_registries
+    store=$1
+    shift
+    rm -f url
+    port=$(free_port)
+    "$KILN" --store "$store" serve --listen "127.0.0.1:$port" --access-log - "$@" >url 2>serve.err &
+    servers="$servers $!"
+    for _ in $(seq 400); do [ -s url ] && break; sleep 0.05; done
+}
+printf 'ci:%s\n' "$(openssl passwd -6 -salt salt ci-secret)" >users
+serve taken --htpasswd users --write-users ci
+printf '{"auths":{"127.0.0.1:%s":{"auth":"%s"}}}' "$port" "$(printf ci:ci-secret | base64)" >"$DOCKER_CONFIG/config.json"
+places=127.0.0.1:$port
+have docker-registry && registry "$WORK/registry" && places="$places $registry"
+for place in $places; do
+    for kind in disk oci; do ok "its $kind goes to a registry" kiln push "deleted/$kind" "docker://$place/deleted-$kind:1"; done
+done
+serve "$KILN_STORE"
+mkdir fetched
+for kind in disk oci; do
+    curl -s "http://127.0.0.1:$port/v2/deleted/$kind/manifests/latest" >"fetched/$kind"
+    grep -o 'sha256:[0-9a-f]*' "fetched/$kind" | while read -r digest; do
+        curl -s "http://127.0.0.1:$port/v2/deleted/$kind/blobs/$digest" >"fetched/${digest#sha256:}"
+    done
+done
+matches 'and all of it is fetched from this store' "$(du -sm fetched | cut -f1)" '^[0-9]{2,}$'
+for folder in taken registry fetched; do
+    [ -d $folder ] || continue
+    is "of all bytes in '$folder' none is of a secret" "$(found_in $folder "same-$half" "later-$half" 'Debian GNU/Linux')" 'Debian GNU/Linux '
+done
+stop_registries() {
+    for server in $servers; do kill "$server" 2>/dev/null; done
+    servers=
+}
+stop_registries
+rm -rf taken registry fetched
 
 # ---- network ----
 

@@ -167,6 +167,73 @@ is 'everybody here may read' "$(code "$url/v2/box/manifests/1.0")" 200
 is 'nobody may write' "$(code -X POST "$url/v2/box/blobs/uploads/")" 403
 unserve
 
+# --- its own disks, as their changes ---
+if have mke2fs debugfs; then
+    KILN_STORE=$WORK/disks
+    mkdir tree
+    head -c 4000000 "$KILN" >tree/program
+    secret=$(head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n')
+    seq -f "%g $secret of the other" 30000 >theirs
+    seq -f "%g $secret of last night" 30000 >ours
+    mke2fs -q -t ext4 -b 4096 -d tree one.raw 32M 2>/dev/null
+    for disk in other night; do cp one.raw $disk.raw; done
+    debugfs -w -R 'write theirs theirs' other.raw >/dev/null 2>&1
+    debugfs -w -R 'write ours ours' night.raw >/dev/null 2>&1
+    kiln import other.raw other >/dev/null 2>&1
+    kiln import night.raw web >/dev/null 2>&1
+    last=$(kiln --json show web | jq -r '.id[7:]')
+    kiln import one.raw web >/dev/null 2>&1
+    kiln promote web prod >/dev/null
+    ok 'a store with disks' serve
+    fetch() { KILN_STORE=$WORK/fetched kiln "$@"; }
+    # Every byte that a repository's manifests lead to, as it is sent and unpacked.
+    served() {
+        for version in $2; do
+            curl -s "$url/v2/$1/manifests/$version" | jq -r '.config.digest, .layers[].digest' 2>/dev/null | while read -r digest; do
+                curl -s "$url/v2/$1/blobs/$digest" >piece
+                cat piece
+                zstd -dcq piece 2>/dev/null || :
+            done
+        done
+    }
+    kept=$(du -sb "$KILN_STORE/blobs" | cut -f1)
+    ok 'a disk is pulled' fetch pull "docker://127.0.0.1:$port/web/disk:$last" web
+    ok 'for which the store keeps no copy of it' test $(($(du -sb "$KILN_STORE/blobs" | cut -f1) - kept)) -lt 1000000
+    is 'the same image' "$(fetch --json images web | jq -r '.images[0].id')" "$(echo "sha256:$last")"
+    fetch export web back.raw >/dev/null 2>&1
+    is 'the same bytes' "$(kiln export "sha256:$last" - --format=raw 2>/dev/null | cmp - back.raw && echo same)" same
+    is 'its tags' "$(curl -s "$url/v2/web/tags/list" | jq -r '.tags[] | select(length < 64)' | sort | tr '\n' ' ')" 'latest prod '
+    had=$(awk '{ sum += $10 } END { print sum }' access)
+    ok 'the next night' fetch pull "docker://127.0.0.1:$port/web:latest" web
+    is 'moves what is new in it' "$(($(awk '{ sum += $10 } END { print sum }' access) - had < 300000))" 1
+    fetch export web back.raw >/dev/null 2>&1
+    is 'and is what it is' "$(kiln export web - --format=raw 2>/dev/null | cmp - back.raw && echo same)" same
+    is 'another disk has a secret' "$(served other latest | grep -ac "$secret of the other" | sed 's/[0-9]*[1-9]/some/')" some
+    is 'whose blocks it shares, and not that' "$(served web "$last latest" | grep -ac "$secret of the other")" 0
+    segment=$(curl -s "$url/v2/other/manifests/latest" | jq -r '.layers[] | select(.mediaType == "application/vnd.kiln.segment.v1").digest' | head -n 1)
+    is 'what a name serves' "$(code "$url/v2/other/blobs/$segment")" 200
+    is 'another does not' "$(code "$url/v2/web/blobs/$segment")" 404
+    is 'a disk is no container' "$(code "$url/v2/web/oci/manifests/latest")" 404
+    before=$(curl -s "$url/v2/web/manifests/latest" | sha256sum)
+    ok 'gc beside it' kiln gc --grace 0
+    is 'leaves what was made' "$(curl -s "$url/v2/web/manifests/latest" | sha256sum)" "$before"
+    ok 'it is known by that manifest' kiln show "web/disk@sha256:${before%% *}"
+    is 'last night had a secret' "$(served web "$last" | grep -ac "$secret of last night" | sed 's/[0-9]*[1-9]/some/')" some
+    segments=$(curl -s "$url/v2/web/manifests/$last" | jq -r '.layers[] | select(.mediaType == "application/vnd.kiln.segment.v1").digest')
+    kiln rm "sha256:$last" >/dev/null 2>&1
+    is 'that goes' "$(kiln --json images --all web | jq '.images | length')" 1
+    is 'with its image' "$(served web "$last latest" | grep -ac "$secret of last night")" 0
+    is 'by every digest that was known' "$(for digest in $segments; do curl -s "$url/v2/web/blobs/$digest" | zstd -dcq 2>/dev/null; done | grep -ac "$secret of last night")" 0
+    ok 'a fresh store' env KILN_STORE="$WORK/fresh" "$KILN" pull "docker://127.0.0.1:$port/web/disk:prod" web
+    is 'has the disk' "$(KILN_STORE=$WORK/fresh kiln export web - --format=raw 2>/dev/null | cmp - back.raw && echo same)" same
+    rm -rf fetched fresh
+    unserve
+    ok 'the store is whole' kiln fsck --read-data
+    KILN_STORE=$WORK/store
+else
+    skip 'disks' 'mke2fs or debugfs is not installed'
+fi
+
 # --- what the store made itself: a container whose layers are a recipe and a blob ---
 mkdir own && zstd -dcq "$TREE/tests/data/stores/catalog-2.tar.zst" | tar -C own -x --no-same-owner
 KILN_STORE=$WORK/own/store
@@ -254,5 +321,11 @@ server=$!
 for _ in $(seq 100); do [ -s urls ] && break; sleep 0.05; done
 is 'systemd hands over a socket' "$(code "$url/v2/")" 200
 unserve
+if have systemd-analyze; then
+    ok 'its unit is confined' systemd-analyze security --no-pager --offline=true --threshold=20 "$TREE/packaging/systemd/kiln-serve.service"
+    matches 'and runs as a user of its own' "$(cat "$TREE/packaging/systemd/kiln-serve.service")" '^User=kiln$'
+else
+    skip 'its unit' 'systemd-analyze is not installed'
+fi
 matches 'each request is a line' "$(cat access)" '^127\.0\.0\.1 - writer \[.*\] "PUT /v2/box/manifests/1\.0 HTTP/1\.1" 201 .* digest=sha256:[0-9a-f]{64}$'
 finish

@@ -258,6 +258,22 @@ ok 'it bakes again' kiln bake shop.pkr.hcl
 is 'no file is touched' "$(stat -c '%n %i %Y %Z' shop.docker.tar plain.docker.tar)" "$(cat before)"
 is 'no image is published' "$(kiln images --all 2>.err)" "$(cat images.before)"
 
+# --- what was tagged is a base, as with Docker's daemon ---
+
+cat >again.pkr.hcl <<'END'
+source "docker" "again" {
+  image   = "team/shop"
+  pull    = false
+  commit  = true
+  changes = ["ENV PATH=/opt:$PATH AGAIN=1"]
+}
+build { sources = ["source.docker.again"] }
+END
+ok 'an image that was only tagged is a base' kiln bake --offline again.pkr.hcl
+matches 'it has what changes say' "$(kiln --json show again | tr -d ' \n')" 'AGAIN=1'
+sed 's|"team/shop"|"team/shop:1.2"|' again.pkr.hcl >tagged.pkr.hcl
+fails 1 'the store knows no tags' 'team/shop:1.2' kiln bake --offline tagged.pkr.hcl
+
 disk_template root '
   post-processors {
     post-processor "artifice" {
@@ -280,16 +296,51 @@ is 'no image is published' "$(kiln images --all 2>.err)" "$(cat images.before)"
 
 # --- mistakes ---
 
+# --- values in other types, as HCL converts them ---
+
+oci_template typed '
+  post-processors {
+    post-processor "docker-tag" {
+      repository          = "typed.app"
+      tag                 = [1.2, 7]
+      force               = "true"
+      keep_input_artifact = "true"
+    }
+    post-processor "docker-save" { path = "typed.tar" }
+    post-processor "compress" {
+      output              = "typed.tar.gz"
+      compression_level   = "9"
+      keep_input_artifact = "true"
+    }
+    post-processor "manifest" {
+      output      = "typed.json"
+      strip_path  = "true"
+      custom_data = { number = 3, yes = true }
+    }
+    post-processor "shell-local" {
+      inline           = ["exit 3"]
+      valid_exit_codes = ["3"]
+    }
+  }' >typed.pkr.hcl
+ok 'it bakes' kiln bake typed.pkr.hcl
+is 'numbers are tags' "$(tar -xOf typed.tar manifest.json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["RepoTags"])')" "['typed.app:1.2', 'typed.app:7']"
+is 'custom data are texts, as in Packer' "$(python3 -c 'import json; print(json.load(open("typed.json"))["builds"][0]["custom_data"])')" "{'number': '3', 'yes': 'true'}"
+
 mistake() { # description, fragment, lines
     disk_template wrong "$3" >wrong.pkr.hcl
     fails 2 "$1" "$2" kiln validate wrong.pkr.hcl
 }
 mistake 'a type that is near' 'did you mean "checksum"' '  post-processor "checksums" {}'
-mistake 'a type that is refused' 'kiln push' '  post-processor "docker-push" {}'
+mistake 'a type that is refused' 'no Vagrant boxes' '  post-processor "vagrant" {}'
+mistake 'a login that is not ours' 'aws ecr get-login-password' '  post-processor "docker-push" {
+    ecr_login    = true
+    login_server = "1.dkr.ecr.x.amazonaws.com"
+  }'
 mistake 'an argument that is near' "did you mean 'output'" '  post-processor "compress" { outputs = "x" }'
 mistake 'a checksum type that there is not' '"sha3" is no checksum type' '  post-processor "checksum" { checksum_types = ["sha3"] }'
 mistake 'a format that there is not' 'no format that kiln writes' '  post-processor "compress" { format = "rar" }'
 mistake 'a level that there is not' "from 1 to 9" '  post-processor "compress" { compression_level = 11 }'
+mistake 'neither true nor false' "'keep_input_artifact' must be true or false" '  post-processor "checksum" { keep_input_artifact = "maybe" }'
 mistake 'no files' "'files' is needed" '  post-processor "artifice" {}'
 mistake 'no path' "'path' is needed" '  post-processor "docker-save" {}'
 mistake 'a tag that is none' 'is no tag' "  post-processor \"docker-tag\" {

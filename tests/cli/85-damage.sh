@@ -46,6 +46,15 @@ fails 1 'nobody here has the blocks' 'problem' kiln fsck --read-data --repair
 ok 'another store has them' kiln fsck --read-data --repair --from copy
 matches 'which is said' "$(cat .out)" "repaired: segments/.* taken whole from store"
 ok 'all is well again' kiln fsck --read-data
+ok 'an image goes to a remote' kiln sync push file:remote one
+flip "$(segment store)" 140000
+cp -a store lost
+ok 'and comes back from there' kiln fsck --read-data --repair --from file:remote
+matches 'where it was damaged' "$(cat .out)" '^repaired: segments/'
+ok 'nothing of it stays' test -z "$(ls store/tmp)"
+ok 'all is well again once more' kiln fsck --read-data --repair --from file:remote
+fails 1 'a remote that is not there' "cannot open 'empty'" kiln --store lost fsck --read-data --repair --from file:empty
+rm -rf lost remote
 ok 'what was damaged is kept' test -n "$(ls store/damaged)"
 ok 'the image comes out' kiln export one out.raw
 ok 'as it was' cmp one.raw out.raw

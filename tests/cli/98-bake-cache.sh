@@ -3,7 +3,7 @@
 # A bake cache that machines share: a fresh one repeats another one's bake by fetching the result, goes on from another one's state, and believes
 # nobody whose key it was not given.
 . "$(dirname "$0")/../lib.sh"
-require jq python3 curl
+require jq python3 curl openssl
 . "$TREE/tests/fake-s3.sh"
 KILN_STORE=$WORK/store-a
 start_fake_s3 || { result 1 'a fake S3'; finish; }
@@ -82,7 +82,27 @@ for path in glob.glob(sys.argv[1] + "/state/*/*"):
     json.dump(envelope, open(path, "w"))
 END
 is 'nor changed ones' "$(hits e "$shared")" '["unknown","unknown"]'
-rm -rf "$WORK/bucket-root/bucket/ci/cache" && mv "$WORK/bucket-root/bucket/ci/keep" "$WORK/bucket-root/bucket/ci/cache"
+restore() { rm -rf "$WORK/bucket-root/bucket/ci/cache" && cp -r "$WORK/bucket-root/bucket/ci/keep" "$WORK/bucket-root/bucket/ci/cache"; }
+restore
+said() { on e plan --verbose $shared box.pkr.hcl 2>&1 | grep 'shared cache: ' | head -n 1; }
+python3 - "$WORK/bucket-root/bucket/ci/cache" <<'END'
+import glob, shutil, sys
+paths = sorted(glob.glob(sys.argv[1] + "/*/*/*"))
+for kind in ("/state/", "/memo/", "/result/"):
+    ours = [p for p in paths if kind in p]
+    copies = {p: open(p).read() for p in ours}
+    others = [p for p in paths if "/state/" in p] if len(ours) < 2 else ours
+    for a, b in zip(ours, others[1:] + others[:1]):
+        open(a, "w").write(copies.get(b) or open(b).read())
+END
+is 'nor those of another key' "$(hits e "$shared")" '["unknown","unknown"]'
+matches 'which it says' "$(said)" 'not signed|signature'
+restore
+for entry in "$WORK"/bucket-root/bucket/ci/cache/state/*/* "$WORK"/bucket-root/bucket/ci/cache/result/*/*; do truncate -s 200 "$entry"; done
+is 'nor those that were cut' "$(hits e "$shared")" '["unknown","unknown"]'
+is 'which takes a line each, until it is not asked any more' "$(on e plan $shared box.pkr.hcl 2>&1 | grep -c 'shared cache: ')" "$(on e plan $shared box.pkr.hcl 2>&1 | grep -c 'shared cache: .*JSON')"
+restore
+rm -rf "$WORK/bucket-root/bucket/ci/keep"
 fake_s3 _fault '{"method": "GET", "match": "state/", "do": "status", "status": 403, "times": 10}'
 is 'a cache that is closed is no cache' "$(hits e "$shared")" '["unknown","unknown"]'
 fake_s3 _reset
@@ -91,6 +111,43 @@ fake_s3 _reset
 classes() { for f in "$1"/*/*; do od -An -tu4 -j20 -N4 "$f"; done | tr -d ' ' | sort | uniq | tr '\n' ' '; }
 is 'segments of images are public' "$(classes "$WORK/bucket-root/bucket/ci/segments")" '1 '
 matches 'those of states are private' "$(classes "$WORK/bucket-root/bucket/ci/cache/segments")" '^0 '
+
+# --- registries ---
+. "$TREE/tests/registry/lib.sh"
+trap 'kill $s3_pid $server 2>/dev/null; stop_servers' EXIT
+printf 'ci:%s\n' "$(openssl passwd -6 -salt salt ci-secret)" >users
+"$KILN" --store served serve --listen 127.0.0.1:0 --htpasswd users --write-users ci --access-log - >url 2>serve.err &
+server=$!
+for _ in $(seq 100); do [ -s url ] && break; sleep 0.05; done
+served=$(sed 's,http://,,' url)
+printf '{"auths":{"%s":{"auth":"%s"}}}' "$served" "$(printf ci:ci-secret | base64)" >"$DOCKER_CONFIG/config.json"
+repeats() { # what, remote
+    ok "$1: the first machine shares its bake" kiln --json bake "--cache-to=$2" --cache-key=writer box.pkr.hcl
+    sent=$(jq .cache.sent .out)
+    ok "$1: once more" kiln --json bake "--cache-to=$2" --cache-key=writer box.pkr.hcl
+    is "$1: sends nothing" "$(jq .cache.sent .out)" 0
+    rm -rf "$WORK/store-r"
+    ok "$1: a fresh machine repeats it" on r --json bake "--cache-from=$2" --cache-key=writer.pub box.pkr.hcl
+    is "$1: with the same result and no step run" "$(jq -r '[.artifacts[0].id, ([.bakes[0].steps[].cached] | unique | tostring)] | join(" ")' .out)" "$first [true]"
+    fetched=$(jq .cache.fetched .out)
+    echo "# $1: sent $sent, fetched $fetched, the result alone is $plain"
+    ok "$1: for the result and at most 5 %" test $((fetched - plain)) -le 1000000
+    ok "$1: its store is whole" on r fsck --read-data
+    ok "$1: the result goes there by itself" kiln sync push "${2%/cache}/plain" box
+    ok "$1: and comes back" on r sync pull "${2%/cache}/plain" box
+}
+repeats 'kiln serve' "docker://$served/ci/cache"
+printf '{"auths":{}}' >"$DOCKER_CONFIG/config.json"
+kiln --json bake "--cache-to=docker://$served/ci/cache" --cache-key=writer box.pkr.hcl >.anon 2>.err
+matches 'who may not write is told' "$(cat .anon .err)" 'asks for a login'
+kill $server
+wait $server
+if have docker-registry; then
+    registry "$WORK/reg"
+    repeats 'docker-registry' "docker://$registry/ci/cache"
+else
+    skip 'docker-registry' 'it is not installed'
+fi
 
 # --- a machine that goes on from there ---
 template other

@@ -102,6 +102,23 @@ ok 'each token is good for one request, and uploads are cut' kiln push disk dock
 ok 'pulls, too' other pull docker://$fake/disk:tokens
 rm "$DOCKER_CONFIG/config.json"
 
+fresh
+faults '{"cut_at": [["manifests/1", 5, 9], ["blobs", 0, 10]]}'
+ok 'small answers, of which nothing is won, break off ten times' other pull docker://$fake/disk:1
+fresh
+faults '{"cut_at": [["blobs", 0, 100000]]}'
+fails 1 'for ever they are given up' 'given up after' env KILN_PATIENCE=0 "$KILN" --store "$WORK/other" pull docker://$fake/disk:1
+fresh
+start=$(date +%s)
+fails 1 'a registry that is not there is given up soon' 'connect' other pull docker://127.0.0.1:1/disk:1
+ok 'within seconds' test $(($(date +%s) - start)) -lt 10
+fresh
+away=$(free_port)
+(sleep 3 && exec python3 "$TREE/tests/registry/fake.py" "$away" "$WORK/fake2" 2>/dev/null) &
+servers="$servers $!"
+faults "{\"redirect\": \"http://127.0.0.1:$away\"}"
+ok 'one that is away for three seconds in the middle is waited for' other pull docker://$fake/disk:1
+
 # --- ranges ---
 fresh
 other import one.raw base >/dev/null 2>&1
@@ -112,7 +129,8 @@ kiln import two.raw two >/dev/null 2>&1
 rm -rf "$WORK/fake/blobs"
 mkdir "$WORK/fake/blobs"
 faults '{}'
-kiln push two docker://$fake/alone:1 >/dev/null 2>&1
+kiln --store "$WORK/whole" import two.raw two >/dev/null 2>&1 # all in one segment: kiln here would send what is new as another
+kiln --store "$WORK/whole" push two docker://$fake/alone:1 >/dev/null 2>&1
 : >"$WORK/fake/log"
 got=$(other --json pull docker://$fake/alone:1 2>/dev/null)
 ok 'of a whole new repository only what is missing is fetched' test "$(echo "$got" | jq .bytes)" -lt 9000000

@@ -50,7 +50,6 @@ is 'as the same image' "$(kiln --store "$WORK/second" --json images box | jq -r 
 ok 'as docker has it' skopeo copy --format v2s2 --dest-tls-verify=false oci:by-skopeo:x docker://$registry/box:v2s2
 ok 'kiln pulls that, too' kiln --store "$WORK/third" pull docker://$registry/box:v2s2 v2s2
 ok 'and gives its files' sh -c "'$KILN' --store '$WORK/third' cat v2s2 /data/noise | cmp - root/noise"
-# Not by umoci insert, whose tar lacks the padding of its last file.
 ok 'umoci adds to it' sh -c 'cp -r by-skopeo by-umoci && umoci unpack --rootless --image by-umoci:x bundle && cp root/hello bundle/rootfs/more && umoci repack --image by-umoci:x bundle'
 ok 'kiln copies what it made' kiln copy oci:by-umoci:x docker://$registry/box:umoci
 is 'byte for byte' "sha256:$(raw_digest docker://$registry/box:umoci)" "$(jq -r '.manifests[] | select(.annotations."org.opencontainers.image.ref.name" == "x") | .digest' by-umoci/index.json)"
@@ -59,6 +58,12 @@ ok 'without the layer that it has' test "$(jq .bytes got.json)" -lt 100000
 ok 'with all its files' sh -c "'$KILN' cat more /more | cmp - root/hello && '$KILN' cat more /data/noise | cmp - root/noise"
 ok 'pushed again' kiln push more docker://$registry/box:back
 is 'it is what it was' "$(raw_digest docker://$registry/box:back)" "$(raw_digest docker://$registry/box:umoci)"
+# Its tar ends with its last file's last byte.
+ok 'umoci inserts into it' sh -c 'umoci insert --rootless --image by-umoci:x root/hello /inserted && umoci insert --rootless --image by-umoci:x root/noise /inserted2'
+ok 'kiln takes that in' sh -c "skopeo copy -q --dest-tls-verify=false oci:by-umoci:x docker://$registry/box:inserted && '$KILN' pull docker://$registry/box:inserted inserted"
+ok 'with all its files' sh -c "'$KILN' cat inserted /inserted | cmp - root/hello && '$KILN' cat inserted /inserted2 | cmp - root/noise"
+ok 'pushed again' kiln push inserted docker://$registry/box:inserted-back
+is 'it is what it was' "$(raw_digest docker://$registry/box:inserted-back)" "$(raw_digest docker://$registry/box:inserted)"
 if have buildah && printf 'FROM scratch\nCOPY root /r\n' >Dockerfile &&
     buildah --root "$WORK/b" --runroot "$SHORT/b" --storage-driver vfs bud --isolation chroot -t made . >"$WORK/bud.out" 2>&1 &&
     buildah --root "$WORK/b" --runroot "$SHORT/b" --storage-driver vfs push $insecure made docker://$registry/made:1 >"$WORK/bud.out" 2>&1; then

@@ -5,6 +5,7 @@
 It keeps everything in FOLDER (blobs/HEX, manifests by repository) and does as FOLDER/faults.json says, which is read anew for each request:
 
   "cut": P            each answer or upload of a blob is cut at a random place with the probability P
+  "cut_at": [[EXPRESSION, BYTES, TIMES], ...]   answers to GET of such a path end there so many times, the connection with them
   "status": [[METHOD, EXPRESSION, CODE, TIMES, RETRY-AFTER or null], ...]   answers that are CODE so many times
   "lie": true         a byte of each blob is another one        "short": true   blobs end early, and say so
   "no_ranges": true   ranges are not answered                   "redirect": "loop" | "http://HOST:PORT"
@@ -76,6 +77,11 @@ class Handler(BaseHTTPRequestHandler):
             body = b""
         if cut and body:
             body = body[:random.randrange(len(body))]
+        for rule in faults().get("cut_at", []):
+            key = json.dumps(rule)
+            if self.command == "GET" and body and status // 100 == 2 and re.search(rule[0], self.path) and counts.get(key, 0) < rule[2]:
+                counts[key] = counts.get(key, 0) + 1
+                body, cut = body[:rule[1]], True
         self.wfile.write(body)
         self.wfile.flush()
         if cut:

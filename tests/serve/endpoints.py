@@ -111,6 +111,12 @@ def pulls():
     for text in ("lines=1-2", "bytes=1-2,4-5", "bytes=a-b", "bytes=1"):
         a = ask("GET", f"/v2/t/pull/blobs/{digest}", Range=text)
         check(f"end-2: {text} asks for all", a.status == 200, a.body == data)
+    a = ask("GET", f"/v2/t/pull/blobs/{digest}", Range="bytes=5-9", If_Range=f'"{digest}"')
+    check("end-2: a part of what the client has", a.status == 206, a.body == data[5:10])
+    a = ask("GET", f"/v2/t/pull/blobs/{digest}", Range="bytes=5-9", If_Range='"other"')
+    check("end-2: all of it when that is another", a.status == 200, a.body == data)
+    a = ask("GET", f"/v2/t/pull/blobs/{digest}", If_None_Match=f'"x", "{digest}"')
+    check("end-2: nothing when the client has it", a.status == 304, a.body == b"", a.headers["ETag"] == f'"{digest}"')
     a = ask("GET", f"/v2/t/pull/blobs/{sha(b'never')}")
     check("end-2: no such blob", a.status == 404, a.code() == "BLOB_UNKNOWN")
     a = ask("GET", f"/v2/t/other/blobs/{digest}")
@@ -122,6 +128,9 @@ def pulls():
     for reference in ("one", sha(body), sha(body).replace(":", "%3A")):
         a = ask("GET", f"/v2/t/pull/manifests/{reference}", user=READER)
         check("end-3: a manifest, byte for byte", a.status == 200, a.body == body, a.headers["Content-Type"] == MANIFEST, a.headers["Docker-Content-Digest"] == sha(body))
+    a = ask("GET", "/v2/t/pull/manifests/one", If_None_Match=f'"{sha(body)}"')
+    check("end-3: nothing when the client has it", a.status == 304, a.body == b"")
+    check("end-3: unless it has another", ask("GET", "/v2/t/pull/manifests/one", If_None_Match='"x"').body == body)
     a = ask("HEAD", "/v2/t/pull/manifests/one", user=READER)
     check("end-3: HEAD", a.status == 200, a.headers["Content-Length"] == str(len(body)), a.body == b"")
     check("end-3: no such tag", ask("GET", "/v2/t/pull/manifests/two").code() == "MANIFEST_UNKNOWN", ask("HEAD", "/v2/t/pull/manifests/two").status == 404)
@@ -316,6 +325,11 @@ def tricks():
     check("methods that are none", all(ask(m, "/v2/t/rights/tags/list").status in (400, 405) for m in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW")))
     check("a head without an end has an end", raw(b"GET /v2/ HTTP/1.1\r\n" + b"X-A: " + b"a" * 300000 + b"\r\n\r\n")[9:12] in (b"431", b"413", b"400", b""))
     check("a line without an end has an end", raw(b"GET /" + b"a" * 300000 + b" HTTP/1.1\r\n\r\n")[9:12] in (b"414", b"431", b"400", b""))
+    user = "Authorization: Basic " + base64.b64encode(WRITER.encode()).decode() + "\r\n"
+    for twice in ("Content-Length: 4\r\nTransfer-Encoding: chunked", "Content-Length: 0\r\nContent-Length: 5", "Transfer-Encoding: gzip, chunked"):
+        a = raw(f"POST /v2/t/rights/blobs/uploads/ HTTP/1.1\r\nHost: x\r\n{user}{twice}\r\n\r\n0\r\n\r\nGET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        check(f"a body with two ends: {twice[:17]}", a.startswith(b"HTTP/1.1 400"), a.count(b"HTTP/1.1") == 1)
+    check("a whole URL", raw(f"GET http://x/v2/ HTTP/1.1\r\nHost: x\r\n{user}Connection: close\r\n\r\n".encode()).startswith(b"HTTP/1.1 200"))
     check("no HTTP", raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 1)[9:12] in (b"400", b""))
     login = base64.b64encode(WRITER.encode()).decode()
     a = raw(f"PUT /v2/t/rights/manifests/x HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\nContent-Length: -5\r\n\r\n".encode())

@@ -45,8 +45,10 @@ static bool fg_exec(Guest *guest, const GuestExec *exec, int *ret_exit, GError *
     }
     for (const char *const *a = exec->argv; *a; a++) {
         g_ptr_array_add(argv, (void *)*a);
+        g_string_append_printf(fg->commands, "%s ", *a);
         last = *a;
     }
+    g_string_append_c(fg->commands, '\n');
     g_ptr_array_add(argv, NULL);
     g_ptr_array_add(fg->ran, g_strdup(last));
     g_ptr_array_set_size(fg->env, 0);
@@ -194,6 +196,7 @@ FolderGuest *folder_guest_new(bool chroot)
     fg->exec_code = -1;
     fg->output = g_string_new(NULL);
     fg->ran = g_ptr_array_new_with_free_func(g_free);
+    fg->commands = g_string_new(NULL);
     fg->env = g_ptr_array_new_with_free_func(g_free);
     return fg;
 }
@@ -206,6 +209,7 @@ void folder_guest_free(FolderGuest *fg)
     g_free(fg->root);
     g_string_free(fg->output, TRUE);
     g_ptr_array_unref(fg->ran);
+    g_string_free(fg->commands, TRUE);
     g_ptr_array_unref(fg->env);
     g_free(fg);
 }

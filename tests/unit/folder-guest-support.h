@@ -14,6 +14,7 @@ typedef struct FolderGuest {
     bool chroot;
     GString *output;         /* lines of exec and of host->say */
     GPtrArray *ran;          /* the last word of every argv: for sh -c without arguments, the command */
+    GString *commands;       /* every argv as a line, its words apart by blanks */
     GPtrArray *env;          /* of the last exec */
     int exec_code;           /* when not -1: nothing is run, this is the exit code */
     const char *exec_errors; /* with exec_code: written to the file that the command names first, as packages'

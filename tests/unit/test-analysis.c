@@ -378,7 +378,7 @@ static void test_command(void)
 {
     check_command("echo fine", 3, VERDICT_PASS, "analysis \"command\" passes: sh was content 3 of 3 times: fine");
     check_command("echo fine", 2, VERDICT_NONE, "has 2 of 3 samples");
-    check_command("printf 'too\\033slow\\n' >&2; exit 1", 1, VERDICT_FAIL, "sh ended with 1: too?slow");
+    check_command("printf 'too\\033slow\\n' >&2; exit 1", 1, VERDICT_FAIL, "sh ended with 1: too\\x1bslow");
     check_command("exit 2", 1, VERDICT_INCONCLUSIVE, "sh ended with 2: it printed nothing");
     check_command("kill -9 $$", 1, VERDICT_INCONCLUSIVE, "sh ended with 137");
     check_command("test \"$KILN_GROUP/$KILN_CANARY/$KILN_BASELINE/$KILN_STEP\" = 'web/10.0.0.1:80 10.0.0.2:80/10.0.0.11:80/1'", 3, VERDICT_PASS, "passes");

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/printable.h"
 #include "base/process.h"
 #include "base/scope.h"
 #include "base/units.h"
@@ -239,6 +240,70 @@ static void test_exit_status(void)
     g_assert_cmpint(error_exit_status(error), ==, 1);
 }
 
+/* --- bytes of strangers --- */
+
+static void assert_shown(char *(*fn)(const char *), const char *text, const char *expected)
+{
+    g_autofree char *shown = fn(text);
+
+    g_assert_cmpstr(shown, ==, expected);
+    g_assert_true(g_utf8_validate(shown, -1, NULL));
+}
+
+static void test_printable(void)
+{
+    assert_shown(printable_text, "a\n\tb\x1b[31m\r\x7f", "a\n\tb\\x1b[31m\\x0d\\x7f");
+    assert_shown(printable_line, "a\n\tb\\", "a\\x0a\tb\\");
+    assert_shown(printable_name, "a\n\tb\\x1b", "a\\x0a\\x09b\\\\x1b");
+    /* C1 as UTF-8, a byte of it alone, what is cut short, too long a form, a surrogate; letters stay */
+    assert_shown(printable_name, "\xc2\x9b" "31m \x9b \xc3", "\\xc2\\x9b31m \\x9b \\xc3");
+    assert_shown(printable_name, "\xc0\xaf \xed\xa0\x80 \xf5", "\\xc0\\xaf \\xed\\xa0\\x80 \\xf5");
+    assert_shown(printable_name, "\xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80", "\xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80");
+    assert_shown(printable_quoted, "a/b c'", "a/b c'");
+    assert_shown(printable_quoted, "a\n\"\\\xff" "1", "\"a\\012\\\"\\\\\\3771\"");
+}
+
+static void test_encoded(void)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    printable_encode(out, "/a b%=\x1b\xc3\xa9\x7f~");
+    g_assert_cmpstr(out->str, ==, "/a%20b%25%3d%1b%c3%a9%7f~");
+}
+
+/* A name's line end makes no line of a message; a message's own lines stay. */
+static void test_errors_are_printable(void)
+{
+    g_autoptr(GError) error = NULL;
+
+    fail(&error, "no file '%s'", "x\x1b\xff\nkiln: all is well");
+    fail_prefix(&error, "layer '%s'", "y\xc2\x9b\n");
+    g_assert_cmpstr(error->message, ==, "layer 'y\\xc2\\x9b\\x0a': no file 'x\\x1b\\xff\\x0akiln: all is well'");
+    g_clear_error(&error);
+    errno = ENOENT;
+    fail_errno(&error, "read '%s'", "\x1b\n");
+    g_assert_cmpstr(error->message, ==, "cannot read '\\x1b\\x0a': No such file or directory");
+    g_clear_error(&error);
+    fail(&error, "%s", "one\ntwo\x1b");
+    g_assert_cmpstr(error->message, ==, "one\ntwo\\x1b");
+    g_clear_error(&error);
+    fail(&error, "one\n%s", "two");
+    g_assert_cmpstr(error->message, ==, "one\ntwo");
+}
+
+static void test_json_drives_no_terminal(void)
+{
+    json_t *again = NULL;
+    json_t *value = json_string("a\x1b\x7f\xc2\x80\xc2\x9f\xc2\xa0\xc3\x9f");
+    g_autofree char *text = json_pretty(value);
+
+    g_assert_cmpstr(text, ==, "\"a\\u001B\\u007f\\u0080\\u009f\xc2\xa0\xc3\x9f\"\n");
+    g_assert_true(json_parse(text, strlen(text), 100, "it", &again, NULL));
+    g_assert_true(json_equal(value, again));
+    json_decref(value);
+    json_decref(again);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -258,5 +323,9 @@ int main(int argc, char **argv)
     g_test_add_func("/process/absent-program", test_process_absent_program);
     g_test_add_func("/process/child-inherits-no-descriptors", test_process_child_inherits_no_descriptors);
     g_test_add_func("/error/exit-status", test_exit_status);
+    g_test_add_func("/error/no-control-character-and-utf-8", test_errors_are_printable);
+    g_test_add_func("/printable/controls-and-bytes-that-are-no-text", test_printable);
+    g_test_add_func("/printable/as-a-tree-writes-it", test_encoded);
+    g_test_add_func("/json/no-control-character", test_json_drives_no_terminal);
     return g_test_run();
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The promises of store/remote.h over every member of the table: a folder, and a bucket of tests/fake-s3.py, which looks at signatures.
+ * The promises of store/remote.h over every member of the table: a folder, a bucket of tests/fake-s3.py, which looks at signatures, and a repository
+ * of kiln serve.
  * And what the members alone know: accounts, answers in XML, retries.
  */
 #include "base/error.h"
 #include "base/file.h"
 #include "base/process.h"
 #include "base/scope.h"
-#include "store/remote.h"
+#include "store/remote-members.h"
 #include "store/s3-account.h"
 #include "store/s3-answer.h"
 
@@ -69,11 +70,60 @@ static void tell_server(const char *path, const char *json)
     g_assert_true(process_capture(argv, 1 << 20, &out, NULL));
 }
 
+/* --- a registry --- */
+
+static char *registry; /* docker://HOST/REPOSITORY; NULL: there is no program to serve it */
+static pid_t registry_server;
+
+static void know_registry(const char *url)
+{
+    g_autofree char *host = g_strdup(g_strstrip(strstr(url, "//") + 2)), *login = g_base64_encode((const guchar *)"ci:secret", 9);
+    g_autofree char *config = g_strdup_printf("{\"auths\":{\"%s\":{\"auth\":\"%s\"}}}", host, login);
+
+    g_assert_true(g_file_set_contents("docker/config.json", config, -1, NULL));
+    g_setenv("DOCKER_CONFIG", "docker", TRUE);
+    g_setenv("XDG_RUNTIME_DIR", "docker", TRUE);
+    g_setenv("CONTAINERS_REGISTRIES_CONF", "docker/registries.conf", TRUE);
+    g_unsetenv("REGISTRY_AUTH_FILE");
+    registry = g_strdup_printf("docker://%s/ci/cache", host);
+}
+
+static void start_registry(void)
+{
+    static const char user[] = "ci:$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN.Pq.H91p5hVO1\n"; /* "secret" */
+    g_autofree char *program = g_strdup_printf("%s/../kiln", file_program_dir());
+    const char *argv[] = {program, "--store", "registry-store", "serve", "--listen", "127.0.0.1:0", "--htpasswd", "docker/users", "--write-users", "ci",
+                          "--access-log", "-", NULL};
+    ProcessSpec spec = {.argv = argv};
+    g_autoptr(GError) error = NULL;
+    char line[128] = "";
+    int ends[2];
+
+    if (access(program, X_OK) != 0)
+        return;
+    g_assert_true(file_make_dirs("docker", 0755, &error) && g_file_set_contents("docker/registries.conf", "", 0, &error));
+    g_assert_true(g_file_set_contents("docker/users", user, -1, &error));
+    g_assert_cmpint(pipe2(ends, O_CLOEXEC), ==, 0);
+    spec.stdout_fd = ends[1];
+    g_assert_true(process_spawn(&spec, &registry_server, &error));
+    (void)close(ends[1]);
+    for (size_t n = 0; n < sizeof(line) - 1 && !strchr(line, '\n') && read(ends[0], line + n, 1) == 1; n++)
+        ;
+    (void)close(ends[0]);
+    g_assert_nonnull(strchr(line, '\n'));
+    know_registry(line);
+}
+
 /* --- every member --- */
 
 static const char *location_of(const RemoteOps *ops)
 {
-    return strcmp(ops->scheme, "file") == 0 ? "file:folder" : strcmp(ops->scheme, "s3") == 0 ? "s3://bucket/some/prefix" : NULL;
+    return strcmp(ops->scheme, "file") == 0 ? "file:folder" : strcmp(ops->scheme, "s3") == 0 ? "s3://bucket/some/prefix" : registry;
+}
+
+static bool is_registry(gconstpointer data)
+{
+    return strcmp(((const RemoteOps *)data)->scheme, "docker") == 0;
 }
 
 static Remote *open_member(gconstpointer data)
@@ -85,6 +135,10 @@ static Remote *open_member(gconstpointer data)
 
     if (strcmp(ops->scheme, "s3") == 0 && !endpoint) {
         g_test_skip("no python3");
+        return NULL;
+    }
+    if (is_registry(ops) && !registry) {
+        g_test_skip("no kiln");
         return NULL;
     }
     g_assert_true(remote_open(location_of(ops), &options, &remote, &error));
@@ -218,8 +272,8 @@ static void test_lists(gconstpointer data)
     g_assert_cmpstr(((RemoteEntry *)list->pdata[0])->key, ==, "d/a");
     g_assert_cmpstr(((RemoteEntry *)list->pdata[1])->key, ==, "d/b-c"); /* bytewise: '-' before '/' */
     g_assert_cmpstr(((RemoteEntry *)list->pdata[3])->key, ==, "d/b/2");
-    g_assert_cmpuint(((RemoteEntry *)list->pdata[3])->size, ==, 2);
-    g_assert_cmpint(ABS(((RemoteEntry *)list->pdata[3])->changed - g_get_real_time() / G_USEC_PER_SEC), <, 600);
+    g_assert_cmpuint(((RemoteEntry *)list->pdata[3])->size, ==, is_registry(data) ? REMOTE_SIZE_UNKNOWN : 2);
+    g_assert_cmpint(is_registry(data) ? ((RemoteEntry *)list->pdata[3])->changed : ABS(((RemoteEntry *)list->pdata[3])->changed - g_get_real_time() / G_USEC_PER_SEC), <, 600);
     g_clear_pointer(&list, g_ptr_array_unref);
     g_assert_false(remote_list(remote, "d/", 3, &list, &error));
     g_clear_error(&error);
@@ -237,6 +291,10 @@ static void test_pages(gconstpointer data)
 
     if (!remote)
         return;
+    if (is_registry(data)) {
+        g_test_skip("it would have to be pushed to a thousand times"); /* test-serve has its lists' pages, test-registry how they are read */
+        return;
+    }
     g_assert_true(file_make_dirs(folder, 0755, &error) && g_file_set_contents(first, "", 0, &error));
     for (int i = 1; i < REMOTE_PAGE * 2 + 10; i++) { /* past the remote, for time's sake */
         g_autofree char *name = g_strdup_printf("%s/%04d", folder, i);
@@ -408,6 +466,40 @@ static void test_s3_answers(void)
     check_answer("<a/>", true);
 }
 
+/* --- a repository's tags --- */
+
+static void test_tags_are_keys(void)
+{
+    static const char *const keys[] = {"segments/ab/abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789",
+                                       "cache/blobs/ff/ff00000000000000000000000000000000000000000000000000000000000000.zst",
+                                       "cache/moved/0000000000000000000000000000000000000000000000000000000000000000/"
+                                       "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff0",
+                                       "ab/cdef000000000000000000000000000000000000000000000000000000000000ab", "-a_b/_d/__", "ab/abcdef",
+                                       "index/a-name-that-goes-on-and-on-and-on-and-on-and-on-and-on-and-on/"
+                                       "0000000000000000000000000000000000000000000000000000000000000000-"
+                                       "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff0"};
+    g_autoptr(Remote) remote = registry ? open_member(&remote_registry_ops) : NULL;
+    g_autofree char *tag = g_strconcat(registry, ":x", NULL);
+    g_autoptr(GPtrArray) list = NULL;
+    g_autoptr(GError) error = NULL;
+    Remote *none = NULL;
+
+    if (!remote) {
+        g_test_skip("no kiln");
+        return;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+        put_text(remote, keys[i], keys[i]);
+        assert_text(remote, keys[i], keys[i]);
+        g_assert_true(remote_list(remote, keys[i], 10, &list, &error));
+        g_assert_cmpuint(list->len, ==, 1);
+        g_assert_cmpstr(((RemoteEntry *)list->pdata[0])->key, ==, keys[i]);
+        g_clear_pointer(&list, g_ptr_array_unref);
+    }
+    g_assert_false(remote_open(tag, &(RemoteOptions){.create = true}, &none, &error));
+    g_assert_cmpint(error->code, ==, KILN_ERROR_USAGE);
+}
+
 static void add_for_all(const char *name, GTestDataFunc test)
 {
     for (const RemoteOps *const *ops = remote_table; *ops; ops++) {
@@ -423,6 +515,7 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     start_server();
+    start_registry();
     add_for_all("what-is-put-can-be-had", test_put_and_get);
     add_for_all("other-bytes-are-refused", test_bytes_are_checked);
     add_for_all("large-files", test_large_files);
@@ -432,10 +525,13 @@ int main(int argc, char **argv)
     g_test_add_func("/remote/folder-that-is-none-is-refused", test_folder_is_marked);
     g_test_add_func("/remote/s3-bad-days-pass", test_s3_retries);
     g_test_add_func("/remote/s3-refuses-strangers", test_s3_refuses_strangers);
+    g_test_add_func("/remote/tags-of-a-repository-are-keys", test_tags_are_keys);
     g_test_add_func("/remote/s3-profiles", test_s3_profiles);
     g_test_add_func("/remote/s3-answers", test_s3_answers);
     status = g_test_run();
     if (server)
         process_end(server, 1);
+    if (registry_server)
+        process_end(registry_server, 1);
     return status;
 }

@@ -413,6 +413,54 @@ static void get_tells_status_and_body(Fixture *f, gconstpointer data)
     g_assert_false(http_get("http://127.0.0.1:1/", 100, 5, &status, NULL, NULL));
 }
 
+/* Fails again and again, at once. *ret_seconds: how long that was borne. Returns how often. */
+static unsigned endure(HttpAnswer answer, double *ret_seconds)
+{
+    HttpPatience patience = {0};
+    double now = 0, wait = 0;
+
+    while (http_patience_judge(&patience, false, &answer, (int64_t)(now * 1e6), &wait))
+        now += wait;
+    *ret_seconds = now;
+    return patience.all;
+}
+
+static void patience_depends_on_who_fails(void)
+{
+    static char broke[] = "broke";
+    double seconds;
+
+    g_assert_cmpuint(endure((HttpAnswer){.trouble = broke, .early = true}, &seconds), ==, 3);
+    g_assert_cmpfloat(seconds, <, 1);
+    g_assert_cmpuint(endure((HttpAnswer){.trouble = broke, .early = true, .known = true}, &seconds), <, 16); /* it is started anew */
+    g_assert_cmpfloat(seconds, >=, 60);
+    g_assert_cmpuint(endure((HttpAnswer){.status = 503, .known = true}, &seconds), <, 16);
+    g_assert_cmpfloat(seconds, >=, 60);
+    g_assert_cmpuint(endure((HttpAnswer){.status = 503}, &seconds), ==, 7);
+    g_assert_cmpuint(endure((HttpAnswer){.status = 500, .known = true}, &seconds), ==, 7);
+    g_assert_cmpfloat(seconds, <, 20);
+    /* A line that breaks in every second answer, whatever its size, must not end a pull: 0.5^60. */
+    g_assert_cmpuint(endure((HttpAnswer){.status = 200, .trouble = broke, .known = true}, &seconds), >=, 60);
+    g_assert_cmpfloat(seconds, <, 65);
+}
+
+static void patience_begins_anew_with_each_gain(void)
+{
+    HttpPatience patience = {0};
+    HttpAnswer answer = {.status = 206, .trouble = (char[]){"broke"}, .known = true};
+    double wait = 0;
+
+    for (int i = 0; i < 900; i++)
+        g_assert_true(http_patience_judge(&patience, i % 5 == 0, &answer, i * 50000000ll, &wait));
+    answer.retry_after = 30;
+    g_assert_true(http_patience_judge(&patience, true, &answer, 0, &wait));
+    g_assert_cmpfloat(wait, ==, 30);
+    for (int i = 0; i < 1000; i++)
+        if (!http_patience_judge(&patience, true, &answer, 0, &wait))
+            return;
+    g_assert_not_reached(); /* a byte at a time is no way */
+}
+
 static void loopback_is_not_what_only_begins_so(void)
 {
     static const char *const ours[] = {"http://localhost:80/x", "https://LOCALHOST", "http://127.0.0.1:5000/", "http://127.200.3.4", "http://[::1]:5000/x"};
@@ -435,6 +483,8 @@ int main(int argc, char **argv)
     g_unsetenv("KILN_URL_MAP");
     start_server();
 
+    g_test_add_func("/http/patience-depends-on-who-fails", patience_depends_on_who_fails);
+    g_test_add_func("/http/patience-begins-anew-with-each-gain", patience_begins_anew_with_each_gain);
     g_test_add_func("/http/loopback-is-not-what-only-begins-so", loopback_is_not_what_only_begins_so);
     ADD_CONTENT("fetches-a-file", "/plain");
     ADD_CONTENT("follows-a-redirect", "/moved");

@@ -4,6 +4,8 @@
  */
 #include "base/mask.h"
 
+#include "base/printable.h"
+
 #include <string.h>
 
 static void assert_hidden(const char *line, const char *left)
@@ -50,6 +52,17 @@ static void test_escaped(void)
     assert_hidden("612762226320642f65", "<sensitive>");
 }
 
+/* A word with bytes that our own messages escape. */
+static void test_in_our_messages(void)
+{
+    g_autofree char *shown = printable_line("secret\x01\xff\nof-ours");
+    g_autofree char *line = g_strconcat("no '", shown, "'", NULL);
+
+    mask_add("secret\x01\xff\nof-ours", 16);
+    g_assert_cmpstr(shown, ==, "secret\\x01\\xff\\x0aof-ours");
+    assert_hidden(line, "no '<sensitive>'");
+}
+
 static void test_each_line_of_a_key(void)
 {
     static const char key[] = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\r\nhkiG9w0BAQEF\n-----END KEY-----\n";
@@ -78,6 +91,7 @@ static void test_file_forms_are_long_enough(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/mask/as-our-own-messages-escape-it", test_in_our_messages);
     g_test_add_func("/mask/plain", test_plain);
     g_test_add_func("/mask/base64-at-each-offset", test_base64_at_each_offset);
     g_test_add_func("/mask/base64-ends-with-the-word", test_base64_ends_with_the_word);

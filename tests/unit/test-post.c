@@ -260,12 +260,41 @@ static void test_changes(void)
     assert_config((const char *const[]){"HEALTHCHECK CMD x", "HEALTHCHECK none", NULL}, "{}", "{\"config\": {\"Healthcheck\": {\"Test\": [\"NONE\"]}}}");
 }
 
+static void test_changes_have_variables(void)
+{
+    const char *const all[] = {"ENV PATH=/opt/bin:$PATH HOME=${NONE:-/home/$USER_}", "LABEL who='$A' is=\"${A}b\" free=\\$A", "WORKDIR ${A:+sub}/$A", "USER \"$A\"",
+                               "EXPOSE $PORT 8000-8002/udp", "CMD echo $A", "ENV OLD \"two words\" $A", NULL};
+
+    assert_config(all, "{\"config\": {\"Env\": [\"PATH=/bin\", \"A=a\", \"USER_=u\", \"PORT=80\", 5], \"WorkingDir\": \"/srv\", \"Shell\": [\"/bin/bash\", \"-c\"]}}",
+                  "{\"config\": {\"Env\": [\"PATH=/opt/bin:/bin\", \"A=a\", \"USER_=u\", \"PORT=80\", 5, \"HOME=/home/u\", \"OLD=two words a\"], \"WorkingDir\": \"/srv/sub/a\","
+                  " \"Shell\": [\"/bin/bash\", \"-c\"], \"Labels\": {\"who\": \"$A\", \"is\": \"ab\", \"free\": \"$A\"}, \"User\": \"a\","
+                  " \"ExposedPorts\": {\"80/tcp\": {}, \"8000/udp\": {}, \"8001/udp\": {}, \"8002/udp\": {}}, \"Cmd\": [\"/bin/bash\", \"-c\", \"echo $A\"]}}");
+    g_assert_true(docker_changes_check(all, NULL)); /* nobody knows $PORT yet */
+}
+
+/* A few lines that double a text each, and braces that nest without end. */
+static void test_changes_are_bounded(void)
+{
+    g_autofree char *text = g_strnfill(60000, 'x'), *first = g_strconcat("ENV A=", text, NULL), *open = g_strnfill(3 * 1000, '-');
+    const char *lines[40] = {first};
+    g_autoptr(json_t) config = json_object(), other = json_object();
+    g_autofree char *deep = NULL;
+
+    for (size_t i = 1; i < G_N_ELEMENTS(lines) - 1; i++)
+        lines[i] = "ENV A=$A$A";
+    g_assert_false(docker_changes_apply(lines, config, NULL));
+    for (size_t i = 0; i < 3000; i += 6)
+        memcpy(open + i, "${A:-x", 6);
+    deep = g_strconcat("USER ", open, NULL);
+    g_assert_false(docker_changes_apply((const char *const[]){deep, NULL}, other, NULL));
+}
+
 static void test_wrong_changes_are_cited(void)
 {
     static const char *const wrong[] = {"RUN x",        "CMD",       "CMD [1]", "CMD [\"x\"", "ENV A='1",    "ENV =x",
                                         "EXPOSE http",  "EXPOSE 1-", "",        "LABEL x=1 y", "VOLUME [{}]", "FROM \xff",
                                         "HEALTHCHECK",  "HEALTHCHECK CMD", "HEALTHCHECK curl", "HEALTHCHECK --often=1 CMD x",
-                                        "HEALTHCHECK --interval=x CMD x"};
+                                        "HEALTHCHECK --interval=x CMD x", "USER ${", "USER ${A", "USER ${A:-b", "USER ${A?b}", "EXPOSE 9-8", "EXPOSE 70000"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autoptr(json_t) config = json_object();
@@ -285,8 +314,8 @@ static void test_family(void)
         g_assert_null(post_refusal(*type));
         g_assert_true(post_find(*type)->check && post_find(*type)->run && post_find(*type)->arguments);
     }
-    g_assert_nonnull(strstr(post_refusal("docker-push"), "kiln push"));
-    g_assert_null(post_find("docker-push"));
+    g_assert_nonnull(strstr(post_refusal("vagrant"), "compress"));
+    g_assert_null(post_find("vagrant"));
 }
 
 #define ADD(path, fn) g_test_add(path, Bench, NULL, bench_init, fn, bench_clear)
@@ -304,6 +333,8 @@ int main(int argc, char **argv)
     ADD("/archive/a-missing-member-is-named", test_a_missing_member_is_named);
     g_test_add_func("/docker-changes/lines", test_changes);
     g_test_add_func("/docker-changes/wrong-lines-are-cited", test_wrong_changes_are_cited);
+    g_test_add_func("/docker-changes/variables-of-the-image", test_changes_have_variables);
+    g_test_add_func("/docker-changes/bounded", test_changes_are_bounded);
     g_test_add_func("/post/family", test_family);
     return g_test_run();
 }

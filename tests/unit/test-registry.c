@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names, logins, challenges and mirrors of registries (store/registry-*.c), and indexes of segments: what needs no network. */
+#include "store/disk-artifact.h"
 #include "store/registry-auth.h"
 #include "store/registry-hosts.h"
 #include "store/registry.h"
 #include "store/segment-index.h"
 
 #include "base/error.h"
+
+#include <string.h>
 
 static const char digest[] = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -179,9 +182,42 @@ static void test_index(void)
     }
 }
 
+/* The number of the layer that is a disk, -1: a container's manifest, -2: an error that has @why in it. */
+static void check_disk(const char *manifest, int wanted, const char *why)
+{
+    g_autoptr(json_t) parsed = json_loads(manifest, 0, NULL);
+    g_autoptr(GError) error = NULL;
+    const json_t *layer = NULL;
+    bool ok;
+
+    g_assert_nonnull(parsed);
+    ok = disk_plain_find(parsed, &layer, &error);
+    g_assert_true(ok == (wanted > -2));
+    if (wanted == -2)
+        g_assert_nonnull(strstr(error->message, why));
+    else
+        g_assert_true(layer == (wanted < 0 ? NULL : json_array_get(json_object_get(parsed, "layers"), (size_t)wanted)));
+}
+
+static void test_plain_disks(void)
+{
+#define TITLE(title) "{\"annotations\": {\"org.opencontainers.image.title\": \"" title "\"}}"
+#define ARTIFACT "\"artifactType\": \"a/b\", \"config\": {\"mediaType\": \"application/vnd.oci.empty.v1+json\"}, \"layers\": "
+
+    check_disk("{\"config\": {\"mediaType\": \"application/vnd.oci.image.config.v1+json\"}, \"layers\": [" TITLE("x.qcow2") "]}", -1, NULL);
+    check_disk("{\"layers\": [" TITLE("x.qcow2") "]}", -1, NULL);
+    check_disk("{" ARTIFACT "[" TITLE("README") ", " TITLE("x.QCOW2.zst") "]}", 1, NULL);
+    check_disk("{" ARTIFACT "[{\"mediaType\": \"application/vnd.qemu.qcow2\"}]}", 0, NULL);
+    check_disk("{" ARTIFACT "[" TITLE("x.img.xz") "]}", 0, NULL);
+    check_disk("{" ARTIFACT "[" TITLE("zst") ", " TITLE("") ", 7, {}]}", -2, "'a/b', and no layer");
+    check_disk("{" ARTIFACT "[" TITLE("a.raw") ", " TITLE("b.raw") "]}", -2, "with 2 disks");
+    check_disk("{" ARTIFACT "{}}", -2, "no layer");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/registry/plain-disks-are-told-by-type-or-title", test_plain_disks);
     g_test_add_func("/registry/names", test_names);
     g_test_add_func("/registry/no-names", test_no_names);
     g_test_add_func("/registry/challenges", test_challenges);

@@ -145,6 +145,18 @@ static bool print_difference(char what, const TreeEntry *a, const TreeEntry *b, 
     return true;
 }
 
+/* What GRUB gives the kernel is what the table has. */
+static void check_partition_uuid(const char *text, const char *before, const char *dir)
+{
+    const char *at = strstr(text, before);
+    g_autofree char *uuid = NULL;
+
+    g_assert_nonnull(at);
+    uuid = g_strndup(at + strlen(before), 36);
+    if (process_have("sgdisk"))
+        g_assert_cmpint(support_sh("sgdisk -i 1 %s/disk.raw | grep -qi 'unique GUID: %s'", dir, uuid), ==, 0);
+}
+
 static void check_round_trip(SupportFillFn *fill, bool bootable)
 {
     g_autoptr(SupportStore) support = support_store(); /* first, so it goes last */
@@ -180,6 +192,7 @@ static void check_round_trip(SupportFillFn *fill, bool bootable)
         text = g_bytes_get_data(config, NULL);
         g_assert_nonnull(strstr(text, "vmlinuz-6.1.0-10-amd64 root=UUID="));
         g_assert_true(strstr(text, "vmlinuz-6.1.0-10") < strstr(text, "vmlinuz-6.1.0-9"));
+        check_partition_uuid(text, "vmlinuz-6.1.0-9-amd64 root=PARTUUID=", dir); /* it has no initrd */
         tree_remove(back, "boot/grub");
     }
     tree_diff(tree, back, print_difference, &differences);
@@ -262,11 +275,11 @@ static void check_cmdline(const char *text, const char *expected, const char *pr
     g_autoptr(StoreMap) files = NULL;
     g_autoptr(GError) error = NULL;
     g_autofree char *config = NULL, *line = NULL;
-    const uint8_t uuid[16] = {0};
+    const uint8_t uuid[16] = {0}, partition[16] = {1};
 
     cmdline_text = text;
     support_tree(support->store, text ? fill_machine_with_cmdline : fill_machine, &tree, &files);
-    if (!render_grub_config(tree, files, uuid, NULL, &config, &error)) {
+    if (!render_grub_config(tree, files, uuid, partition, NULL, &config, &error)) {
         g_assert_nonnull(problem);
         g_assert_nonnull(strstr(error->message, problem));
         return;

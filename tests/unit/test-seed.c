@@ -117,6 +117,66 @@ static void test_forms(void)
     g_assert_cmpuint(filled->ignored->len, ==, 1);
 }
 
+static void assert_said(const Seed *seed, const char *json)
+{
+    g_autoptr(json_t) want = json_loads(json, 0, NULL);
+
+    if (!json_equal(seed->config, want)) {
+        g_autofree char *got = json_dumps(seed->config, JSON_SORT_KEYS);
+
+        g_error("%s is not %s", got, json);
+    }
+}
+
+/* Values as cloud-init's own mergers give them. */
+static void test_merge_how(void)
+{
+    static const char before[] = "#cloud-config-archive\n- |\n  #cloud-config\n  runcmd: [a, b]\n  chpasswd: {expire: false, list: [x]}\n  locale: C\n- |\n  #cloud-config\n";
+    static const struct {
+        const char *later, *json;
+    } cases[] = {
+        {"  runcmd: [c]\n  chpasswd: {list: [y]}\n  locale: D\n", "{\"runcmd\": [\"c\"], \"chpasswd\": {\"list\": [\"y\"]}, \"locale\": \"D\"}"},
+        {"  merge_how: 'list(append)+dict(recurse_array)+str()'\n  runcmd: [c]\n  chpasswd: {list: [y]}\n  locale: D\n  hostname: h\n",
+         "{\"runcmd\": [\"a\", \"b\", \"c\"], \"chpasswd\": {\"expire\": false, \"list\": [\"x\", \"y\"]}, \"locale\": \"C\", \"hostname\": \"h\"}"},
+        {"  merge_how:\n  - {name: list, settings: [prepend]}\n  - {name: dict, settings: [no_replace, recurse_list, recurse_str]}\n  - {name: str, settings: [append]}\n"
+         "  runcmd: [c]\n  locale: D\n",
+         "{\"runcmd\": [\"c\", \"a\", \"b\"], \"chpasswd\": {\"expire\": false, \"list\": [\"x\"]}, \"locale\": \"CD\"}"},
+        {"  merge_type: 'list()+dict(recurse_list)+str()'\n  runcmd: [c]\n", "{\"runcmd\": [\"c\", \"b\"], \"chpasswd\": {\"expire\": false, \"list\": [\"x\"]}, \"locale\": \"C\"}"},
+    };
+    static const char mime[] = "Content-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: text/cloud-config\n\nruncmd: [a]\n"
+                               "--B\nContent-Type: text/cloud-config\nX-Merge-Type: list(append)+dict(recurse_array)+str()\n\nruncmd: [b]\n--B--\n";
+    g_autoptr(Seed) parts = parse(mime, NULL, NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *text = g_strconcat(before, cases[i].later, NULL);
+        g_autoptr(Seed) seed = parse(text, NULL, NULL);
+
+        assert_said(seed, cases[i].json);
+    }
+    assert_said(parts, "{\"runcmd\": [\"a\", \"b\"]}");
+}
+
+static void test_jinja(void)
+{
+    static const char meta[] = "instance-id: i-1\nlocal-hostname: web\ndeep: {a: 1}\nrole: db\n";
+    g_autoptr(Seed) seed = parse("## template: jinja\n#cloud-config\nhostname: '{{ v1.local_hostname }}-{{ds.meta_data.role}}'\nfqdn: '{{ instance_id }}'\n", NULL, meta);
+    g_autoptr(Seed) asks = parse("## template: jinja\n#cloud-config\nhostname: '{{ v1.region }}'\n", NULL, meta);
+    g_autoptr(Seed) deep = parse("## template: jinja\n#cloud-config\nhostname: '{{ ds.meta_data.deep }}'\n", NULL, meta);
+    g_autoptr(Seed) open = parse("## template: jinja\n#cloud-config\nhostname: '{{ instance_id '\n", NULL, meta);
+    g_autofree char *long_value = g_strnfill(1 << 20, 'x'), *long_meta = g_strconcat("role: ", long_value, NULL);
+    g_autoptr(GString) many = g_string_new("## template: jinja\n#cloud-config\nlocale: '");
+    g_autoptr(Seed) huge = NULL;
+
+    assert_said(seed, "{\"hostname\": \"web-db\", \"fqdn\": \"i-1\"}");
+    g_assert_cmpuint(asks->ignored->len + deep->ignored->len + open->ignored->len, ==, 3);
+    g_assert_cmpuint(json_object_size(asks->config) + json_object_size(deep->config) + json_object_size(open->config), ==, 0);
+    for (int i = 0; i < 1000; i++)
+        g_string_append(many, "{{ds.meta_data.role}}");
+    g_string_append(many, "'\n");
+    huge = parse(many->str, NULL, long_meta);
+    g_assert_cmpuint(huge->ignored->len, ==, 1);
+}
+
 static void test_ignored(void)
 {
     g_autoptr(Seed) seed = parse("#cloud-config\nntp: {enabled: true}\ngrowpart: {mode: auto}\npower_state: {mode: reboot}\nsnap: {}\nusers: []\n", NULL, NULL);
@@ -213,6 +273,108 @@ static void test_applied(void)
     g_assert_null(strstr(fg->output->str, "ssh-ed25519"));
 }
 
+/* A guest of files, and tools that succeed; what @user_data made of it. */
+static FolderGuest *boot_with(const char *user_data, const char *const *files /* path, text, ... */)
+{
+    FolderGuest *fg = folder_guest_new(false);
+    ProvisionerHost host = folder_guest_host(fg, "/tmp");
+    g_autoptr(json_t) args = json_pack("{ss sb}", "user_data", user_data, "grow", true);
+    g_autoptr(GError) error = NULL;
+    const char *argument = NULL;
+
+    folder_guest_write(fg, "/bin/sh", "");
+    folder_guest_write(fg, "/run/x", "");
+    for (; *files; files += 2)
+        folder_guest_write(fg, files[0], files[1]);
+    fg->exec_code = 0;
+    g_assert_true(provisioner_first_boot()->check(args, &argument, &error));
+    (void)provisioner_first_boot()->run(args, &host, &fg->guest, &error);
+    g_assert_no_error(error);
+    return fg;
+}
+
+static void assert_file(FolderGuest *fg, const char *path, const char *text)
+{
+    g_autofree char *there = folder_guest_read(fg, path);
+
+    g_assert_cmpstr(there, ==, text);
+}
+
+#define PASSWD "root:x:0:0:root:/root:/bin/sh\ndebian:x:0:0::/home/debian:/bin/sh\n"
+#define CLOUD_CFG "users: [default]\nsystem_info: {default_user: {name: debian, lock_passwd: true}}\n"
+static const char *const cloud_guest[] = {"/etc/passwd", PASSWD, "/etc/group", "root:x:0:\noperator:x:37:\n", "/etc/cloud/cloud.cfg", CLOUD_CFG, NULL};
+
+static void test_user_keys(void)
+{
+    g_autoptr(FolderGuest) fg = boot_with("#cloud-config\nusers:\n- name: operator\n  no-create-home: true\n  primary-group: staff\n  doas: [permit nopass]\n"
+                                          "- name: two\n  create_groups: false\n  groups: wheel\n  expiredate: '2030-01-01'\n- default\n", cloud_guest);
+    g_autoptr(FolderGuest) same = boot_with("#cloud-config\nusers: {operator: {gecos: An Operator}, root: false}\n", cloud_guest);
+
+    g_assert_nonnull(strstr(fg->commands->str, " kiln --gid staff -M -- operator \n"));
+    g_assert_nonnull(strstr(fg->commands->str, " kiln --expiredate 2030-01-01 --groups wheel -m -- two \n"));
+    g_assert_null(strstr(fg->commands->str, "groupadd \"$1\" kiln wheel"));
+    g_assert_nonnull(strstr(fg->output->str, "not applied: doas of operator"));
+    g_assert_nonnull(strstr(same->commands->str, " kiln --comment An Operator --gid operator -m -- operator \n"));
+    g_assert_null(strstr(same->commands->str, "-m -- root"));
+    g_assert_null(strstr(same->output->str, "user debian"));
+}
+
+/* Keys and the password of the whole are the default user's, and nobody else's; root's where root may log in. */
+static void test_whose_they_are(void)
+{
+    g_autoptr(FolderGuest) root = boot_with("#cloud-config\ndisable_root: false\nssh_authorized_keys: {a: ssh-ed25519 A}\n", cloud_guest);
+    g_autoptr(FolderGuest) nobody = boot_with("#cloud-config\nusers: [{name: root}]\nssh_authorized_keys: [ssh-ed25519 A]\npassword: x\n", cloud_guest);
+    g_autoptr(FolderGuest) both = boot_with("#cloud-config\nusers: [{name: root}]\nuser: {ssh-authorized-keys: [ssh-ed25519 B]}\n", cloud_guest);
+    g_autoptr(FolderGuest) unnamed = boot_with("#cloud-config\nusers: [{ssh_authorized_keys: [ssh-ed25519 C]}]\n", cloud_guest);
+
+    assert_file(root, "/root/.ssh/authorized_keys", "ssh-ed25519 A\n");
+    assert_file(root, "/home/debian/.ssh/authorized_keys", "ssh-ed25519 A\n");
+    assert_file(nobody, "/root/.ssh/authorized_keys", NULL);
+    g_assert_nonnull(strstr(nobody->output->str, "not applied: ssh_authorized_keys ("));
+    g_assert_nonnull(strstr(nobody->output->str, "password ("));
+    assert_file(both, "/home/debian/.ssh/authorized_keys", "ssh-ed25519 B\n");
+    assert_file(unnamed, "/home/debian/.ssh/authorized_keys", "ssh-ed25519 C\n");
+}
+
+static void test_where_packages_come_from(void)
+{
+    static const char *const apt_guest[] = {"/etc/apt/apt.conf.d/x", "", "/etc/os-release", "VERSION_CODENAME=\"bookworm\"\n", NULL};
+    static const char *const dnf_guest[] = {"/etc/yum.repos.d/x", "", "/usr/share/pki/ca-trust-source/anchors/x", "", NULL};
+    static const char user_data[] = "#cloud-config\napt:\n  sources:\n    docker.list:\n      source: deb [signed-by=$KEY_FILE] https://d.example $RELEASE main\n      key: |\n        KEY\n"
+                                    "    ../up: {source: 'deb https://u.example x y', filename: ../../up, key: K2}\n    p: {source: 'ppa:a/b'}\n    m: {source: 'deb $MIRROR x y'}\n"
+                                    "  conf: 'APT::A \"1\";'\n  proxy: http://p:3128\n  https_proxy: 'x\";'\n  primary: [{arches: [default]}]\n"
+                                    "  debconf_selections: {a: 'x y boolean true'}\n"
+                                    "ca_certs: {trusted: ['CERT'], remove_defaults: true}\nyum_repos: {epel: {}}\ngrowpart: {mode: 'off'}\n";
+    g_autoptr(FolderGuest) fg = boot_with(user_data, apt_guest);
+    g_autoptr(FolderGuest) dnf = boot_with("#cloud-config\nyum_repos:\n  e p/el: {name: E, baseurl: [http://a, http://b], enabled: true, priority: 9}\nca-certs: {trusted: C}\napt: {conf: x}\n",
+                                           dnf_guest);
+
+    assert_file(fg, "/etc/apt/sources.list.d/docker.list", "deb [signed-by=/etc/apt/cloud-init.gpg.d/docker.list.asc] https://d.example bookworm main\n");
+    assert_file(fg, "/etc/apt/cloud-init.gpg.d/docker.list.asc", "KEY\n");
+    assert_file(fg, "/etc/apt/sources.list.d/_._.._up.list", "deb https://u.example x y\n");
+    assert_file(fg, "/etc/apt/trusted.gpg.d/_._up.asc", "K2");
+    assert_file(fg, "/etc/apt/apt.conf.d/94cloud-init-config", "APT::A \"1\";");
+    assert_file(fg, "/etc/apt/apt.conf.d/90cloud-init-aptproxy", "Acquire::http::Proxy \"http://p:3128\";\n");
+    assert_file(fg, "/usr/local/share/ca-certificates/cloud-init-ca-cert-1.crt", "CERT");
+    g_assert_nonnull(strstr(fg->commands->str, "debconf-set-selections kiln x y boolean true \n"));
+    g_assert_nonnull(strstr(fg->output->str, "not applied: growpart: off (skip_resize_disk = true in the template leaves the disk as it is), ca_certs.remove_defaults, apt.primary, "
+                                             "apt source p (a PPA), apt source m (it asks for a mirror that cloud-init would choose), yum_repos (the guest has no dnf)"));
+    assert_file(dnf, "/etc/yum.repos.d/e_p_el.repo",
+                "# Made of the seed that this image was baked with\n[e_p_el]\nname = E\nbaseurl = http://a\n  http://b\nenabled = 1\npriority = 9\n");
+    assert_file(dnf, "/usr/share/pki/ca-trust-source/anchors/cloud-init-ca-cert-1.crt", "C");
+    g_assert_nonnull(strstr(dnf->output->str, "not applied: apt (the guest has none)"));
+}
+
+static void test_forms_of_packages(void)
+{
+    g_autoptr(FolderGuest) fg = boot_with("#cloud-config\npackages:\n- one\n- [two, '2.0']\n- apt: [three, [four, '4']]\n- snap: [five]\n", (const char *const[]){"/usr/bin/apt-get", "", NULL});
+    g_autoptr(FolderGuest) lone = boot_with("#cloud-config\npackages: lone\n", (const char *const[]){"/usr/bin/apt-get", "", NULL});
+
+    g_assert_nonnull(strstr(fg->commands->str, " one two=2.0 three four=4 \n"));
+    g_assert_nonnull(strstr(fg->output->str, "not applied: packages of snap"));
+    g_assert_nonnull(strstr(lone->commands->str, " lone \n"));
+}
+
 static void test_hostile_names(void)
 {
     static const char *const seeds[] = {"#cloud-config\nusers: [{name: '-x'}]\n", "#cloud-config\nusers: [{name: a, groups: ['x;y']}]\n", "#cloud-config\ngroups: ['../x']\n"};
@@ -283,11 +445,17 @@ int main(int argc, char **argv)
     g_test_add_func("/yaml/bounds", test_yaml_bounds);
     g_test_add_func("/seed/user-data-over-vendor-data", test_merge);
     g_test_add_func("/seed/forms", test_forms);
+    g_test_add_func("/seed/merge-how", test_merge_how);
+    g_test_add_func("/seed/jinja-of-meta-data", test_jinja);
     g_test_add_func("/seed/what-is-not-applied-is-named", test_ignored);
     g_test_add_func("/seed/refused", test_refused);
     g_test_add_func("/seed/script", test_script);
     g_test_add_func("/seed/passwords-have-steady-salts", test_passwords);
     g_test_add_func("/first-boot/applied", test_applied);
+    g_test_add_func("/first-boot/keys-of-users", test_user_keys);
+    g_test_add_func("/first-boot/whose-keys-and-password", test_whose_they_are);
+    g_test_add_func("/first-boot/where-packages-come-from", test_where_packages_come_from);
+    g_test_add_func("/first-boot/forms-of-packages", test_forms_of_packages);
     g_test_add_func("/first-boot/names-that-are-none", test_hostile_names);
     g_test_add_func("/checksum/words", test_checksum_words);
     g_test_add_func("/checksum/files", test_checksum_files);

@@ -41,6 +41,8 @@ static void test_paths(void)
     expect_target("/metrics", SERVE_METRICS, NULL, NULL, NULL);
     expect_target("/v3/", SERVE_NOWHERE, NULL, NULL, NULL);
     expect_target("*", SERVE_NOWHERE, NULL, NULL, NULL);
+    expect_target("http://host:5000/v2/a/tags/list?n=1", SERVE_TAGS, "a", NULL, NULL);
+    expect_target("HTTPS://host", SERVE_NOWHERE, NULL, NULL, NULL);
     expect_target("", SERVE_NOWHERE, NULL, NULL, NULL);
 }
 
@@ -178,6 +180,11 @@ static void test_htpasswd(void)
     expect_htpasswd("a:$apr1$abc$x\n", "htpasswd -B");
     expect_htpasswd("a:abcdefghijklm\n", "htpasswd -B");
     expect_htpasswd("a:plain\n", "htpasswd -B");
+    expect_htpasswd("a:$5$abc$defghijklmnop\n", NULL);
+    expect_htpasswd("a:$y$j9T$abcdefghij$abc\n", NULL);
+    expect_htpasswd("a:$2y$31$abcdefghijklmnopqrstuuO1234567890123456789012345678901\n", "take minutes");
+    expect_htpasswd("a:$6$rounds=999999999$abc$defghijklmnop\n", "take minutes");
+    expect_htpasswd("a:$y$jQT$abcdefghij$abc\n", "take minutes");
     expect_htpasswd("a:\n", "htpasswd -B");
 }
 

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static TreeEntry *put(Tree *tree, const char *path, char type)
 {
@@ -282,6 +283,35 @@ static void test_tar_name_that_is_no_utf8(void)
     (void)file_remove_tree(AT_FDCWD, work, NULL);
 }
 
+/* umoci insert writes such: its tar ends with its last file's last byte. Less than that is damage. */
+static void test_tar_without_its_padding(void)
+{
+    g_autoptr(SupportStore) support = support_store(); /* first, so it goes last */
+    static const char *const data = "all of it";
+    static const struct {
+        size_t less;
+        bool good;
+    } cuts[] = {{512 - 9, true}, {1, true}, {511 - 9, true}, {512 - 8, false}, {512 + 100, false}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cuts); i++) {
+        g_autoptr(GString) tar = g_string_new(NULL);
+        g_autoptr(StoreWriter) writer = NULL;
+        g_autoptr(TreeBuilder) builder = NULL;
+        g_autoptr(GError) error = NULL;
+        auto_fd int fd = memfd_create("tar", MFD_CLOEXEC);
+
+        add_member(tar, "one", '0', data);
+        add_member(tar, "two", '0', data);
+        g_string_truncate(tar, tar->len - cuts[i].less);
+        g_assert_cmpint(pwrite(fd, tar->str, tar->len, 0), ==, (ssize_t)tar->len);
+        g_assert_true(store_writer_open(support->store, BLOCK_PUBLIC, &writer, NULL) && tree_builder_new(writer, &builder, NULL));
+        g_assert_true(tree_read_tar(builder, fd, NULL, NULL, NULL, &error) == cuts[i].good);
+        g_assert_true(cuts[i].good == (error == NULL));
+        if (cuts[i].good)
+            g_assert_cmpuint(tree_find(tree_builder_tree(builder), "two")->size, ==, strlen(data));
+    }
+}
+
 static void refuse_tar(Store *store, const char *work, const char *script)
 {
     g_autoptr(GError) error = NULL;
@@ -364,6 +394,7 @@ static void test_store_and_load(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/tree/tar-without-its-padding-is-whole", test_tar_without_its_padding);
     g_test_add_func("/tree/text-round-trip", test_text_round_trip);
     g_test_add_func("/tree/text-refuses-what-it-would-not-write", test_text_refuses_what_it_would_not_write);
     g_test_add_func("/tree/many-xattrs-are-refused", test_many_xattrs_are_refused);
