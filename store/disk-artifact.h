@@ -30,12 +30,10 @@ typedef struct DiskTransfer {
     uint64_t bytes, blocks;     /* bytes of blobs that were moved; blocks of the disk that were */
 } DiskTransfer;
 
-/*
- * Where the pieces of an artifact go. Segments and their indexes may come from several threads; the manifest comes last.
- */
+/* Another image, whose blocks may be in a segment that is sent as it stands. */
 typedef struct DiskDonor {
     GArray *maps; /* of Digest */
-    bool used;    /* a segment may be sent as it stands because of its blocks */
+    bool used;    /* there is such a segment */
 } DiskDonor;
 
 /* Bytes of a new segment from @at on that are those of a segment of the store from @from on. */
@@ -44,6 +42,7 @@ typedef struct DiskPiece {
     uint64_t at, from, size;
 } DiskPiece;
 
+/* Where the pieces of an artifact go. Segments and their indexes may come from several threads; the manifest comes last. */
 typedef struct DiskSink {
     void *arg;
     const char *title;   /* of the progress; NULL: none is shown */
