@@ -46,6 +46,11 @@ static bool parse_list(const char *text, json_t **ret, GError **error)
 
 /* --- variables --- */
 
+static size_t name_length(const char *text)
+{
+    return strspn(text, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "_");
+}
+
 static const char *variable(const Changing *c, const char *name, size_t length)
 {
     json_t *one;
@@ -65,7 +70,7 @@ static bool unquote(const Changing *c, const char **text, const char *ends, unsi
 /* "${NAME}", "${NAME:-otherwise}" or "${NAME:+instead}", behind its "${". */
 static bool expand_braces(const Changing *c, const char **text, unsigned depth, GString *word, GError **error)
 {
-    size_t length = strspn(*text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+    size_t length = name_length(*text);
     const char *value = variable(c, *text, length), *at = *text + length;
     g_autoptr(GString) other = g_string_new(NULL);
     char how = at[0] == ':' ? at[1] : '\0';
@@ -94,7 +99,7 @@ static bool expand(const Changing *c, const char **text, unsigned depth, GString
         ++*text;
         return expand_braces(c, text, depth, word, error);
     }
-    length = g_ascii_isdigit(**text) ? 0 : strspn(*text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+    length = g_ascii_isdigit(**text) ? 0 : name_length(*text);
     if (length == 0)
         g_string_append_c(word, '$');
     else if (variable(c, *text, length))
