@@ -122,14 +122,12 @@ static bool read_digest(const char *text, GString *to, bool folder)
     return true;
 }
 
-/* NULL: somebody else's tag. Only what tag_of() makes is read. */
+/* NULL: somebody else's tag, or one that says no key (_h). Only what tag_of() makes is read. */
 static char *key_of(const char *tag)
 {
     g_autoptr(GString) key = g_string_new(NULL);
     g_autofree char *again = NULL;
 
-    if (g_str_has_prefix(tag, "_h"))
-        return NULL;
     for (const char *c = tag; *c;) {
         if (*c != '_') {
             g_string_append_c(key, *c++);
@@ -384,8 +382,8 @@ static bool find_key(RegistryRemote *r, const char *tag, char **ret, GError **er
     g_autofree char *again = NULL;
     const char *said = NULL;
 
-    *ret = g_str_has_prefix(tag, "_h") ? NULL : key_of(tag);
-    if (*ret || !g_str_has_prefix(tag, "_h"))
+    *ret = key_of(tag);
+    if (!g_str_has_prefix(tag, "_h"))
         return true;
     if (!get_manifest(r, tag, &manifest, &said, &why) && why->code != KILN_ERROR_NOT_FOUND) {
         g_propagate_error(error, g_steal_pointer(&why));
