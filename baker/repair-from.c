@@ -11,11 +11,6 @@
 
 #include <fcntl.h>
 
-bool repair_from_is_place(const char *text)
-{
-    return g_str_has_prefix(text, REGISTRY_SCHEME) || remote_is_location(text);
-}
-
 void repair_from_clear(RepairFrom *from)
 {
     store_close(from->store);

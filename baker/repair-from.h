@@ -9,14 +9,11 @@
 
 #include "store/store.h"
 
-/* "docker://...", "s3://...", "file:..." */
-bool repair_from_is_place(const char *text);
-
 typedef struct RepairFrom {
     Store *store; /* to repair from */
     char *folder;
 } RepairFrom;
-/* @damage: StoreFsckReport's. Of a remote the images that it names are fetched, as far as they are there; of a registry the one reference. */
+/* @place: what remote_is_location() takes. @damage: StoreFsckReport's. Of a remote the images that it names are fetched, as far as they are there; of a registry the one reference. */
 bool repair_from_open(Store *damaged, const char *place, const json_t *damage, bool plain_http, RepairFrom *ret, GError **error);
 void repair_from_clear(RepairFrom *from);
 

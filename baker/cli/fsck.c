@@ -105,7 +105,7 @@ static bool open_stores(CliContext *cli, FsckCall *call, GError **error)
 
     if (!cli_open_store(cli, STORE_OPEN_UPKEEP | (changes ? 0 : STORE_OPEN_ANYWAY), &call->store, error))
         return false;
-    return !call->from_text || repair_from_is_place(call->from_text) || store_open(call->from_text, STORE_OPEN_READONLY, &call->from, error) || fail_prefix(error, "--from");
+    return !call->from_text || remote_is_location(call->from_text) || store_open(call->from_text, STORE_OPEN_READONLY, &call->from, error) || fail_prefix(error, "--from");
 }
 
 /* First what is lost: nothing is fetched for a store that is whole. */
